@@ -1,0 +1,1 @@
+"""Hesper: a Venus host for virtual machines and containers."""
