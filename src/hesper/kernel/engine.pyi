@@ -1,0 +1,240 @@
+"""What the compiled kernel offers to Python.
+
+The kernel decodes Venus commands, calls the host's Vulkan driver and encodes the replies.  A command
+that needs policy is handed to a Python *handler* as a `Call`; all others never leave the kernel.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+class ProtocolError(Exception):
+    """The guest broke the protocol; the stream it came from is poisoned.
+
+    A handler raises it with a reason; the kernel adds command and byte offset.
+    """
+
+class VulkanLoadError(Exception):
+    """The Vulkan library cannot be opened, or lacks `vkGetInstanceProcAddr`."""
+
+class Vulkan:
+    """The opened Vulkan library: loader or driver, whatever exports `vkGetInstanceProcAddr`."""
+
+    def __init__(self, path: str) -> None:
+        """Open the library at `path` (a file, or a name that `dlopen` searches for).
+
+        Raises `VulkanLoadError`.
+        """
+    @property
+    def globals(self) -> ProcTable:
+        """Functions that need no instance (`vkCreateInstance`, `vkEnumerateInstance*`)."""
+    def instance_table(self, instance: int) -> ProcTable:
+        """Functions of `instance`, a host `VkInstance`."""
+    def device_table(self, instance_table: ProcTable, device: int) -> ProcTable:
+        """Functions of `device`, a host `VkDevice`, from `vkGetDeviceProcAddr`."""
+
+class ProcTable:
+    """Host function pointers by command."""
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the driver has the command."""
+    def call(self, name: str, /, *args: int | float | View | Array | None) -> int:
+        """Call the command `name` with its parameters in order, without the GIL.
+
+        Pointers are given as a `View`, an `Array` or an address; `None` is a null pointer.
+        Returns the command's return value (a `VkResult`, an address, ...), 0 for void commands.
+        Raises `KeyError` when the driver lacks the command, `TypeError` on a wrong count.
+        """
+
+class Scratch:
+    """Owns memory for C structs that Python fills and passes to `ProcTable.call`.
+
+    Views stay valid as long as the Scratch they come from.
+    """
+
+    def new(self, struct: str, /, **fields: Any) -> View:
+        """A zeroed struct with its sType set and `fields` assigned."""
+    def array(self, struct: str, count: int) -> Array:
+        """`count` zeroed structs, sTypes set; or scalars for a C type such as `uint32_t`."""
+
+class View:
+    """A C struct (or a command's parameters) in memory, described by the wire tables.
+
+    Fields are attributes named as in the registry.  Reading gives: an int or float for scalars,
+    enums, flags and handles (host handles); `str` for strings and fixed `char` arrays (reads as
+    str); `bytes` for fixed `uint8_t` arrays and blobs; `View` for nested structs and pointers to
+    structs; `Array` for pointers to arrays and fixed arrays; `None` for null pointers.
+    Writing converts the same types back: an int (an address where the field is a pointer), `str`,
+    `bytes`, `View`, `Array`, or a sequence (of ints, floats, strs), which is copied into the memory
+    the View belongs to and, where the registry names a length field, sets that too.
+    """
+
+    @property
+    def struct_(self) -> str:
+        """The struct's or command's name in the registry."""
+    @property
+    def address_(self) -> int:
+        """Where it lies."""
+    def fields_(self) -> list[str]:
+        """Names of its fields, in order."""
+    def copy_(self, source: View) -> None:
+        """Copy every byte of `source`, a view of the same struct, here (pNext kept)."""
+    def chain_(self) -> Iterator[View]:
+        """The structs of its pNext chain, in order (itself not included)."""
+    def find_(self, struct: str) -> View | None:
+        """The struct of that name in the pNext chain."""
+    def remove_(self, struct: str) -> View | None:
+        """Unlink the struct of that name from the pNext chain and return it."""
+    def push_(self, struct: str, /, **fields: Any) -> View:
+        """Put a new struct at the front of the pNext chain."""
+    def __getattr__(self, name: str) -> Any: ...
+    def __setattr__(self, name: str, value: Any) -> None: ...
+
+class Array:
+    """A C array in memory: `len`, indexing, iteration.  Elements as `View` gives fields."""
+
+    @property
+    def address_(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Any: ...
+    def __setitem__(self, index: int, value: Any) -> None: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+class Object:
+    """What the object table knows of one guest object (a snapshot)."""
+
+    id: int
+    type: str
+    """Vulkan handle type, `VkBuffer`."""
+    handle: int
+    """The host's handle."""
+    device: int
+    """Guest id of the device it belongs to; 0 for instance-level objects."""
+    parent: int
+    """Guest id of its parent (pool, device, instance); 0 for the instance."""
+
+class Call:
+    """One command handed to a handler; valid only until the handler returns.
+
+    When the handler returns, the reply (if the guest wants one) is encoded from `args`, `result`
+    and the guest ids of created objects.
+    """
+
+    args: View
+    """The command's parameters, by name.  Input handles are host handles."""
+    result: int
+    """The command's return value as the guest will see it (0 at first)."""
+    engine: Engine
+    ring: Ring | None
+    """The ring it came over; None when it came by `Engine.submit`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def table(self) -> ProcTable:
+        """Functions of the instance or device that the first parameter belongs to."""
+    @property
+    def device(self) -> int:
+        """Guest id of the device that the first parameter belongs to; 0 without one."""
+    def id(self, parameter: str) -> int:
+        """The guest id that came for a handle parameter (`device`, `memory`); 0 for null."""
+    @property
+    def new_ids(self) -> list[int]:
+        """Guest ids that came for the output handles of this command, in order."""
+    def invoke(self) -> int:
+        """Call the host's function with `args`, without the GIL; sets and returns `result`.
+
+        Output handles hold host handles afterwards (see `new_handles`).
+        """
+    @property
+    def new_handles(self) -> list[int]:
+        """Host handles the driver has created, in the order of `new_ids`; 0 where it has not."""
+    def set_new_handles(self, handles: Sequence[int]) -> None:
+        """Say what host handles stand for `new_ids` (when `invoke` is not used)."""
+    def finish(self) -> None:
+        """What the kernel does after an ordinary call: registers created objects under
+        `new_ids`, forgets destroyed ones (and the children of a destroyed pool)."""
+    def run(self) -> int:
+        """`invoke`, then `finish`: exactly what the kernel would have done by itself."""
+
+class Engine:
+    """One guest context's side of the kernel: objects, resources, streams and rings."""
+
+    def __init__(
+        self,
+        vulkan: Vulkan,
+        handlers: dict[str, Callable[[Call], None]],
+        *,
+        arena_limit: int,
+        object_limit: int,
+        on_fatal: Callable[[str], None],
+    ) -> None:
+        """`handlers`: command name to handler.  Commands the kernel serves itself need none.
+
+        arena_limit: bytes that one command may decode to.  object_limit: live guest objects.
+        on_fatal: called once, from any thread, with one line that says what the guest did wrong
+        (command, offset, reason), or what went wrong in a handler.
+        Raises `KeyError` for a name that is no command.
+        """
+    @property
+    def fatal(self) -> bool:
+        """Whether the context is poisoned."""
+    def poison(self, reason: str) -> None:
+        """Poison the context: FATAL on all rings, `on_fatal` called."""
+    def submit(self, data: bytes | bytearray | memoryview) -> None:
+        """Run the commands in `data` on the context's own stream.
+
+        Raises `ProtocolError` (the context is poisoned by then).
+        """
+    # Resources: shared memory the guest names by a 32-bit id.
+    def add_resource(self, resource_id: int, address: int, size: int) -> None:
+        """Make `size` bytes mapped at `address` known for streams, replies and rings.
+
+        Raises `ValueError` for an id in use.  The memory must stay mapped until
+        `remove_resource` has returned.
+        """
+    def remove_resource(self, resource_id: int) -> None:
+        """Forget it; waits until no stream is reading it.  A ring or a reply stream that still
+        lies in it poisons the context.  Raises `KeyError` for an unknown id."""
+    # Objects.
+    def add_object(self, id: int, type: str, handle: int, *, device: int = 0, parent: int = 0,
+                   table: ProcTable | None = None) -> None:
+        """Register a guest object.  `table` is required for VkInstance, VkPhysicalDevice (its
+        instance's) and VkDevice; VkQueue and others take their device's.
+
+        Raises `ProtocolError` when the id is 0 or taken, or the object limit is reached.
+        """
+    def remove_object(self, id: int) -> None:
+        """Forget an object and what hangs on it (a pool's children); no driver call."""
+    def lookup(self, id: int, type: str | None = None) -> Object | None:
+        """The object with that guest id, if it exists (and has that type)."""
+    def objects(self, *, device: int | None = None, type: str | None = None) -> list[Object]:
+        """All live objects, optionally of one device or type."""
+    def create_ring(self, ring_id: int, info: View, *, alive_interval_us: int = 0) -> Ring:
+        """Make a ring from a checked-by-the-kernel `VkRingCreateInfoMESA` and start its thread.
+
+        Raises `ProtocolError` for a bad layout, an id in use, an unknown resource.
+        """
+    def destroy_ring(self, ring_id: int) -> None:
+        """Stop the ring's thread and forget it.  Raises `ProtocolError` for an unknown id or
+        when called from that ring."""
+    def rings(self) -> list[Ring]: ...
+    def stop(self) -> None:
+        """Stop all rings and join their threads.  Objects stay, for the owner to destroy."""
+    def statistics(self) -> dict[str, int]:
+        """Counters: commands, bytes, replies, objects, rings, handler_calls."""
+
+class Ring:
+    """One ring and the thread that serves it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def head(self) -> int: ...
+
+def commands() -> list[tuple[int, str, str]]:
+    """Every command of the wire tables: number, name, how it is served
+    (`kernel`, `python`, `refused`)."""
+
+def struct_names() -> list[str]: ...
+
+__all__: list[str]
