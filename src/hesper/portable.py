@@ -1,0 +1,398 @@
+"""What differs between systems: shared memory, wake-ups, descriptors, processes.
+
+Everything above this file is portable POSIX.  Where a Linux primitive is better than the portable
+one, the portable one stays reachable on Linux, so that both are tested:
+`HESPER_SHARED_MEMORY=posix` uses POSIX shared memory instead of a memfd.
+
+`HESPER_PAGE_SIZE=16384` simulates a host with larger pages, as Apple Silicon has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import mmap
+import os
+import socket
+import struct
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ctypes
+    import subprocess
+    from types import TracebackType
+
+LINUX = sys.platform == "linux"
+
+MAX_FDS = 64
+"""Most descriptors one message of `send_message` may carry (Linux allows 253)."""
+
+MAX_MESSAGE = 1 << 20
+"""Most bytes one message of `send_message` may carry."""
+
+_PROT_NONE = 0
+_MAP_FIXED = 0x10
+_FRAME = struct.Struct("=II")
+_CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+@functools.cache
+def page_size() -> int:
+    """Size of a host page in bytes; `HESPER_PAGE_SIZE` overrides it upwards.
+
+    Raises `ValueError` when the override is no power-of-two multiple of the real page size.
+    """
+    wanted = os.environ.get("HESPER_PAGE_SIZE")
+    if not wanted:
+        return mmap.PAGESIZE
+    size = int(wanted) if wanted.isdecimal() else 0
+    if size < mmap.PAGESIZE or size & (size - 1):
+        raise ValueError(
+            f"HESPER_PAGE_SIZE={wanted}: not a power-of-two multiple of this system's page size,"
+            f" {mmap.PAGESIZE}"
+        )
+    return size
+
+
+def round_to_page(size: int) -> int:
+    """`size` rounded up to whole host pages."""
+    page = page_size()
+    return (size + page - 1) & ~(page - 1)
+
+
+class SharedMemory:
+    """A shared memory object mapped read/write at a page-aligned address.
+
+    Life: `create` or `from_fd`, use, `close`.  Whoever has handed `address` to a driver or to the
+    kernel module takes it back before `close`.  A context manager closes it.
+    """
+
+    fd: int
+    """Descriptor of the object, owned by this instance; -1 once closed."""
+    size: int
+    """Bytes mapped: whole pages of `page_size()`."""
+    address: int
+    """Where it is mapped; a multiple of `page_size()`; 0 once closed."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        """Take over `fd` and map its first `size` bytes.  Use `create` or `from_fd`."""
+        try:
+            self.address = _map(fd, size)
+        except BaseException:
+            os.close(fd)
+            raise
+        self.fd = fd
+        self.size = size
+
+    @classmethod
+    def create(cls, size: int, name: str) -> SharedMemory:
+        """Make a zero-filled object of at least `size` bytes, named `name` for debugging.
+
+        It can neither shrink nor grow where the system can promise that (Linux).
+        Raises `ValueError` for a size below 1 and `OSError` when the system has no room.
+        """
+        if size < 1:
+            raise ValueError(f"shared memory {name!r}: size {size} is not positive")
+        rounded = round_to_page(size)
+        return cls(_new_object(rounded, name), rounded)
+
+    @classmethod
+    def from_fd(cls, fd: int, size: int) -> SharedMemory:
+        """Map `size` bytes (rounded up to whole pages) of an object that someone else made.
+
+        `fd` is duplicated: the caller keeps it and may close it at once.  An object that is not
+        sealed can still be shrunk by whoever else holds it; touching the lost pages then raises
+        SIGBUS in this process.
+        Raises `ValueError` when the object is smaller than that, or is no memory object.
+        """
+        if size < 1:
+            raise ValueError(f"shared memory: size {size} is not positive")
+        rounded = round_to_page(size)
+        try:
+            there = os.fstat(fd).st_size or os.lseek(fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise ValueError(f"descriptor {fd} is no memory object: {error.strerror}") from error
+        # The last real page of an object is whole even when its size says less.
+        if -(-there // mmap.PAGESIZE) * mmap.PAGESIZE < rounded:
+            raise ValueError(f"shared memory object has {there} bytes, {rounded} are needed")
+        return cls(os.dup(fd), rounded)
+
+    @property
+    def view(self) -> memoryview:
+        """The mapped bytes, writable.  Using the view after `close` crashes the process."""
+        import ctypes
+
+        return memoryview((ctypes.c_char * self.size).from_address(self.address)).cast("B")
+
+    def close(self) -> None:
+        """Unmap it and close the descriptor.  May be called again."""
+        if self.fd < 0:
+            return
+        fd, address = self.fd, self.address
+        self.fd, self.address = -1, 0
+        _unmap(address, self.size)
+        os.close(fd)
+
+    def __enter__(self) -> SharedMemory:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def _new_object(size: int, name: str) -> int:
+    """Make a memory object of `size` bytes."""
+    portable = os.environ.get("HESPER_SHARED_MEMORY") == "posix"
+    if portable or not hasattr(os, "memfd_create"):
+        return _posix_object(size)
+    return _memfd_object(size, name)
+
+
+def _memfd_object(size: int, name: str) -> int:
+    """Linux: a memfd, which needs no room in /dev/shm and can be sealed."""
+    import fcntl
+
+    fd = os.memfd_create(name[:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+        # SEAL_SEAL: else the other side could forbid us new writable mappings.
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _posix_object(size: int) -> int:
+    """Everywhere: POSIX shared memory, unlinked at once so that nothing stays behind."""
+    # The standard library's own binding; shm_open is variadic, which ctypes cannot call on
+    # Apple Silicon, where variadic arguments travel on the stack.
+    import _posixshmem  # type: ignore[import-not-found]
+    import secrets
+
+    name = f"/hesper-{secrets.token_hex(8)}"  # macOS allows 31 characters
+    fd: int = _posixshmem.shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
+    try:
+        _posixshmem.shm_unlink(name)
+        os.set_inheritable(fd, False)
+        os.ftruncate(fd, size)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    """Open the C library and declare mmap and munmap (64-bit systems)."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    word = ctypes.c_size_t
+    flag = ctypes.c_int
+    libc.mmap.argtypes = [word, word, flag, flag, flag, ctypes.c_int64]
+    libc.mmap.restype = word
+    libc.munmap.argtypes = [word, word]
+    libc.munmap.restype = flag
+    return libc
+
+
+def _mmap(address: int, size: int, protection: int, flags: int, fd: int) -> int:
+    """Call mmap; raises `OSError`."""
+    import ctypes
+
+    result: int = _libc().mmap(address, size, protection, flags, fd, 0)
+    if result == ctypes.c_size_t(-1).value:
+        error = ctypes.get_errno()
+        raise OSError(error, f"mmap of {size} bytes: {os.strerror(error)}")
+    return result
+
+
+def _unmap(address: int, size: int) -> None:
+    if size:
+        _libc().munmap(address, size)
+
+
+def _map(fd: int, size: int) -> int:
+    """Map `size` bytes of `fd` read/write and shared, aligned to `page_size()`."""
+    access = mmap.PROT_READ | mmap.PROT_WRITE
+    page = page_size()
+    if page == mmap.PAGESIZE:
+        return _mmap(0, size, access, mmap.MAP_SHARED, fd)
+    # Reserve enough to find an aligned place in, put the object there, give back the rest.
+    reserved = size + page
+    start = _mmap(0, reserved, _PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANON, -1)
+    aligned = (start + page - 1) & ~(page - 1)
+    try:
+        _mmap(aligned, size, access, mmap.MAP_SHARED | _MAP_FIXED, fd)
+    except OSError:
+        _unmap(start, reserved)
+        raise
+    _unmap(start, aligned - start)
+    _unmap(aligned + size, start + reserved - aligned - size)
+    return aligned
+
+
+class WakePipe:
+    """Wakes a thread or process that polls `read_fd`; any number of wakes merge into one."""
+
+    def __init__(self) -> None:
+        """Open it; both ends are non-blocking and closed on exec."""
+        self.read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self.read_fd, False)
+        os.set_blocking(self.write_fd, False)
+
+    def wake(self) -> None:
+        """Make `read_fd` readable.  Safe from any thread and from a signal handler."""
+        # A full pipe is as readable as it gets.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self.write_fd, b"\0")
+
+    def drain(self) -> None:
+        """Make `read_fd` unreadable again."""
+        with contextlib.suppress(BlockingIOError):
+            while len(os.read(self.read_fd, 4096)) == 4096:
+                pass
+
+    def close(self) -> None:
+        """Close both ends.  May be called again."""
+        for fd in (self.read_fd, self.write_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.read_fd = self.write_fd = -1
+
+
+def send_message(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
+    """Send `data` and descriptors as one message over a blocking stream socket.
+
+    On the wire: u32 length of data, u32 number of descriptors (host order), data.  The
+    descriptors are copies; the caller keeps its own.
+    Raises `ValueError` above `MAX_MESSAGE` or `MAX_FDS`, and `OSError`.
+    """
+    if len(data) > MAX_MESSAGE or len(fds) > MAX_FDS:
+        raise ValueError(f"message of {len(data)} bytes and {len(fds)} descriptors is too large")
+    frame = _FRAME.pack(len(data), len(fds)) + data
+    sent = socket.send_fds(sock, [frame], list(fds)) if fds else 0
+    if sent < len(frame):
+        sock.sendall(frame[sent:])
+
+
+def recv_message(sock: socket.socket) -> tuple[bytes, list[int]] | None:
+    """Receive one message of `send_message`; None when the other side has closed.
+
+    The descriptors belong to the caller and are closed on exec.
+    Raises `ConnectionError` when the stream ends or breaks inside a message.
+    """
+    fds: list[int] = []
+    try:
+        header = _recv_exactly(sock, _FRAME.size, fds)
+        if not header:
+            return None
+        length, count = _FRAME.unpack(header)
+        if length > MAX_MESSAGE:
+            raise ConnectionError(f"message of {length} bytes is too large")
+        data = _recv_exactly(sock, length, fds)
+        if len(data) != length or len(fds) != count:
+            raise ConnectionError(
+                f"message announced {length} bytes and {count} descriptors,"
+                f" {len(data)} and {len(fds)} came"
+            )
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return data, fds
+
+
+def _recv_exactly(sock: socket.socket, size: int, fds: list[int]) -> bytes:
+    """`size` bytes, or fewer at the end of the stream; descriptors are added to `fds`."""
+    data = bytearray()
+    while len(data) < size:
+        chunk, new, flags, _ = socket.recv_fds(sock, size - len(data), MAX_FDS, _CLOEXEC)
+        for fd in new:
+            os.set_inheritable(fd, False)
+        fds += new
+        if flags & socket.MSG_CTRUNC or len(fds) > MAX_FDS:
+            raise ConnectionError(f"message carries more than {MAX_FDS} descriptors")
+        if not chunk:
+            break
+        data += chunk
+    if data and len(data) < size:
+        raise ConnectionError(f"stream ended after {len(data)} of {size} bytes")
+    return bytes(data)
+
+
+def spawn(
+    argv: Sequence[str], *, fds: Sequence[int] = (), env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program that inherits `fds` under the same numbers, and no other descriptor.
+
+    Standard input is empty; standard output and error are shared.  It gets a process group of
+    its own, so that a terminal's Ctrl-C reaches only the parent, which stops it in order.
+    Raises `OSError` when the program cannot be started.
+    """
+    import subprocess
+
+    return subprocess.Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        pass_fds=tuple(fds),
+        env=None if env is None else dict(env),
+        process_group=0,
+    )
+
+
+@dataclass(frozen=True)
+class ProcessUsage:
+    """What a process uses right now."""
+
+    resident: int
+    """Resident memory in bytes."""
+    cpu: float
+    """Processor time used so far, user and system, in seconds."""
+
+
+def process_usage(pid: int) -> ProcessUsage:
+    """Resource usage of a running process.  Raises `ProcessLookupError` when there is none."""
+    return _proc_usage(pid) if LINUX else _ps_usage(pid)
+
+
+def _proc_usage(pid: int) -> ProcessUsage:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # The name in parentheses may hold anything; the numbers follow the last one.
+            fields = file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(f"no process {pid}") from None
+    ticks = int(fields[11]) + int(fields[12])
+    return ProcessUsage(int(fields[21]) * mmap.PAGESIZE, ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def _ps_usage(pid: int) -> ProcessUsage:
+    import subprocess
+
+    command = ["ps", "-o", "rss=", "-o", "time=", "-p", str(pid)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    if len(answer) != 2:
+        raise ProcessLookupError(f"no process {pid}")
+    days, _, clock = answer[1].rpartition("-")
+    seconds = 0.0
+    for part in clock.split(":"):
+        seconds = seconds * 60 + float(part)
+    return ProcessUsage(int(answer[0]) * 1024, seconds + int(days or 0) * 86400)
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process has open."""
+    return len(os.listdir("/dev/fd")) - 1  # one is the listing's own
