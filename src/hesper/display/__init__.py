@@ -1,0 +1,1 @@
+"""Scanouts and where they are shown: VNC, browser, window, file."""
