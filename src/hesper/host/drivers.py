@@ -1,0 +1,222 @@
+"""Vulkan drivers of this host: what is installed, what works, which one to use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hesper.host.loader import driver_environment, find_loader
+from hesper.host.manifests import Manifest, ManifestError, manifest_paths, read_manifest
+
+GUEST_DRIVERS = {
+    "virtio": "Venus is the guest's side: it would send Hesper's work back to Hesper",
+    "gfxstream_vk": "gfxstream is the guest's side of another protocol",
+}
+"""Drivers that only make sense in a guest, by name, and why."""
+
+_GUEST_DRIVER_IDS = {22}
+"""VkDriverId of drivers that only make sense in a guest: MESA_VENUS."""
+
+_ALIASES = {"lavapipe": "lvp", "llvmpipe": "lvp", "radv": "radeon", "anv": "intel"}
+"""What people call drivers whose manifests are named otherwise."""
+
+DEVICE_TYPES = ("other", "integrated", "discrete", "virtual", "cpu")
+"""VkPhysicalDeviceType in words."""
+
+_RANK = {"discrete": 0, "integrated": 1, "virtual": 2, "other": 3, "cpu": 4}
+
+
+class NoDriverError(Exception):
+    """No Vulkan driver can be used; the text says what was tried and what to do."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One physical device, as the driver describes it."""
+
+    name: str
+    type: str
+    """One of `DEVICE_TYPES`."""
+    api_version: str
+    driver_id: int
+    """VkDriverId; 0 where the driver does not say."""
+    driver_name: str
+    driver_info: str
+    is_portability: bool
+    """Whether it offers `VK_KHR_portability_subset`."""
+    imports_host_memory: bool
+    """Whether it offers `VK_EXT_external_memory_host`."""
+
+    @property
+    def is_software(self) -> bool:
+        """Whether the processor does the drawing."""
+        return self.type == "cpu"
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A driver that is installed.  `devices` is filled in by a probe."""
+
+    name: str
+    """Short name, made from the manifest's: `lvp`, `radeon`, `moltenvk`."""
+    manifest: str
+    library_path: str
+    """The driver's own library."""
+    api_version: str
+    is_portability: bool
+    library: str
+    """What to dlopen: the Vulkan loader, or the driver itself where there is no loader."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables to set before `library` is opened."""
+    devices: tuple[Device, ...] = ()
+    """Its physical devices, best first."""
+    problem: str = ""
+    """Why it cannot be used; empty when it can, or has not been probed."""
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether it only makes sense in a guest."""
+        return self.name in GUEST_DRIVERS or any(
+            device.driver_id in _GUEST_DRIVER_IDS for device in self.devices
+        )
+
+    @property
+    def is_software(self) -> bool:
+        """Whether it was probed and has no device but the processor."""
+        return bool(self.devices) and all(device.is_software for device in self.devices)
+
+    @property
+    def notice(self) -> str:
+        """What a user should be told about this choice; empty when there is nothing."""
+        if not self.is_software:
+            return ""
+        return (
+            f"no GPU is used: {self.devices[0].name} draws on the processor (driver {self.name});"
+            " `hesper doctor` says why"
+        )
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What a search has found."""
+
+    drivers: tuple[Driver, ...]
+    broken: tuple[str, ...]
+    """Manifests that cannot be used, one line each: path and reason."""
+
+
+def find_drivers(environ: Mapping[str, str] = os.environ) -> Discovery:
+    """Find installed drivers by their manifests.  No driver is opened."""
+    drivers: list[Driver] = []
+    broken: list[str] = []
+    for path in manifest_paths(environ):
+        try:
+            manifest = read_manifest(path)
+        except ManifestError as error:
+            broken.append(str(error))
+            continue
+        drivers.append(_driver(manifest, {driver.name for driver in drivers}, environ))
+    return Discovery(tuple(drivers), tuple(broken))
+
+
+def _driver(manifest: Manifest, taken: set[str], environ: Mapping[str, str]) -> Driver:
+    """Describe the driver of `manifest`; its name is not in `taken`."""
+    base = manifest.path.name.split(".")[0].lower().removesuffix("_icd")
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base}-{number}", number + 1
+    return Driver(
+        name=name,
+        manifest=str(manifest.path),
+        library_path=manifest.library_path,
+        api_version=manifest.api_version,
+        is_portability=manifest.is_portability,
+        library=find_loader() or manifest.library_path,
+        environment=driver_environment(manifest.path, environ),
+    )
+
+
+def choose_driver(name: str | None = None, *, environ: Mapping[str, str] = os.environ) -> Driver:
+    """The driver to serve guests with, probed.
+
+    name: a driver's name (`lvp`, `moltenvk`), what its device or driver calls itself (`lavapipe`,
+    `radv`), or the path of a manifest.  None takes the driver with the best device: discrete
+    before integrated before virtual, a software driver last (see `Driver.notice`).
+    Raises `NoDriverError`.
+    """
+    from hesper.host.probe import probe_drivers
+
+    if name is not None and (name.endswith(".json") or "/" in name):
+        return _from_manifest(Path(name), environ)
+    found = find_drivers(environ)
+    if name is not None:
+        return _by_name(name, found, environ)
+    probed = probe_drivers([driver for driver in found.drivers if not driver.is_guest], environ)
+    usable = [driver for driver in probed if driver.devices and not driver.is_guest]
+    if not usable:
+        raise NoDriverError(_explain(found, probed))
+    return min(usable, key=lambda driver: _RANK[driver.devices[0].type])
+
+
+def _from_manifest(path: Path, environ: Mapping[str, str]) -> Driver:
+    """The driver of one manifest, probed."""
+    try:
+        manifest = read_manifest(path)
+    except ManifestError as error:
+        raise NoDriverError(f"driver {error}") from None
+    return _checked(_driver(manifest, set(), environ), environ)
+
+
+def _by_name(name: str, found: Discovery, environ: Mapping[str, str]) -> Driver:
+    """The installed driver that answers to `name`, probed."""
+    from hesper.host.probe import probe_drivers
+
+    wanted = name.lower()
+    for driver in found.drivers:
+        if driver.name in {wanted, _ALIASES.get(wanted)}:
+            return _checked(driver, environ)
+    for driver in probe_drivers([each for each in found.drivers if not each.is_guest], environ):
+        if any(wanted in {d.driver_name.lower(), d.name.lower()} for d in driver.devices):
+            return driver
+    known = ", ".join(driver.name for driver in found.drivers if not driver.is_guest) or "none"
+    raise NoDriverError(f"no driver answers to {name!r}; installed: {known}")
+
+
+def _checked(driver: Driver, environ: Mapping[str, str]) -> Driver:
+    """`driver` with its devices; raises `NoDriverError` when it cannot serve."""
+    from hesper.host.probe import probe_drivers
+
+    if driver.is_guest:
+        raise NoDriverError(_refusal(driver))
+    probed = probe_drivers([driver], environ)[0]
+    if probed.is_guest:
+        raise NoDriverError(_refusal(probed))
+    if probed.problem:
+        raise NoDriverError(f"driver {probed.name} ({probed.manifest}): {probed.problem}")
+    return probed
+
+
+def _refusal(driver: Driver) -> str:
+    why = GUEST_DRIVERS.get(driver.name, GUEST_DRIVERS["virtio"])
+    return f"driver {driver.name} ({driver.manifest}) cannot serve guests: {why}"
+
+
+def _explain(found: Discovery, probed: Sequence[Driver]) -> str:
+    """Say why there is no driver to use."""
+    lines = ["no Vulkan driver can be used on this host; `hesper doctor` says what to install"]
+    lines += [f"  {driver.name} ({driver.manifest}): {driver.problem}" for driver in probed]
+    lines += [
+        f"  {driver.name} ({driver.manifest}): for guests only"
+        for driver in found.drivers
+        if driver.is_guest
+    ]
+    lines += [f"  {line}" for line in found.broken]
+    return "\n".join(lines)
+
+
+def sort_devices(driver: Driver, devices: Sequence[Device]) -> Driver:
+    """`driver` with `devices`, best first."""
+    ordered = sorted(devices, key=lambda device: _RANK[device.type])
+    return replace(driver, devices=tuple(ordered))
