@@ -116,7 +116,8 @@ class Call:
     """One command handed to a handler; valid only until the handler returns.
 
     When the handler returns, the reply (if the guest wants one) is encoded from `args`, `result`
-    and the guest ids of created objects.
+    and the guest ids of created objects.  Handle fields inside output structs
+    (`VkPhysicalDeviceGroupProperties`) hold guest ids by then, put there by the handler.
     """
 
     args: View
@@ -209,6 +210,21 @@ class Engine:
         """The object with that guest id, if it exists (and has that type)."""
     def objects(self, *, device: int | None = None, type: str | None = None) -> list[Object]:
         """All live objects, optionally of one device or type."""
+    def queue_call(self, queue: int, name: str, /, *args: int | float | View | Array | None) -> int:
+        """`ProcTable.call` of a queue command on the queue with guest id `queue` (its handle is
+        put in front of `args`), holding the lock that the kernel itself holds when it submits to
+        that queue.  Raises `KeyError` for an unknown queue or a command the driver lacks.
+        """
+    def set_external_memory(
+        self, device: int, handle_types: int, *, buffers: bool = False, images: bool = False
+    ) -> None:
+        """Say what external memory means to the device with guest id `device`.
+
+        An external-memory struct (`VkExternalMemoryBufferCreateInfo`,
+        `VkExternalMemoryImageCreateInfo`) that the guest chains to a `VkBufferCreateInfo` or
+        `VkImageCreateInfo` gets `handle_types` instead of what it says.  With `buffers` (`images`)
+        every such struct gets one chained, whether the guest has sent one or not.
+        """
     def create_ring(self, ring_id: int, info: View, *, alive_interval_us: int = 0) -> Ring:
         """Make a ring from a checked-by-the-kernel `VkRingCreateInfoMESA` and start its thread.
 
