@@ -215,15 +215,13 @@ class Engine:
         put in front of `args`), holding the lock that the kernel itself holds when it submits to
         that queue.  Raises `KeyError` for an unknown queue or a command the driver lacks.
         """
-    def set_external_memory(
-        self, device: int, handle_types: int, *, buffers: bool = False, images: bool = False
-    ) -> None:
-        """Say what external memory means to the device with guest id `device`.
+    def set_external_buffers(self, device: int, handle_types: int, *, always: bool) -> None:
+        """Say what external buffers are to the device with guest id `device`.
 
-        An external-memory struct (`VkExternalMemoryBufferCreateInfo`,
-        `VkExternalMemoryImageCreateInfo`) that the guest chains to a `VkBufferCreateInfo` or
-        `VkImageCreateInfo` gets `handle_types` instead of what it says.  With `buffers` (`images`)
-        every such struct gets one chained, whether the guest has sent one or not.
+        A `VkExternalMemoryBufferCreateInfo` that the guest chains to a `VkBufferCreateInfo`
+        (vkCreateBuffer, vkGetDeviceBufferMemoryRequirements) gets `handle_types` instead of what
+        it says.  With `always`, a buffer without one gets one too, unless its flags ask for
+        sparse binding.
         """
     def create_ring(self, ring_id: int, info: View, *, alive_interval_us: int = 0) -> Ring:
         """Make a ring from a checked-by-the-kernel `VkRingCreateInfoMESA` and start its thread.
