@@ -1,0 +1,165 @@
+/* The wire programs and what describes C memory to Python: tables made from the registry by
+ * hesper.protocol.compiler, read by the kernel.  One program holds the operations that carry a
+ * struct or a command's parameters between the wire and C memory, in wire order. */
+#ifndef HESPER_WIRE_H
+#define HESPER_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    OP_COPY = 0,       /* size bytes, equal on the wire and in C */
+    OP_NARROW,         /* 4 bytes on the wire, size (1 or 2) in C */
+    OP_HANDLE,         /* u64 id; ref: handle type */
+    OP_STRUCT,         /* ref: struct, in place */
+    OP_UNION,          /* u32 tag; ref: union, in place */
+    OP_STYPE,          /* u32 that must be the struct's sType; ref: struct */
+    OP_CHAIN,          /* the pNext chain; ref: struct */
+    OP_NULL,           /* u64 0 */
+    OP_FIXED_COPY,     /* u64 length, elements of size bytes, padded to 4 */
+    OP_FIXED_STRUCT,   /* u64 length, elements; ref: struct */
+    OP_POINTER_COPY,   /* u64 0 or 1, size bytes */
+    OP_POINTER_STRUCT, /* u64 0 or 1, struct; ref: struct */
+    OP_POINTER_HANDLE, /* u64 0 or 1, u64 id; ref: handle type */
+    OP_ARRAY_COPY,     /* u64 length, elements of size bytes, padded to 4 */
+    OP_ARRAY_STRUCT,   /* u64 length, elements; ref: struct */
+    OP_ARRAY_HANDLE,   /* u64 length, u64 ids; ref: handle type */
+    OP_STRING,         /* u64 size, bytes, padded to 4 */
+    OP_STRINGS,        /* u64 length, strings */
+    OP_NESTED_COPY,    /* u64 length, arrays of size-byte elements of the inner length */
+    OP_NESTED_STRUCT,  /* u64 length, arrays of structs of the inner length; ref: struct */
+    /* Output parameters on the way in: memory is made, little or nothing is read. */
+    OP_POINTER_OUT,     /* u64 0 or 1; size bytes of memory */
+    OP_POINTER_PARTIAL, /* u64 0 or 1, partial struct; ref: struct */
+    OP_ARRAY_OUT,       /* u64 length; size bytes of memory an element */
+    OP_ARRAY_PARTIAL,   /* u64 length, partial structs; ref: struct */
+    OP_STRUCT_PARTIAL,  /* ref: struct, in place */
+    OP_FIXED_PARTIAL,   /* u64 length, partial structs in place; ref: struct */
+    OP_CHAIN_PARTIAL    /* the pNext chain, partial; ref: struct */
+};
+
+enum {
+    FLAG_NULLABLE = 1, /* a null pointer or handle is allowed where a length says otherwise */
+    FLAG_FIRST = 2,    /* the handle that a command is called on */
+    FLAG_VICTIM = 4,   /* the handle (or handles) a command destroys */
+    FLAG_PARENT = 8    /* the pool that new objects belong to */
+};
+
+enum {
+    LENGTH_CONSTANT = 0,
+    LENGTH_FIELD,        /* at `first` */
+    LENGTH_DEREF,        /* through the pointer at `first` */
+    LENGTH_POINTER_FIELD /* at `second` in the struct the pointer at `first` points to */
+};
+
+typedef struct {
+    uint8_t mode;
+    uint8_t width; /* 4 or 8 */
+    uint32_t first;
+    uint32_t second;
+    uint32_t constant;
+    uint32_t add;
+    uint32_t divide;
+} hesper_length;
+
+typedef struct {
+    uint8_t code;
+    uint8_t flags;
+    uint16_t ref;
+    uint16_t length;     /* index into hesper_lengths */
+    uint16_t inner;      /* OP_NESTED_*: index into hesper_lengths */
+    uint32_t offset;     /* in C memory */
+    uint32_t size;
+    uint32_t inner_from; /* OP_NESTED_*: offset of the sibling array that holds inner lengths */
+    uint32_t inner_step; /* its element size; 0: the inner length is a constant */
+} hesper_op;
+
+enum {
+    SHAPE_VALUE = 0,
+    SHAPE_FIXED,
+    SHAPE_POINTER,
+    SHAPE_ARRAY,
+    SHAPE_NESTED,
+    SHAPE_STRING,
+    SHAPE_STRINGS,
+    SHAPE_NULL,
+    SHAPE_CHAIN
+};
+
+enum { KIND_SCALAR = 0, KIND_HANDLE, KIND_STRUCT, KIND_UNION, KIND_BLOB, KIND_CHAR };
+
+enum { FIELD_FLOAT = 1, FIELD_SIGNED = 2 };
+
+typedef struct {
+    const char *name;
+    uint8_t kind;
+    uint8_t shape;
+    uint8_t flags;
+    uint16_t ref; /* struct or handle type */
+    uint16_t length;
+    uint16_t count_field; /* index + 1 of the sibling that holds the length, 0: none */
+    uint32_t offset;
+    uint32_t size; /* of one element */
+} hesper_field;
+
+typedef struct {
+    uint32_t tag;
+    uint32_t op;    /* first operation of the case */
+    uint32_t count; /* operations */
+} hesper_case;
+
+typedef struct {
+    const char *name;
+    int64_t stype; /* -1: none */
+    uint32_t size;
+    uint32_t full, full_count;
+    uint32_t partial, partial_count;
+    uint32_t fields, field_count;
+    uint32_t cases, case_count;     /* unions */
+    uint32_t extends, extend_count; /* into hesper_extends: structs whose chain it may join */
+    uint8_t wire;                   /* whether a guest may send it */
+} hesper_struct;
+
+enum { RESULT_VOID = 0, RESULT_I32, RESULT_U32, RESULT_U64 };
+
+enum { LEVEL_GLOBAL = 0, LEVEL_INSTANCE, LEVEL_DEVICE, LEVEL_TRANSPORT };
+
+typedef void (*hesper_function)(void); /* any host function */
+typedef void (*hesper_call_fn)(hesper_function function, void *parameters);
+
+typedef struct {
+    const char *name;
+    const char *refused;        /* why a guest may not send it, or null */
+    const char *const *aliases; /* other names the driver may know it by, null-terminated */
+    hesper_call_fn call;        /* null: no host command */
+    int32_t number;             /* on the wire, -1: none */
+    uint32_t in, in_count;
+    uint32_t out, out_count;
+    uint32_t fields, field_count;
+    uint32_t size; /* of the parameter block */
+    uint32_t result_offset;
+    uint32_t new_offset; /* of the pointer to created handles */
+    uint16_t new_length; /* index into hesper_lengths */
+    uint16_t new_type;   /* handle type + 1, 0: creates nothing */
+    uint8_t result;
+    uint8_t level;
+    uint8_t destroys;   /* 1: victims go; 2: the children of the victim go (pool reset) */
+    uint8_t new_single; /* one object, not an array */
+} hesper_command;
+
+extern const hesper_length hesper_lengths[];
+extern const hesper_op hesper_ops[];
+extern const hesper_field hesper_fields[];
+extern const hesper_case hesper_cases[];
+extern const hesper_struct hesper_structs[];
+extern const uint32_t hesper_struct_count;
+extern const uint16_t hesper_extends[];
+extern const hesper_command hesper_commands[];
+extern const uint32_t hesper_command_count;
+extern const uint16_t hesper_command_index[]; /* by number; 0xffff: no such command */
+extern const uint32_t hesper_number_count;
+extern const char *const hesper_handle_names[];
+extern const uint32_t hesper_handle_values[]; /* VkObjectType */
+extern const uint32_t hesper_handle_count;
+
+#endif

@@ -1,0 +1,20 @@
+"""What the bytes mean: the Vulkan registry compiled to wire programs.
+
+At build time `hesper.protocol.compiler` reads the registry (package `vulkan-object`) and the
+TOML files in `facts/`, and writes the model (`model.json`, read back by `load`) and the C tables
+that the kernel interprets.  Both are made from the same model; nothing is written twice.
+"""
+
+from __future__ import annotations
+
+from hesper.protocol.model import Model, load
+
+__all__ = ["Model", "extensions", "load"]
+
+
+def extensions() -> dict[str, tuple[int, int]]:
+    """Extensions whose structs and commands all have a wire format: name to (number, version).
+
+    Source: the Venus protocol's extension list (`facts/extensions.toml`) and the registry.
+    """
+    return {name: (e.number, e.version) for name, e in load().extensions.items()}

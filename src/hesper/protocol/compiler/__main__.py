@@ -1,0 +1,33 @@
+"""`python -m hesper.protocol.compiler FOLDER`: write the model and the kernel's tables there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+from vulkan_object import get_vulkan_object
+
+from hesper.protocol.compiler import facts as facts_file
+from hesper.protocol.compiler import header
+from hesper.protocol.compiler.emit import Emitter
+from hesper.protocol.compiler.registry import Builder
+from hesper.protocol.compiler.tables import TableBuilder
+
+
+def main(folder: Path) -> None:
+    """Write all build products into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = facts_file.read(Path(__file__).parent.parent / "facts")
+    vk = get_vulkan_object()
+    model = Builder(vk, facts).build()
+    emitter = Emitter(model, TableBuilder(model), vk, facts)
+    (folder / "model.json").write_bytes(msgspec.json.encode(model))
+    (folder / "tables.c").write_text(emitter.tables())
+    (folder / "calls.c").write_text(emitter.calls())
+    (folder / "layout_check.c").write_text(emitter.layout_check())
+    header.write(folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
