@@ -1,0 +1,202 @@
+# Shared by the scripts in this folder: messages, privileges, packages, the virtual environment.
+# Sourced, not run.  Every function may be called again at no cost.
+
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv="$root/.venv"
+changed=()
+
+# Mesa below this has no Venus driver that is worth using.
+venus_minimum=24.0
+
+if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; else bold='' plain=''; fi
+
+step() { printf '%s==> %s%s\n' "$bold" "$*" "$plain"; }
+note() { printf '    %s\n' "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+did() { changed+=("$*"); }
+
+# What this run has changed on the machine.
+summary() {
+    step "changed by this run"
+    if [ ${#changed[@]} -eq 0 ]; then note "nothing"; return; fi
+    printf '    %s\n' "${changed[@]}"
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"
+    elif command -v sudo >/dev/null; then sudo "$@"
+    else fail "root is needed for: $* (run as root, or install sudo)"
+    fi
+}
+
+# Run a command with its output in a log file; shown only when it fails.
+quietly() {
+    local log
+    log=$(mktemp)
+    if ! "$@" >"$log" 2>&1; then
+        cat "$log" >&2
+        rm -f "$log"
+        fail "failed: $*"
+    fi
+    rm -f "$log"
+}
+
+is_macos() { [ "$(uname -s)" = Darwin ]; }
+is_apt() { command -v apt-get >/dev/null; }
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=600 "$@"
+}
+
+apt_installed() {
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+apt_candidate() { LC_ALL=C apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p'; }
+
+# apt_ensure [-t RELEASE] PACKAGE...: install those that are missing.
+apt_ensure() {
+    local release=() missing=() package
+    if [ "$1" = -t ]; then release=(-t "$2"); shift 2; fi
+    for package in "$@"; do
+        apt_installed "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    for package in "${missing[@]}"; do
+        case $(apt_candidate "$package") in
+            ''|'(none)') note "refreshing apt's lists"; quietly apt_get update; break ;;
+        esac
+    done
+    note "apt: installing ${missing[*]}"
+    quietly apt_get install -y --no-install-recommends "${release[@]}" "${missing[@]}"
+    did "installed with apt: ${missing[*]}"
+}
+
+# The archive and release this machine takes Debian's main packages from.
+apt_archive() {
+    local codename=$1
+    apt-get indextargets --format '$(CREATED_BY) $(RELEASE) $(COMPONENT) $(SITE)|$(REPO_URI)' \
+        | sed -n "s/^Packages $codename main .*|//p" | head -n 1
+}
+
+# Make RELEASE-backports known to apt.
+apt_backports() {
+    local codename=$1 archive file=/etc/apt/sources.list.d/hesper-backports.list
+    if apt-get indextargets --format '$(RELEASE)' | grep -qx "$codename-backports"; then return; fi
+    archive=$(apt_archive "$codename")
+    [ -n "$archive" ] || fail "apt has no source for $codename; add $codename-backports by hand"
+    as_root sh -c "echo 'deb $archive $codename-backports main' >$file"
+    did "added $file ($codename-backports)"
+    quietly apt_get update
+}
+
+# A Mesa with Venus, and the Vulkan loader.
+ensure_mesa() {
+    apt_ensure libvulkan1
+    local version
+    version=$(dpkg-query -W -f='${Version}' mesa-vulkan-drivers 2>/dev/null || true)
+    if [ -n "$version" ] && dpkg --compare-versions "$version" ge "$venus_minimum"; then
+        note "Mesa $version is there"
+        return
+    fi
+    version=$(apt_candidate mesa-vulkan-drivers)
+    if [ -z "$version" ] || [ "$version" = '(none)' ]; then
+        quietly apt_get update
+        version=$(apt_candidate mesa-vulkan-drivers)
+    fi
+    if dpkg --compare-versions "$version" ge "$venus_minimum"; then
+        apt_ensure mesa-vulkan-drivers
+        return
+    fi
+    # shellcheck disable=SC1091
+    local id codename
+    id=$(. /etc/os-release && echo "$ID") codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    [ "$id" = debian ] || fail \
+        "Mesa $version of this release is too old for Venus (need $venus_minimum); use a newer release"
+    note "Mesa $version of $codename is too old for Venus; taking it from $codename-backports"
+    apt_backports "$codename"
+    quietly apt_get install -y --no-install-recommends -t "$codename-backports" mesa-vulkan-drivers
+    did "installed with apt: mesa-vulkan-drivers from $codename-backports"
+}
+
+brew_ensure() {
+    command -v brew >/dev/null || fail "Homebrew is needed; see its site for the one-line install"
+    local package
+    for package in "$@"; do
+        brew list --formula "$package" >/dev/null 2>&1 && continue
+        note "brew: installing $package"
+        quietly brew install "$package"
+        did "installed with Homebrew: $package"
+    done
+}
+
+# Vulkan driver and loader of this machine; in $python an interpreter that can build Hesper.
+ensure_system() {
+    step "drivers and compiler"
+    if is_macos; then
+        brew_ensure vulkan-loader molten-vk python@3.13
+        python=$(brew --prefix python@3.13)/bin/python3.13
+        xcode-select -p >/dev/null 2>&1 || fail "a C compiler is needed: xcode-select --install"
+    elif is_apt; then
+        ensure_mesa
+        python=${PYTHON:-$(command -v python3 || true)}
+        if ! python_ready; then
+            apt_ensure python3 python3-dev python3-venv
+            python=/usr/bin/python3
+            python_ready || fail "Python 3.11 or newer is needed; $("$python" --version) is here"
+        fi
+        command -v cc >/dev/null || apt_ensure gcc libc6-dev
+    else
+        fail "this script knows apt and Homebrew; elsewhere see docs/installing.md"
+    fi
+}
+
+python_ready() {
+    [ -n "$python" ] && "$python" - 2>/dev/null <<'PYTHON'
+import ensurepip, os, sys, sysconfig, venv
+header = os.path.join(sysconfig.get_paths()["include"], "Python.h")
+sys.exit(not (sys.version_info >= (3, 11) and os.path.exists(header)))
+PYTHON
+}
+
+# ensure_venv GROUP...: the virtual environment with Hesper's dependencies and those groups.
+ensure_venv() {
+    step "virtual environment"
+    if [ ! -x "$venv/bin/python" ]; then
+        "$python" -m venv "$venv"
+        quietly "$venv/bin/python" -m pip install --upgrade pip
+        did "made the virtual environment $venv"
+    fi
+    local wanted group groups=() stamp="$venv/.hesper-packages"
+    wanted="$* $(cksum <"$root/pyproject.toml")"
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+        for group in "$@"; do groups+=(--group "$root/pyproject.toml:$group"); done
+        note "pip: installing what Hesper needs"
+        mapfile -t packages < <("$venv/bin/python" - "$root/pyproject.toml" <<'PYTHON'
+import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    print(*tomllib.load(file)["project"]["dependencies"], sep="\n")
+PYTHON
+)
+        quietly "$venv/bin/python" -m pip install "${groups[@]}" "${packages[@]}"
+        printf '%s' "$wanted" >"$stamp"
+        did "installed Python packages into $venv: ${packages[*]} and the groups $*"
+    fi
+    note "$("$venv/bin/python" --version) in $venv"
+}
+
+# Hesper itself, built from this tree.
+ensure_hesper() {
+    step "Hesper"
+    local wanted stamp="$venv/.hesper-build"
+    wanted=$(cd "$root" && find src meson.build pyproject.toml -type f ! -name '*.so' \
+        ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cksum | cksum)
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then note "up to date"; return; fi
+    note "building (the kernel takes a minute or two)"
+    quietly "$venv/bin/python" -m pip install --no-build-isolation --no-deps --force-reinstall \
+        -Cbuild-dir="$root/build/install" "$root"
+    printf '%s' "$wanted" >"$stamp"
+    did "installed Hesper into $venv"
+}
