@@ -1,0 +1,364 @@
+"""One vtest client, from its first byte to its last, on the thread that owns its socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Protocol
+
+from hesper.vtest import wire
+from hesper.vtest.stream import Stream, TruncatedError
+from hesper.vtest.syncs import Sync, SyncError, Syncs
+from hesper.vtest.wire import Command, Phase
+
+
+class ClientError(Exception):
+    """The client broke the protocol; the text names the command and the reason."""
+
+
+class Blob(Protocol):
+    """Shared memory as a guest context makes it."""
+
+    @property
+    def fd(self) -> int:
+        """Descriptor to hand to the client; stays the context's."""
+
+
+class GuestContext(Protocol):
+    """What a session needs of `guest.Context`."""
+
+    def submit(self, data: memoryview) -> None:
+        """Run commands; `data` is valid only during the call."""
+
+    def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> Blob:
+        """Make a resource of at least `size` bytes."""
+
+    def destroy_resource(self, resource_id: int) -> None:
+        """Forget a resource."""
+
+    def fence(self, ring_idx: int, retired: Callable[[], None]) -> None:
+        """Call `retired`, from any thread, when what a timeline has to do by now is done."""
+
+    def close(self) -> None:
+        """Free everything; no fence retires afterwards."""
+
+
+class Host(Protocol):
+    """What a session needs of the process it runs in."""
+
+    capset: bytes
+    """The Venus capset, a multiple of 4 bytes."""
+    refusals: tuple[type[Exception], ...]
+    """What a context raises when it will not do what a client asked for."""
+    handshake_timeout: float | None
+    """Seconds in which a client must have come to CONTEXT_INIT."""
+
+    def create_context(self, name: str, on_fatal: Callable[[str], None]) -> GuestContext:
+        """Make the client's context; `on_fatal` may be called from any thread."""
+
+    def named(self, name: str) -> None:
+        """Be told what the client calls itself."""
+
+    def warn(self, text: str) -> None:
+        """Log one line about the client."""
+
+
+class Session:
+    """Serves one client.
+
+    Life: construct, `run` (returns when the client is gone), nothing more.  `stop` may be called
+    from any thread at any time.
+    """
+
+    def __init__(self, sock: socket.socket, host: Host) -> None:
+        """Take over `sock`, a connected blocking stream socket; `run` closes it."""
+        self._sock = sock
+        self._host = host
+        self._stream = Stream(sock)
+        self._syncs = Syncs()
+        self._phase = Phase.CONNECTED
+        self._name = ""
+        self._context: GuestContext | None = None
+        self._fatal: str | None = None
+        self._stopping = False
+        self._handshake: threading.Timer | None = None
+        self._next_resource = 1
+        self._free_resources: list[int] = []
+        self._resources: dict[int, bool] = {}  # whether the context knows it
+        self._serve: dict[int, Callable[[memoryview], None]] = {
+            Command.CREATE_RENDERER: self._create_renderer,
+            Command.PING_PROTOCOL_VERSION: self._ping,
+            Command.RESOURCE_BUSY_WAIT: self._busy_wait,
+            Command.PROTOCOL_VERSION: self._protocol_version,
+            Command.GET_PARAM: self._get_param,
+            Command.GET_CAPSET: self._get_capset,
+            Command.CONTEXT_INIT: self._context_init,
+            Command.RESOURCE_CREATE_BLOB: self._create_blob,
+            Command.RESOURCE_UNREF: self._unref_resource,
+            Command.SYNC_CREATE: self._sync_create,
+            Command.SYNC_UNREF: self._sync_unref,
+            Command.SYNC_READ: self._sync_read,
+            Command.SYNC_WRITE: self._sync_write,
+            Command.SYNC_WAIT: self._sync_wait,
+            Command.SUBMIT_CMD2: self._submit,
+        }
+
+    def run(self) -> None:
+        """Serve the client until it leaves, then free everything it had.
+
+        Raises `ClientError` when it has broken the protocol, here or on a ring.
+        """
+        seconds = self._host.handshake_timeout
+        if seconds is not None:
+            self._handshake = threading.Timer(
+                seconds, self._poisoned, [f"no complete handshake in {seconds:g} s"]
+            )
+            self._handshake.daemon = True
+            self._handshake.start()
+        try:
+            self._loop()
+        except ClientError as error:
+            # What poisoned the context says more than what became of the command after it.
+            if self._fatal is None:
+                self._fatal = str(error)
+        finally:
+            self._end_handshake()
+            self.stop()
+            if self._context is not None:
+                self._context.close()
+            self._syncs.close()
+            self._sock.close()
+        if self._fatal is not None:
+            raise ClientError(self._fatal)
+
+    def stop(self) -> None:
+        """Make `run` return soon."""
+        self._stopping = True
+        with contextlib.suppress(OSError):  # the client may be gone already
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def _end_handshake(self) -> None:
+        if self._handshake is not None:
+            self._handshake.cancel()
+            self._handshake = None
+
+    def _poisoned(self, reason: str) -> None:
+        """Take note that the context is dead, from whichever thread found out."""
+        if self._fatal is None:
+            self._fatal = reason
+        self.stop()
+
+    def _loop(self) -> None:
+        stream = self._stream
+        while True:
+            what = "header"
+            try:
+                header = stream.read(wire.HEADER.size)
+                if header is None:
+                    return
+                length, number = wire.HEADER.unpack(header)
+                what, size = self._check(number, length)
+                data = stream.read_rest(size) if size else header[:0]
+                self._serve[number](data)
+            except ClientError:
+                raise
+            except TruncatedError as error:
+                if self._stopping:
+                    return
+                raise ClientError(f"{what}: {error}") from None
+            except ConnectionError:
+                return  # the client has left without waiting for its answer
+            except SyncError as error:
+                raise ClientError(f"{what}: {error}") from None
+            except self._host.refusals as error:
+                raise ClientError(f"{what}: {error}") from None
+
+    def _check(self, number: int, length: int) -> tuple[str, int]:
+        """Return the command's name and its data's size in bytes, or raise `ClientError`."""
+        request = wire.REQUESTS.get(number)  # type: ignore[call-overload]
+        if request is None:
+            try:
+                name = Command(number).name
+            except ValueError:
+                raise ClientError(f"unknown command {number}") from None
+            raise ClientError(f"{name}: not for Venus clients")
+        name = Command(number).name
+        if not request.first <= self._phase <= request.last:
+            raise ClientError(f"{name}: out of order, the client is {self._phase.name}")
+        size = length * request.unit
+        if not request.shortest <= size <= request.longest:
+            raise ClientError(
+                f"{name}: {size} bytes of data, must be {request.shortest} to {request.longest}"
+            )
+        return name, size
+
+    def _create_renderer(self, data: memoryview) -> None:
+        text = bytes(data).split(b"\0", 1)[0].decode("utf-8", "replace")
+        self._name = "".join(c if c.isprintable() else "?" for c in text)[:100] or "unnamed"
+        self._phase = Phase.NAMED
+        self._host.named(self._name)
+
+    def _ping(self, _: memoryview) -> None:
+        self._stream.send(wire.HEADER.pack(0, Command.PING_PROTOCOL_VERSION))
+
+    def _busy_wait(self, data: memoryview) -> None:
+        # Venus clients send it once, with resource 0, to learn whether PING is known.
+        resource, _ = wire.BUSY_WAIT.unpack(data)
+        if resource:
+            raise ClientError(f"RESOURCE_BUSY_WAIT: resource {resource}, must be 0")
+        self._stream.send(wire.REPLY_U32.pack(1, Command.RESOURCE_BUSY_WAIT, 0))
+
+    def _protocol_version(self, data: memoryview) -> None:
+        (version,) = wire.U32.unpack(data)
+        if version < wire.PROTOCOL_VERSION:
+            raise ClientError(
+                f"PROTOCOL_VERSION: the client knows {version}, Venus needs {wire.PROTOCOL_VERSION}"
+            )
+        self._phase = Phase.NEGOTIATED
+        self._reply(Command.PROTOCOL_VERSION, wire.PROTOCOL_VERSION)
+
+    def _get_param(self, data: memoryview) -> None:
+        (param,) = wire.U32.unpack(data)
+        known = param == wire.Param.MAX_TIMELINE_COUNT
+        value = wire.MAX_TIMELINES if known else 0
+        self._stream.send(wire.REPLY_TWO_U32.pack(2, Command.GET_PARAM, known, value))
+
+    def _get_capset(self, data: memoryview) -> None:
+        capset_id, version = wire.CAPSET.unpack(data)
+        if (capset_id, version) != (wire.CAPSET_VENUS, 0):
+            self._reply(Command.GET_CAPSET, 0)
+            return
+        capset = self._host.capset
+        head = wire.REPLY_U32.pack(1 + len(capset) // 4, Command.GET_CAPSET, 1)
+        self._stream.send(head + capset)
+
+    def _context_init(self, data: memoryview) -> None:
+        (capset_id,) = wire.U32.unpack(data)
+        if capset_id != wire.CAPSET_VENUS:
+            raise ClientError(f"CONTEXT_INIT: capset {capset_id}, only Venus (4) is served")
+        self._context = self._host.create_context(self._name, self._poisoned)
+        self._phase = Phase.RUNNING
+        self._end_handshake()
+
+    def _running(self) -> GuestContext:
+        """Return the context of a client whose phase is RUNNING."""
+        if self._context is None:
+            raise ClientError("there is no context")
+        return self._context
+
+    def _create_blob(self, data: memoryview) -> None:
+        kind, flags, size, blob_id = wire.CREATE_BLOB.unpack(data)
+        plain = kind == wire.BlobType.GUEST and blob_id == 0
+        if not plain and kind != wire.BlobType.HOST3D:
+            raise ClientError(f"RESOURCE_CREATE_BLOB: blob type {kind} with blob id {blob_id}")
+        if not size:
+            raise ClientError("RESOURCE_CREATE_BLOB: size 0")
+        resource_id = self._free_resources.pop() if self._free_resources else self._next_resource
+        self._next_resource = max(self._next_resource, resource_id + 1)
+        reply = wire.REPLY_U32.pack(1, Command.RESOURCE_CREATE_BLOB, resource_id)
+        try:
+            blob = self._running().create_blob(resource_id, blob_id, size, flags)
+        except (MemoryError, OSError) as error:
+            self._host.warn(f"RESOURCE_CREATE_BLOB: no room for {size} bytes: {error}")
+            self._resources[resource_id] = False
+            self._send_unmappable(reply)
+            return
+        self._resources[resource_id] = True
+        self._stream.send_with_fd(reply, blob.fd)
+
+    def _send_unmappable(self, reply: bytes) -> None:
+        """Answer with a descriptor that cannot be mapped.
+
+        The protocol has no error reply, but a client whose mmap fails takes it for lack of
+        memory and reports that to its application.
+        """
+        read_fd, write_fd = os.pipe()
+        os.close(write_fd)
+        try:
+            self._stream.send_with_fd(reply, read_fd)
+        finally:
+            os.close(read_fd)
+
+    def _unref_resource(self, data: memoryview) -> None:
+        (resource_id,) = wire.U32.unpack(data)
+        known = self._resources.pop(resource_id, None)
+        if known is None:
+            raise ClientError(f"RESOURCE_UNREF: no resource {resource_id}")
+        if known:
+            self._running().destroy_resource(resource_id)
+        self._free_resources.append(resource_id)
+
+    def _sync_create(self, data: memoryview) -> None:
+        (value,) = wire.SYNC_CREATE.unpack(data)
+        self._reply(Command.SYNC_CREATE, self._syncs.create(value))
+
+    def _sync_unref(self, data: memoryview) -> None:
+        self._syncs.unref(wire.U32.unpack(data)[0])
+
+    def _sync_read(self, data: memoryview) -> None:
+        sync = self._syncs.get(wire.U32.unpack(data)[0])
+        self._stream.send(wire.REPLY_U64.pack(2, Command.SYNC_READ, sync.value))
+
+    def _sync_write(self, data: memoryview) -> None:
+        sync_id, value = wire.SYNC_VALUE.unpack(data)
+        self._syncs.signal([(self._syncs.get(sync_id), value)])
+
+    def _points(self, data: memoryview) -> Iterator[tuple[Sync, int]]:
+        """Decode sync triples."""
+        for sync_id, value in wire.SYNC_VALUE.iter_unpack(data):
+            yield self._syncs.get(sync_id), value
+
+    def _sync_wait(self, data: memoryview) -> None:
+        flags, timeout = wire.SYNC_WAIT.unpack_from(data)
+        triples = data[wire.SYNC_WAIT.size :]
+        if flags & ~wire.SYNC_WAIT_ANY:
+            raise ClientError(f"SYNC_WAIT: unknown flags {flags:#x}")
+        if len(triples) % wire.SYNC_VALUE.size:
+            raise ClientError(f"SYNC_WAIT: {len(triples)} bytes are no list of syncs")
+        fd, owned = self._syncs.wait(
+            list(self._points(triples)), any_=bool(flags), timeout_ms=timeout
+        )
+        try:
+            self._stream.send_with_fd(wire.HEADER.pack(0, Command.SYNC_WAIT), fd)
+        finally:
+            if owned:
+                os.close(fd)
+
+    def _submit(self, data: memoryview) -> None:
+        (count,) = wire.U32.unpack_from(data)
+        total = len(data)
+        batches_end = 4 + count * wire.BATCH.size
+        if batches_end > total:
+            raise ClientError(f"SUBMIT_CMD2: {count} batches in {total} bytes")
+        context = self._running()
+        for index in range(count):
+            flags, command_at, command_size, sync_at, sync_count, ring_idx, in_count, out_count = (
+                wire.BATCH.unpack_from(data, 4 + index * wire.BATCH.size)
+            )
+            if flags & ~wire.BATCH_RING_IDX or in_count or out_count:
+                raise ClientError(
+                    f"SUBMIT_CMD2: batch {index}: flags {flags:#x}, {in_count} and {out_count}"
+                    " DRM sync objects: not in protocol version 3"
+                )
+            command_end = (command_at + command_size) * 4
+            sync_end = sync_at * 4 + sync_count * wire.SYNC_VALUE.size
+            if command_end > total or sync_end > total:
+                raise ClientError(f"SUBMIT_CMD2: batch {index} ends outside the message")
+            if flags and ring_idx >= wire.MAX_TIMELINES:
+                raise ClientError(f"SUBMIT_CMD2: batch {index}: no timeline {ring_idx}")
+            if command_size:
+                context.submit(data[command_at * 4 : command_end])
+            if not sync_count:
+                continue
+            retired = partial(self._syncs.signal, list(self._points(data[sync_at * 4 : sync_end])))
+            if flags:
+                context.fence(ring_idx, retired)
+            else:
+                retired()
+
+    def _reply(self, command: Command, value: int) -> None:
+        self._stream.send(wire.REPLY_U32.pack(1, command, value))

@@ -1,0 +1,274 @@
+"""What a session does for a well-behaved client, and what it says to others."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import threading
+
+import pytest
+from vtest_client import Client, FakeHost, Served, close_all, readable
+
+from hesper.portable import SharedMemory, open_descriptors, page_size
+from hesper.vtest import wire
+
+
+@pytest.fixture
+def served():
+    one = Served()
+    one.client.handshake()
+    yield one
+    one.end()
+
+
+def test_handshake_is_answered_as_mesa_expects(served: Served) -> None:
+    assert served.host.names == ["test"]
+    assert served.client.ask(15, 1) == (1, wire.MAX_TIMELINES)
+    assert served.client.ask(15, 2) == (0, 0)
+    assert served.client.ask(16, 4, 0)[1:] == struct.unpack("<40I", served.host.capset)
+    assert served.client.ask(16, 2, 0) == (0,)
+    assert served.client.ask(16, 4, 1) == (0,)
+    assert served.end() == ""
+    assert served.host.context.closed
+
+
+def test_a_name_is_made_printable() -> None:
+    one = Served()
+    one.client.handshake(b"a\x1b[31mb\nc\xff\0")
+    one.client.flush()
+    assert one.host.names == ["a?[31mb?c�"]
+    assert one.end() == ""
+
+
+def test_a_handshake_in_single_bytes_is_served() -> None:
+    one = Served()
+    message = struct.pack("<II", 5, 8) + b"slow\0" + struct.pack("<II", 0, 10)
+    for byte in message:
+        one.client.sock.sendall(bytes([byte]))
+    assert one.client.reply().command == 10
+    assert one.end() == ""
+
+
+def test_blob_is_shared_and_its_id_used_again(served: Served) -> None:
+    client = served.client
+    first, fd = client.create_blob(100)
+    with SharedMemory.from_fd(fd, 100) as memory:
+        memory.view[:5] = b"hello"
+        assert bytes(served.host.context.blobs[first].view[:5]) == b"hello"
+    second, other = client.create_blob(page_size() * 3, blob_id=77)
+    assert (first, second) == (1, 2)
+    client.words(3, first)
+    again, third = client.create_blob(1, kind=1)
+    assert again == first
+    close_all(fd, other, third)
+
+
+def test_blob_without_room_is_one_the_client_cannot_map(served: Served) -> None:
+    resource, fd = served.client.create_blob(1 << 40)
+    with pytest.raises(OSError, match=r".*"):
+        mmap.mmap(fd, mmap.PAGESIZE)
+    os.close(fd)
+    served.client.words(3, resource)
+    served.client.flush()
+    assert len(served.host.warnings) == 1
+    assert "RESOURCE_CREATE_BLOB" in served.host.warnings[0]
+    assert served.end() == ""
+
+
+def test_syncs_hold_64_bits(served: Served) -> None:
+    big = (1 << 64) - 2
+    sync = served.client.sync(big)
+    assert served.client.sync_value(sync) == big
+    served.client.send(22, struct.pack("<IQ", sync, 5))
+    assert served.client.sync_value(sync) == 5
+    served.client.words(20, sync)
+    served.client.flush()
+    assert served.end() == ""
+
+
+@pytest.mark.parametrize("ring_idx", [0, 1, 63])
+def test_a_batch_signals_when_its_timeline_gets_there(served: Served, ring_idx: int) -> None:
+    client, context = served.client, served.host.context
+    sync = client.sync(0)
+    client.submit(b"\1\2\3\4" * 3, [(sync, 7)], ring_idx)
+    client.flush()
+    assert context.submitted == [b"\1\2\3\4" * 3]
+    assert client.sync_value(sync) == 0
+    fd = client.wait([(sync, 7)])
+    assert not readable(fd, 0)
+    ((index, retired),) = context.fences
+    assert index == ring_idx
+    retired()
+    assert readable(fd)
+    assert client.sync_value(sync) == 7
+    os.close(fd)
+
+
+def test_a_batch_without_timeline_signals_at_once(served: Served) -> None:
+    sync = served.client.sync(0)
+    served.client.submit(b"", [(sync, 9)], None)
+    assert served.client.sync_value(sync) == 9
+    assert served.host.context.fences == []
+    assert served.host.context.submitted == []
+
+
+def test_a_large_submit_arrives_whole(served: Served) -> None:
+    data = os.urandom(3 << 20)
+    served.client.submit(data, [], 1)
+    served.client.flush()
+    assert served.host.context.submitted == [data]
+
+
+def test_waits_for_all_and_any(served: Served) -> None:
+    client = served.client
+    one, two = client.sync(0), client.sync(0)
+    write = struct.Struct("<IQ")
+    all_, any_ = client.wait([(one, 1), (two, 1)]), client.wait([(one, 1), (two, 1)], any_=True)
+    twice = client.wait([(one, 1), (one, 2)])
+    client.send(22, write.pack(one, 1))
+    client.flush()
+    assert (readable(all_, 0), readable(any_, 0), readable(twice, 0)) == (False, True, False)
+    client.send(22, write.pack(one, 2))
+    client.send(22, write.pack(two, 5))
+    client.flush()
+    assert (readable(all_, 0), readable(twice, 0)) == (True, True)
+    ready, half = client.wait([(one, 2), (two, 5)]), client.wait([(one, 3), (two, 5)], any_=True)
+    never = client.wait([(one, 3)], timeout=0)
+    assert (readable(ready, 0), readable(half, 0), readable(never, 0)) == (True, True, False)
+    close_all(all_, any_, twice, ready, half, never)
+
+
+def test_nothing_stays_open_behind_a_client() -> None:
+    before = open_descriptors()
+    for _ in range(3):
+        one = Served()
+        client = one.client
+        client.handshake()
+        sync = client.sync(0)
+        fds = [client.wait([(sync, 1)]) for _ in range(20)]
+        fds += [client.create_blob(4096)[1] for _ in range(20)]
+        close_all(*fds)
+        assert one.end() == ""
+    assert open_descriptors() == before
+
+
+def test_expired_waits_are_dropped(served: Served) -> None:
+    client = served.client
+    sync = client.sync(0)
+    os.close(client.wait([(sync, 1)], timeout=1))
+    before = open_descriptors()
+    # Each wait that follows lasts a millisecond and drops those that are over.
+    for _ in range(wire.MAX_WAIT_SYNCS):
+        os.close(client.wait([(sync, 1)], timeout=1))
+    assert open_descriptors() < before + 1000
+
+
+def test_a_poisoned_context_ends_the_session(served: Served) -> None:
+    served.client.flush()
+    assert served.host.on_fatal is not None
+    served.host.on_fatal("vkCmdDraw at 64: no such handle")
+    assert served.client.gone()
+    assert served.result() == "vkCmdDraw at 64: no such handle"
+
+
+def test_stop_ends_a_session_without_blame(served: Served) -> None:
+    served.client.sock.sendall(b"\0\0\0")
+    served.session.stop()
+    assert served.client.gone()
+    assert served.result() == ""
+
+
+def test_handshake_has_a_bound() -> None:
+    one = Served(FakeHost(handshake_timeout=0.05))
+    one.client.sock.sendall(b"\0\0\0")
+    assert one.client.gone()
+    assert one.result() == "no complete handshake in 0.05 s"
+
+
+def test_the_bound_ends_with_the_handshake() -> None:
+    one = Served(FakeHost(handshake_timeout=1000))
+    one.client.handshake()
+    one.client.flush()
+    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    assert all(timer.finished.is_set() for timer in timers)
+    assert one.end() == ""
+
+
+BLOB = struct.Struct("<IIQQ")
+WRONG = {
+    "unknown command 0": lambda c: c.send(0),
+    "unknown command 4096": lambda c: c.send(4096),
+    "SUBMIT_CMD: not for Venus clients": lambda c: c.send(6),
+    "DRM_SYNC_CREATE: not for Venus clients": lambda c: c.words(25, 0),
+    "CREATE_RENDERER: out of order": lambda c: c.send(8, b"a\0\0\0"),
+    "PROTOCOL_VERSION: out of order": lambda c: c.words(11, 3),
+    "CONTEXT_INIT: out of order": lambda c: c.words(17, 4),
+    "GET_PARAM: 8 bytes of data": lambda c: c.words(15, 1, 1),
+    "SYNC_WAIT: 4 bytes of data": lambda c: c.words(23, 1),
+    "SYNC_WAIT: 17179869180 bytes of data": lambda c: c.send(23, length=0xFFFFFFFF),
+    "SUBMIT_CMD2: 17179869180 bytes of data": lambda c: c.send(24, length=0xFFFFFFFF),
+    "SUBMIT_CMD2: 0 bytes of data": lambda c: c.send(24),
+    "SYNC_WAIT: unknown flags 0x2": lambda c: c.words(23, 2, 0),
+    "SYNC_WAIT: 8 bytes are no list": lambda c: c.words(23, 0, 0, 1, 1),
+    "SYNC_WAIT: no sync 9": lambda c: c.words(23, 0, 0, 9, 0, 0),
+    "SYNC_READ: no sync 1": lambda c: c.words(21, 1),
+    "SYNC_WRITE: no sync 1": lambda c: c.words(22, 1, 0, 0),
+    "SYNC_UNREF: no sync 1": lambda c: c.words(20, 1),
+    "RESOURCE_UNREF: no resource 5": lambda c: c.words(3, 5),
+    "RESOURCE_BUSY_WAIT: resource 5": lambda c: c.words(7, 5, 0),
+    "RESOURCE_CREATE_BLOB: size 0": lambda c: c.send(18, BLOB.pack(2, 1, 0, 0)),
+    "RESOURCE_CREATE_BLOB: blob type 3": lambda c: c.send(18, BLOB.pack(3, 1, 8, 0)),
+    "RESOURCE_CREATE_BLOB: blob type 1 with": lambda c: c.send(18, BLOB.pack(1, 1, 8, 5)),
+    "SUBMIT_CMD2: 1 batches in 4 bytes": lambda c: c.words(24, 1),
+    "SUBMIT_CMD2: 4294967295 batches": lambda c: c.words(24, 0xFFFFFFFF),
+    "SUBMIT_CMD2: batch 0: flags 0x2": lambda c: c.words(24, 1, 2, 9, 0, 9, 0, 0, 0, 0),
+    "SUBMIT_CMD2: batch 0: flags 0x9": lambda c: c.words(24, 1, 9, 9, 0, 9, 0, 0, 0, 0),
+    "SUBMIT_CMD2: batch 0: flags 0x0, 1": lambda c: c.words(24, 1, 0, 9, 0, 9, 0, 0, 1, 0),
+    "SUBMIT_CMD2: batch 0 ends": lambda c: c.words(24, 1, 0, 0xFFFFFFFF, 2, 9, 0, 0, 0, 0),
+    "SUBMIT_CMD2: batch 0 ends outside": lambda c: c.words(24, 1, 0, 9, 0, 9, 1 << 31, 0, 0, 0),
+    "SUBMIT_CMD2: batch 0: no timeline 64": lambda c: c.words(24, 1, 1, 9, 0, 9, 0, 64, 0, 0),
+    "SUBMIT_CMD2: no sync 3": lambda c: c.submit(b"", [(3, 1)], 1),
+    "SUBMIT_CMD2: dead command": lambda c: c.submit(b"\xde\xad\0\0", [], 1),
+    "header: the client left after 3 of 8": lambda c: c.sock.sendall(b"\0\0\0"),
+    "GET_PARAM: the client left": lambda c: c.send(15, length=1),
+}
+
+
+@pytest.mark.parametrize("reason", WRONG)
+def test_wrong_messages_end_with_one_clear_reason(served: Served, reason: str) -> None:
+    WRONG[reason](served.client)
+    if "left" not in reason:
+        assert served.client.gone()
+    assert served.end().startswith(reason)
+
+
+EARLY = {
+    "PING_PROTOCOL_VERSION: out of order, the client is CONNECTED": [(10,)],
+    "SUBMIT_CMD2: out of order, the client is CONNECTED": [(24, 0)],
+    "CONTEXT_INIT: out of order, the client is NAMED": [(8, 0x41414141), (17, 4)],
+    "GET_CAPSET: out of order, the client is NAMED": [(8, 0x41414141), (16, 4, 0)],
+    "SYNC_CREATE: out of order, the client is NEGOTIATED": [(8, 1), (11, 3), (19, 0, 0)],
+    "CONTEXT_INIT: capset 2": [(8, 1), (11, 3), (17, 2)],
+    "PROTOCOL_VERSION: the client knows 2": [(8, 1), (11, 2)],
+    "CREATE_RENDERER: 0 bytes": [(8,)],
+}
+
+
+def send_all(client: Client, messages: list[tuple[int, ...]]) -> None:
+    for command, *words in messages:
+        data = struct.pack(f"<{len(words)}I", *words)
+        client.send(command, data, length=len(data) if command == 8 else None)
+
+
+@pytest.mark.parametrize("reason", EARLY)
+def test_commands_out_of_order_are_refused(reason: str) -> None:
+    one = Served()
+    send_all(one.client, EARLY[reason])
+    while True:
+        try:
+            one.client.reply()
+        except (EOFError, ConnectionError):
+            break
+    assert one.end().startswith(reason)
+    assert one.host.on_fatal is None
