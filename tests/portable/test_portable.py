@@ -1,0 +1,227 @@
+"""Shared memory, wake pipes, messages with descriptors, processes: each way a system may do it."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import select
+import socket
+import struct
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hesper import portable
+from hesper.portable import SharedMemory, WakePipe
+
+LARGE_PAGE = 4 * mmap.PAGESIZE
+
+
+@pytest.fixture(params=["native", "posix"])
+def _kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HESPER_SHARED_MEMORY", request.param)
+
+
+@pytest.fixture(params=[mmap.PAGESIZE, LARGE_PAGE])
+def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HESPER_PAGE_SIZE", str(request.param))
+    portable.page_size.cache_clear()
+    yield request.param
+    portable.page_size.cache_clear()
+
+
+@pytest.mark.parametrize("value", ["0", "-4096", "1", "5000", str(3 * mmap.PAGESIZE), "big"])
+def test_impossible_page_sizes_are_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HESPER_PAGE_SIZE", value)
+    portable.page_size.cache_clear()
+    with pytest.raises(ValueError, match=f"HESPER_PAGE_SIZE={value}"):
+        portable.page_size()
+
+
+@pytest.mark.usefixtures("_kind")
+@pytest.mark.parametrize("size", [1, mmap.PAGESIZE, LARGE_PAGE, LARGE_PAGE + 1, 1 << 20])
+def test_memory_is_whole_aligned_zeroed_pages(page: int, size: int) -> None:
+    with SharedMemory.create(size, "test") as memory:
+        assert memory.size == -(-size // page) * page
+        assert memory.address % page == 0
+        assert bytes(memory.view) == bytes(memory.size)
+        assert os.fstat(memory.fd).st_size >= memory.size
+        assert not os.get_inheritable(memory.fd)
+
+
+@pytest.mark.usefixtures("_kind")
+def test_two_mappings_of_one_object_share_it(page: int) -> None:
+    with SharedMemory.create(page, "test") as one, SharedMemory.from_fd(one.fd, 3) as two:
+        assert two.size == page
+        assert two.fd != one.fd
+        two.view[page - 1] = 42
+        assert one.view[page - 1] == 42
+
+
+def test_an_object_that_is_too_small_is_refused(page: int) -> None:
+    fd = os.memfd_create("small")
+    try:
+        os.ftruncate(fd, page)
+        with pytest.raises(ValueError, match=f"{page} bytes, {2 * page} are needed"):
+            SharedMemory.from_fd(fd, page + 1)
+        os.ftruncate(fd, page - mmap.PAGESIZE + 1)  # its last real page is whole all the same
+        with SharedMemory.from_fd(fd, page) as memory:
+            memory.view[page - 1] = 1
+    finally:
+        os.close(fd)
+
+
+def test_a_descriptor_that_is_no_memory_is_refused() -> None:
+    pipe = WakePipe()
+    before = portable.open_descriptors()
+    with pytest.raises(ValueError, match="no memory object"):
+        SharedMemory.from_fd(pipe.read_fd, 1)
+    with pytest.raises(ValueError, match="not positive"):
+        SharedMemory.create(0, "empty")
+    assert portable.open_descriptors() == before
+    pipe.close()
+
+
+def mappings() -> int:
+    return len(Path("/proc/self/maps").read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.usefixtures("_kind")
+def test_memory_leaves_nothing_behind(page: int) -> None:
+    before = portable.open_descriptors()
+    mapped = mappings()
+    for _ in range(10):
+        memory = SharedMemory.create(page, "test")
+        memory.close()
+        memory.close()
+        assert (memory.fd, memory.address) == (-1, 0)
+    assert portable.open_descriptors() == before
+    assert mappings() <= mapped + 1
+    assert not [name for name in os.listdir("/dev/shm") if name.startswith("hesper-")]
+
+
+def test_a_size_the_system_has_no_room_for_is_an_error() -> None:
+    before = portable.open_descriptors()
+    with pytest.raises(OSError, match=r".+"):
+        SharedMemory.create(1 << 60, "huge")
+    assert portable.open_descriptors() == before
+
+
+def test_nobody_can_resize_a_sealed_object() -> None:
+    with SharedMemory.create(mmap.PAGESIZE, "test") as memory:
+        for size in (0, 2 * mmap.PAGESIZE):
+            with pytest.raises(PermissionError):
+                os.ftruncate(memory.fd, size)
+        with pytest.raises(PermissionError):
+            fcntl.fcntl(memory.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+
+
+def readable(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+def test_wakes_merge_and_never_block() -> None:
+    pipe = WakePipe()
+    assert not readable(pipe.read_fd)
+    pipe.drain()
+    for _ in range(100_000):  # more than a pipe holds
+        pipe.wake()
+    assert readable(pipe.read_fd)
+    pipe.drain()
+    assert not readable(pipe.read_fd)
+    pipe.close()
+    pipe.close()
+
+
+@settings(max_examples=50, deadline=None)
+@given(messages=st.lists(st.tuples(st.binary(max_size=300_000), st.integers(0, 3)), max_size=4))
+def test_messages_arrive_as_they_were_sent(messages: list[tuple[bytes, int]]) -> None:
+    left, right = socket.socketpair()
+    with left, right, open(os.devnull, "rb") as file:
+
+        def send() -> None:
+            for data, count in messages:
+                portable.send_message(left, data, [file.fileno()] * count)
+            left.close()
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        for data, count in messages:
+            received = portable.recv_message(right)
+            assert received is not None
+            assert received[0] == data
+            assert len(received[1]) == count
+            for fd in received[1]:
+                assert not os.get_inheritable(fd)
+                assert os.path.sameopenfile(fd, file.fileno())
+                os.close(fd)
+        assert portable.recv_message(right) is None
+        sender.join(20)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        struct.pack("=I", 4),
+        struct.pack("=II", 4, 0) + b"abc",
+        struct.pack("=II", 0, 1),
+        struct.pack("=II", portable.MAX_MESSAGE + 1, 0),
+    ],
+)
+def test_broken_messages_are_refused(wire: bytes) -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        left.sendall(wire)
+        left.close()
+        with pytest.raises(ConnectionError):
+            portable.recv_message(right)
+
+
+def test_unannounced_descriptors_are_closed() -> None:
+    before = portable.open_descriptors()
+    left, right = socket.socketpair()
+    with left, right:
+        socket.send_fds(left, [struct.pack("=II", 2, 0) + b"ab"], [0, 0])
+        with pytest.raises(ConnectionError, match="0 descriptors, 2 and 2 came"):
+            portable.recv_message(right)
+    assert portable.open_descriptors() == before
+
+
+def test_messages_have_a_bound() -> None:
+    left, right = socket.socketpair()
+    with left, right, pytest.raises(ValueError, match="too large"):
+        portable.send_message(left, b"", [0] * (portable.MAX_FDS + 1))
+
+
+def test_a_spawned_program_has_our_descriptor_and_no_other() -> None:
+    read_fd, write_fd = os.pipe()
+    other, _ = socket.socketpair()
+    code = (
+        "import os, sys; fd, other = map(int, sys.argv[1:])\n"
+        "try: os.fstat(other)\n"
+        "except OSError: os.write(fd, b'%d' % (os.getpgid(0) == os.getpid()))\n"
+    )
+    child = portable.spawn(
+        [sys.executable, "-c", code, str(write_fd), str(other.fileno())], fds=[write_fd]
+    )
+    os.close(write_fd)
+    with open(read_fd, "rb") as file:
+        assert file.read() == b"1"
+    assert child.wait(20) == 0
+    other.close()
+
+
+@pytest.mark.parametrize("way", [portable.process_usage, portable._ps_usage])  # noqa: SLF001
+def test_usage_of_a_process(way) -> None:
+    mine = way(os.getpid())
+    assert 1 << 20 < mine.resident < 1 << 32
+    assert mine.cpu >= 0
+    child = portable.spawn([sys.executable, "-c", ""])
+    child.wait(20)
+    with pytest.raises(ProcessLookupError):
+        way(child.pid)
