@@ -134,7 +134,7 @@ class Builder:
         fields, size, align = self._fields(name, source.members, in_union=union)
         struct = Struct(
             name=name,
-            size=size,
+            size=_align(size, align),
             align=align,
             fields=() if union else tuple(fields),
             stype=stype,
@@ -157,7 +157,7 @@ class Builder:
     def _fields(
         self, owner: str, members: list[Any], *, in_union: bool = False, command: bool = False
     ) -> tuple[list[Field], int, int]:
-        """Fields with their offsets; size and alignment of the whole."""
+        """Fields with their offsets; where the last one ends; alignment of the whole."""
         counts = {
             part
             for m in members
@@ -175,7 +175,7 @@ class Builder:
             fields.append(_replace(field, offset=offset, counts=member.name in counts))
             offset += total
             size, align = max(size, offset), max(align, alignment)
-        return fields, _align(size, align), align
+        return fields, size, align
 
     def _field(
         self, owner: str, member: Any, siblings: list[Any], *, command: bool
