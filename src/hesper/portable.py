@@ -396,3 +396,27 @@ def _ps_usage(pid: int) -> ProcessUsage:
 def open_descriptors() -> int:
     """How many descriptors this process has open."""
     return len(os.listdir("/dev/fd")) - 1  # one is the listing's own
+
+
+def raise_descriptor_limit() -> int:
+    """Allow this process as many descriptors as it may have; return how many that is."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS says "unlimited" and then refuses more than OPEN_MAX.
+    for wanted in (hard, 10240):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):
+            continue
+        return wanted
+    return soft
+
+
+def peer_pid(sock: socket.socket) -> int:
+    """Process at the other end of a Unix socket; 0 when the system does not say."""
+    level, option = (socket.SOL_SOCKET, socket.SO_PEERCRED) if LINUX else (0, 2)  # LOCAL_PEERPID
+    try:
+        return int(struct.unpack_from("=i", sock.getsockopt(level, option, 12))[0])
+    except (OSError, struct.error):
+        return 0

@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hesper.isolation.door import ClientError
 from hesper.portable import SharedMemory
-from hesper.vtest.session import ClientError, Session
+from hesper.vtest.session import Session
 
 
 class RefusedError(Exception):

@@ -10,14 +10,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
+from hesper.isolation.door import ClientError
 from hesper.vtest import wire
 from hesper.vtest.stream import Stream, TruncatedError
 from hesper.vtest.syncs import Sync, SyncError, Syncs
 from hesper.vtest.wire import Command, Phase
-
-
-class ClientError(Exception):
-    """The client broke the protocol; the text names the command and the reason."""
 
 
 class Blob(Protocol):

@@ -1,0 +1,1 @@
+"""One context, one process: the supervisor, its workers, and the sockets clients come to."""

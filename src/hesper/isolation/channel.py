@@ -1,0 +1,94 @@
+"""What supervisor and worker say to each other over their socket pair.
+
+Down, as messages of `portable.send_message`, each one JSON object with the key `do`:
+  prepare  door, options, log_level      first of all
+  serve    client; with its socket       once, when ready
+  stop                                   end in order
+Up, as lines of JSON with the key `is`, because the supervisor must never block on a worker that
+a guest may have taken over:
+  ready    about, options                can serve; what the door has found out
+  failed   reason                        cannot serve
+  named    name                          what the client calls itself
+  log      level, logger, event, fields
+  end      reason                        the client's fault, or ours; before the process ends
+The end of the stream ends the other side: a worker whose supervisor is gone stops.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from hesper.portable import recv_message, send_message
+
+MAX_LINE = 64 << 10
+"""Longest line a worker may send, in bytes."""
+MAX_LINES = 10_000
+"""Most lines a worker may send in its life."""
+
+
+class ChannelError(Exception):
+    """The other side sent what makes no sense."""
+
+
+def send_down(sock: socket.socket, do: str, fds: Sequence[int] = (), **values: Any) -> None:
+    """Tell a worker to do something.  Raises `OSError`."""
+    send_message(sock, json.dumps({"do": do, **values}).encode(), fds)
+
+
+def receive_down(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """Wait for what the supervisor says; None when it is gone."""
+    message = recv_message(sock)
+    if message is None:
+        return None
+    return json.loads(message[0]), message[1]
+
+
+def send_up(sock: socket.socket, is_: str, **values: Any) -> None:
+    """Tell the supervisor something.  Raises `OSError`."""
+    line = json.dumps({"is": is_, **values}, default=str).encode()
+    if len(line) >= MAX_LINE:
+        cut = {key: str(value)[: MAX_LINE // 20] for key, value in values.items()}
+        line = json.dumps({"is": is_, **cut}).encode()
+    sock.sendall(line + b"\n")
+
+
+class Upstream:
+    """The supervisor's end of what a worker says: never blocks, bounded."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Read from `sock`, whatever its mode."""
+        self._sock = sock
+        self._rest = b""
+        self._lines = 0
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """Return what has come, perhaps nothing; None when the worker is gone.
+
+        Raises `ChannelError`.
+        """
+        try:
+            data = self._sock.recv(MAX_LINE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except ConnectionError:
+            return None
+        if not data:
+            return None
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._lines += len(lines)
+        if len(self._rest) > MAX_LINE or self._lines > MAX_LINES:
+            raise ChannelError("too much said")
+        return [self._parse(line) for line in lines]
+
+    @staticmethod
+    def _parse(line: bytes) -> dict[str, Any]:
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ChannelError(f"no JSON: {error}") from None
+        if not isinstance(message, dict) or not isinstance(message.get("is"), str):
+            raise ChannelError("no message")
+        return message

@@ -1,0 +1,109 @@
+"""A worker process: gets ready, serves one client, ends.
+
+Run as `python -m hesper.isolation.worker FD`, FD being its end of the socket pair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import traceback
+from importlib import import_module
+from typing import Any
+
+from hesper import log
+from hesper.isolation import channel
+from hesper.isolation.door import ClientError, Door, StartError
+from hesper.portable import raise_descriptor_limit
+
+GRACE = 4.0
+"""Seconds from being told to stop to the hard end; less than the supervisor's patience."""
+
+EXIT_FAULT = 1
+EXIT_FAILED = 69
+EXIT_BROKEN = 70
+
+# A ring's thread may run Python for a while; the socket's thread must not wait 5 ms for it.
+_SWITCH_INTERVAL = 0.0005
+
+
+class Worker:
+    """The main thread serves; another listens to the supervisor."""
+
+    def __init__(self, control: socket.socket) -> None:
+        """Talk to the supervisor over `control`."""
+        self._control = control
+        self._speaking = threading.Lock()
+
+    def run(self) -> int:
+        """Do as told; return the exit status."""
+        message = channel.receive_down(self._control)
+        if message is None:
+            return 0
+        order = message[0]
+        log.set_sink(self._log, level=order["log_level"])
+        try:
+            door: Door = import_module(order["door"]).prepare(order["options"])
+        except StartError as error:
+            self._say("failed", reason=str(error))
+            return EXIT_FAILED
+        self._say("ready", about=door.about, options=door.options)
+        message = channel.receive_down(self._control)
+        if message is None or message[0]["do"] != "serve":
+            return 0
+        client = socket.socket(fileno=message[1][0])
+        threading.Thread(target=self._listen, args=[door], name="control", daemon=True).start()
+        try:
+            door.serve(client, lambda name: self._say("named", name=name))
+        except ClientError as error:
+            self._say("end", reason=str(error))
+            return EXIT_FAULT
+        return 0
+
+    def broken(self) -> None:
+        """Tell the supervisor of the exception being handled, a mistake of ours."""
+        kind, error, _ = sys.exc_info()
+        frame = traceback.extract_tb(sys.exc_info()[2])[-1]
+        name = kind.__name__ if kind else "error"
+        self._log("error", __name__, "internal error", {"exception": traceback.format_exc()})
+        self._say("end", reason=f"internal error: {name}: {error} ({frame.name}:{frame.lineno})")
+
+    def _listen(self, door: Door) -> None:
+        """Wait for the order to stop, or for the supervisor's end, which means the same."""
+        with contextlib.suppress(OSError, ValueError):  # a broken channel is its end too
+            channel.receive_down(self._control)
+        door.stop()
+        # The driver may hang; a worker must not outlive its supervisor for that.
+        threading.Event().wait(GRACE)
+        os._exit(EXIT_BROKEN)
+
+    def _say(self, is_: str, **values: Any) -> None:
+        # Where the supervisor is gone, `_listen` has noticed.
+        with contextlib.suppress(OSError), self._speaking:
+            channel.send_up(self._control, is_, **values)
+
+    def _log(self, level: str, logger: str, event: str, fields: dict[str, Any]) -> None:
+        self._say("log", level=level, logger=logger, event=event, fields=fields)
+
+
+def main() -> None:
+    """Run the worker and end the process without unloading the driver."""
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    raise_descriptor_limit()
+    worker = Worker(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        status = worker.run()
+    except BaseException:
+        worker.broken()
+        status = EXIT_BROKEN
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Drivers' threads may still run; taking the interpreter down under them can hang or crash.
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
