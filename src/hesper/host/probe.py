@@ -1,11 +1,12 @@
 """Ask drivers for their devices, each in a process of its own.
 
 A driver may crash, hang or print; none of it reaches the caller.  Run as a program
-(`python -m hesper.host.probe LIBRARY`) this file is that process: it prints one JSON line.
+(`python -m hesper.host.probe LIBRARY DRIVER`) this file is that process: it prints one JSON line.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -48,7 +49,7 @@ def _start(driver: Driver, environ: Mapping[str, str]) -> subprocess.Popen[bytes
     # The child must find this very package, however this process has found it.
     variables["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return subprocess.Popen(
-        [sys.executable, "-S", "-m", "hesper.host.probe", driver.library],
+        [sys.executable, "-S", "-m", "hesper.host.probe", driver.library, driver.library_path],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -144,6 +145,15 @@ def _extensions(memory: Any, table: Any, command: str, handle: int | None) -> se
     return {properties.extensionName for properties in found}
 
 
+def _cannot_open(driver: str) -> str:
+    """Why the library `driver` cannot be opened; empty when it can."""
+    try:
+        ctypes.CDLL(driver)
+    except OSError as error:
+        return f"its library cannot be opened: {error}"
+    return ""
+
+
 def _check(result: int, command: str) -> None:
     """Raise `RuntimeError` unless `result` is a success (or VK_INCOMPLETE)."""
     if result == -9:
@@ -152,17 +162,18 @@ def _check(result: int, command: str) -> None:
         raise RuntimeError(f"{command} failed with VkResult {result}")
 
 
-def main(library: str) -> None:
-    """Print what `library` offers as one JSON line."""
+def main(library: str, driver: str) -> None:
+    """Print what `driver` offers, opened by way of `library`, as one JSON line."""
     answer: dict[str, Any] = {"devices": [], "problem": ""}
     try:
         answer["devices"] = _describe(library)
         if not answer["devices"]:
             answer["problem"] = "the driver finds no device it can drive"
     except Exception as error:
-        answer["problem"] = str(error) or type(error).__name__
+        # The loader says only that it has found no device; dlopen knows why.
+        answer["problem"] = _cannot_open(driver) or str(error) or type(error).__name__
     print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
