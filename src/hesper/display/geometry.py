@@ -57,12 +57,7 @@ class Damage:
 
     def add(self, rect: Rect) -> None:
         """Mark every tile that `rect` touches; parts outside the scanout are ignored."""
-        inside = rect.clip(self.size)
-        if inside is None:
-            return
-        rows = slice(inside.y // TILE, -(-(inside.y + inside.height) // TILE))
-        columns = slice(inside.x // TILE, -(-(inside.x + inside.width) // TILE))
-        self._tiles[rows, columns] = True
+        self._tiles[self._covering(rect)] = True
 
     def add_all(self) -> None:
         """Mark everything."""
@@ -81,6 +76,18 @@ class Damage:
         """Whether anything is marked."""
         return bool(self._tiles.any())
 
+    def touches(self, area: Rect) -> bool:
+        """Whether a tile that `area` touches is marked."""
+        return bool(self._tiles[self._covering(area)].any())
+
+    def take(self, area: Rect) -> list[Rect]:
+        """Return, as `rects` does, the marked tiles that `area` touches, and unmark them."""
+        taken = Damage(self.size)
+        where = self._covering(area)
+        taken._tiles[where] = self._tiles[where]
+        self._tiles[where] = False
+        return taken.rects()
+
     def rects(self) -> list[Rect]:
         """Return the marked tiles as disjoint rectangles inside the scanout.
 
@@ -97,6 +104,13 @@ class Damage:
             for run in runs:
                 growing.setdefault(run, row)
         return sorted(done, key=lambda rect: (rect.y, rect.x))
+
+    def _covering(self, rect: Rect) -> tuple[slice, slice]:
+        """Index the tiles that `rect` touches."""
+        inside = rect.clip(self.size) or Rect(0, 0, 0, 0)
+        rows = slice(inside.y // TILE, -(-(inside.y + inside.height) // TILE))
+        columns = slice(inside.x // TILE, -(-(inside.x + inside.width) // TILE))
+        return rows, columns
 
     def _rect(self, run: tuple[int, int], top: int, bottom: int) -> Rect:
         first, end = run

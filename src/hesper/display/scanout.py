@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from hesper.display.formats import XRGB_DTYPE, PixelFormat
 from hesper.display.geometry import Damage, Rect, Size
-from hesper.display.surface import MAX_EDGE, MemorySurface, ScatteredSurface, Surface
+from hesper.display.surface import MemorySurface, ScatteredSurface, Surface, check_size
 
 if TYPE_CHECKING:
     from hesper.display.input import InputEvent, InputSink
@@ -93,7 +93,7 @@ class Update:
     cursor: Cursor | None
     """None while there is none."""
     cursor_position: tuple[int, int]
-    """Where the cursor's hot spot is, in pixels."""
+    """Where the cursor's top left corner is, in pixels."""
     cursor_changed: bool
     """Whether `cursor` is another one; a mere move does not count."""
     flushes: int
@@ -163,7 +163,7 @@ class Scanout:
         _call_all(wake)
 
     def move_cursor(self, x: int, y: int) -> None:
-        """Put the cursor's hot spot at (`x`, `y`)."""
+        """Put the cursor's top left corner at (`x`, `y`), as a DRM cursor plane is placed."""
         with self._lock:
             self._cursor_position = (x, y)
             wake = [s.wake for s in self._subscriptions if s.note_move()]
@@ -172,12 +172,10 @@ class Scanout:
     def request_size(self, size: Size) -> None:
         """Pass on that a viewer wants the guest to draw in another size.
 
-        Raises `ValueError` for an edge that is not 1 to `MAX_EDGE`.  Whether the guest follows is
+        Raises `ValueError` for a size that no surface can have.  Whether the guest follows is
         its own affair; when it does, `show` brings a surface of that size.
         """
-        if not (1 <= size.width <= MAX_EDGE and 1 <= size.height <= MAX_EDGE):
-            message = f"scanout of {size.width}x{size.height}: an edge must be 1 to {MAX_EDGE}"
-            raise ValueError(message)
+        check_size(size)
         with self._lock:
             changed = size != self._wanted
             self._wanted = size

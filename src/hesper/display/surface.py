@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from hesper.display.formats import PixelFormat, Xrgb
     from hesper.display.geometry import Rect, Size
 
-MAX_EDGE = 16384
+MAX_EDGE = 8192
 """Largest width or height of a surface, in pixels."""
+
+MAX_PIXELS = 7680 * 4320
+"""Most pixels of a surface: outputs keep a copy, at a guest's word."""
 
 
 class Surface(ABC):
@@ -32,10 +35,8 @@ class Surface(ABC):
     """
 
     def __init__(self, size: Size, pixel_format: PixelFormat) -> None:
-        """Raise `ValueError` for an edge that is not 1 to `MAX_EDGE`."""
-        if not (1 <= size.width <= MAX_EDGE and 1 <= size.height <= MAX_EDGE):
-            message = f"surface of {size.width}x{size.height}: an edge must be 1 to {MAX_EDGE}"
-            raise ValueError(message)
+        """Raise `ValueError` for a size that `check_size` refuses."""
+        check_size(size)
         self.size = size
         self.format = pixel_format
 
@@ -145,6 +146,14 @@ class ScatteredSurface(Surface):
             out[done : done + count] = piece[skip : skip + count]
             done += count
             index += 1
+
+
+def check_size(size: Size) -> None:
+    """Raise `ValueError` for an edge over `MAX_EDGE`, an area over `MAX_PIXELS`, or nothing."""
+    width, height = size
+    if not (1 <= width <= MAX_EDGE and 1 <= height <= MAX_EDGE and width * height <= MAX_PIXELS):
+        message = f"{width}x{height}: edges are 1 to {MAX_EDGE}, at most {MAX_PIXELS} pixels"
+        raise ValueError(message)
 
 
 def check_layout(

@@ -1,0 +1,56 @@
+"""How a viewer is connected: a TCP stream, or whatever the web page bridges."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+WRITE_BUFFER = 1 << 18
+"""Bytes that may wait in this process for a slow viewer before it gets no further frame."""
+
+
+class Channel(Protocol):
+    """A byte stream in both directions."""
+
+    name: str
+    """Who is at the other end, for logs."""
+
+    async def read(self, count: int) -> bytes:
+        """Read exactly `count` bytes.  Raises `EOFError` or `OSError` when the viewer has gone."""
+
+    async def write(self, parts: Iterable[bytes]) -> None:
+        """Send; return when most of it has left, so that the next frame is made for a viewer.
+
+        Raises `OSError` when the viewer has gone.
+        """
+
+    def close(self) -> None:
+        """End the connection, dropping what has not been sent; pending calls raise."""
+
+
+class StreamChannel:
+    """A `Channel` over an asyncio stream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take over a connection."""
+        self._reader = reader
+        self._writer = writer
+        writer.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        peer = writer.get_extra_info("peername")
+        self.name = f"{peer[0]}:{peer[1]}" if peer else "unknown"
+
+    async def read(self, count: int) -> bytes:
+        """See `Channel.read`."""
+        return await self._reader.readexactly(count)
+
+    async def write(self, parts: Iterable[bytes]) -> None:
+        """See `Channel.write`."""
+        self._writer.writelines(parts)
+        await self._writer.drain()
+
+    def close(self) -> None:
+        """See `Channel.close`."""
+        self._writer.transport.abort()

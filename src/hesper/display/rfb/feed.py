@@ -1,0 +1,116 @@
+"""Takes pictures of one scanout for all who view it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import structlog
+
+from hesper.display.frame import Capture
+from hesper.display.rfb.wire import RfbError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Executor
+
+    from hesper.display.frame import Picture
+    from hesper.display.rfb.viewer import Viewer
+    from hesper.display.scanout import Scanout
+
+log = structlog.get_logger()
+
+
+class Feed:
+    """Reads a scanout when it has news and a viewer is ready for them, and not more often.
+
+    One picture serves all viewers.  Each viewer keeps what it has not been sent yet, so a slow one
+    gets fewer pictures and holds nobody up.
+    """
+
+    def __init__(self, scanout: Scanout, executor: Executor, frames_per_second: float) -> None:
+        """Show `scanout`; `run` does the work, pictures are taken in `executor`."""
+        self.scanout = scanout
+        self.executor = executor
+        self.name = f"Hesper, screen {scanout.index + 1}"
+        self.viewers: set[Viewer] = set()
+        self.updates = 0
+        """Framebuffer updates sent so far."""
+        self.sent = 0
+        """Bytes sent so far in updates."""
+        self._interval = 1 / frames_per_second
+        self._joining: list[tuple[Viewer, asyncio.Future[Picture]]] = []
+        self._asked = asyncio.Event()
+        self._news = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._capture = Capture(scanout, self._wake)
+
+    async def run(self) -> None:
+        """Take pictures until cancelled."""
+        due = self._loop.time()
+        try:
+            while True:
+                await self._asked.wait()
+                await self._news.wait()
+                await asyncio.sleep(due - self._loop.time())
+                due = self._loop.time() + self._interval
+                self._asked.clear()
+                self._news.clear()
+                try:
+                    picture = await self._loop.run_in_executor(self.executor, self._capture.take)
+                except Exception:
+                    # Whatever a surface may raise: the guest goes on, and so do its viewers.
+                    log.exception("scanout cannot be read", scanout=self.scanout.index)
+                    self._refuse()
+                    continue
+                self._show(picture)
+        finally:
+            self._capture.close()
+            self._refuse()
+
+    async def join(self, viewer: Viewer) -> Picture:
+        """Let `viewer` have every picture after the one that is returned.
+
+        Raises `RfbError` when there is none to be had.
+        """
+        future: asyncio.Future[Picture] = self._loop.create_future()
+        self._joining.append((viewer, future))
+        self._asked.set()
+        self._news.set()
+        return await future
+
+    def leave(self, viewer: Viewer) -> None:
+        """Give `viewer` no further picture."""
+        self.viewers.discard(viewer)
+
+    def ask(self) -> None:
+        """Say that a viewer is ready for news."""
+        self._asked.set()
+
+    def count_update(self, parts: Sequence[bytes]) -> None:
+        """Note an update that was sent."""
+        self.updates += 1
+        self.sent += sum(map(len, parts))
+
+    def _show(self, picture: Picture) -> None:
+        for viewer in self.viewers:
+            viewer.show(picture)
+        joining, self._joining = self._joining, []
+        for viewer, future in joining:
+            if not future.done():
+                self.viewers.add(viewer)
+                future.set_result(picture)
+        if any(viewer.hungry for viewer in self.viewers):
+            self._asked.set()
+
+    def _refuse(self) -> None:
+        joining, self._joining = self._joining, []
+        for _, future in joining:
+            if not future.done():
+                future.set_exception(RfbError("the guest's picture cannot be read"))
+
+    def _wake(self) -> None:
+        # A device may flush once more while this process shuts its loop down.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._news.set)

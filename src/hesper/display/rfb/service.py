@@ -1,0 +1,90 @@
+"""All scanouts of a display over RFB, whatever the viewers are connected by."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self
+
+import structlog
+
+from hesper.display.rfb.feed import Feed
+from hesper.display.rfb.handshake import handshake
+from hesper.display.rfb.viewer import Viewer
+from hesper.display.rfb.wire import RfbError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from hesper.display.rfb.channel import Channel
+    from hesper.display.scanout import Display
+
+log = structlog.get_logger()
+
+HANDSHAKE_SECONDS = 120.0
+"""Long enough for somebody to look up a password."""
+MAX_CONNECTIONS = 64
+MAX_THREADS = 4
+
+
+class RfbService:
+    """Serves viewers of a display.  An async context manager; used on one event loop."""
+
+    def __init__(self, display: Display, frames_per_second: float = 60.0) -> None:
+        """Show each scanout at most `frames_per_second` times a second.
+
+        Raises `ValueError` for a rate that is not positive.
+        """
+        if frames_per_second <= 0:
+            message = f"{frames_per_second} frames per second: must be more than 0"
+            raise ValueError(message)
+        self.display = display
+        self.feeds: list[Feed] = []
+        self._rate = frames_per_second
+        self._connections = 0
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Begin to take pictures."""
+        threads = min(MAX_THREADS, os.cpu_count() or 1)
+        executor = ThreadPoolExecutor(threads, thread_name_prefix="display")
+        self._stack.callback(executor.shutdown)
+        group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        for scanout in self.display:
+            feed = Feed(scanout, executor, self._rate)
+            self.feeds.append(feed)
+            self._stack.callback(group.create_task(feed.run()).cancel)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop taking pictures; viewers have to have gone."""
+        await self._stack.__aexit__(kind, error, traceback)
+
+    async def serve(self, index: int, channel: Channel, key: bytes | None) -> None:
+        """Serve one viewer of scanout `index` until it leaves, then close `channel`.
+
+        `key` is as `handshake` has it.  A viewer that errs is logged, and nothing is raised.
+        """
+        viewer_log = log.bind(viewer=channel.name, scanout=index)
+        self._connections += 1
+        try:
+            if self._connections > MAX_CONNECTIONS:
+                raise RfbError(f"there are {MAX_CONNECTIONS} viewers already")
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                await handshake(channel, key)
+            viewer_log.info("viewer connected")
+            await Viewer(channel, self.feeds[index]).run()
+        except (EOFError, ConnectionError):
+            viewer_log.info("viewer disconnected")
+        except (RfbError, OSError, TimeoutError) as error:
+            viewer_log.warning("viewer dropped", reason=str(error) or type(error).__name__)
+        finally:
+            self._connections -= 1
+            channel.close()
