@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from subprocess import Popen
 from typing import Any
@@ -31,8 +31,8 @@ START_PATIENCE = 60.0
 STOP_PATIENCE = 5.0
 """Seconds from the order to stop to the kill."""
 REFILL_DELAY = 0.3
-"""Seconds after which a worker that took a client is replaced, while others are ready: a client's
-start needs the processor more than the next worker's."""
+"""Seconds after which a worker that took a client is replaced, unless the next client is there: a
+client's start needs the processor more than the next worker's."""
 ACCEPT_PAUSE = 1.0
 """Seconds to wait when accepting fails, for descriptors to become free."""
 MAX_BACKOFF = 30.0
@@ -89,7 +89,7 @@ class Supervisor:
         self._listeners = list(listeners)
         self._door = door
         self._options = options
-        self._warm = warm
+        self._warm = max(1, warm)
         self._max_clients = max_clients
         self._workers: set[_Worker] = set()
         self._selector = selectors.DefaultSelector()
@@ -111,17 +111,19 @@ class Supervisor:
         self,
         on_ready: Callable[[dict[str, Any]], None],
         on_signal: Callable[[int], bool] | None = None,
+        signals: Sequence[signal.Signals] = (),
     ) -> None:
         """Serve until SIGINT, SIGTERM or SIGHUP, then stop the workers and close the sockets.
 
         on_ready: called once with the door's `about` when a worker can serve.
-        on_signal: called with each signal first, SIGCHLD among them; true when that was all.
+        on_signal: called first with each signal, SIGCHLD and those of `signals` among them; true
+        when nothing more is to be done about it.
         Raises `StartError` when no worker can ever serve.
         """
         self._on_ready = on_ready
         if on_signal is not None:
             self._on_signal = on_signal
-        with self._signals():
+        with self._signals(signals):
             try:
                 self._selector.register(self._wake.read_fd, selectors.EVENT_READ, None)
                 self._refill()
@@ -146,9 +148,9 @@ class Supervisor:
             self._tell_to_stop(worker)
 
     @contextlib.contextmanager
-    def _signals(self) -> Any:
+    def _signals(self, more: Sequence[signal.Signals]) -> Iterator[None]:
         """Turn signals into bytes in the wake pipe."""
-        signals = (*STOP_SIGNALS, signal.SIGCHLD)
+        signals = {*STOP_SIGNALS, signal.SIGCHLD, *more}
         before = {number: signal.signal(number, lambda *_: None) for number in signals}
         old_fd = signal.set_wakeup_fd(self._wake.write_fd, warn_on_full_buffer=False)
         try:
@@ -198,13 +200,16 @@ class Supervisor:
     def _refill(self) -> None:
         """Start workers until enough are ready or starting, and accept clients if any can be."""
         now = time.monotonic()
-        if not self._stopping and now >= self._not_before:
+        able = not self._stopping and now >= self._not_before
+        if able and now >= self._refill_at:
             # The first finds out what the others need not: which driver to use.
-            wanted = max(1, self._warm) if self._settled and now >= self._refill_at else 1
+            wanted = self._warm if self._settled else 1
             for _ in range(self._count("starting", "ready"), wanted):
                 self._start()
         free = self._count("serving") < self._max_clients
-        self._accept_if(wanted=not self._stopping and free and self._count("ready") > 0)
+        # With none ready and none starting, a client is what starts one: see `_accept`.
+        soon = self._count("ready") > 0 or self._count("starting") == 0
+        self._accept_if(wanted=able and free and soon)
         if not free and not self._waiting_said:
             _log.warning("all places are taken, new clients wait", max_clients=self._max_clients)
         self._waiting_said = not free
@@ -355,8 +360,12 @@ class Supervisor:
 
     def _accept(self, listener: Listener) -> None:
         """Hand one client to a worker that is ready."""
+        if not self._accepting:
+            return
         worker = next((w for w in self._workers if w.state == "ready"), None)
-        if worker is None or not self._accepting:
+        if worker is None:
+            self._refill_at = 0.0
+            self._refill()
             return
         try:
             client, _ = listener.sock.accept()
@@ -376,9 +385,8 @@ class Supervisor:
             worker.client = next(self._numbers)
             worker.client_pid = peer_pid(client)
             self._order(worker, "serve", [client.fileno()], client=worker.client)
-        if self._count("ready"):
-            self._refill_at = time.monotonic() + REFILL_DELAY
-            self._after(REFILL_DELAY, self._refill)
+        self._refill_at = time.monotonic() + REFILL_DELAY
+        self._after(REFILL_DELAY, self._refill)
         self._refill()
 
     def _end(self) -> None:

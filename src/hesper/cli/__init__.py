@@ -1,0 +1,79 @@
+"""The command `hesper`.  Each file beside this one is a command of that name.
+
+Such a file has a docstring, whose first line is the command's line in `hesper --help`, and
+`command`: a function, or a cyclopts `App` of the file's name.  Files whose names begin with an
+underscore are no commands.  Only the file of the command that is run gets imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        make_app(sys.argv[1:2])()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter would complain when it flushes.
+        sys.stderr.close()
+        raise SystemExit(141) from None
+
+
+def commands() -> list[str]:
+    """Names of all commands."""
+    files = Path(__file__).parent.glob("*.py")
+    return sorted(file.stem.replace("_", "-") for file in files if not file.stem.startswith("_"))
+
+
+def make_app(first: list[str]) -> App:
+    """Make the app; if the `first` argument is a command, with that command alone."""
+    from cyclopts import App
+
+    app = App(
+        name="hesper",
+        help="The host's GPU for virtual machines and containers, through Vulkan.",
+        version=_version,
+        help_on_error=False,
+    )
+    names = commands()
+    if first and first[0] in names:
+        names = first
+    for name in names:
+        module = name.replace("-", "_")
+        # With several commands this is the list of them: their files stay unread beyond a line.
+        text = None if names is first else _summary(module)
+        app.command(f"hesper.cli.{module}:command", name=name, help=text)
+    return app
+
+
+def fail(message: str) -> NoReturn:
+    """End with one clear line on standard error."""
+    sys.stdout.flush()
+    print(f"hesper: {message}", file=sys.stderr)
+    raise SystemExit(EXIT_FAILURE)
+
+
+def _summary(module: str) -> str:
+    """The first line of a command file's docstring."""
+    with (Path(__file__).parent / f"{module}.py").open(encoding="utf-8") as file:
+        return file.readline().strip().strip('"')
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("hesper")
+    except PackageNotFoundError:
+        return "unknown: not installed"

@@ -1,0 +1,82 @@
+"""Options that `serve` and `run` share, and the supervisor made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from hesper.isolation.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from hesper.isolation.listen import Listener
+
+SERVER = Group("Server", sort_key=1)
+LIMITS = ("memory", "objects", "rings", "arena", "resources")
+
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_limit(text: str) -> tuple[str, int]:
+    """Parse `NAME=NUMBER`; the number may end in K, M, G or T.  Raises `ValueError`."""
+    name, separator, number = text.partition("=")
+    unit = _UNITS.get(number[-1:].upper(), 0)
+    digits = number[:-1] if unit else number
+    if name not in LIMITS or not separator or not digits.isdecimal() or int(digits) < 1:
+        raise ValueError(
+            f"{text!r} is no limit: it must be NAME=NUMBER, NAME being one of {', '.join(LIMITS)},"
+            " NUMBER at least 1, with K, M, G or T if you like"
+        )
+    return name, int(digits) * (unit or 1)
+
+
+def _check_limits(_: Any, limits: Sequence[str]) -> None:
+    for limit in limits:
+        parse_limit(limit)
+
+
+@Parameter(name="*", group=SERVER)
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """How clients are served."""
+
+    driver: str | None = None
+    """The host's Vulkan driver: its name (see `hesper drivers`) or its manifest. Default: the one
+    with the best GPU."""
+    host_profile: Annotated[str | None, Parameter(name="--host-profile")] = None
+    """Show guests no more than another driver would offer: a file, or `moltenvk`."""
+    max_clients: int = 64
+    """Clients served at a time; more wait."""
+    warm: int | None = None
+    """Workers kept ready for the next clients. Default: 2 for `serve`, 1 for `run`."""
+    limit: Annotated[
+        tuple[str, ...],
+        Parameter(metavar="NAME=NUMBER", validator=_check_limits, negative=()),
+    ] = field(default=())
+    """What one client may use at most: memory, objects, rings, arena or resources, as in
+    `memory=8G`. Can be repeated."""
+    handshake_timeout: float = 30.0
+    """Seconds a client has to introduce itself; 0: for ever."""
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
+    """Log what is at least as important as this. Default: info for `serve`, warning for `run`."""
+
+    def supervisor(self, listeners: Sequence[Listener], *, warm: int) -> Supervisor:
+        """A supervisor of vtest workers; it takes over `listeners`.
+
+        warm: workers kept ready unless the user has said.
+        """
+        options = {
+            "driver": self.driver,
+            "profile": self.host_profile,
+            "limits": dict(map(parse_limit, self.limit)),
+            "handshake_timeout": self.handshake_timeout or None,
+        }
+        return Supervisor(
+            listeners,
+            "hesper.vtest.door",
+            options,
+            warm=warm if self.warm is None else self.warm,
+            max_clients=self.max_clients,
+        )

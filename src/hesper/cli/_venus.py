@@ -1,0 +1,51 @@
+"""The guest's side on this machine: Mesa's Venus driver, and the variables that lead to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from hesper.host.manifests import ManifestError, read_manifest, search_folders
+
+
+class NoVenusError(Exception):
+    """There is no Venus driver; the text says what to install."""
+
+
+def find_venus(named: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The manifest of Mesa's Venus driver: the one `named`, or the first installed.
+
+    Raises `NoVenusError`.
+    """
+    if named is not None:
+        candidates = [named]
+    else:
+        folders = search_folders(environ)
+        candidates = [path for folder in folders for path in sorted(folder.glob("virtio*.json"))]
+    problems = []
+    for path in candidates:
+        try:
+            return read_manifest(path).path
+        except ManifestError as error:
+            problems.append(f"\n  {error}")
+    raise NoVenusError(
+        "no Venus driver is installed, which programs need to reach Hesper."
+        " Install Mesa's: mesa-vulkan-drivers (Debian, Ubuntu, Fedora), vulkan-virtio (Arch),"
+        " mesa-vulkan-virtio (Alpine); or name its manifest with --venus" + "".join(problems)
+    )
+
+
+def client_environment(
+    manifest: Path, socket: str, environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """Variables that make a program's Vulkan go to the server on `socket`."""
+    debug = [word for word in environ.get("VN_DEBUG", "").split(",") if word]
+    if "vtest" not in debug:
+        debug.append("vtest")
+    return {
+        "VK_DRIVER_FILES": str(manifest),
+        "VK_ICD_FILENAMES": str(manifest),  # loaders before 1.3.207
+        "VN_DEBUG": ",".join(debug),
+        "VTEST_SOCKET_NAME": os.path.abspath(socket),
+    }

@@ -1,0 +1,158 @@
+"""Run a program whose Vulkan goes through Hesper."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+from cyclopts import Parameter
+
+from hesper import log
+from hesper.cli import EXIT_USAGE, fail
+from hesper.cli._server import ServerOptions
+from hesper.cli._venus import NoVenusError, client_environment, find_venus
+from hesper.isolation.door import StartError
+from hesper.isolation.listen import ListenError, bind
+from hesper.vtest.wire import DEFAULT_SOCKET
+
+FORWARDED = (
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+"""Signals that are the program's, not ours."""
+
+_FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+
+
+def command(
+    *words: Annotated[str, Parameter(allow_leading_hyphen=False)],
+    socket: Annotated[Path | None, Parameter(negative=())] = None,
+    venus: Annotated[Path | None, Parameter(negative=())] = None,
+    print_env: Annotated[bool, Parameter(negative=())] = False,
+    server: ServerOptions = ServerOptions(),  # noqa: B008  frozen
+) -> None:
+    """Run a program whose Vulkan goes through Hesper.
+
+    Starts a server for this program alone, ends with it, and passes on its exit status.
+
+    Example: `hesper run -- vkcube`
+
+    Parameters
+    ----------
+    words:
+        The program and its arguments, after `--`.
+    socket:
+        Use the server on this socket instead of one of our own.
+    venus:
+        Manifest of the Mesa Venus driver, where it is not found by itself.
+    print_env:
+        Print the variables that lead a program to `hesper serve`, and do nothing else.
+    server:
+        How the program is served.
+    """
+    try:
+        manifest = find_venus(venus)
+    except NoVenusError as error:
+        fail(str(error))
+    if print_env:
+        for name, value in client_environment(manifest, str(socket or DEFAULT_SOCKET)).items():
+            print(f"export {name}={shlex.quote(value)}")
+        return
+    if not words:
+        print("hesper: no program: say hesper run -- COMMAND", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
+    if not shutil.which(words[0]):
+        fail(f"cannot run {words[0]}: no such program")
+    if socket is not None:
+        os.execvpe(words[0], words, os.environ | client_environment(manifest, str(socket)))
+    log.configure(level=server.log_level or "warning")
+    _end_like(_serve(words, manifest, server))
+
+
+def _serve(words: tuple[str, ...], manifest: Path, options: ServerOptions) -> int:
+    """Run the program beside a server of its own; return its exit status (negative: signal)."""
+    with _private_folder() as folder:
+        path = str(folder / "vtest")
+        try:
+            supervisor = options.supervisor([bind(path)], warm=1)
+        except ListenError as error:
+            fail(str(error))
+        program: subprocess.Popen[bytes] | None = None
+        interrupted = 0
+
+        def ready(_: object) -> None:
+            nonlocal program
+            environment = os.environ | client_environment(manifest, path)
+            try:
+                program = subprocess.Popen(words, env=environment)
+            except OSError as error:
+                supervisor.stop()
+                raise StartError(f"cannot run {words[0]}: {error.strerror}") from None
+
+        def signalled(number: int) -> bool:
+            nonlocal interrupted
+            if program is None:
+                interrupted = number if number != signal.SIGCHLD else interrupted
+                return False
+            if number == signal.SIGCHLD:
+                if program.poll() is not None:
+                    supervisor.stop()
+                return False
+            if not (number in _FROM_TERMINAL and _in_foreground()):
+                program.send_signal(number)
+            return True
+
+        try:
+            supervisor.run(ready, signalled, FORWARDED)
+        except StartError as error:
+            fail(str(error))
+        return program.returncode if program else -interrupted
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder of our own with a short path: socket paths hold about 100 bytes."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    base = runtime if 0 < len(runtime) < 60 and os.access(runtime, os.W_OK) else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="hesper-", dir=base) as folder:
+        yield Path(folder)
+
+
+def _in_foreground() -> bool:
+    """Whether a terminal sends its signals to us, and so to the program as well."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _end_like(status: int) -> NoReturn:
+    """End as the program has: with its status, or by its signal."""
+    if status < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        with contextlib.suppress(OSError, ValueError):  # SIGKILL has no handler
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+        # Reached for a signal that does not end a process.
+        raise SystemExit(128 - status)
+    raise SystemExit(status)
