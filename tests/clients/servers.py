@@ -24,6 +24,9 @@ from pathlib import Path
 START_SECONDS = 60.0
 RUN_SECONDS = 240.0
 
+HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
+"""The command `hesper`, of the package that the tests import."""
+
 CACHE = Path(
     os.environ.get("HESPER_CACHE")
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hesper"
@@ -181,8 +184,7 @@ def serving(
         command = shlex.split(custom.format(socket=socket))
     else:
         driver = ["--driver", str(machine_lavapipe())]
-        command = [sys.executable, "-m", "hesper", "serve", "--socket", str(socket), *driver]
-        command += setup.arguments
+        command = [*HESPER, "serve", "--socket", str(socket), *driver, *setup.arguments]
     variables = {**os.environ, **setup.environ, **(environ or {})}
     try:
         with log.open("wb") as output:
@@ -191,7 +193,7 @@ def serving(
             )
         server = Server(socket, log, process)
         try:
-            _wait_for(server)
+            _wait_for(server, custom=bool(custom))
             yield server
         finally:
             _stop(server, clean=not custom)
@@ -199,10 +201,10 @@ def serving(
         shutil.rmtree(folder)
 
 
-def _wait_for(server: Server) -> None:
-    """Wait until the server listens."""
+def _wait_for(server: Server, *, custom: bool) -> None:
+    """Wait until the server is ready."""
     deadline = time.monotonic() + START_SECONDS
-    while not server.socket.exists():
+    while not (server.socket.exists() and (custom or "ready on " in server.printed())):
         if server.process.poll() is not None or time.monotonic() > deadline:
             raise ServerError(f"the server did not come up:\n{server.printed()}")
         time.sleep(0.02)

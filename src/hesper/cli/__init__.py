@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 
+PLAIN_WIDTH = 240
+"""Columns of output that goes to no terminal: lines stay whole for grep."""
+
 
 def main() -> None:
     """Run the command line."""

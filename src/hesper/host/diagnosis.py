@@ -132,7 +132,9 @@ def _host_driver(environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
         driver = choose_driver(environ=environ)
     except NoDriverError as error:
-        yield Finding("host driver", BROKEN, str(error), _driver_mend())
+        details = str(error).partition("\n")[2]
+        text = f"none can be used\n{details}" if details else "none is installed"
+        yield Finding("host driver", BROKEN, text, _driver_mend(environ))
         return
     device = driver.devices[0]
     text = f"{driver.name}: {device.name} ({device.type}), Vulkan {device.api_version}"
@@ -151,8 +153,10 @@ def _host_driver(environ: Mapping[str, str]) -> Iterator[Finding]:
         )
 
 
-def _driver_mend() -> str:
-    """How to get some driver."""
+def _driver_mend(environ: Mapping[str, str]) -> str:
+    """How to get some driver, where the one that always works is not there yet."""
+    if any(driver.name in {"lvp", "moltenvk"} for driver in find_drivers(environ).drivers):
+        return ""
     return install_command(
         apt="mesa-vulkan-drivers",
         brew="molten-vk",
@@ -236,7 +240,7 @@ def venus_version(library: str) -> str | None:
             continue
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
             found = re.search(rb"\0(\d{2}\.\d+\.\d+[\w.~+-]*)\0", content)
-        return found[1].decode() if found else None
+            return found[1].decode() if found else None
     return None
 
 

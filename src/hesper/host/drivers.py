@@ -154,10 +154,16 @@ def choose_driver(name: str | None = None, *, environ: Mapping[str, str] = os.en
     if name is not None:
         return _by_name(name, found, environ)
     probed = probe_drivers([driver for driver in found.drivers if not driver.is_guest], environ)
-    usable = [driver for driver in probed if driver.devices and not driver.is_guest]
-    if not usable:
+    best = best_driver(probed)
+    if best is None:
         raise NoDriverError(_explain(found, probed))
-    return min(usable, key=lambda driver: _RANK[driver.devices[0].type])
+    return best
+
+
+def best_driver(probed: Sequence[Driver]) -> Driver | None:
+    """Of drivers that were probed, the one with the best device; None when none can serve."""
+    usable = [driver for driver in probed if driver.devices and not driver.is_guest]
+    return min(usable, key=lambda driver: _RANK[driver.devices[0].type], default=None)
 
 
 def _from_manifest(path: Path, environ: Mapping[str, str]) -> Driver:
