@@ -76,6 +76,8 @@ class View:
         """Where it lies."""
     def fields_(self) -> list[str]:
         """Names of its fields, in order."""
+    def pointer_(self, name: str) -> int:
+        """The address that a pointer field holds; 0 for a null pointer."""
     def copy_(self, source: View) -> None:
         """Copy every byte of `source`, a view of the same struct, here (pNext kept)."""
     def chain_(self) -> Iterator[View]:

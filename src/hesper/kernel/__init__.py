@@ -1,0 +1,1 @@
+"""The compiled kernel: ring, decode, encode, objects, calls."""

@@ -1,0 +1,477 @@
+# One guest context: the engine, and its rings.
+
+cdef class Ring:
+    cdef RingCore *core
+    cdef readonly uint64_t id
+    cdef object thread
+    cdef Engine engine
+
+    @property
+    def head(self):
+        return self.core.published if self.core != NULL else 0
+
+    def _serve(self):
+        """Body of the ring's thread."""
+        cdef int result
+        with nogil:
+            result = ring_loop(self.core)
+        if result and not self.engine.core.fatal:
+            self.engine.break_off(describe(&self.core.stream))
+
+
+cdef class Engine:
+    cdef Core *core
+    cdef Stream *stream
+    cdef readonly Vulkan vulkan
+    cdef list handlers
+    cdef dict tables                # address of the functions: ProcTable
+    cdef dict ring_objects
+    cdef object on_fatal
+    cdef object watch
+    cdef QueueState *queues
+    cdef DeviceState *devices
+    cdef uint32_t device_serial
+
+    def __cinit__(self):
+        self.core = <Core *>calloc(1, sizeof(Core))
+        self.stream = <Stream *>calloc(1, sizeof(Stream))
+        if self.core == NULL or self.stream == NULL:
+            raise MemoryError
+        self.core.handled = <uint8_t *>calloc(hesper_command_count, 1)
+        if self.core.handled == NULL or hesper_monitor_init(&self.core.monitor):
+            raise MemoryError
+
+    def __init__(self, Vulkan vulkan, dict handlers, *, size_t arena_limit, uint32_t object_limit,
+                 on_fatal):
+        self.vulkan = vulkan
+        self.tables = {}
+        self.ring_objects = {}
+        self.on_fatal = on_fatal
+        self.handlers = [None] * hesper_command_count
+        for name, handler in handlers.items():
+            index = command_indices[name]
+            self.handlers[index] = handler
+            self.core.handled[index] = 1
+        self.core.engine = <void *>self
+        self.core.arena_limit = arena_limit
+        self.core.objects.limit = object_limit
+        self.core.watch_ns = 1000000000
+        self.stream.core = self.core
+        if arena_init(&self.stream.arena, arena_limit):
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef QueueState *queue
+        cdef DeviceState *device
+        if self.core == NULL:
+            return
+        while self.queues != NULL:
+            queue = self.queues
+            self.queues = queue.next
+            hesper_monitor_destroy(&queue.monitor)
+            free(queue)
+        while self.devices != NULL:
+            device = self.devices
+            self.devices = device.next
+            free(device)
+        if self.stream != NULL:
+            arena_free(&self.stream.arena)
+            free(self.stream)
+        free_resources(self.core)
+        objects_free(&self.core.objects)
+        hesper_monitor_destroy(&self.core.monitor)
+        free(self.core.handled)
+        free(self.core)
+
+    # Failing.
+
+    @property
+    def fatal(self):
+        return bool(hesper_load_acquire(&self.core.fatal))
+
+    def poison(self, reason):
+        self.break_off(reason)
+
+    cdef object break_off(self, str reason):
+        cdef bint first = not hesper_load_acquire(&self.core.fatal)
+        with nogil:
+            core_poison(self.core)
+        if first:
+            self.on_fatal(reason)
+
+    # Streams.
+
+    def submit(self, data):
+        cdef const uint8_t[::1] view = data
+        cdef const uint8_t *start
+        cdef uint64_t size = view.shape[0]
+        cdef int result
+        if size == 0:
+            return
+        if hesper_load_acquire(&self.core.fatal):
+            raise ProtocolError("the context is poisoned")
+        start = &view[0]
+        with nogil:
+            result = run_span(self.stream, start, size)
+        if result:
+            reason = describe(self.stream)
+            self.break_off(reason)
+            raise ProtocolError(reason)
+
+    # Resources.
+
+    def add_resource(self, uint32_t resource_id, uint64_t address, uint64_t size):
+        cdef Resource *resource
+        pthread_mutex_lock(&self.core.monitor.mutex)
+        try:
+            if resource_find(self.core, resource_id) != NULL:
+                raise ValueError(f"resource {resource_id} exists")
+            resource = <Resource *>calloc(1, sizeof(Resource))
+            if resource == NULL:
+                raise MemoryError
+            resource.id = resource_id
+            resource.data = <uint8_t *>address
+            resource.size = size
+            resource.chain = self.core.resources[resource_id % ENGINE_RESOURCES]
+            self.core.resources[resource_id % ENGINE_RESOURCES] = resource
+        finally:
+            pthread_mutex_unlock(&self.core.monitor.mutex)
+
+    def remove_resource(self, uint32_t resource_id):
+        cdef Resource *resource
+        cdef Resource **link
+        cdef bint in_use
+        pthread_mutex_lock(&self.core.monitor.mutex)
+        link = &self.core.resources[resource_id % ENGINE_RESOURCES]
+        while link[0] != NULL and link[0].id != resource_id:
+            link = &link[0].chain
+        resource = link[0]
+        if resource != NULL:
+            link[0] = resource.chain
+        pthread_mutex_unlock(&self.core.monitor.mutex)
+        if resource == NULL:
+            raise KeyError(resource_id)
+        if self.writes_to(resource_id):
+            self.break_off(f"resource {resource_id} is destroyed while a ring or replies lie in it")
+            self.stop()
+        with nogil:
+            pthread_mutex_lock(&self.core.monitor.mutex)
+            while resource.users:
+                pthread_cond_wait(&self.core.monitor.condition, &self.core.monitor.mutex)
+            pthread_mutex_unlock(&self.core.monitor.mutex)
+        free(resource)
+
+    cdef bint writes_to(self, uint32_t resource_id):
+        cdef RingCore *ring
+        cdef bint found = (self.stream.reply_start != NULL
+                           and self.stream.reply_resource == resource_id)
+        pthread_mutex_lock(&self.core.monitor.mutex)
+        ring = self.core.rings
+        while ring != NULL:
+            if ring.resource == resource_id or (
+                    ring.stream.reply_start != NULL
+                    and ring.stream.reply_resource == resource_id):
+                found = True
+            ring = ring.chain
+        pthread_mutex_unlock(&self.core.monitor.mutex)
+        return found
+
+    # Objects.
+
+    cdef object table_of(self, hesper_function *functions):
+        return self.tables[<uint64_t>functions]
+
+    cdef uint64_t id_of(self, uint32_t type, uint64_t handle, uint32_t device) except? 0:
+        """Guest id of a host handle; a search, for commands that are rare."""
+        cdef uint64_t id
+        cdef Entry *entry
+        if handle == 0:
+            return 0
+        for id in range(1, min(self.core.objects.highest + 1, <uint64_t>DENSE_IDS)):
+            entry = object_find(&self.core.objects, id)
+            if (entry != NULL and entry.handle == handle and entry.type == type + 1
+                    and (device == 0 or entry.device == device or entry.device == 0)):
+                return id
+        raise ProtocolError(f"no guest id stands for handle {handle:#x}")
+
+    def add_object(self, uint64_t id, str type, uint64_t handle, *, uint64_t device=0,
+                   uint64_t parent=0, ProcTable table=None):
+        cdef Objects *objects = &self.core.objects
+        cdef uint32_t index = handle_indices[type]
+        cdef Entry *owner = NULL
+        cdef Entry *entry
+        cdef hesper_function *functions = NULL
+        cdef uint32_t serial = 0
+        if id == 0 or object_find(objects, id) != NULL:
+            raise ProtocolError(f"object id {id} for a new {type} is 0 or taken")
+        if table is not None:
+            functions = table.functions
+            self.tables[<uint64_t>functions] = table
+        if device:
+            owner = object_find(objects, device)
+        elif parent:
+            owner = object_find(objects, parent)
+        if owner != NULL:
+            serial = owner.device
+            if functions == NULL:
+                functions = owner.table
+        if type == "VkDevice":
+            self.device_serial += 1
+            serial = self.device_serial
+            device = id
+        entry = object_add(objects, id, index + 1, handle, functions, serial, device, parent)
+        if entry == NULL:
+            raise ProtocolError(f"more than {objects.limit} objects")
+        if type == "VkQueue":
+            entry.extra = self.new_queue_state()
+        elif type == "VkDevice":
+            entry.extra = self.new_device_state()
+
+    cdef void *new_queue_state(self) except NULL:
+        cdef QueueState *state = <QueueState *>calloc(1, sizeof(QueueState))
+        if state == NULL or hesper_monitor_init(&state.monitor):
+            raise MemoryError
+        state.next = self.queues
+        self.queues = state
+        return state
+
+    cdef void *new_device_state(self) except NULL:
+        cdef DeviceState *state = <DeviceState *>calloc(1, sizeof(DeviceState))
+        if state == NULL:
+            raise MemoryError
+        state.next = self.devices
+        self.devices = state
+        return state
+
+    def remove_object(self, uint64_t id):
+        cdef Entry *entry = object_find(&self.core.objects, id)
+        if entry != NULL:
+            object_remove(&self.core.objects, id, entry)
+
+    def lookup(self, uint64_t id, type=None):
+        cdef Entry *entry = object_find(&self.core.objects, id)
+        if entry == NULL:
+            return None
+        found = object_snapshot(&self.core.objects, id, entry)
+        return found if type is None or found.type == type else None
+
+    def objects(self, *, device=None, type=None):
+        cdef Objects *objects = &self.core.objects
+        cdef uint32_t i
+        cdef uint32_t j
+        cdef Page *page
+        cdef SparseEntry *node
+        cdef Object item
+        found = []
+        for i in range(PAGES):
+            page = objects.pages[i]
+            if page == NULL:
+                continue
+            for j in range(PAGE_ENTRIES):
+                if page.entries[j].type != NO_TYPE:
+                    found.append(object_snapshot(objects, page.kin[j].id, &page.entries[j]))
+        for i in range(SPARSE_SLOTS):
+            node = objects.sparse[i]
+            while node != NULL:
+                if node.entry.type != NO_TYPE:
+                    found.append(object_snapshot(objects, node.kin.id, &node.entry))
+                node = node.chain
+        return [
+            item for item in found
+            if (device is None or item.device == device) and (type is None or item.type == type)
+        ]
+
+    def queue_call(self, uint64_t queue, str name, /, *args):
+        cdef Entry *entry = object_find(&self.core.objects, queue)
+        if entry == NULL or entry.type != QUEUE_TYPE + 1:
+            raise KeyError(f"there is no queue {queue}")
+        cdef ProcTable table = self.table_of(entry.table)
+        return table.call_with(name, (entry.handle, *args), <QueueState *>entry.extra)
+
+    def set_external_buffers(self, uint64_t device, uint32_t handle_types, *, bint always):
+        cdef Entry *entry = object_find(&self.core.objects, device)
+        if entry == NULL or entry.type != handle_indices["VkDevice"] + 1:
+            raise KeyError(f"there is no device {device}")
+        cdef DeviceState *state = <DeviceState *>entry.extra
+        state.buffer_always = always
+        state.buffer_handle_types = handle_types
+
+    # Rings.
+
+    def create_ring(self, uint64_t ring_id, View info, *, uint64_t alive_interval_us=0):
+        cdef RingCore *core
+        if info.struct_ != "VkRingCreateInfoMESA":
+            raise TypeError(f"{info.struct_} describes no ring")
+        if ring_id in self.ring_objects:
+            raise ProtocolError(f"ring {ring_id} exists")
+        core = ring_new(self.core, ring_id, info)
+        cdef Ring ring = Ring.__new__(Ring)
+        ring.core = core
+        ring.id = ring_id
+        ring.engine = self
+        self.ring_objects[ring_id] = ring
+        if alive_interval_us:
+            # Twice as often as promised, so that a late wake-up is not a missed one.
+            self.core.watch_ns = min(self.core.watch_ns, max(alive_interval_us * 500, 1000000))
+            core.monitored = True
+            hesper_set_bits(core.status, STATUS_ALIVE)
+        pthread_mutex_lock(&self.core.monitor.mutex)
+        core.chain = self.core.rings
+        self.core.rings = core
+        pthread_cond_broadcast(&self.core.monitor.condition)
+        pthread_mutex_unlock(&self.core.monitor.mutex)
+        ring.thread = threading.Thread(target=ring._serve, name=f"ring-{len(self.ring_objects)}",
+                                       daemon=True)
+        ring.thread.start()
+        if alive_interval_us and self.watch is None:
+            self.watch = threading.Thread(target=self._watch, name="ring-watch", daemon=True)
+            self.watch.start()
+        return ring
+
+    def _watch(self):
+        """Body of the thread that shows signs of life to the guest."""
+        with nogil:
+            watch_loop(self.core)
+
+    def destroy_ring(self, uint64_t ring_id):
+        cdef Ring ring = self.ring_objects.get(ring_id)
+        if ring is None:
+            raise ProtocolError(f"there is no ring {ring_id}")
+        if ring.thread is threading.current_thread():
+            raise ProtocolError(f"ring {ring_id} is destroyed from inside itself")
+        self.end_ring(ring)
+
+    cdef object end_ring(self, Ring ring):
+        """Stop the thread, take the ring off the list, free it."""
+        cdef RingCore **link
+        hesper_store_release(&ring.core.stopping, 1)
+        with nogil:
+            ring_wake(ring.core)
+        ring.thread.join()
+        pthread_mutex_lock(&self.core.monitor.mutex)
+        link = &self.core.rings
+        while link[0] != NULL and link[0] != ring.core:
+            link = &link[0].chain
+        if link[0] != NULL:
+            link[0] = ring.core.chain
+        pthread_mutex_unlock(&self.core.monitor.mutex)
+        self.ring_objects.pop(ring.id, None)
+        self.stream.commands += ring.core.stream.commands
+        self.stream.bytes += ring.core.stream.bytes
+        ring_free(ring.core)
+        ring.core = NULL
+
+    def rings(self):
+        return list(self.ring_objects.values())
+
+    def stop(self):
+        hesper_store_release(&self.core.stopping, 1)
+        for ring in list(self.ring_objects.values()):
+            if (<Ring>ring).thread is not threading.current_thread():
+                self.end_ring(ring)
+        if self.watch is not None:
+            pthread_mutex_lock(&self.core.monitor.mutex)
+            pthread_cond_broadcast(&self.core.monitor.condition)
+            pthread_mutex_unlock(&self.core.monitor.mutex)
+            self.watch.join()
+            self.watch = None
+
+    def statistics(self):
+        cdef RingCore *ring
+        cdef uint64_t commands = self.stream.commands
+        cdef uint64_t bytes_read = self.stream.bytes
+        pthread_mutex_lock(&self.core.monitor.mutex)
+        ring = self.core.rings
+        while ring != NULL:
+            commands += ring.stream.commands
+            bytes_read += ring.stream.bytes
+            ring = ring.chain
+        pthread_mutex_unlock(&self.core.monitor.mutex)
+        return {
+            "commands": commands,
+            "bytes": bytes_read,
+            "replies": self.core.replies,
+            "objects": self.core.objects.live,
+            "rings": len(self.ring_objects),
+            "handler_calls": self.core.handler_calls,
+        }
+
+
+cdef void free_resources(Core *core) noexcept:
+    cdef Resource *resource
+    cdef uint32_t i
+    for i in range(ENGINE_RESOURCES):
+        while core.resources[i] != NULL:
+            resource = core.resources[i]
+            core.resources[i] = resource.chain
+            free(resource)
+
+
+cdef void ring_free(RingCore *core) noexcept:
+    arena_free(&core.stream.arena)
+    hesper_monitor_destroy(&core.monitor)
+    free(core.linear)
+    free(core)
+
+
+cdef RingCore *ring_new(Core *core, uint64_t ring_id, View info) except NULL:
+    """Check the layout the guest asks for.  Raises ProtocolError."""
+    cdef Resource *resource
+    cdef uint8_t *data = NULL
+    cdef uint64_t available = 0
+    cdef uint32_t resource_id = info.resourceId
+    pthread_mutex_lock(&core.monitor.mutex)
+    resource = resource_find(core, resource_id)
+    if resource != NULL:
+        data = resource.data
+        available = resource.size
+    pthread_mutex_unlock(&core.monitor.mutex)
+    if data == NULL:
+        raise ProtocolError(f"ring {ring_id}: there is no resource {resource_id}")
+    offset, size = info.offset, info.size
+    if offset + size > available:
+        raise ProtocolError(f"ring {ring_id}: {offset}+{size} lies outside its resource")
+    areas = {
+        "head": (info.headOffset, 4),
+        "tail": (info.tailOffset, 4),
+        "status": (info.statusOffset, 4),
+        "buffer": (info.bufferOffset, info.bufferSize),
+        "extra": (info.extraOffset, info.extraSize),
+    }
+    for name, (start, length) in areas.items():
+        if start + length > size or (offset + start) & 3:
+            raise ProtocolError(f"ring {ring_id}: {name} at {start}+{length} is outside or unaligned")
+        for other, (begin, extent) in areas.items():
+            if name < other and start < begin + extent and begin < start + length:
+                raise ProtocolError(f"ring {ring_id}: {name} and {other} overlap")
+    buffer_size = info.bufferSize
+    if not 8 <= buffer_size <= RING_BUFFER_LIMIT or buffer_size & (buffer_size - 1):
+        raise ProtocolError(f"ring {ring_id}: a buffer of {buffer_size} bytes is no power of two "
+                            f"up to {RING_BUFFER_LIMIT}")
+    data += <uint64_t>offset
+    cdef RingCore *ring = <RingCore *>calloc(1, sizeof(RingCore))
+    if ring == NULL:
+        raise MemoryError
+    ring.id = ring_id
+    ring.resource = resource_id
+    ring.head = <uint32_t *>(data + <uint64_t>info.headOffset)
+    ring.tail = <uint32_t *>(data + <uint64_t>info.tailOffset)
+    ring.status = <uint32_t *>(data + <uint64_t>info.statusOffset)
+    ring.buffer = data + <uint64_t>info.bufferOffset
+    ring.extra = data + <uint64_t>info.extraOffset
+    ring.extra_size = info.extraSize
+    ring.size = buffer_size
+    ring.mask = ring.size - 1
+    ring.idle_ns = info.idleTimeout
+    ring.stream.core = core
+    ring.stream.ring = ring
+    ring.linear = <uint8_t *>malloc(ring.size)
+    if (ring.linear == NULL or hesper_monitor_init(&ring.monitor)
+            or arena_init(&ring.stream.arena, core.arena_limit)):
+        free(ring.linear)
+        free(ring)
+        raise MemoryError
+    if hesper_load_acquire(ring.head) or hesper_load_acquire(ring.status):
+        ring_free(ring)
+        raise ProtocolError(f"ring {ring_id}: head and status must be 0 at first")
+    return ring

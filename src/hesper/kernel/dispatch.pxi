@@ -1,0 +1,389 @@
+# One command after another: decode, call, register what it made, reply.
+
+cdef enum:
+    FLAG_REPLY = 1              # VK_COMMAND_GENERATE_REPLY_BIT_EXT
+    VK_QUEUE_WAIT_IDLE = 19
+
+# Indices (into hesper_commands and hesper_structs) of what the kernel treats by itself.
+cdef uint32_t EXECUTE_STREAMS = command_named(b"vkExecuteCommandStreamsMESA")
+cdef uint32_t SET_REPLY = command_named(b"vkSetReplyCommandStreamMESA")
+cdef uint32_t SEEK_REPLY = command_named(b"vkSeekReplyCommandStreamMESA")
+cdef uint32_t NOTIFY_RING = command_named(b"vkNotifyRingMESA")
+cdef uint32_t WRITE_RING_EXTRA = command_named(b"vkWriteRingExtraMESA")
+cdef uint32_t SUBMIT_VIRTQUEUE_SEQNO = command_named(b"vkSubmitVirtqueueSeqnoMESA")
+cdef uint32_t WAIT_VIRTQUEUE_SEQNO = command_named(b"vkWaitVirtqueueSeqnoMESA")
+cdef uint32_t WAIT_RING_SEQNO = command_named(b"vkWaitRingSeqnoMESA")
+cdef uint32_t CREATE_BUFFER = command_named(b"vkCreateBuffer")
+cdef uint32_t BUFFER_REQUIREMENTS = command_named(b"vkGetDeviceBufferMemoryRequirements")
+cdef uint32_t QUEUE_TYPE = handle_named(b"VkQueue")
+cdef uint32_t EXTERNAL_BUFFER_STYPE = 1000072000    # VkExternalMemoryBufferCreateInfo
+
+
+cdef uint32_t command_named(const char *name) except? 0xffffffff:
+    cdef uint32_t i
+    for i in range(hesper_command_count):
+        if strcmp(hesper_commands[i].name, name) == 0:
+            return i
+    raise KeyError(name)
+
+
+cdef uint32_t handle_named(const char *name) except? 0xffffffff:
+    cdef uint32_t i
+    for i in range(hesper_handle_count):
+        if strcmp(hesper_handle_names[i], name) == 0:
+            return i
+    raise KeyError(name)
+
+
+cdef struct New:
+    # Objects a command makes: guest ids taken off their place, host handles put there.
+    uint64_t *handles
+    uint64_t *ids
+    uint64_t count
+
+
+cdef int prepare_new(Stream *s, New *new) noexcept nogil:
+    """Take the guest ids off the output array; all must be free."""
+    cdef uint64_t i
+    cdef const hesper_command *c = s.command
+    new.handles = (<uint64_t **>(s.parameters + c.new_offset))[0]
+    new.count = 0
+    new.ids = NULL
+    if new.handles == NULL:
+        return 0
+    new.count = 1 if c.new_single else length_of(&hesper_lengths[c.new_length], s.parameters)
+    new.ids = <uint64_t *>arena_take_array(&s.arena, new.count, 8)
+    if new.ids == NULL:
+        return fail(s, ERROR_MEMORY, NULL, new.count)
+    for i in range(new.count):
+        new.ids[i] = new.handles[i]
+        new.handles[i] = 0
+        if new.ids[i] == 0 or object_find(&s.core.objects, new.ids[i]) != NULL:
+            return fail(s, ERROR_ID, NULL, new.ids[i])
+    return 0
+
+
+cdef int register_new(Stream *s, New *new) noexcept nogil:
+    """Make objects of the handles the driver has given."""
+    cdef uint64_t i
+    cdef Entry *entry
+    cdef Objects *objects = &s.core.objects
+    cdef uint64_t parent_id = s.parent_id if s.parent != NULL else s.first_id
+    cdef uint64_t device_id
+    if s.first == NULL:
+        return fail(s, ERROR_NULL, NULL, 0)
+    device_id = s.first_id if s.device else 0
+    for i in range(new.count):
+        if new.handles[i] == 0:
+            continue
+        entry = object_add(objects, new.ids[i], s.command.new_type, new.handles[i],
+                           s.first.table, s.device, device_id, parent_id)
+        if entry == NULL:
+            return fail(s, ERROR_LIMIT, NULL, objects.limit)
+        if s.parent != NULL:
+            object_adopt(objects, s.parent_id, s.parent, new.ids[i], entry)
+    return 0
+
+
+cdef inline void restore_ids(New *new) noexcept nogil:
+    """Put guest ids back for the reply; null where nothing was made."""
+    cdef uint64_t i
+    for i in range(new.count):
+        if new.handles[i]:
+            new.handles[i] = new.ids[i]
+
+
+cdef void forget_victims(Stream *s) noexcept nogil:
+    cdef uint32_t i
+    cdef Entry *entry
+    for i in range(s.victim_count):
+        entry = object_find(&s.core.objects, s.victims[i])
+        if entry != NULL:
+            object_remove(&s.core.objects, s.victims[i], entry)
+
+
+cdef void clear_pool(Stream *s) noexcept nogil:
+    """vkResetDescriptorPool: all sets of the pool are gone."""
+    cdef uint64_t id = s.victims[0] if s.victim_count else 0
+    cdef Entry *entry = object_find(&s.core.objects, id)
+    if entry != NULL:
+        object_clear(&s.core.objects, id, entry)
+
+
+cdef hesper_function host_function(Stream *s) noexcept nogil:
+    """The driver's function for the current command, or null with the error noted."""
+    cdef uint32_t index = <uint32_t>(s.command - &hesper_commands[0])
+    cdef hesper_function function = NULL
+    if s.first != NULL and s.first.table != NULL:
+        function = s.first.table[index]
+    if function == NULL:
+        fail(s, ERROR_FUNCTION, NULL, 0)
+    return function
+
+
+cdef void call_host(Stream *s, hesper_function function) noexcept nogil:
+    """Call the driver; queues are one thread's at a time (Vulkan: externally synchronised)."""
+    cdef QueueState *queue = NULL
+    if s.first != NULL and s.first.type == QUEUE_TYPE + 1:
+        queue = <QueueState *>s.first.extra
+    if queue == NULL:
+        s.command.call(function, s.parameters)
+        return
+    pthread_mutex_lock(&queue.monitor.mutex)
+    s.command.call(function, s.parameters)
+    pthread_mutex_unlock(&queue.monitor.mutex)
+
+
+cdef int serve(Stream *s) noexcept nogil:
+    """What an ordinary command needs: the call, and the book-keeping of objects."""
+    cdef New new
+    cdef hesper_function function = host_function(s)
+    if function == NULL:
+        return -1
+    if s.command.destroys == 1:
+        forget_victims(s)
+    elif s.command.destroys == 2:
+        clear_pool(s)
+    if s.command.new_type == 0:
+        call_host(s, function)
+        return 0
+    if prepare_new(s, &new):
+        return -1
+    call_host(s, function)
+    if register_new(s, &new):
+        return -1
+    restore_ids(&new)
+    return 0
+
+
+cdef int extend_buffer(Stream *s, uint8_t **link) noexcept nogil:
+    """Say to the driver what external memory a buffer can be bound to (`set_external_buffers`)."""
+    cdef DeviceState *device = <DeviceState *>s.first.extra if s.first != NULL else NULL
+    cdef uint8_t *info = link[0]
+    cdef uint8_t *node
+    cdef uint32_t flags
+    if device == NULL or device.buffer_handle_types == 0 or info == NULL:
+        return 0
+    node = (<uint8_t **>(info + 8))[0]
+    while node != NULL:
+        if (<uint32_t *>node)[0] == EXTERNAL_BUFFER_STYPE:
+            (<uint32_t *>(node + 16))[0] = device.buffer_handle_types
+            return 0
+        node = (<uint8_t **>(node + 8))[0]
+    flags = (<uint32_t *>(info + 16))[0]
+    if not device.buffer_always or flags & 7:      # sparse binding, residency, aliasing
+        return 0
+    node = <uint8_t *>arena_take_zeroed(&s.arena, 24)
+    if node == NULL:
+        return fail(s, ERROR_MEMORY, NULL, 24)
+    (<uint32_t *>node)[0] = EXTERNAL_BUFFER_STYPE
+    (<uint8_t **>(node + 8))[0] = (<uint8_t **>(info + 8))[0]
+    (<uint32_t *>(node + 16))[0] = device.buffer_handle_types
+    (<uint8_t **>(info + 8))[0] = node
+    return 0
+
+
+cdef int reply(Stream *s) noexcept nogil:
+    """Write the reply of the command that has just run."""
+    cdef const hesper_command *c = s.command
+    if s.reply_start == NULL:
+        return fail(s, ERROR_REPLY, NULL, 0)
+    if put_u32(s, <uint32_t>c.number):
+        return -1
+    if c.result == RESULT_U64:
+        if put_u64(s, (<uint64_t *>(s.parameters + c.result_offset))[0]):
+            return -1
+    elif c.result != RESULT_VOID:
+        if put_u32(s, (<uint32_t *>(s.parameters + c.result_offset))[0]):
+            return -1
+    s.core.replies += 1
+    return encode(s, &hesper_ops[c.out], c.out_count, s.parameters)
+
+
+cdef int run_command(Stream *s) noexcept nogil:
+    """Run the command at the cursor; -1 with the error noted."""
+    cdef uint32_t number
+    cdef uint32_t flags
+    cdef uint32_t index
+    cdef const hesper_command *c
+    cdef int result
+    s.command = NULL
+    if not has(s, 8):
+        return fail(s, ERROR_SHORT, NULL, 8)
+    number = hesper_read_u32(s.cursor)
+    flags = hesper_read_u32(s.cursor + 4)
+    s.cursor += 8
+    if number >= hesper_number_count or hesper_command_index[number] == 0xffff:
+        return fail(s, ERROR_COMMAND, NULL, number)
+    index = hesper_command_index[number]
+    c = &hesper_commands[index]
+    s.command = c
+    if c.refused != NULL:
+        return fail(s, ERROR_REFUSED, NULL, 0)
+    s.first = NULL
+    s.first_id = 0
+    s.parent = NULL
+    s.victims = NULL
+    s.victim_count = 0
+    s.device = 0
+    s.depth = 0
+    s.parameters = <uint8_t *>arena_take(&s.arena, c.size)
+    if s.parameters == NULL:
+        return fail(s, ERROR_MEMORY, NULL, c.size)
+    if c.result != RESULT_VOID:
+        (<uint64_t *>(s.parameters + (c.size - 8)))[0] = 0
+        (<uint32_t *>(s.parameters + c.result_offset))[0] = 0
+    if decode(s, &hesper_ops[c.in_], c.in_count, s.parameters):
+        return -1
+    if s.core.handled[index]:
+        result = run_handler(s, index)
+    elif c.level == LEVEL_TRANSPORT:
+        result = run_transport(s, index)
+    else:
+        if index == CREATE_BUFFER or index == BUFFER_REQUIREMENTS:
+            if extend_buffer(s, buffer_info(s, index)):
+                return -1
+        result = serve(s)
+    if result:
+        return -1
+    s.commands += 1
+    if flags & FLAG_REPLY and reply(s):
+        return -1
+    return flags & FLAG_REPLY
+
+
+cdef inline uint8_t **buffer_info(Stream *s, uint32_t index) noexcept nogil:
+    """Where the pointer to VkBufferCreateInfo stands."""
+    cdef uint8_t *info = (<uint8_t **>(s.parameters + 8))[0]
+    if index == CREATE_BUFFER:
+        return <uint8_t **>(s.parameters + 8)
+    return <uint8_t **>(info + 16)
+
+
+cdef int run_transport(Stream *s, uint32_t index) noexcept nogil:
+    """Commands of the transport that need no policy."""
+    if index == EXECUTE_STREAMS:
+        return execute_streams(s)
+    if index == SET_REPLY:
+        return set_reply(s)
+    if index == SEEK_REPLY:
+        return seek_reply(s, (<uint64_t *>s.parameters)[0])
+    if index == WAIT_VIRTQUEUE_SEQNO:
+        if s.ring == NULL:
+            return fail(s, ERROR_PLACE, NULL, 0)
+        return wait_virtqueue(s, (<uint64_t *>s.parameters)[0])
+    if s.ring != NULL:
+        return fail(s, ERROR_PLACE, NULL, 0)
+    return run_ring_command(s, index)
+
+
+cdef int set_reply(Stream *s) noexcept nogil:
+    """vkSetReplyCommandStreamMESA: replies go to a range of a resource from now on."""
+    cdef uint8_t *info = (<uint8_t **>s.parameters)[0]
+    cdef uint32_t id = (<uint32_t *>info)[0]
+    cdef uint64_t offset = (<uint64_t *>(info + 8))[0]
+    cdef uint64_t size = (<uint64_t *>(info + 16))[0]
+    cdef Core *core = s.core
+    cdef Resource *resource
+    cdef int result = 0
+    pthread_mutex_lock(&core.monitor.mutex)
+    resource = resource_find(core, id)
+    if resource == NULL or size > resource.size or offset > resource.size - size or offset & 3:
+        result = fail(s, ERROR_RESOURCE, NULL, id)
+    else:
+        s.reply_resource = id
+        s.reply_start = resource.data + offset
+        s.reply_end = s.reply_start + size
+        s.reply = s.reply_start
+    pthread_mutex_unlock(&core.monitor.mutex)
+    return result
+
+
+cdef int seek_reply(Stream *s, uint64_t position) noexcept nogil:
+    if s.reply_start == NULL or position > <uint64_t>(s.reply_end - s.reply_start) or position & 3:
+        return fail(s, ERROR_REPLY, NULL, position)
+    s.reply = s.reply_start + position
+    return 0
+
+
+cdef int execute_streams(Stream *s) noexcept nogil:
+    """vkExecuteCommandStreamsMESA: run commands that lie in resources."""
+    cdef uint32_t count = (<uint32_t *>s.parameters)[0]
+    cdef uint8_t *streams = (<uint8_t **>(s.parameters + 8))[0]
+    cdef uint64_t *positions = (<uint64_t **>(s.parameters + 16))[0]
+    cdef uint8_t *own_parameters = s.parameters
+    cdef const hesper_command *own_command = s.command
+    cdef const uint8_t *cursor = s.cursor
+    cdef const uint8_t *end = s.end
+    cdef const uint8_t *start = s.start
+    cdef Arena saved = s.arena
+    cdef uint32_t i
+    cdef int result = 0
+    if s.nested or count == 0:
+        return fail(s, ERROR_NESTED, NULL, count)
+    s.nested = True
+    # The description of the streams lies in the arena; commands inside start behind it.
+    for i in range(count):
+        if positions != NULL and seek_reply(s, positions[i]):
+            result = -1
+            break
+        if execute_stream(s, streams + 24 * i, &saved):
+            result = -1
+            break
+    s.nested = False
+    if result == 0:
+        s.command = own_command
+        s.parameters = own_parameters
+        s.cursor = cursor
+        s.end = end
+        s.start = start
+    return result
+
+
+cdef int execute_stream(Stream *s, uint8_t *info, Arena *mark) noexcept nogil:
+    """Run the commands of one slice of a resource."""
+    cdef uint32_t id = (<uint32_t *>info)[0]
+    cdef uint64_t offset = (<uint64_t *>(info + 8))[0]
+    cdef uint64_t size = (<uint64_t *>(info + 16))[0]
+    cdef Core *core = s.core
+    cdef Resource *resource
+    cdef int result = 0
+    if size == 0:
+        return 0
+    pthread_mutex_lock(&core.monitor.mutex)
+    resource = resource_find(core, id)
+    if resource == NULL or size > resource.size or offset > resource.size - size or offset & 3:
+        pthread_mutex_unlock(&core.monitor.mutex)
+        return fail(s, ERROR_RESOURCE, NULL, id)
+    resource.users += 1
+    s.start = resource.data + offset
+    pthread_mutex_unlock(&core.monitor.mutex)
+    s.cursor = s.start
+    s.end = s.start + size
+    while s.cursor < s.end:
+        if run_command(s) < 0:
+            result = -1
+            break
+        arena_rewind(&s.arena, mark)
+        if hesper_load_acquire(&core.fatal):
+            result = fail(s, ERROR_STOPPED, NULL, 0)
+            break
+    s.bytes += size
+    pthread_mutex_lock(&core.monitor.mutex)
+    resource.users -= 1
+    pthread_cond_broadcast(&core.monitor.condition)
+    pthread_mutex_unlock(&core.monitor.mutex)
+    return result
+
+
+cdef int run_span(Stream *s, const uint8_t *data, uint64_t size) noexcept nogil:
+    """Run the commands in `size` bytes at `data`."""
+    s.start = data
+    s.cursor = data
+    s.end = data + size
+    while s.cursor < s.end:
+        if run_command(s) < 0:
+            return -1
+        arena_reset(&s.arena)
+    s.bytes += size
+    return 0

@@ -1,0 +1,96 @@
+/* Reads of memory that a guest may change at any time, and small copies. */
+#ifndef HESPER_MEMORY_H
+#define HESPER_MEMORY_H
+
+#include <stdint.h>
+#include <string.h>
+
+typedef struct {
+    uint64_t value;
+} __attribute__((packed, aligned(4), may_alias)) hesper_guest_u64;
+
+typedef struct {
+    uint32_t value;
+} __attribute__((aligned(4), may_alias)) hesper_guest_u32;
+
+/* Volatile, so that the compiler cannot fetch a value again after it was checked. */
+static inline uint64_t hesper_read_u64(const void *at) {
+    return ((const volatile hesper_guest_u64 *)at)->value;
+}
+
+static inline uint32_t hesper_read_u32(const void *at) {
+    return ((const volatile hesper_guest_u32 *)at)->value;
+}
+
+static inline void hesper_write_u64(void *at, uint64_t value) {
+    ((hesper_guest_u64 *)at)->value = value;
+}
+
+static inline void hesper_write_u32(void *at, uint32_t value) {
+    ((hesper_guest_u32 *)at)->value = value;
+}
+
+/* Most runs of fields are a few words long; a call of memcpy would cost more than the copy. */
+static inline void hesper_copy_words(void *to, const void *from, size_t size) {
+    if (size > 32) {
+        memcpy(to, from, size);
+        return;
+    }
+    uint8_t *target = (uint8_t *)to;
+    const uint8_t *source = (const uint8_t *)from;
+    while (size >= 8) {
+        memcpy(target, source, 8);
+        target += 8;
+        source += 8;
+        size -= 8;
+    }
+    if (size)
+        memcpy(target, source, 4);
+}
+
+static inline uint32_t hesper_load_acquire(const uint32_t *at) {
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}
+
+static inline uint32_t hesper_load_ordered(const uint32_t *at) {
+    return __atomic_load_n(at, __ATOMIC_SEQ_CST);
+}
+
+static inline void hesper_store_release(uint32_t *at, uint32_t value) {
+    __atomic_store_n(at, value, __ATOMIC_RELEASE);
+}
+
+static inline void hesper_set_bits(uint32_t *at, uint32_t bits) {
+    (void)__atomic_fetch_or(at, bits, __ATOMIC_SEQ_CST);
+}
+
+static inline void hesper_clear_bits(uint32_t *at, uint32_t bits) {
+    (void)__atomic_fetch_and(at, ~bits, __ATOMIC_SEQ_CST);
+}
+
+static inline uint32_t hesper_add(uint32_t *at, uint32_t amount) {
+    return __atomic_add_fetch(at, amount, __ATOMIC_RELAXED);
+}
+
+static inline void *hesper_load_pointer(void **at) {
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}
+
+/* Returns what stands there afterwards: `value`, or what another thread put there first. */
+static inline void *hesper_publish_pointer(void **at, void *value) {
+    void *expected = 0;
+    if (__atomic_compare_exchange_n(at, &expected, value, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return value;
+    return expected;
+}
+
+static inline void hesper_spin_lock(uint32_t *lock) {
+    while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE)) {
+    }
+}
+
+static inline void hesper_spin_unlock(uint32_t *lock) {
+    __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
+}
+
+#endif

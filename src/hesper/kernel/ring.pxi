@@ -1,0 +1,236 @@
+# Rings: commands in shared memory, and the thread that waits for them.
+
+cdef enum:
+    STATUS_IDLE = 1
+    STATUS_FATAL = 2
+    STATUS_ALIVE = 4
+    RING_BUFFER_LIMIT = 16 << 20
+
+    # Waiting for commands.  The first steps answer a guest that works synchronously; the later
+    # ones leave the processor to the driver's own threads.
+    SPINS = 64
+    YIELDS = 32
+    FIRST_SLEEP_NS = 5000
+    LAST_SLEEP_NS = 40000
+    WAIT_NS = 1000000
+
+
+cdef RingCore *ring_find(Core *core, uint64_t id) noexcept nogil:
+    """The ring with that id; the core's monitor is held."""
+    cdef RingCore *ring = core.rings
+    while ring != NULL and ring.id != id:
+        ring = ring.chain
+    return ring
+
+
+cdef void ring_wake(RingCore *ring) noexcept nogil:
+    pthread_mutex_lock(&ring.monitor.mutex)
+    ring.notified = 1
+    pthread_cond_broadcast(&ring.monitor.condition)
+    pthread_mutex_unlock(&ring.monitor.mutex)
+
+
+cdef void core_poison(Core *core) noexcept nogil:
+    """Stop everything: FATAL on all rings, all waits ended."""
+    cdef RingCore *ring
+    hesper_store_release(&core.fatal, 1)
+    pthread_mutex_lock(&core.monitor.mutex)
+    ring = core.rings
+    while ring != NULL:
+        hesper_set_bits(ring.status, STATUS_FATAL)
+        ring_wake(ring)
+        ring = ring.chain
+    pthread_cond_broadcast(&core.monitor.condition)
+    pthread_mutex_unlock(&core.monitor.mutex)
+
+
+cdef inline void ring_publish(RingCore *ring, uint32_t position) noexcept nogil:
+    """Tell the guest that everything before `position` is done."""
+    ring.published = position
+    hesper_store_release(ring.head, position)
+    if hesper_load_acquire(&ring.waited):
+        ring_wake(ring)
+
+
+cdef int run_ring_command(Stream *s, uint32_t index) noexcept nogil:
+    """Transport commands about a ring, which come over the context's own stream."""
+    cdef uint64_t *parameters = <uint64_t *>s.parameters
+    cdef Core *core = s.core
+    cdef RingCore *ring
+    pthread_mutex_lock(&core.monitor.mutex)
+    ring = ring_find(core, parameters[0])
+    pthread_mutex_unlock(&core.monitor.mutex)
+    if ring == NULL:
+        return fail(s, ERROR_RING, NULL, parameters[0])
+    if index == NOTIFY_RING:
+        ring_wake(ring)
+        return 0
+    if index == WRITE_RING_EXTRA:
+        if parameters[1] & 3 or ring.extra_size < 4 or parameters[1] > ring.extra_size - 4:
+            return fail(s, ERROR_RING, NULL, parameters[1])
+        hesper_store_release(<uint32_t *>(ring.extra + parameters[1]), <uint32_t>parameters[2])
+        return 0
+    if index == SUBMIT_VIRTQUEUE_SEQNO:
+        pthread_mutex_lock(&ring.monitor.mutex)
+        ring.virtqueue_seqno = parameters[1]
+        ring.notified = 1
+        pthread_cond_broadcast(&ring.monitor.condition)
+        pthread_mutex_unlock(&ring.monitor.mutex)
+        return 0
+    if index == WAIT_RING_SEQNO:
+        return wait_ring(s, ring, <uint32_t>parameters[1])
+    return fail(s, ERROR_REFUSED, NULL, 0)
+
+
+cdef int wait_ring(Stream *s, RingCore *ring, uint32_t seqno) noexcept nogil:
+    """vkWaitRingSeqnoMESA: go on when the ring has done everything before `seqno`."""
+    cdef Core *core = s.core
+    if <int32_t>(hesper_load_acquire(ring.tail) - seqno) < 0:
+        # Nothing of what the guest has written so far reaches it: it never would.
+        return fail(s, ERROR_RING, NULL, seqno)
+    ring_wake(ring)
+    pthread_mutex_lock(&ring.monitor.mutex)
+    hesper_store_release(&ring.waited, 1)
+    while (<int32_t>(hesper_load_ordered(&ring.published) - seqno) < 0
+           and not hesper_load_acquire(&core.fatal) and not hesper_load_acquire(&core.stopping)):
+        hesper_monitor_wait_for(&ring.monitor, WAIT_NS)
+    hesper_store_release(&ring.waited, 0)
+    pthread_mutex_unlock(&ring.monitor.mutex)
+    if hesper_load_acquire(&core.fatal):
+        return fail(s, ERROR_STOPPED, NULL, 0)
+    return 0
+
+
+cdef int wait_virtqueue(Stream *s, uint64_t seqno) noexcept nogil:
+    """vkWaitVirtqueueSeqnoMESA: go on when the context's own stream has come to `seqno`."""
+    cdef RingCore *ring = s.ring
+    pthread_mutex_lock(&ring.monitor.mutex)
+    while (ring.virtqueue_seqno < seqno and not hesper_load_acquire(&ring.stopping)
+           and not hesper_load_acquire(&s.core.fatal)):
+        pthread_cond_wait(&ring.monitor.condition, &ring.monitor.mutex)
+    pthread_mutex_unlock(&ring.monitor.mutex)
+    if ring.virtqueue_seqno < seqno:
+        return fail(s, ERROR_STOPPED, NULL, 0)
+    return 0
+
+
+cdef int ring_run(RingCore *ring, uint32_t tail) noexcept nogil:
+    """Run everything between the ring's position and `tail`."""
+    cdef Stream *s = &ring.stream
+    cdef uint32_t size = tail - ring.position
+    cdef uint32_t offset = ring.position & ring.mask
+    cdef uint32_t first = ring.size - offset
+    cdef uint32_t done
+    cdef const uint8_t *data = ring.buffer + offset
+    cdef int result
+    if size > ring.size or size & 3:
+        s.command = NULL
+        return fail(s, ERROR_RING, NULL, size)
+    if size > first:
+        memcpy(ring.linear, data, first)
+        memcpy(ring.linear + first, ring.buffer, size - first)
+        data = ring.linear
+    s.start = data
+    s.cursor = data
+    s.end = data + size
+    while s.cursor < s.end:
+        result = run_command(s)
+        if result < 0:
+            return -1
+        arena_reset(&s.arena)
+        done = ring.position + <uint32_t>(s.cursor - data)
+        # The guest waits for a reply, or may soon wait for room.
+        if result or done - ring.published > ring.size >> 2:
+            ring_publish(ring, done)
+    ring.position = tail
+    ring_publish(ring, tail)
+    s.bytes += size
+    return 0
+
+
+cdef void ring_sleep(RingCore *ring) noexcept nogil:
+    """Say IDLE and block until the guest notifies."""
+    cdef Core *core = ring.stream.core
+    hesper_store_release(&ring.notified, 0)
+    hesper_set_bits(ring.status, STATUS_IDLE)
+    if hesper_load_ordered(ring.tail) == ring.position:
+        hesper_store_release(&ring.idle, 1)
+        pthread_mutex_lock(&ring.monitor.mutex)
+        while not (ring.notified or hesper_load_acquire(&ring.stopping)
+                   or hesper_load_acquire(&core.fatal)):
+            pthread_cond_wait(&ring.monitor.condition, &ring.monitor.mutex)
+        pthread_mutex_unlock(&ring.monitor.mutex)
+        hesper_store_release(&ring.idle, 0)
+    hesper_clear_bits(ring.status, STATUS_IDLE)
+    if ring.monitored:
+        hesper_set_bits(ring.status, STATUS_ALIVE)
+        watch_wake(core)
+
+
+cdef int ring_loop(RingCore *ring) noexcept nogil:
+    """The ring thread: until it is stopped, or its guest breaks the protocol (-1)."""
+    cdef Core *core = ring.stream.core
+    cdef uint32_t tail
+    cdef uint32_t quiet = 0
+    cdef uint64_t sleep_ns = FIRST_SLEEP_NS
+    cdef uint64_t last = hesper_now_ns()
+    hesper_precise_sleep()
+    while not (hesper_load_acquire(&ring.stopping) or hesper_load_acquire(&core.fatal)):
+        tail = hesper_load_acquire(ring.tail)
+        if tail != ring.position:
+            if ring_run(ring, tail):
+                return -1
+            if quiet > SPINS:
+                sleep_ns = FIRST_SLEEP_NS
+            quiet = 0
+            continue
+        quiet += 1
+        if quiet <= SPINS:
+            hesper_pause()
+            continue
+        if quiet == SPINS + 1:
+            last = hesper_now_ns()
+        if quiet <= SPINS + YIELDS:
+            sched_yield()
+            continue
+        if hesper_now_ns() - last >= ring.idle_ns:
+            ring_sleep(ring)
+            quiet = 0
+            sleep_ns = FIRST_SLEEP_NS
+            continue
+        hesper_sleep_ns(sleep_ns)
+        if sleep_ns < LAST_SLEEP_NS:
+            sleep_ns += sleep_ns >> 1
+    return 0
+
+
+# The watch sets ALIVE on rings whose guest asked for it, while one of them is at work: a driver
+# may take longer over one command than the guest is willing to wait for a sign of life.
+
+cdef void watch_wake(Core *core) noexcept nogil:
+    """A ring starts to work: the watch may have to start too."""
+    if hesper_load_acquire(&core.watch_asleep):
+        pthread_mutex_lock(&core.monitor.mutex)
+        pthread_cond_broadcast(&core.monitor.condition)
+        pthread_mutex_unlock(&core.monitor.mutex)
+
+
+cdef void watch_loop(Core *core) noexcept nogil:
+    cdef RingCore *ring
+    cdef bint busy
+    pthread_mutex_lock(&core.monitor.mutex)
+    while not (hesper_load_acquire(&core.stopping) or hesper_load_acquire(&core.fatal)):
+        hesper_store_release(&core.watch_asleep, 1)
+        busy = False
+        ring = core.rings
+        while ring != NULL:
+            if ring.monitored and not hesper_load_ordered(&ring.idle):
+                hesper_set_bits(ring.status, STATUS_ALIVE)
+                busy = True
+            ring = ring.chain
+        if busy:
+            hesper_store_release(&core.watch_asleep, 0)
+            hesper_monitor_wait_for(&core.monitor, core.watch_ns)
+        else:
+            pthread_cond_wait(&core.monitor.condition, &core.monitor.mutex)
+    pthread_mutex_unlock(&core.monitor.mutex)

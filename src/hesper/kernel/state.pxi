@@ -1,0 +1,149 @@
+# What the parts of the kernel share: a context's core, its resources, a stream's state.
+
+cdef enum:
+    DEPTH_LIMIT = 24            # structs in structs
+    CHAIN_LIMIT = 256           # structs in one pNext chain
+    STRING_LIMIT = 1 << 20
+    ENGINE_RESOURCES = 4096
+
+
+cdef enum Error:
+    ERROR_NONE = 0
+    ERROR_SHORT                 # the stream ends inside a command
+    ERROR_COMMAND               # unknown command number
+    ERROR_REFUSED
+    ERROR_NULL                  # a null pointer or handle where there must be none
+    ERROR_POINTER               # a pointer where there must be null
+    ERROR_OBJECT                # no object with that id
+    ERROR_TYPE                  # an object of another type
+    ERROR_DEVICE                # an object of another device
+    ERROR_LENGTH                # an array length that its count field contradicts
+    ERROR_STYPE
+    ERROR_CHAIN
+    ERROR_DEPTH
+    ERROR_TAG
+    ERROR_MEMORY                # the command decodes to more than the arena holds
+    ERROR_STRING
+    ERROR_FUNCTION              # the driver lacks the command
+    ERROR_ID                    # an id that is 0 or taken
+    ERROR_LIMIT                 # too many objects
+    ERROR_REPLY                 # no reply stream, or no room in it
+    ERROR_RESOURCE
+    ERROR_NESTED
+    ERROR_RING
+    ERROR_PLACE                 # a transport command that came over the wrong stream
+    ERROR_HANDLER               # a Python handler raised; the reason is in Core.reason
+    ERROR_STOPPED               # the context is being closed
+
+
+cdef struct Resource:
+    uint32_t id
+    uint32_t users              # streams that read it now
+    uint8_t *data
+    uint64_t size
+    Resource *chain
+
+
+cdef struct QueueState:
+    hesper_monitor monitor          # one thread at a time submits
+    QueueState *next
+
+
+cdef struct DeviceState:
+    uint32_t buffer_handle_types    # what VkExternalMemoryBufferCreateInfo is to say, 0: no change
+    uint32_t buffer_always
+    DeviceState *next
+
+
+cdef struct Core:
+    # One context, without Python.
+    Objects objects
+    hesper_monitor monitor          # guards resources, rings; signalled when a user is done
+    Resource *resources[ENGINE_RESOURCES]
+    RingCore *rings
+    uint32_t fatal
+    uint32_t stopping
+    uint32_t watch_asleep
+    uint64_t watch_ns               # how often ALIVE is set
+    size_t arena_limit
+    uint8_t *handled                # by command index: a Python handler exists
+    void *engine                    # the Engine, borrowed
+    char reason[384]
+    uint64_t replies
+    uint64_t handler_calls
+
+
+cdef struct Stream:
+    # Where commands are read from and replies go; one a ring, one for the context itself.
+    const uint8_t *cursor
+    const uint8_t *end
+    const uint8_t *start            # of the current span, for offsets in messages
+    Core *core
+    RingCore *ring                  # null for the context's own stream
+    Arena arena
+    # The command being decoded.
+    const hesper_command *command
+    uint8_t *parameters
+    Entry *first                    # the handle the command is called on
+    uint64_t first_id
+    Entry *parent                   # the pool of new objects
+    uint64_t parent_id
+    uint64_t *victims               # ids to forget
+    uint32_t victim_count
+    uint32_t device                 # serial all handles must share
+    uint32_t depth
+    bint nested
+    # Replies.
+    uint8_t *reply
+    uint8_t *reply_end
+    uint8_t *reply_start
+    uint32_t reply_resource
+    # What went wrong.
+    Error error
+    const hesper_op *error_op
+    uint64_t error_value
+    uint64_t commands
+    uint64_t bytes
+
+
+cdef struct RingCore:
+    Stream stream
+    hesper_monitor monitor
+    uint64_t id
+    uint32_t resource
+    uint32_t *head
+    uint32_t *tail
+    uint32_t *status
+    uint8_t *extra
+    uint64_t extra_size
+    uint8_t *buffer
+    uint32_t size
+    uint32_t mask
+    uint32_t position               # consumed up to here; what head becomes
+    uint32_t published
+    uint8_t *linear                 # commands that wrap around are put together here
+    uint64_t idle_ns
+    uint64_t virtqueue_seqno
+    uint32_t notified
+    uint32_t stopping
+    uint32_t waited                 # a vkWaitRingSeqnoMESA wants to hear of every publication
+    uint32_t idle
+    bint monitored
+    RingCore *chain
+
+
+cdef inline int fail(Stream *s, Error error, const hesper_op *op, uint64_t value) noexcept nogil:
+    """Note the first error of a command; always -1."""
+    if s.error == ERROR_NONE:
+        s.error = error
+        s.error_op = op
+        s.error_value = value
+    return -1
+
+
+cdef Resource *resource_find(Core *core, uint32_t id) noexcept nogil:
+    """The resource with that id; the core's monitor is held."""
+    cdef Resource *resource = core.resources[id % ENGINE_RESOURCES]
+    while resource != NULL and resource.id != id:
+        resource = resource.chain
+    return resource
