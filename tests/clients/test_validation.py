@@ -1,0 +1,78 @@
+"""The validation layer on the host says nothing that it does not say of the bare run, too."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from screen import Screen
+from servers import Client, Place, Setup, bare, serving
+
+COMPUTE = Path(__file__).with_name("compute_program.py")
+ENVIRON = {"WGPU_BACKEND_TYPE": "Vulkan", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+STARTED = "UNASSIGNED-khronos-validation-createinstance-status-message"
+
+Program = Callable[[Client], None]
+
+
+def layer(folder: Path) -> dict[str, str]:
+    """Variables that switch the layer on; it writes to `folder`/log."""
+    folder.mkdir()
+    settings = {
+        "debug_action": "VK_DBG_LAYER_ACTION_LOG_MSG",
+        "report_flags": "error,info",
+        "log_filename": folder / "log",
+        "duplicate_message_limit": 0,
+    }
+    lines = [f"khronos_validation.{name} = {value}\n" for name, value in settings.items()]
+    (folder / "vk_layer_settings.txt").write_text("".join(lines))
+    return {
+        "VK_INSTANCE_LAYERS": "VK_LAYER_KHRONOS_validation",
+        "VK_LAYER_SETTINGS_PATH": str(folder),
+    }
+
+
+def errors(folder: Path) -> dict[str, str]:
+    """The first message of each kind of error, by its id; the layer must have been active."""
+    log = (folder / "log").read_text(errors="replace")
+    assert STARTED in log, "the layer was not loaded"
+    found: dict[str, str] = {}
+    for message in re.findall(r"Validation Error: .*", log):
+        name = re.search(r"\[ (\S+) \]", message)
+        assert name, message
+        found.setdefault(name[1], message)
+    return found
+
+
+@pytest.fixture(params=["picture", "compute", "vkcube", "vulkaninfo"])
+def program(
+    request: pytest.FixtureRequest, examples: Path, tmp_path: Path, screen: Screen
+) -> Program:
+    """A program to run on a client."""
+    picture = [sys.executable, str(examples / "picture.py"), "--out", str(tmp_path / "out.png")]
+    x11 = {"DISPLAY": screen.display, "MESA_VK_WSI_DEBUG": "sw"}
+    programs: dict[str, Program] = {
+        "picture": lambda client: _run(client, [*picture, "--width", "160", "--height", "120"]),
+        "compute": lambda client: _run(client, [sys.executable, str(COMPUTE), str(tmp_path / "o")]),
+        "vkcube": lambda client: _run(client, ["vkcube", "--c", "30"], x11),
+        "vulkaninfo": lambda client: _run(client, ["vulkaninfo"]),
+    }
+    return programs[request.param]
+
+
+def _run(client: Client, argv: list[str], environ: dict[str, str] | None = None) -> None:
+    client.run(argv, environ={**ENVIRON, **(environ or {})})
+
+
+def test_nothing_new(machine: Place, setup: Setup, program: Program, tmp_path: Path) -> None:
+    before, after = tmp_path / "bare", tmp_path / "hesper"
+    program(bare(machine, layer(before)))
+    with serving(machine, setup, layer(after)) as server:
+        program(server.client(machine))
+    known = errors(before)
+    new = [message for name, message in errors(after).items() if name not in known]
+    assert not new, "\n".join(new)
