@@ -142,7 +142,8 @@ cdef int write_scalar(uint8_t *at, uint32_t size, uint8_t flags, object value) e
         else:
             (<double *>at)[0] = number
         return 0
-    if not -(1 << (8 * size - 1)) <= value < 1 << (8 * size):
+    limit = (<object>1) << (8 * size)
+    if not -(limit >> 1) <= value < limit:
         raise OverflowError(f"{value} does not fit into {size} bytes")
     bits = <uint64_t>(int(value) & 0xffffffffffffffff)
     memcpy(at, &bits, size)
@@ -297,6 +298,12 @@ cdef class View:
             counter = &hesper_fields[self.first_field + f.count_field - 1]
             write_scalar(self.at + counter.offset, counter.size, counter.flags, count)
         return 0
+
+    def pointer_(self, str name):
+        cdef const hesper_field *f = self.field(name)
+        if f.shape == SHAPE_VALUE or f.shape == SHAPE_FIXED:
+            raise TypeError(f"{name} is no pointer")
+        return (<uint64_t *>(self.at + f.offset))[0]
 
     def copy_(self, View source):
         if self.struct_index < 0 or source.struct_index != self.struct_index:

@@ -1,0 +1,26 @@
+"""One guest context: its resources, memory, queues, fences and the commands that need thought.
+
+A frontend makes a `Context` per guest context and tells the guest what `capset` says.
+"""
+
+from hesper.guest.capset import capset
+from hesper.guest.context import Blob, Context, MapCaching
+from hesper.guest.errors import (
+    InvalidParameterError,
+    InvalidResourceError,
+    OutOfMemoryError,
+    ResourceError,
+)
+from hesper.guest.limits import Limits
+
+__all__ = [
+    "Blob",
+    "Context",
+    "InvalidParameterError",
+    "InvalidResourceError",
+    "Limits",
+    "MapCaching",
+    "OutOfMemoryError",
+    "ResourceError",
+    "capset",
+]

@@ -1,0 +1,202 @@
+"""A guest context: what the frontends talk to and the handlers work on."""
+
+from __future__ import annotations
+
+import enum
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from hesper.guest import teardown
+from hesper.guest.errors import InvalidParameterError
+from hesper.guest.handlers import bind
+from hesper.guest.limits import Limits
+from hesper.guest.regions import Budget, Region
+from hesper.guest.resources import Resources
+from hesper.kernel.engine import Engine, ProtocolError, Vulkan
+
+if TYPE_CHECKING:
+    from hesper.guest.device import Device
+    from hesper.guest.device_memory import DeviceMemory
+    from hesper.guest.instance import Instance
+    from hesper.guest.timeline import Timeline
+    from hesper.host.drivers import Driver
+    from hesper.host.profile import Profile
+
+BLOB_FLAGS = 0x7
+"""Blob flags that mean something: mappable, shareable, cross-device (virtio-gpu)."""
+
+log = structlog.get_logger(__name__)
+
+
+class MapCaching(enum.IntEnum):
+    """How a guest should map a blob; the values are virtio-gpu's VIRTIO_GPU_MAP_CACHE_*."""
+
+    CACHED = 1
+    UNCACHED = 2
+    WRITE_COMBINED = 3
+
+
+@dataclass(frozen=True)
+class Blob:
+    """What became of a blob: shared memory to map."""
+
+    fd: int
+    """Descriptor; it stays the context's and is valid until the resource is destroyed."""
+    size: int
+    """Bytes there are: at least what was asked for, in whole host pages."""
+    caching: MapCaching
+
+
+class Context:
+    """One guest context.
+
+    Life: construct, use from any threads, `close` once nobody uses it.  The frontend calls
+    `submit` from one thread at a time.  Errors that leave the context usable are `ResourceError`;
+    a `ProtocolError` means that it is poisoned (see `fatal`).
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        name: str,
+        on_fatal: Callable[[str], None],
+        limits: Limits | None = None,
+        profile: Profile | None = None,
+    ) -> None:
+        """Open `driver`; nothing is asked of it yet.
+
+        name: what the guest calls itself, for the log.  on_fatal: called once, from any thread,
+        with one line, when the context is poisoned.  profile: what to mask the driver down to.
+        Raises `kernel.engine.VulkanLoadError`.
+        """
+        self.name = name
+        self.limits = limits or Limits()
+        self.profile = profile
+        os.environ.update(driver.environment)
+        self.vulkan = Vulkan(driver.library)
+        self.engine = Engine(
+            self.vulkan,
+            bind(self),
+            arena_limit=self.limits.arena,
+            object_limit=self.limits.objects,
+            on_fatal=on_fatal,
+        )
+        self.lock = threading.Lock()
+        self.budget = Budget(self.limits.memory)
+        self.resources = Resources(self.engine, self.limits.resources)
+        self.instance: Instance | None = None
+        self.devices: dict[int, Device] = {}
+        self.memories: dict[int, DeviceMemory] = {}
+        self.timelines: dict[int, Timeline] = {}
+        self.is_abandoned = False
+        """Whether `close` has left work on the driver that did not end; the process must end."""
+        self._is_closed = False
+
+    @property
+    def fatal(self) -> bool:
+        """Whether the guest has broken the protocol; only `close` makes sense then."""
+        return self.engine.fatal
+
+    def submit(self, data: bytes | bytearray | memoryview) -> None:
+        """Run the commands in `data`.  Raises `kernel.engine.ProtocolError`."""
+        self.engine.submit(data)
+
+    def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> Blob:
+        """Make a resource of `size` bytes.
+
+        blob_id: 0 for plain shared memory, else the guest id of a host-visible VkDeviceMemory
+        that the resource is to share.  flags: see `BLOB_FLAGS`.
+        Raises `InvalidResourceError`, `InvalidParameterError`, `OutOfMemoryError`.
+        """
+        self.resources.check_new(resource_id)
+        if not 0 < size < 1 << 63:
+            raise InvalidParameterError(f"blob of {size} bytes")
+        if flags & ~BLOB_FLAGS:
+            raise InvalidParameterError(f"blob flags {flags:#x}")
+        if blob_id:
+            region = self._shared_memory(blob_id, size)
+        else:
+            region = Region.create(size, f"hesper-{self.name}", self.budget, charged=size)
+        # Shared memory of ours is ordinary cached memory wherever it is mapped.
+        blob = Blob(region.fd, region.size, MapCaching.CACHED)
+        self.resources.add(resource_id, region, size, is_stream=not blob_id)
+        return blob
+
+    def _shared_memory(self, memory_id: int, size: int) -> Region:
+        """Return the region of a VkDeviceMemory, with one owner more."""
+        with self.lock:
+            memory = self.memories.get(memory_id)
+            if memory is None or memory.region is None:
+                raise InvalidParameterError(f"blob {memory_id} is no host-visible device memory")
+            if size > memory.region.size:
+                raise InvalidParameterError(
+                    f"blob {memory_id} has {memory.region.size} bytes, {size} are asked for"
+                )
+            return memory.region.share()
+
+    def import_resource(self, resource_id: int, fd: int, size: int) -> None:
+        """Make a resource of `size` bytes of memory that somebody else has made.
+
+        fd: a memory object; the caller keeps it and may close it at once.
+        Raises `InvalidResourceError`, `InvalidParameterError`, `OutOfMemoryError`.
+        """
+        self.resources.check_new(resource_id)
+        region = Region.adopt(fd, size, self.budget)
+        self.resources.add(resource_id, region, size, is_stream=False)
+
+    def destroy_resource(self, resource_id: int) -> None:
+        """Forget a resource.  A ring that lies in it poisons the context.
+
+        Raises `InvalidResourceError`.
+        """
+        self.resources.destroy(resource_id)
+
+    def fence(self, ring_idx: int, retired: Callable[[], None]) -> None:
+        """Call `retired` once what a timeline has to do so far is done.
+
+        ring_idx: 0 is the CPU's timeline, where everything has been done: `retired` is called
+        at once.  Others are bound to queues; `retired` is called from a thread, in order.
+        Raises `InvalidParameterError` for a timeline that is bound to no queue.
+        """
+        if ring_idx == 0 or self.fatal:
+            retired()
+            return
+        with self.lock:
+            timeline = self.timelines.get(ring_idx)
+        if timeline is None:
+            raise InvalidParameterError(f"timeline {ring_idx} is bound to no queue")
+        timeline.fence(retired)
+
+    def device(self, device_id: int) -> Device:
+        """The device with that guest id.  Raises `ProtocolError`."""
+        try:
+            return self.devices[device_id]
+        except KeyError:
+            raise ProtocolError(f"no device {device_id}") from None
+
+    def close(self) -> None:
+        """Free everything, whatever the guest has left behind.  May be called again.
+
+        Fences that are still pending are retired.  A driver whose queues do not come to rest
+        is given up after `teardown.DRAIN_SECONDS` (see `is_abandoned`).
+        """
+        with self.lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        self.engine.stop()
+        instance = self.instance
+        if instance is not None:
+            try:
+                teardown.destroy_instance(self, instance)
+            except teardown.BusyError as error:
+                log.error("driver given up", context=self.name, reason=str(error))
+                self.is_abandoned = True
+        if not self.is_abandoned:
+            self.resources.close()

@@ -1,0 +1,153 @@
+"""Logical devices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from hesper.guest import teardown
+from hesper.guest.errors import VulkanError
+from hesper.guest.handlers import handles
+from hesper.guest.image import HostImages, ImportableImages
+from hesper.guest.vk import (
+    VK_ERROR_EXTENSION_NOT_PRESENT,
+    VK_ERROR_FEATURE_NOT_PRESENT,
+    VK_ERROR_INITIALIZATION_FAILED,
+    VK_SUCCESS,
+)
+from hesper.kernel.engine import Call, ProcTable, ProtocolError, View
+
+if TYPE_CHECKING:
+    from hesper.guest.context import Context
+    from hesper.guest.physical_device import PhysicalDevice
+
+
+class Device:
+    """A VkDevice of the guest."""
+
+    def __init__(
+        self,
+        device_id: int,
+        handle: int,
+        table: ProcTable,
+        physical: PhysicalDevice,
+        queues: Counter[tuple[int, int]],
+    ) -> None:
+        """Remember a host device under its guest id.
+
+        queues: how many queues there are by (family, VkDeviceQueueCreateFlags).
+        """
+        self.id = device_id
+        self.handle = handle
+        self.table = table
+        self.physical = physical
+        self.queues = queues
+        self.named_queues: dict[tuple[int, int, int], int] = {}
+        """Guest ids of the queues the guest has asked for, by (family, flags, index)."""
+        self.timelines: list[int] = []
+        """Timelines bound to queues of this device."""
+        self.retired_fences: list[int] = []
+        """Host fences that were replaced while the driver still had them (see `sync`)."""
+        self.host_images = HostImages()
+        self.importable_images = ImportableImages(physical)
+
+    def any_queue(self) -> int:
+        """Guest id of one of its queues.  Raises `ProtocolError` when the guest has none."""
+        for queue_id in self.named_queues.values():
+            return queue_id
+        raise ProtocolError("the device has no queue yet")
+
+
+def physical_device(context: Context, call: Call) -> PhysicalDevice:
+    """The physical device a command is for.  Raises `ProtocolError`."""
+    guest_id = call.id("physicalDevice")
+    instance = context.instance
+    physical = instance.physical_devices.get(guest_id) if instance else None
+    if physical is None:
+        raise ProtocolError(f"no physical device {guest_id}")
+    return physical
+
+
+def check_queues(infos: list[tuple[int, int, int]], physical: PhysicalDevice) -> None:
+    """Check the queues a guest wants: (family, flags, count) each.
+
+    Raises `VulkanError` for families that do not exist or have too few queues.
+    """
+    wanted: Counter[int] = Counter()
+    for family, _, count in infos:
+        if family >= len(physical.queue_families):
+            raise VulkanError(VK_ERROR_INITIALIZATION_FAILED, f"no queue family {family}")
+        wanted[family] += count
+        if wanted[family] > physical.queue_families[family].count:
+            raise VulkanError(
+                VK_ERROR_INITIALIZATION_FAILED,
+                f"{wanted[family]} queues of family {family}, which has"
+                f" {physical.queue_families[family].count}",
+            )
+
+
+def check_features(info: View, physical: PhysicalDevice) -> None:
+    """Raise `VulkanError` when a device is to have a feature that the host profile takes away."""
+    structs = list(info.chain_())
+    all_in_one = info.find_("VkPhysicalDeviceFeatures2")
+    if all_in_one is not None:
+        structs.append(all_in_one.features)
+    if info.pEnabledFeatures is not None:
+        structs.append(info.pEnabledFeatures)
+    for struct in structs:
+        for field in physical.profile.features_off.get(struct.struct_, ()):
+            if getattr(struct, field):
+                raise VulkanError(
+                    VK_ERROR_FEATURE_NOT_PRESENT, f"{struct.struct_}.{field} is not offered"
+                )
+
+
+@handles("vkCreateDevice")
+def create_device(context: Context, call: Call) -> None:
+    """Make a device with the guest's extensions, as far as the host needs them, and our own."""
+    physical = physical_device(context, call)
+    info = call.args.pCreateInfo
+    infos = [
+        (each.queueFamilyIndex, each.flags, each.queueCount)
+        for each in info.pQueueCreateInfos or ()
+    ]
+    check_queues(infos, physical)
+    check_features(info, physical)
+    try:
+        names = physical.host_extensions(list(info.ppEnabledExtensionNames or ()))
+    except KeyError as error:
+        raise VulkanError(VK_ERROR_EXTENSION_NOT_PRESENT, f"{error} is not offered") from None
+    info.ppEnabledLayerNames = []
+    info.ppEnabledExtensionNames = names
+    if call.invoke() != VK_SUCCESS:
+        return
+    (handle,), (guest_id,) = call.new_handles, call.new_ids
+    table = context.vulkan.device_table(physical.table, handle)
+    queues: Counter[tuple[int, int]] = Counter()
+    for family, flags, count in infos:
+        queues[family, flags] += count
+    device = Device(guest_id, handle, table, physical, queues)
+    try:
+        context.engine.add_object(
+            guest_id, "VkDevice", handle, parent=call.id("physicalDevice"), table=table
+        )
+    except ProtocolError:
+        table.call("vkDestroyDevice", handle, None)
+        raise
+    strategy = physical.strategy
+    context.engine.set_external_buffers(
+        guest_id, strategy.handle_type, always=strategy.wants_external_buffers
+    )
+    context.devices[guest_id] = device
+
+
+@handles("vkDestroyDevice")
+def destroy_device(context: Context, call: Call) -> None:
+    """Destroy a device and all that the guest has left in it."""
+    guest_id = call.id("device")
+    if not guest_id:
+        return
+    try:
+        teardown.destroy_device(context, context.device(guest_id))
+    except teardown.BusyError as error:
+        raise ProtocolError(str(error)) from error

@@ -1,0 +1,76 @@
+"""The registry of commands that are served in Python.
+
+A handler is a function of (context, call), put here by the decorator `handles`.  `bind` makes of
+all of them what `kernel.engine.Engine` wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeAlias
+
+import structlog
+
+from hesper.guest.errors import VulkanError
+
+if TYPE_CHECKING:
+    from hesper.guest.context import Context
+    from hesper.kernel.engine import Call
+
+Handler: TypeAlias = "Callable[[Context, Call], None]"
+
+_ROOMS = (
+    "descriptor_heap",
+    "device",
+    "external",
+    "image",
+    "image_copy",
+    "instance",
+    "memory",
+    "properties",
+    "queue",
+    "sync",
+    "transport",
+)
+"""Modules that hold handlers."""
+
+_handlers: dict[str, Handler] = {}
+
+log = structlog.get_logger(__name__)
+
+
+def handles(*commands: str) -> Callable[[Handler], Handler]:
+    """Register the decorated function for `commands`."""
+
+    def register(handler: Handler) -> Handler:
+        for command in commands:
+            if command in _handlers:
+                raise ValueError(f"{command} has two handlers")
+            _handlers[command] = handler
+        return handler
+
+    return register
+
+
+def all_handlers() -> dict[str, Handler]:
+    """Every handler by its command's name."""
+    for room in _ROOMS:
+        import_module(f"hesper.guest.{room}")
+    return dict(_handlers)
+
+
+def bind(context: Context) -> dict[str, Callable[[Call], None]]:
+    """Every handler with `context` bound, by command."""
+    return {name: _bound(handler, context) for name, handler in all_handlers().items()}
+
+
+def _bound(handler: Handler, context: Context) -> Callable[[Call], None]:
+    def serve(call: Call) -> None:
+        try:
+            handler(context, call)
+        except VulkanError as error:
+            log.info("refused", context=context.name, command=call.name, reason=str(error))
+            call.result = error.result
+
+    return serve

@@ -1,0 +1,266 @@
+"""Instance commands: versions, extensions, the instance, its physical devices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from hesper import protocol
+from hesper.guest import teardown
+from hesper.guest.errors import VulkanError
+from hesper.guest.handlers import handles
+from hesper.guest.physical_device import PhysicalDevice, known_version
+from hesper.guest.probe import ProbeError
+from hesper.guest.vk import (
+    VK_API_VERSION_1_1,
+    VK_ERROR_EXTENSION_NOT_PRESENT,
+    VK_ERROR_INCOMPATIBLE_DRIVER,
+    VK_ERROR_LAYER_NOT_PRESENT,
+    VK_INCOMPLETE,
+    VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR,
+    VK_MAX_DEVICE_GROUP_SIZE,
+    VK_SUCCESS,
+    version_text,
+)
+from hesper.kernel.engine import Call, ProcTable, ProtocolError, Scratch
+
+if TYPE_CHECKING:
+    from hesper.guest.context import Context
+
+_PORTABILITY = "VK_KHR_portability_enumeration"
+
+_PRIVATE_EXTENSIONS = ("VK_EXT_command_serialization", "VK_MESA_venus_protocol")
+"""Instance extensions that tell a guest's driver who it is talking to."""
+
+log = structlog.get_logger(__name__)
+
+
+class Instance:
+    """The VkInstance of a context and the physical devices the guest knows."""
+
+    def __init__(self, instance_id: int, handle: int, table: ProcTable) -> None:
+        """Remember a host instance under its guest id."""
+        self.id = instance_id
+        self.handle = handle
+        self.table = table
+        self.candidates: list[PhysicalDevice] | None = None
+        """Physical devices that can serve guests; None until the guest enumerates."""
+        self.physical_devices: dict[int, PhysicalDevice] = {}
+        """Those the guest has named, by guest id."""
+
+    def id_of(self, handle: int) -> int | None:
+        """Guest id of a physical device, by its host handle."""
+        for guest_id, physical in self.physical_devices.items():
+            if physical.handle == handle:
+                return guest_id
+        return None
+
+
+@handles("vkEnumerateInstanceVersion")
+def enumerate_instance_version(context: Context, call: Call) -> None:
+    """Answer with the host loader's version, as far as the wire tables go."""
+    call.args.pApiVersion[0] = _instance_version(context)
+
+
+@handles("vkEnumerateInstanceExtensionProperties")
+def enumerate_instance_extensions(context: Context, call: Call) -> None:  # noqa: ARG001
+    """Answer with the protocol's own extensions; the guest's driver has the real ones."""
+    args = call.args
+    if args.pProperties is None:
+        args.pPropertyCount[0] = len(_PRIVATE_EXTENSIONS)
+        return
+    known = protocol.extensions()
+    count = min(args.pPropertyCount[0], len(_PRIVATE_EXTENSIONS))
+    for index in range(count):
+        properties = args.pProperties[index]
+        properties.extensionName = _PRIVATE_EXTENSIONS[index]
+        properties.specVersion = known[_PRIVATE_EXTENSIONS[index]][1]
+    args.pPropertyCount[0] = count
+    if count < len(_PRIVATE_EXTENSIONS):
+        call.result = VK_INCOMPLETE
+
+
+@handles("vkCreateInstance")
+def create_instance(context: Context, call: Call) -> None:
+    """Make the context's one instance, with what Hesper needs of the host."""
+    if context.instance is not None:
+        raise ProtocolError("a context has one instance only")
+    info = call.args.pCreateInfo
+    if info.enabledLayerCount:
+        raise VulkanError(VK_ERROR_LAYER_NOT_PRESENT, "layers live in the guest")
+    if info.enabledExtensionCount:
+        raise VulkanError(
+            VK_ERROR_EXTENSION_NOT_PRESENT, "instance extensions live in the guest's driver"
+        )
+    version = _instance_version(context)
+    if version < VK_API_VERSION_1_1:
+        raise VulkanError(
+            VK_ERROR_INCOMPATIBLE_DRIVER,
+            f"the host's loader has Vulkan {version_text(version)}, 1.1 is needed",
+        )
+    for struct in list(info.chain_()):
+        info.remove_(struct.struct_)
+    info.flags = 0
+    if _PORTABILITY in _instance_extensions(context):
+        info.flags = VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR
+        info.ppEnabledExtensionNames = [_PORTABILITY]
+    application = info.pApplicationInfo
+    if application is None:
+        scratch = Scratch()
+        application = scratch.new("VkApplicationInfo")
+        info.pApplicationInfo = application
+    application.apiVersion = max(application.apiVersion, VK_API_VERSION_1_1)
+    if call.invoke() != VK_SUCCESS:
+        return
+    (handle,), (guest_id,) = call.new_handles, call.new_ids
+    table = context.vulkan.instance_table(handle)
+    try:
+        context.engine.add_object(guest_id, "VkInstance", handle, table=table)
+    except ProtocolError:
+        table.call("vkDestroyInstance", handle, None)
+        raise
+    context.instance = Instance(guest_id, handle, table)
+
+
+@handles("vkDestroyInstance")
+def destroy_instance(context: Context, call: Call) -> None:
+    """Destroy the instance and all that the guest has left in it."""
+    if not call.id("instance"):
+        return
+    try:
+        teardown.destroy_instance(context, _instance(context, call))
+    except teardown.BusyError as error:
+        raise ProtocolError(str(error)) from error
+
+
+@handles("vkEnumeratePhysicalDevices")
+def enumerate_physical_devices(context: Context, call: Call) -> None:
+    """Give the guest's ids to the host's devices, in the host's order."""
+    instance = _instance(context, call)
+    candidates = _candidates(context, instance)
+    args = call.args
+    if args.pPhysicalDevices is None:
+        args.pPhysicalDeviceCount[0] = len(candidates)
+        return
+    ids = call.new_ids
+    count = min(len(ids), len(candidates))
+    for guest_id, physical in zip(ids[:count], candidates[:count], strict=True):
+        context.engine.add_object(
+            guest_id,
+            "VkPhysicalDevice",
+            physical.handle,
+            parent=instance.id,
+            table=instance.table,
+        )
+        instance.physical_devices[guest_id] = physical
+    args.pPhysicalDeviceCount[0] = count
+    call.set_new_handles([physical.handle for physical in candidates[:count]])
+    if count < len(candidates):
+        call.result = VK_INCOMPLETE
+
+
+@handles("vkEnumeratePhysicalDeviceGroups")
+def enumerate_physical_device_groups(context: Context, call: Call) -> None:
+    """Answer with the host's groups, as far as the guest knows their devices.
+
+    A guest has to enumerate the devices first: groups do not bring ids with them.
+    """
+    instance = _instance(context, call)
+    groups = _groups(instance)
+    args = call.args
+    if args.pPhysicalDeviceGroupProperties is None:
+        args.pPhysicalDeviceGroupCount[0] = len(groups)
+        return
+    count = min(args.pPhysicalDeviceGroupCount[0], len(groups))
+    for index in range(count):
+        members, subset_allocation = groups[index]
+        answer = args.pPhysicalDeviceGroupProperties[index]
+        answer.physicalDeviceCount = len(members)
+        answer.subsetAllocation = subset_allocation
+        for place in range(VK_MAX_DEVICE_GROUP_SIZE):
+            answer.physicalDevices[place] = members[place] if place < len(members) else 0
+    args.pPhysicalDeviceGroupCount[0] = count
+    if count < len(groups):
+        call.result = VK_INCOMPLETE
+
+
+def _groups(instance: Instance) -> list[tuple[list[int], int]]:
+    """Groups of devices the guest knows: their guest ids, and subsetAllocation."""
+    command = "vkEnumeratePhysicalDeviceGroups"
+    scratch = Scratch()
+    count = scratch.array("uint32_t", 1)
+    result = instance.table.call(command, instance.handle, count, None)
+    if result < VK_SUCCESS:
+        raise VulkanError(result, f"{command} failed")
+    found = scratch.array("VkPhysicalDeviceGroupProperties", count[0])
+    result = instance.table.call(command, instance.handle, count, found)
+    if result < VK_SUCCESS:
+        raise VulkanError(result, f"{command} failed")
+    groups = []
+    for index in range(count[0]):
+        group = found[index]
+        handles_ = [group.physicalDevices[place] for place in range(group.physicalDeviceCount)]
+        members = [instance.id_of(handle) for handle in handles_]
+        known = [member for member in members if member is not None]
+        if known:
+            groups.append((known, group.subsetAllocation))
+    return groups
+
+
+def _candidates(context: Context, instance: Instance) -> list[PhysicalDevice]:
+    """Physical devices that can serve a guest; asked for once."""
+    with context.lock:
+        if instance.candidates is None:
+            instance.candidates = _find_candidates(context, instance)
+        return instance.candidates
+
+
+def _find_candidates(context: Context, instance: Instance) -> list[PhysicalDevice]:
+    command = "vkEnumeratePhysicalDevices"
+    scratch = Scratch()
+    count = scratch.array("uint32_t", 1)
+    result = instance.table.call(command, instance.handle, count, None)
+    if result < VK_SUCCESS:
+        raise VulkanError(result, f"{command} failed")
+    found = scratch.array("VkPhysicalDevice", count[0])
+    result = instance.table.call(command, instance.handle, count, found)
+    if result < VK_SUCCESS:
+        raise VulkanError(result, f"{command} failed")
+    candidates = []
+    for index in range(count[0]):
+        try:
+            physical = PhysicalDevice(context.vulkan, instance.table, found[index], context.profile)
+        except ProbeError as error:
+            log.warning("device not shown", context=context.name, device=index, reason=str(error))
+            continue
+        candidates.append(physical)
+    return candidates
+
+
+def _instance(context: Context, call: Call) -> Instance:
+    """The instance a command is for."""
+    instance = context.instance
+    if instance is None or instance.id != call.id("instance"):
+        raise ProtocolError(f"no instance {call.id('instance')}")
+    return instance
+
+
+def _instance_version(context: Context) -> int:
+    """The host loader's version, as far as the wire tables go."""
+    version = Scratch().array("uint32_t", 1)
+    result = context.vulkan.globals.call("vkEnumerateInstanceVersion", version)
+    if result != VK_SUCCESS:
+        raise VulkanError(result, "vkEnumerateInstanceVersion failed")
+    return known_version(version[0])
+
+
+def _instance_extensions(context: Context) -> set[str]:
+    """Instance extensions of the host."""
+    command = "vkEnumerateInstanceExtensionProperties"
+    scratch = Scratch()
+    count = scratch.array("uint32_t", 1)
+    context.vulkan.globals.call(command, None, count, None)
+    found = scratch.array("VkExtensionProperties", count[0])
+    context.vulkan.globals.call(command, None, count, found)
+    return {found[index].extensionName for index in range(count[0])}

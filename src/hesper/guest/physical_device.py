@@ -1,0 +1,226 @@
+"""A physical device of the host, as the guest is to see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hesper import protocol
+from hesper.guest.probe import ProbeError, probe_host_pointer
+from hesper.guest.vk import (
+    VK_API_VERSION_1_1,
+    VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT,
+    VK_EXTERNAL_FENCE_HANDLE_TYPE_SYNC_FD_BIT,
+    VK_EXTERNAL_SEMAPHORE_FEATURE_EXPORTABLE_BIT,
+    VK_EXTERNAL_SEMAPHORE_FEATURE_IMPORTABLE_BIT,
+    VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
+    VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
+    VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT,
+    VK_SUCCESS,
+    make_version,
+    version_text,
+)
+from hesper.host.profile import Profile
+from hesper.kernel.engine import ProcTable, Scratch, Vulkan
+
+if TYPE_CHECKING:
+    from hesper.guest.backing import Strategy
+
+EMULATED_EXTENSIONS = {
+    "VK_KHR_external_memory_fd": 1,
+    "VK_EXT_external_memory_dma_buf": 1,
+    "VK_EXT_queue_family_foreign": 1,
+    "VK_KHR_external_semaphore_fd": 1,
+    "VK_KHR_external_fence_fd": 1,
+}
+"""Extensions every guest gets, with their versions, whether the host has them or not.
+
+Mesa makes its swapchains, synchronization2 and Vulkan 1.3 depend on them.  Their commands never
+leave the guest; what is left for the host stands in `memory`, `external` and `sync`.
+"""
+
+_PORTABILITY_SUBSET = "VK_KHR_portability_subset"
+_HOST_FLAGS = (
+    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT
+    | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT
+    | VK_MEMORY_PROPERTY_HOST_CACHED_BIT
+)
+
+
+@dataclass(frozen=True)
+class MemoryType:
+    """One memory type, after the host profile."""
+
+    flags: int
+    """VkMemoryPropertyFlags."""
+    heap: int
+
+
+@dataclass(frozen=True)
+class QueueFamily:
+    """One queue family."""
+
+    flags: int
+    """VkQueueFlags."""
+    count: int
+
+
+class PhysicalDevice:
+    """What a context knows of a physical device: read once, when the guest enumerates it.
+
+    `extensions`, `memory_types` and versions are the host's after its profile was applied;
+    `shown_*` is what the guest gets to see of them.
+    """
+
+    def __init__(
+        self, vulkan: Vulkan, table: ProcTable, handle: int, profile: Profile | None
+    ) -> None:
+        """Ask the driver about `handle`, a host VkPhysicalDevice; `table` is its instance's.
+
+        Raises `ProbeError` when it cannot serve a guest.
+        """
+        self.handle = handle
+        self.table = table
+        self.profile = profile or Profile(name="none")
+        properties = Scratch().new("VkPhysicalDeviceProperties")
+        table.call("vkGetPhysicalDeviceProperties", handle, properties)
+        self.name: str = properties.deviceName
+        self.api_version = self.profile.version(known_version(properties.apiVersion))
+        if self.api_version < VK_API_VERSION_1_1:
+            raise ProbeError(
+                f"it has Vulkan {version_text(self.api_version)}, Venus needs 1.1 or later"
+            )
+        self._all_extensions = self._read_extensions()
+        self.extensions = {
+            name: version
+            for name, version in self._all_extensions.items()
+            if not self.profile.hides_extension(name)
+        }
+        self.memory_types = self._read_memory_types()
+        self.queue_families = self._read_queue_families()
+        self.has_sync_fd_semaphores = self._has_sync_fd_semaphores()
+        self.has_sync_fd_fences = self._has_sync_fd_fences()
+        self.strategy: Strategy = probe_host_pointer(vulkan, self)
+
+    @property
+    def obligatory_extensions(self) -> tuple[str, ...]:
+        """Extensions that must be enabled on every device because the driver has them."""
+        # VUID-VkDeviceCreateInfo-pProperties-04451
+        return (_PORTABILITY_SUBSET,) if _PORTABILITY_SUBSET in self._all_extensions else ()
+
+    @property
+    def own_extensions(self) -> tuple[str, ...]:
+        """Extensions that Hesper enables for itself on a guest's device."""
+        names = [*self.strategy.extensions, *self.obligatory_extensions]
+        if self.has_sync_fd_semaphores:
+            names.append("VK_KHR_external_semaphore_fd")
+        if self.has_sync_fd_fences:
+            names.append("VK_KHR_external_fence_fd")
+        return tuple(names)
+
+    def shown_extensions(self) -> dict[str, int]:
+        """Extensions the guest gets to see, with their versions."""
+        known = protocol.extensions()
+        shown = {
+            name: min(version, known[name][1])
+            for name, version in self.extensions.items()
+            if name in known
+        }
+        return shown | EMULATED_EXTENSIONS
+
+    def host_extensions(self, wanted: list[str]) -> list[str]:
+        """What to enable on the host for a guest that wants `wanted`.
+
+        Raises `KeyError` for an extension that was not offered.
+        """
+        shown = self.shown_extensions()
+        for name in wanted:
+            if name not in shown:
+                raise KeyError(name)
+        names = [name for name in wanted if name not in EMULATED_EXTENSIONS]
+        if "VK_EXT_queue_family_foreign" in wanted and self._has("VK_EXT_queue_family_foreign"):
+            names.append("VK_EXT_queue_family_foreign")
+        return list(dict.fromkeys([*names, *self.own_extensions]))
+
+    def shown_memory_flags(self, index: int) -> int:
+        """The VkMemoryPropertyFlags that the guest gets to see for a memory type."""
+        flags = self.memory_types[index].flags
+        return flags if self.is_mappable(index) else flags & ~_HOST_FLAGS
+
+    def is_mappable(self, index: int) -> bool:
+        """Whether memory of that type is backed by shared memory."""
+        return bool(self.strategy.types >> index & 1)
+
+    def _has(self, extension: str) -> bool:
+        return extension in self.extensions
+
+    def _read_extensions(self) -> dict[str, int]:
+        scratch = Scratch()
+        command = "vkEnumerateDeviceExtensionProperties"
+        count = scratch.array("uint32_t", 1)
+        self.table.call(command, self.handle, None, count, None)
+        found = scratch.array("VkExtensionProperties", count[0])
+        result = self.table.call(command, self.handle, None, count, found)
+        if result < VK_SUCCESS:
+            raise ProbeError(f"{command} failed with VkResult {result}")
+        return {found[index].extensionName: found[index].specVersion for index in range(count[0])}
+
+    def _read_memory_types(self) -> list[MemoryType]:
+        answer = Scratch().new("VkPhysicalDeviceMemoryProperties")
+        self.table.call("vkGetPhysicalDeviceMemoryProperties", self.handle, answer)
+        types = [answer.memoryTypes[index] for index in range(answer.memoryTypeCount)]
+        return [
+            MemoryType(self.profile.memory_flags(each.propertyFlags), each.heapIndex)
+            for each in types
+        ]
+
+    def _read_queue_families(self) -> list[QueueFamily]:
+        scratch = Scratch()
+        command = "vkGetPhysicalDeviceQueueFamilyProperties"
+        count = scratch.array("uint32_t", 1)
+        self.table.call(command, self.handle, count, None)
+        found = scratch.array("VkQueueFamilyProperties", count[0])
+        self.table.call(command, self.handle, count, found)
+        return [
+            QueueFamily(found[index].queueFlags, found[index].queueCount)
+            for index in range(count[0])
+        ]
+
+    def _has_sync_fd_semaphores(self) -> bool:
+        """Whether the host can import and export binary semaphores as sync files."""
+        handle_type = VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT
+        if not self._has("VK_KHR_external_semaphore_fd"):
+            return False
+        if not self.profile.external_semaphore(handle_type):
+            return False
+        scratch = Scratch()
+        question = scratch.new("VkPhysicalDeviceExternalSemaphoreInfo", handleType=handle_type)
+        answer = scratch.new("VkExternalSemaphoreProperties")
+        command = "vkGetPhysicalDeviceExternalSemaphoreProperties"
+        self.table.call(command, self.handle, question, answer)
+        both = (
+            VK_EXTERNAL_SEMAPHORE_FEATURE_EXPORTABLE_BIT
+            | VK_EXTERNAL_SEMAPHORE_FEATURE_IMPORTABLE_BIT
+        )
+        return bool(answer.externalSemaphoreFeatures & both == both)
+
+    def _has_sync_fd_fences(self) -> bool:
+        """Whether the host can export fences as sync files."""
+        handle_type = VK_EXTERNAL_FENCE_HANDLE_TYPE_SYNC_FD_BIT
+        if not self._has("VK_KHR_external_fence_fd"):
+            return False
+        if not self.profile.external_fence(handle_type):
+            return False
+        scratch = Scratch()
+        question = scratch.new("VkPhysicalDeviceExternalFenceInfo", handleType=handle_type)
+        answer = scratch.new("VkExternalFenceProperties")
+        command = "vkGetPhysicalDeviceExternalFenceProperties"
+        self.table.call(command, self.handle, question, answer)
+        return bool(answer.externalFenceFeatures & VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT)
+
+
+def known_version(version: int) -> int:
+    """`version`, or the newest that the wire tables know where that is older."""
+    newest = make_version(1, 4, protocol.load().header_version)
+    return version if version < make_version(1, 5) else newest
