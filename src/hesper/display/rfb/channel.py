@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 WRITE_BUFFER = 1 << 18
 """Bytes that may wait in this process for a slow viewer before it gets no further frame."""
 
+CLOSE_SECONDS = 1.0
+
 
 class Channel(Protocol):
     """A byte stream in both directions."""
@@ -27,8 +29,8 @@ class Channel(Protocol):
         Raises `OSError` when the viewer has gone.
         """
 
-    def close(self) -> None:
-        """End the connection, dropping what has not been sent; pending calls raise."""
+    async def close(self) -> None:
+        """Send what is left, unless the viewer takes its time, and end the connection."""
 
 
 class StreamChannel:
@@ -51,6 +53,11 @@ class StreamChannel:
         self._writer.writelines(parts)
         await self._writer.drain()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """See `Channel.close`."""
-        self._writer.transport.abort()
+        self._writer.close()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._writer.wait_closed()
+        except OSError:
+            self._writer.transport.abort()

@@ -87,4 +87,4 @@ class RfbService:
             viewer_log.warning("viewer dropped", reason=str(error) or type(error).__name__)
         finally:
             self._connections -= 1
-            channel.close()
+            await channel.close()

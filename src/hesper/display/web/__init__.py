@@ -1,0 +1,1 @@
+"""The web page: noVNC over a WebSocket, and live figures."""
