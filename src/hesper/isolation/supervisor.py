@@ -262,6 +262,8 @@ class Supervisor:
 
     def _hear(self, worker: _Worker) -> None:
         """Read what a worker has to say."""
+        if worker.state == "ended":
+            return  # reaped in the same turn
         try:
             messages = worker.upstream.receive()
             if messages is None:
@@ -282,6 +284,7 @@ class Supervisor:
         if kind == "ready" and worker.state == "starting":
             worker.state = "ready"
             self._failures = 0
+            _log.debug("worker ready", worker=worker.process.pid)
             if not self._settled:
                 self._settled = True
                 self._options = message["options"]
@@ -326,7 +329,8 @@ class Supervisor:
         state, worker.state = worker.state, "ended"
         status = worker.process.returncode
         if state == "starting" and not self._stopping:
-            self._start_failed(worker.reason or f"the worker {describe_exit(status)}")
+            why = worker.killed or worker.reason or f"a worker {describe_exit(status)}"
+            self._start_failed(why)
         elif state == "serving":
             self._report(worker, status)
         elif not self._stopping:

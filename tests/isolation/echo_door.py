@@ -1,0 +1,66 @@
+"""A door for tests: does what its client says, a word a line, and answers each line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from hesper.isolation.door import ClientError, StartError
+from hesper.log import get_logger
+
+
+def prepare(options: dict[str, Any]) -> EchoDoor:
+    start = options.get("start")
+    if start == "fail":
+        raise StartError("there is no driver")
+    if start == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if start == "bug":
+        raise KeyError("a mistake")
+    count = options.get("count", 0)
+    if start == "crash later" and count:
+        os._exit(3)
+    return EchoDoor({**options, "count": count + 1})
+
+
+class EchoDoor:
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
+        self.about = {"driver": "echo", "count": options["count"]}
+        self._sock: socket.socket | None = None
+
+    def stop(self) -> None:
+        assert self._sock is not None
+        self._sock.shutdown(socket.SHUT_RDWR)
+
+    def serve(self, sock: socket.socket, named: Callable[[str], None]) -> None:
+        self._sock = sock
+        with sock, sock.makefile("r") as lines:
+            for line in lines:
+                self._do(line.strip(), named)
+                sock.sendall(f"{os.getpid()} {self.options['count']}\n".encode())
+
+    def _do(self, line: str, named: Callable[[str], None]) -> None:
+        word, _, rest = line.partition(" ")
+        if word == "name":
+            named(rest)
+        elif word == "log":
+            get_logger("echo").warning(rest, number=7)
+        elif word == "fault":
+            raise ClientError(rest)
+        elif word == "bug":
+            raise KeyError(rest)
+        elif word == "signal":
+            os.kill(os.getpid(), getattr(signal, rest))
+        elif word == "hang":
+            threading.Event().wait()
+        elif word == "say":
+            # As a worker would that a guest has taken over.
+            with socket.socket(fileno=os.dup(int(sys.argv[1]))) as control:
+                control.sendall(rest.encode() * 100_000 + b"\n")
+            threading.Event().wait()

@@ -1,0 +1,145 @@
+"""Handles a supervisor process and its clients; every wait has a bound."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PATIENCE = 60.0
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Wait for a condition, polling it; return what it returns."""
+    end = time.monotonic() + PATIENCE
+    while not (result := condition()):
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.01)
+    return result
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def environment() -> dict[str, str]:
+    paths = [str(HERE), str(HERE.parent.parent / "src"), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+class Supervised:
+    """A running supervisor."""
+
+    def __init__(
+        self,
+        path: Path,
+        command: list[str] | None = None,
+        pass_fds: Sequence[int] = (),
+        **wanted: Any,
+    ) -> None:
+        self.path = path
+        arguments = [str(HERE / "supervise.py"), json.dumps({"path": str(path), **wanted})]
+        self.process = subprocess.Popen(
+            command or [sys.executable, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            pass_fds=pass_fds,
+            text=True,
+        )
+        self.log: list[dict[str, Any]] = []
+        self.plain: list[str] = []
+        self._unread: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                self.plain.append(line)
+                continue
+            self.log.append(entry)
+            self._unread.put(entry)
+
+    def ready(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        word, _, about = self.process.stdout.readline().partition(" ")
+        assert word == "ready", self.plain
+        return json.loads(about)
+
+    def logged(self, event: str) -> dict[str, Any]:
+        """Wait for the next line of that event; lines before it count as seen."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                entry = self._unread.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no {event!r} in {self.log} {self.plain}") from None
+            if entry["event"] == event:
+                return entry
+
+    def client(self) -> EchoClient:
+        return EchoClient(self.path)
+
+    def children(self) -> list[int]:
+        """Processes of its own that live."""
+        pid = self.process.pid
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(word) for word in text.split() if alive(int(word))]
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.end()
+
+    def end(self) -> int:
+        status = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return status
+
+
+class EchoClient:
+    """A client of the echo door."""
+
+    def __init__(self, path: Path) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(str(path))
+        self._lines = self.sock.makefile("r")
+
+    def say(self, line: str) -> None:
+        self.sock.sendall(f"{line}\n".encode())
+
+    def ask(self, line: str = "hello") -> tuple[int, int]:
+        """Say something; return its worker's process id, and which start of a worker that was."""
+        self.say(line)
+        pid, count = self._lines.readline().split()
+        return int(pid), int(count)
+
+    def gone(self) -> bool:
+        try:
+            return self._lines.readline() == ""
+        except ConnectionError:
+            return True
+
+    def close(self) -> None:
+        self._lines.close()
+        self.sock.close()

@@ -1,0 +1,102 @@
+"""Sockets: bound, refused, replaced, handed over."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from supervised import HERE, Supervised
+
+from hesper.isolation.listen import ListenError, bind, from_systemd, notify_systemd
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+def test_the_file_has_the_mode_asked_for(tmp_path: Path, mode: int) -> None:
+    listener = bind(str(tmp_path / "s"), mode)
+    assert stat.S_IMODE(os.stat(listener.path).st_mode) == mode
+    listener.close()
+    listener.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_socket_nobody_listens_on_is_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(path)
+    listener = bind(path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+    listener.close()
+
+
+def test_a_live_server_is_left_alone(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    first = bind(path)
+    with pytest.raises(ListenError, match=f"cannot listen on {path}: a server is running there"):
+        bind(path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+    first.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("f", "no socket"), ("no/such/s", "No such file"), ("s" * 200, "path too long")],
+)
+def test_impossible_paths_are_refused(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "f").write_text("mine")
+    with pytest.raises(ListenError, match=reason):
+        bind(str(tmp_path / name))
+    assert (tmp_path / "f").read_text() == "mine"
+
+
+def test_a_file_that_is_no_longer_ours_stays(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    listener = bind(str(path))
+    path.unlink()
+    path.write_text("somebody else's")
+    listener.close()
+    assert path.read_text() == "somebody else's"
+
+
+def test_sockets_of_systemd_are_used(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen()
+        # systemd hands descriptors over as 3 and up, and names the process they are for.
+        script = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3);"
+            "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
+            "os.execv(sys.executable, [sys.executable, sys.argv[2], '{}'])"
+        )
+        fd = str(sock.fileno())
+        command = [sys.executable, "-c", script, fd, str(HERE / "supervise.py")]
+        one = Supervised(path, command, pass_fds=[sock.fileno()])
+    one.ready()
+    assert one.client().ask()
+    assert one.stop() == 0
+    assert path.exists()
+
+
+def test_variables_meant_for_another_process_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", "1")
+    assert from_systemd() == []
+    assert "LISTEN_FDS" not in os.environ
+
+
+@pytest.mark.parametrize("name", ["path", "abstract"])
+def test_systemd_is_told(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    abstract = f"hesper-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(20)
+        sock.bind("\0" + abstract if name == "abstract" else str(tmp_path / "n"))
+        address = "@" + abstract if name == "abstract" else str(tmp_path / "n")
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        notify_systemd("READY=1")
+        assert sock.recv(100) == b"READY=1"

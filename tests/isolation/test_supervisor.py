@@ -1,0 +1,203 @@
+"""One client, one process: what happens to a worker happens to nobody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from supervised import Supervised, alive, until
+
+from hesper.portable import process_usage
+
+Start = Callable[..., Supervised]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    running = []
+
+    def start(**wanted: Any) -> Supervised:
+        running.append(Supervised(tmp_path / "socket", **wanted))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.process.kill()
+        one.end()
+
+
+def test_each_client_has_a_process_and_leaves_none(start: Start) -> None:
+    one = start(warm=2)
+    assert one.ready() == {"driver": "echo", "count": 1}
+    for _ in range(2):
+        one.logged("worker ready")
+    descriptors = one.descriptors()
+    clients = [one.client() for _ in range(5)]
+    pids = {client.ask()[0] for client in clients}
+    assert len(pids) == 5
+    for client in clients:
+        client.close()
+    until(lambda: not any(map(alive, pids)), "the end of the workers")
+    until(lambda: len(one.children()) == 2, "two ready workers again")
+    until(lambda: one.descriptors() == descriptors, "the descriptors to be as before")
+    assert one.stop() == 0
+    assert not one.path.exists()
+    assert one.plain == []
+
+
+def test_later_workers_get_the_options_the_first_has_settled(start: Start) -> None:
+    one = start()
+    one.ready()
+    first, second = one.client(), one.client()
+    assert first.ask()[1] == 1
+    assert second.ask()[1] == 2
+
+
+@pytest.mark.parametrize(
+    ("order", "event", "reason"),
+    [
+        ("signal SIGSEGV", "worker died", "was killed by SIGSEGV"),
+        ("signal SIGKILL", "worker died", "was killed by SIGKILL"),
+        ("fault SUBMIT_CMD2: no sync 3", "client ended", "SUBMIT_CMD2: no sync 3"),
+        ("bug lost", "client ended", "internal error: KeyError: 'lost'"),
+        ("say x", "client killed", "it sends nonsense: ChannelError("),
+        ("say []", "client killed", "it sends nonsense: ChannelError("),
+    ],
+)
+def test_an_end_is_one_line_and_the_others_go_on(
+    start: Start, order: str, event: str, reason: str
+) -> None:
+    one = start(warm=1)
+    one.ready()
+    other, bad = one.client(), one.client()
+    pid = other.ask()[0]
+    bad.ask("name culprit")
+    bad.say(order)
+    assert bad.gone()
+    entry = one.logged(event)
+    assert entry["reason"].startswith(reason)
+    assert (entry["name"], entry["level"], entry["pid"]) == ("culprit", "error", os.getpid())
+    assert other.ask()[0] == pid
+    assert one.client().ask()[0] != pid
+    assert one.stop() == 0
+    assert len([line for line in one.log if line["event"] == event]) == 1
+    assert one.plain == []
+
+
+def test_what_a_worker_logs_appears_with_its_client(start: Start) -> None:
+    one = start()
+    one.ready()
+    client = one.client()
+    client.ask("name me")
+    client.ask("log something odd")
+    entry = one.logged("something odd")
+    assert (entry["level"], entry["number"], entry["name"]) == ("warning", 7, "me")
+
+
+def test_clients_beyond_the_limit_wait(start: Start) -> None:
+    one = start(max_clients=2)
+    one.ready()
+    first, second = one.client(), one.client()
+    pids = {first.ask()[0], second.ask()[0]}
+    one.logged("all places are taken, new clients wait")
+    third = one.client()
+    third.say("hello")
+    first.close()
+    assert third.ask()[0] not in pids
+
+
+def test_a_silent_client_holds_its_own_worker_alone(start: Start) -> None:
+    one = start()
+    one.ready()
+    silent = one.client()
+    assert one.client().ask()[0] != one.client().ask()[0]
+    assert silent.ask()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_everything(start: Start, number: int) -> None:
+    one = start(warm=2)
+    one.ready()
+    client = one.client()
+    pids = {client.ask()[0], *one.children()}
+    assert one.stop(number) == 0, one.plain
+    assert client.gone()
+    assert not any(map(alive, pids))
+    assert not one.path.exists()
+
+
+def test_a_worker_that_does_not_stop_is_killed(start: Start) -> None:
+    one = start(patience=0.05)
+    one.ready()
+    client = one.client()
+    pid = client.ask()[0]
+    client.say("hang")
+    assert one.stop() == 0
+    assert not alive(pid)
+    one.logged("client killed")
+
+
+def test_workers_do_not_outlive_their_supervisor(start: Start) -> None:
+    one = start(warm=2)
+    one.ready()
+    client = one.client()
+    pids = {client.ask()[0], *one.children()}
+    one.stop(signal.SIGKILL)
+    until(lambda: not any(map(alive, pids)), "the end of the workers")
+    assert client.gone()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ("fail", "failed: there is no driver"),
+        ("crash", "failed: a worker was killed by SIGSEGV"),
+        ("bug", "failed: internal error: KeyError: 'a mistake'"),
+    ],
+)
+def test_a_worker_that_can_never_start_ends_it(start: Start, wanted: str, reason: str) -> None:
+    one = start(options={"start": wanted})
+    assert one.end() == 1
+    assert next(line for line in one.plain if line.startswith("failed")).startswith(reason)
+    assert not one.path.exists()
+
+
+def test_a_worker_that_never_gets_ready_ends_it(start: Start) -> None:
+    one = start(start_patience=0.001)
+    assert one.end() == 1
+    assert one.plain == ["failed: not ready after 0.001 s\n"]
+
+
+def test_workers_that_cannot_start_any_more_are_tried_less_and_less(start: Start) -> None:
+    one = start(options={"start": "crash later"})
+    one.ready()
+    client = one.client()
+    client.ask()
+    pauses = [one.logged("a worker cannot start")["next_attempt_in_seconds"] for _ in range(3)]
+    assert pauses == [0.5, 1.0, 2.0]
+    assert client.ask()
+    assert one.stop() == 0
+
+
+def test_a_hundred_killed_clients_leave_nothing(start: Start) -> None:
+    one = start(warm=1)
+    one.ready()
+    one.logged("worker ready")
+    descriptors, children = one.descriptors(), len(one.children())
+    used = 0
+    for turn in range(100):
+        client = one.client()
+        client.say("name gone")
+        client.close()
+        if turn == 20:
+            one.client().ask()
+            used = process_usage(one.process.pid).resident
+    assert one.client().ask()
+    until(lambda: len(one.children()) == children, "the workers to be gone")
+    until(lambda: one.descriptors() == descriptors, "the descriptors to be as before")
+    assert process_usage(one.process.pid).resident < used + (4 << 20)
+    assert process_usage(one.process.pid).resident < 60 << 20
