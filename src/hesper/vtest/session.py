@@ -328,18 +328,17 @@ class Session:
     def _submit(self, data: memoryview) -> None:
         (count,) = wire.U32.unpack_from(data)
         total = len(data)
-        batches_end = 4 + count * wire.BATCH.size
-        if batches_end > total:
+        stride = self._batch_stride(data, count)
+        if 4 + count * stride > total:
             raise ClientError(f"SUBMIT_CMD2: {count} batches in {total} bytes")
         context = self._running()
         for index in range(count):
-            flags, command_at, command_size, sync_at, sync_count, ring_idx, in_count, out_count = (
-                wire.BATCH.unpack_from(data, 4 + index * wire.BATCH.size)
+            flags, command_at, command_size, sync_at, sync_count, ring_idx = wire.BATCH.unpack_from(
+                data, 4 + index * stride
             )
-            if flags & ~wire.BATCH_RING_IDX or in_count or out_count:
+            if flags & ~wire.BATCH_RING_IDX:
                 raise ClientError(
-                    f"SUBMIT_CMD2: batch {index}: flags {flags:#x}, {in_count} and {out_count}"
-                    " DRM sync objects: not in protocol version 3"
+                    f"SUBMIT_CMD2: batch {index}: flags {flags:#x} are not in protocol version 3"
                 )
             command_end = (command_at + command_size) * 4
             sync_end = sync_at * 4 + sync_count * wire.SYNC_VALUE.size
@@ -356,6 +355,16 @@ class Session:
                 context.fence(ring_idx, retired)
             else:
                 retired()
+
+    @staticmethod
+    def _batch_stride(data: memoryview, count: int) -> int:
+        """Bytes from one batch to the next; the first batch's commands lie behind the last."""
+        short, long = wire.BATCH_STRIDES
+        if count and len(data) >= 4 + short:
+            command_at = wire.BATCH.unpack_from(data, 4)[1]
+            if command_at * 4 == 4 + count * short:
+                return short
+        return long
 
     def _reply(self, command: Command, value: int) -> None:
         self._stream.send(wire.REPLY_U32.pack(1, command, value))

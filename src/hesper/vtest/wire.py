@@ -158,9 +158,12 @@ SYNC_VALUE = Struct("<IQ")
 """sync, value: SYNC_WRITE, and each sync of SYNC_WAIT and of a batch"""
 SYNC_WAIT = Struct("<II")
 """flags, time-out in milliseconds (endless above 2^31 - 1); `SYNC_VALUE`s follow"""
-BATCH = Struct("<8I")
-"""flags, offset and size of the commands, offset and count of the syncs, ring_idx, and two counts
-of DRM sync objects.  Offsets and sizes are in dwords from the start of the message's data."""
+BATCH = Struct("<6I")
+"""flags, offset and size of the commands, offset and count of the syncs, ring_idx.  Offsets and
+sizes are in dwords from the start of the message's data."""
+BATCH_STRIDES = (24, 32)
+"""Bytes from one batch to the next: Mesa 25.0 sends six fields, 26.1 two more for DRM sync objects,
+which mean something from protocol version 4 on.  The first commands follow the last batch."""
 
 REPLY_U32 = Struct("<III")
 """header and one dword"""
