@@ -252,6 +252,10 @@ def _qemu(_: Mapping[str, str]) -> Iterator[Finding]:
     )
     name = f"qemu-system-{machine}"
     mend = install_command(apt="qemu-system", brew="qemu", pacman="qemu-full", dnf="qemu-kvm")
+    offered = _apt_offers("qemu-system")
+    if offered and _numbers(offered) < QEMU_MINIMUM:
+        wanted = ".".join(map(str, QEMU_MINIMUM))
+        mend = f"take QEMU {wanted} from your release's backports: apt would install {offered}"
     program = shutil.which(name)
     if program is None:
         yield Finding("QEMU", NOTE, f"{name} is not installed (only `hesper vm` needs it)", mend)
@@ -280,6 +284,21 @@ def _qemu(_: Mapping[str, str]) -> Iterator[Finding]:
     if kvm.exists():
         speed = ", with KVM"
     yield Finding("QEMU", OK, f"{found[1]}{speed}")
+
+
+def _apt_offers(package: str) -> str:
+    """The version that apt would install; empty without apt, and for what it does not know."""
+    if not shutil.which("apt-cache"):
+        return ""
+    answer = subprocess.run(
+        ["apt-cache", "policy", package],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
+    ).stdout
+    found = re.search(r"Candidate: (?:\d+:)?(\d\S*)", answer)
+    return found[1] if found else ""
 
 
 def _version(packed: int) -> str:

@@ -21,6 +21,11 @@ from hesper.host.drivers import DEVICE_TYPES, Device, Driver, sort_devices
 PROBE_SECONDS = 15.0
 """How long drivers may take to answer, all of them together."""
 
+NO_DEVICE = "the driver finds no device that it can drive"
+
+_INITIALIZATION_FAILED, _INCOMPATIBLE_DRIVER = -3, -9
+"""What drivers and the loader say when there is no device of theirs."""
+
 _PARALLEL = max(2, os.cpu_count() or 2)
 
 
@@ -156,8 +161,8 @@ def _cannot_open(driver: str) -> str:
 
 def _check(result: int, command: str) -> None:
     """Raise `RuntimeError` unless `result` is a success (or VK_INCOMPLETE)."""
-    if result == -9:
-        raise RuntimeError("the driver finds no device it can drive (VK_ERROR_INCOMPATIBLE_DRIVER)")
+    if result in {_INITIALIZATION_FAILED, _INCOMPATIBLE_DRIVER}:
+        raise RuntimeError(NO_DEVICE)
     if result < 0:
         raise RuntimeError(f"{command} failed with VkResult {result}")
 
@@ -168,7 +173,7 @@ def main(library: str, driver: str) -> None:
     try:
         answer["devices"] = _describe(library)
         if not answer["devices"]:
-            answer["problem"] = "the driver finds no device it can drive"
+            answer["problem"] = NO_DEVICE
     except Exception as error:
         # The loader says only that it has found no device; dlopen knows why.
         answer["problem"] = _cannot_open(driver) or str(error) or type(error).__name__
