@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
-
 from hesper.guest import teardown
 from hesper.guest.errors import InvalidParameterError
 from hesper.guest.handlers import bind
@@ -18,6 +16,7 @@ from hesper.guest.limits import Limits
 from hesper.guest.regions import Budget, Region
 from hesper.guest.resources import Resources
 from hesper.kernel.engine import Engine, ProtocolError, Vulkan
+from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from hesper.guest.device import Device
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 BLOB_FLAGS = 0x7
 """Blob flags that mean something: mappable, shareable, cross-device (virtio-gpu)."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class MapCaching(enum.IntEnum):

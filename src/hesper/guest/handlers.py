@@ -10,9 +10,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias
 
-import structlog
-
 from hesper.guest.errors import VulkanError
+from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
@@ -37,7 +36,7 @@ _ROOMS = (
 
 _handlers: dict[str, Handler] = {}
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def handles(*commands: str) -> Callable[[Handler], Handler]:

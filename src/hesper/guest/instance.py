@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-
 from hesper import protocol
 from hesper.guest import teardown
 from hesper.guest.errors import VulkanError
@@ -24,6 +22,7 @@ from hesper.guest.vk import (
     version_text,
 )
 from hesper.kernel.engine import Call, ProcTable, ProtocolError, Scratch
+from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
@@ -33,7 +32,7 @@ _PORTABILITY = "VK_KHR_portability_enumeration"
 _PRIVATE_EXTENSIONS = ("VK_EXT_command_serialization", "VK_MESA_venus_protocol")
 """Instance extensions that tell a guest's driver who it is talking to."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Instance:

@@ -7,10 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import structlog
-
 from hesper.guest.vk import VK_SUCCESS, VK_TIMEOUT, VK_TRUE
 from hesper.kernel.engine import ProcTable, Scratch
+from hesper.log import get_logger
 
 MAX_TIMELINES = 64
 """Timelines of a context: the CPU's (0) and 63 for queues."""
@@ -18,7 +17,7 @@ MAX_TIMELINES = 64
 WAIT_SLICE = 250_000_000
 """Nanoseconds of one vkWaitForFences, so that a waiter notices that it has to stop."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Timeline:
