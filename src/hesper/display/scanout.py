@@ -81,6 +81,16 @@ class Cursor:
         pixels |= surface.format.alpha_of(source) << np.uint32(24)
         return cls(pixels, min(max(hot_x, 0), width - 1), min(max(hot_y, 0), height - 1))
 
+    def straight(self) -> npt.NDArray[np.uint32]:
+        """Return `pixels` with colours that are not multiplied with alpha."""
+        alpha = self.pixels >> np.uint32(24)
+        result = alpha << np.uint32(24)
+        for shift in (np.uint32(0), np.uint32(8), np.uint32(16)):
+            colour = (self.pixels >> shift & np.uint32(255)) * np.uint32(255)
+            value = np.minimum(colour // np.maximum(alpha, np.uint32(1)), np.uint32(255))
+            result |= value << shift
+        return result
+
 
 @dataclass(frozen=True, slots=True)
 class Update:

@@ -100,14 +100,9 @@ def cursor_with_mask(cursor: Cursor | None, convert: PixelConverter) -> Encoded:
         return Encoded(Rect(0, 0, 0, 0), Encoding.CURSOR, b"")
     height, width = cursor.pixels.shape
     alpha = cursor.pixels >> np.uint32(24)
-    straight = np.zeros_like(cursor.pixels)
-    for shift in (np.uint32(0), np.uint32(8), np.uint32(16)):
-        colour = (cursor.pixels >> shift & np.uint32(255)) * np.uint32(255)
-        value = np.minimum(colour // np.maximum(alpha, np.uint32(1)), np.uint32(255))
-        straight |= value << shift
     mask = np.packbits(alpha >= 128, axis=1).tobytes()
     where = Rect(cursor.hot_x, cursor.hot_y, width, height)
-    return Encoded(where, Encoding.CURSOR, convert.raw(straight) + mask)
+    return Encoded(where, Encoding.CURSOR, convert.raw(cursor.straight()) + mask)
 
 
 def cursor_with_alpha(cursor: Cursor | None) -> Encoded:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from hesper.display.frame import cursor_rect
 from hesper.display.geometry import Damage, Rect, Size
+from hesper.display.input import Held
 from hesper.display.rfb import update, wire
 from hesper.display.rfb.encoders import Encoded, RawEncoder
-from hesper.display.rfb.input import InputState
+from hesper.display.rfb.input import key_events, pointer_events
 from hesper.display.rfb.pixels import NATIVE, PixelConverter
 from hesper.display.rfb.tight import TightEncoder
 from hesper.display.rfb.wire import Encoding, RfbError
@@ -38,7 +39,7 @@ class Viewer:
         self._channel = channel
         self._feed = feed
         self._wake = asyncio.Event()
-        self._input = InputState()
+        self._held = Held()
         # What the viewer has asked for.
         self._encodings: frozenset[int] = frozenset()
         self._encoders: dict[int, Encoder] = {Encoding.RAW: RawEncoder()}
@@ -98,7 +99,7 @@ class Viewer:
             raise errors.exceptions[0] from None
         finally:
             self._feed.leave(self)
-            self._feed.scanout.send_input(self._input.release())
+            self._feed.scanout.send_input(self._held.release())
 
     async def _receive(self) -> None:
         while True:
@@ -141,9 +142,9 @@ class Viewer:
                 elif payload == UPDATE_FENCE:
                     self._unconfirmed = max(0, self._unconfirmed - 1)
             case wire.KeyEvent():
-                self._feed.scanout.send_input(self._input.key(message))
+                self._feed.scanout.send_input(key_events(self._held, message))
             case wire.PointerEvent():
-                self._feed.scanout.send_input(self._input.pointer(message, self._size))
+                self._feed.scanout.send_input(pointer_events(self._held, message, self._size))
             case wire.SetDesktopSize(size):
                 self._request_size(size)
 
