@@ -158,10 +158,11 @@ class Builder:
         self, owner: str, members: list[Any], *, in_union: bool = False, command: bool = False
     ) -> tuple[list[Field], int, int]:
         """Fields with their offsets; where the last one ends; alignment of the whole."""
+        # Fixed arrays travel whole: their counts are ordinary outputs.
         counts = {
             part
             for m in members
-            if m.length and (m.pointer or m.fixedSizeArray)
+            if m.length and m.pointer
             for part in re.findall(r"\b[a-z]\w*", m.length.split("->")[0])
         }
         offset, size, align = 0, 0, 1
