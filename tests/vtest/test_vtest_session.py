@@ -13,6 +13,8 @@ from vtest_client import Client, FakeHost, Served, close_all, readable
 from hesper.portable import SharedMemory, open_descriptors, page_size
 from hesper.vtest import wire
 
+BLOB = struct.Struct("<IIQQ")
+
 
 @pytest.fixture
 def served():
@@ -91,7 +93,7 @@ def test_syncs_hold_64_bits(served: Served) -> None:
 def test_a_batch_signals_when_its_timeline_gets_there(served: Served, ring_idx: int) -> None:
     client, context = served.client, served.host.context
     sync = client.sync(0)
-    client.submit(b"\1\2\3\4" * 3, [(sync, 7)], ring_idx)
+    client.submit((b"\1\2\3\4" * 3, [(sync, 7)], ring_idx))
     client.flush()
     assert context.submitted == [b"\1\2\3\4" * 3]
     assert client.sync_value(sync) == 0
@@ -107,15 +109,30 @@ def test_a_batch_signals_when_its_timeline_gets_there(served: Served, ring_idx: 
 
 def test_a_batch_without_timeline_signals_at_once(served: Served) -> None:
     sync = served.client.sync(0)
-    served.client.submit(b"", [(sync, 9)], None)
+    served.client.submit((b"", [(sync, 9)], None))
     assert served.client.sync_value(sync) == 9
     assert served.host.context.fences == []
     assert served.host.context.submitted == []
 
 
+@pytest.mark.parametrize("words", [6, 8])
+def test_several_batches_go_in_order_with_either_layout(served: Served, words: int) -> None:
+    client, context = served.client, served.host.context
+    one, two = client.sync(0), client.sync(0)
+    client.submit(
+        (b"aaaa", [(one, 1), (two, 2)], 1), (b"", [], 2), (b"bbbbcccc", [(one, 3)], 0), words=words
+    )
+    client.flush()
+    assert context.submitted == [b"aaaa", b"bbbbcccc"]
+    assert [ring_idx for ring_idx, _ in context.fences] == [1, 0]
+    for _, retired in context.fences:
+        retired()
+    assert (client.sync_value(one), client.sync_value(two)) == (3, 2)
+
+
 def test_a_large_submit_arrives_whole(served: Served) -> None:
     data = os.urandom(3 << 20)
-    served.client.submit(data, [], 1)
+    served.client.submit((data, [], 1))
     served.client.flush()
     assert served.host.context.submitted == [data]
 
@@ -165,6 +182,28 @@ def test_nothing_stays_open_behind_a_client() -> None:
     assert open_descriptors() == before
 
 
+@pytest.mark.parametrize("way", ["refused", "poisoned", "stopped"])
+def test_a_client_that_waits_for_an_answer_learns_of_the_end(served: Served, way: str) -> None:
+    """Mesa reads again for ever at the end of the stream, but not after a reset."""
+    client = served.client
+    if way == "refused":
+        client.send(18, BLOB.pack(3, 1, 8, 0))
+    else:
+        # A sync is asked for while the socket's thread cannot answer.
+        client.flush()
+        with served.host.context.busy:
+            client.submit((b"\xbb\xbb\xbb\xbb", [], 1))
+            client.words(19, 0, 0)
+            if way == "poisoned":
+                assert served.host.on_fatal is not None
+                served.host.on_fatal("a reason")
+            else:
+                served.session.stop()
+    served.result()
+    with pytest.raises(ConnectionResetError):
+        client.sock.recv(1)
+
+
 def test_expired_waits_are_dropped(served: Served) -> None:
     client = served.client
     sync = client.sync(0)
@@ -207,7 +246,6 @@ def test_the_bound_ends_with_the_handshake() -> None:
     assert one.end() == ""
 
 
-BLOB = struct.Struct("<IIQQ")
 WRONG = {
     "unknown command 0": lambda c: c.send(0),
     "unknown command 4096": lambda c: c.send(4096),
@@ -234,13 +272,16 @@ WRONG = {
     "RESOURCE_CREATE_BLOB: blob type 1 with": lambda c: c.send(18, BLOB.pack(1, 1, 8, 5)),
     "SUBMIT_CMD2: 1 batches in 4 bytes": lambda c: c.words(24, 1),
     "SUBMIT_CMD2: 4294967295 batches": lambda c: c.words(24, 0xFFFFFFFF),
-    "SUBMIT_CMD2: batch 0: flags 0x2": lambda c: c.words(24, 1, 2, 9, 0, 9, 0, 0, 0, 0),
-    "SUBMIT_CMD2: batch 0: flags 0x9": lambda c: c.words(24, 1, 9, 9, 0, 9, 0, 0, 0, 0),
-    "SUBMIT_CMD2: batch 0 ends": lambda c: c.words(24, 1, 0, 0xFFFFFFFF, 2, 9, 0, 0, 0, 0),
-    "SUBMIT_CMD2: batch 0 ends outside": lambda c: c.words(24, 1, 0, 9, 0, 9, 1 << 31, 0, 0, 0),
-    "SUBMIT_CMD2: batch 0: no timeline 64": lambda c: c.words(24, 1, 1, 9, 0, 9, 0, 64, 0, 0),
-    "SUBMIT_CMD2: no sync 3": lambda c: c.submit(b"", [(3, 1)], 1),
-    "SUBMIT_CMD2: dead command": lambda c: c.submit(b"\xde\xad\0\0", [], 1),
+    "SUBMIT_CMD2: batch 0: flags 0x2": lambda c: c.words(24, 1, 2, 7, 0, 7, 0, 0),
+    "SUBMIT_CMD2: batch 0: flags 0x9": lambda c: c.words(24, 1, 9, 7, 0, 7, 0, 0),
+    "SUBMIT_CMD2: batch 0 ends": lambda c: c.words(24, 1, 0, 7, 0xFFFFFFFF, 7, 0, 0),
+    "SUBMIT_CMD2: batch 0 ends outside": lambda c: c.words(24, 1, 0, 7, 0, 7, 1 << 31, 0),
+    "SUBMIT_CMD2: batch 0: no timeline 64": lambda c: c.words(24, 1, 1, 7, 0, 7, 0, 64),
+    "SUBMIT_CMD2: batch 1: flags 0x7": lambda c: c.words(
+        24, 2, 0, 13, 0, 13, 0, 0, 7, 13, 0, 13, 0, 0
+    ),
+    "SUBMIT_CMD2: no sync 3": lambda c: c.submit((b"", [(3, 1)], 1)),
+    "SUBMIT_CMD2: dead command": lambda c: c.submit((b"\xde\xad\0\0", [], 1)),
     "header: the client left after 3 of 8": lambda c: c.sock.sendall(b"\0\0\0"),
     "GET_PARAM: the client left": lambda c: c.send(15, length=1),
 }

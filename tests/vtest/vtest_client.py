@@ -20,9 +20,13 @@ class RefusedError(Exception):
 
 
 class FakeContext:
-    """Keeps what it is asked to do; a submit that starts with 0xdead is refused."""
+    """Keeps what it is asked to do.
+
+    A submit that begins with 0xdead is refused; one that begins with 0xbbbb waits for `busy`.
+    """
 
     def __init__(self) -> None:
+        self.busy = threading.Lock()
         self.submitted: list[bytes] = []
         self.blobs: dict[int, SharedMemory] = {}
         self.fences: list[tuple[int, Callable[[], None]]] = []
@@ -32,6 +36,9 @@ class FakeContext:
         self.submitted.append(bytes(data))
         if data[:2] == b"\xde\xad":
             raise RefusedError("dead command")
+        if data[:2] == b"\xbb\xbb":
+            with self.busy:
+                pass
 
     def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> SharedMemory:
         if resource_id in self.blobs:
@@ -153,22 +160,26 @@ class Client:
         assert self.reply() == Reply(23, b"")
         return self.descriptor()
 
-    def submit(self, commands: bytes, syncs: list[tuple[int, int]], ring_idx: int | None) -> None:
-        at = 9
-        end = at + len(commands) // 4
-        batch = struct.pack(
-            "<I8I",
-            1,
-            0 if ring_idx is None else 1,
-            at,
-            len(commands) // 4,
-            end,
-            len(syncs),
-            ring_idx or 0,
-            0,
-            0,
-        )
-        self.send(24, batch + commands + b"".join(struct.pack("<IQ", *point) for point in syncs))
+    def submit(
+        self, *batches: tuple[bytes, list[tuple[int, int]], int | None], words: int = 6
+    ) -> None:
+        """Submit (commands, syncs, ring_idx) batches as Mesa lays them out.
+
+        words: dwords of a batch; 6 in Mesa 25.0, 8 in Mesa 26.1.
+        """
+        at = 1 + words * len(batches)
+        sync_at = at + sum(len(commands) for commands, _, _ in batches) // 4
+        heads = tail = b""
+        for commands, syncs, ring_idx in batches:
+            size = len(commands) // 4
+            flags = 0 if ring_idx is None else 1
+            head = struct.pack("<6I", flags, at, size, sync_at, len(syncs), ring_idx or 0)
+            heads += head.ljust(words * 4, b"\0")
+            tail += b"".join(struct.pack("<IQ", *point) for point in syncs)
+            at += size
+            sync_at += 3 * len(syncs)
+        streams = b"".join(commands for commands, _, _ in batches)
+        self.send(24, struct.pack("<I", len(batches)) + heads + streams + tail)
 
     def flush(self) -> None:
         """Return when everything sent so far has been served."""

@@ -95,7 +95,8 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._wake = WakePipe()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = itertools.count(1)
+        self._timer_numbers = itertools.count()
+        self._client_numbers = itertools.count(1)
         self._accepting = False
         self._waiting_said = False
         self._settled = False
@@ -177,7 +178,7 @@ class Supervisor:
             heapq.heappop(self._timers)[2]()
 
     def _after(self, seconds: float, action: Callable[[], None]) -> None:
-        entry = (time.monotonic() + seconds, next(self._numbers), action)
+        entry = (time.monotonic() + seconds, next(self._timer_numbers), action)
         heapq.heappush(self._timers, entry)
 
     def _signalled(self) -> None:
@@ -386,7 +387,7 @@ class Supervisor:
             client.setblocking(True)
             worker.state = "serving"
             worker.since = time.monotonic()
-            worker.client = next(self._numbers)
+            worker.client = next(self._client_numbers)
             worker.client_pid = peer_pid(client)
             self._order(worker, "serve", [client.fileno()], client=worker.client)
         self._refill_at = time.monotonic() + REFILL_DELAY

@@ -154,13 +154,12 @@ class Session:
         while True:
             what = "header"
             try:
-                header = stream.read(wire.HEADER.size)
+                header = stream.header()
                 if header is None:
                     return
-                length, number = wire.HEADER.unpack(header)
+                length, number = header
                 what, size = self._check(number, length)
-                data = stream.read_rest(size) if size else header[:0]
-                self._serve[number](data)
+                self._serve[number](stream.data(size, hold=number in wire.ANSWERED))
             except ClientError:
                 raise
             except TruncatedError as error:

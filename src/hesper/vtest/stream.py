@@ -1,9 +1,11 @@
-"""A client's socket: exact reads with one system call where possible, replies, descriptors."""
+"""A client's socket: exact reads in one system call each, replies, descriptors."""
 
 from __future__ import annotations
 
 import socket
-from socket import MSG_WAITALL
+from socket import MSG_PEEK, MSG_WAITALL
+
+from hesper.vtest.wire import HEADER
 
 _CAPACITY = 64 << 10
 
@@ -13,66 +15,61 @@ class TruncatedError(Exception):
 
 
 class Stream:
-    """A blocking stream socket, read through a buffer.
+    """A blocking stream socket that brings messages: a header, then data.
 
-    Clients write a message in many small pieces, so a read that has begun waits in the kernel
-    for its last byte (MSG_WAITALL) instead of coming back for each piece.
+    Nothing is read ahead, and the last byte of a command that wants an answer stays in the socket
+    until the command is served: Mesa's client takes the end of the stream for an empty read and
+    tries again for ever, but where bytes of its own are lost it gets ECONNRESET and gives up.
+
+    A client writes a message in many small pieces; a read waits in the kernel for its last byte
+    (MSG_WAITALL) instead of coming back for each piece.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         """Read from and write to `sock`, which the caller keeps open and closes."""
         self._sock = sock
         self._buffer = memoryview(bytearray(_CAPACITY))
-        self._start = 0
-        self._end = 0
+        self._held = 0
 
-    def read(self, size: int) -> memoryview | None:
-        """Return exactly `size` bytes, valid until the next read; None at the end of the stream.
+    def header(self) -> tuple[int, int] | None:
+        """Return the next header, (length, command); None when the client has left before it.
 
-        Raises `TruncatedError` when the stream ends after the first of them, and `OSError`.
+        Raises `TruncatedError` and `OSError`.
         """
-        start = self._start
-        have = self._end - start
-        if have >= size:
-            self._start = start + size
-            return self._buffer[start : start + size]
-        if size > _CAPACITY:
-            target = memoryview(bytearray(size))
-            target[:have] = self._buffer[start : self._end]
-            self._start = self._end = 0
-            return target if self._fill(target, have, size, exact=True) == size else None
-        if have:
-            self._buffer[:have] = self._buffer[start : self._end]
-        self._start = self._end = 0
-        end = self._fill(self._buffer, have, size, exact=have > 0)
-        if not end:
+        held, self._held = self._held, 0
+        size = held + HEADER.size
+        have = self._fill(self._buffer, size)
+        if have <= held:
             return None
-        self._start, self._end = size, end
-        return self._buffer[:size]
+        if have < size:
+            raise TruncatedError(f"the client left after {have - held} of {HEADER.size} bytes")
+        length, command = HEADER.unpack_from(self._buffer, held)
+        return length, command
 
-    def read_rest(self, size: int) -> memoryview:
-        """Like `read`, inside a message: the end of the stream raises `TruncatedError`."""
-        data = self.read(size)
-        if data is None:
-            raise TruncatedError(f"the client left with {size} bytes to come")
-        return data
+    def data(self, size: int, *, hold: bool) -> memoryview:
+        """Return the `size` bytes behind a header; they are valid until the next read.
 
-    def _fill(self, target: memoryview, have: int, size: int, *, exact: bool) -> int:
-        """Receive into `target` until it holds `size` bytes; return how many it holds.
-
-        The first receive takes what is there, so that one call may bring several messages.
+        hold: leave the last byte in the socket until the next header is read.
+        Raises `TruncatedError` and `OSError`.
         """
+        target = self._buffer if size <= _CAPACITY else memoryview(bytearray(size))
+        hold = hold and size > 0
+        have = self._fill(target, size - hold)
+        if have == size - hold and hold:
+            have += self._sock.recv_into(target[have:size], 1, MSG_PEEK)
+        if have < size:
+            raise TruncatedError(f"the client left after {have} of {size} bytes")
+        self._held = int(hold)
+        return target[:size]
+
+    def _fill(self, target: memoryview, size: int) -> int:
+        """Receive `size` bytes, or what comes before the end of the stream; return how many."""
+        have = 0
         while have < size:
-            if exact:
-                count = self._sock.recv_into(target[have:size], 0, MSG_WAITALL)
-            else:
-                count = self._sock.recv_into(target[have:])
+            count = self._sock.recv_into(target[have:size], 0, MSG_WAITALL)
             if not count:
-                if have:
-                    raise TruncatedError(f"the client left after {have} of {size} bytes")
-                return 0
+                break
             have += count
-            exact = True
         return have
 
     def send(self, data: bytes) -> None:

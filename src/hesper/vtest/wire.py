@@ -121,6 +121,21 @@ REQUESTS = {
     Command.SUBMIT_CMD2: _dwords(1, MAX_SUBMIT // 4, Phase.RUNNING),
 }
 
+ANSWERED = frozenset(
+    {
+        Command.PING_PROTOCOL_VERSION,
+        Command.RESOURCE_BUSY_WAIT,
+        Command.PROTOCOL_VERSION,
+        Command.GET_PARAM,
+        Command.GET_CAPSET,
+        Command.RESOURCE_CREATE_BLOB,
+        Command.SYNC_CREATE,
+        Command.SYNC_READ,
+        Command.SYNC_WAIT,
+    }
+)
+"""Commands whose reply a client waits for at once."""
+
 
 class Param(IntEnum):
     """What GET_PARAM can ask for."""
