@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-import structlog
-
 from hesper.display.frame import Capture
 from hesper.display.rfb.wire import RfbError
+from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from hesper.display.rfb.viewer import Viewer
     from hesper.display.scanout import Scanout
 
-log = structlog.get_logger()
+log = get_logger(__name__)
 
 
 class Feed:

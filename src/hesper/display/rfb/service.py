@@ -8,12 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
-import structlog
-
 from hesper.display.rfb.feed import Feed
 from hesper.display.rfb.handshake import handshake
 from hesper.display.rfb.viewer import Viewer
 from hesper.display.rfb.wire import RfbError
+from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from hesper.display.rfb.channel import Channel
     from hesper.display.scanout import Display
 
-log = structlog.get_logger()
+log = get_logger(__name__)
 
 HANDSHAKE_SECONDS = 120.0
 """Long enough for somebody to look up a password."""

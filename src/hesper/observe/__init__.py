@@ -1,0 +1,1 @@
+"""Watching Hesper at work: metrics and the figures of the web page."""

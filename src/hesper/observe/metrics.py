@@ -1,0 +1,93 @@
+"""Prometheus metrics: a registry of Hesper's own, and its text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from hesper.display.rfb.service import RfbService
+    from hesper.observe.contexts import ContextLedger
+
+
+class DisplayCollector(Collector):
+    """What is shown, and to how many."""
+
+    def __init__(self, service: RfbService) -> None:
+        """Report the screens of `service`."""
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the counters."""
+        label = ["screen"]
+        frames = CounterMetricFamily("hesper_guest_frames", "Frames flushed", labels=label)
+        updates = CounterMetricFamily("hesper_display_updates", "Updates sent", labels=label)
+        sent = CounterMetricFamily("hesper_display_sent_bytes", "Update bytes sent", labels=label)
+        viewers = GaugeMetricFamily("hesper_display_viewers", "Viewers connected", labels=label)
+        pixels = GaugeMetricFamily("hesper_display_pixels", "Pixels of the picture", labels=label)
+        for feed in self._service.feeds:
+            screen = [str(feed.scanout.index + 1)]
+            surface = feed.scanout.surface
+            area = surface.size.width * surface.size.height if surface is not None else 0
+            frames.add_metric(screen, feed.scanout.flushes)
+            updates.add_metric(screen, feed.updates)
+            sent.add_metric(screen, feed.sent)
+            viewers.add_metric(screen, len(feed.viewers))
+            pixels.add_metric(screen, area)
+        yield from (frames, updates, sent, viewers, pixels)
+
+
+class ContextCollector(Collector):
+    """What contexts do, together and each while it is open."""
+
+    def __init__(self, ledger: ContextLedger) -> None:
+        """Report what `ledger` adds up."""
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the ledger."""
+        totals = self._ledger.read()
+        yield GaugeMetricFamily("hesper_contexts", "Contexts open", value=len(totals.open))
+        yield CounterMetricFamily("hesper_commands", "Vulkan commands", value=totals.commands)
+        yield CounterMetricFamily(
+            "hesper_stream_bytes", "Bytes of command stream", value=totals.stream_bytes
+        )
+        label = ["context", "name"]
+        commands = CounterMetricFamily(
+            "hesper_context_commands", "Vulkan commands of an open context", labels=label
+        )
+        memory = GaugeMetricFamily(
+            "hesper_context_memory_bytes", "Memory an open context holds", labels=label
+        )
+        for figures in totals.open:
+            labels = [str(figures.context), figures.name]
+            commands.add_metric(labels, figures.commands)
+            memory.add_metric(labels, figures.memory)
+        yield from (commands, memory)
+
+
+class Metrics:
+    """A registry to which whatever there is to report is added."""
+
+    def __init__(self) -> None:
+        """Begin with nothing to report."""
+        self.registry = CollectorRegistry(auto_describe=False)
+
+    def add_display(self, service: RfbService) -> None:
+        """Report a display's screens."""
+        self.registry.register(DisplayCollector(service))
+
+    def add_contexts(self, ledger: ContextLedger) -> None:
+        """Report contexts."""
+        self.registry.register(ContextCollector(ledger))
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus's text format."""
+        return generate_latest(self.registry)
