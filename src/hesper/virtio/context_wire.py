@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
+from typing import NamedTuple
 
 from hesper.portable import MAX_MESSAGE
 
@@ -41,10 +42,20 @@ class Up(IntEnum):
     """The context is lost (the reason follows as UTF-8)."""
 
 
+class CreateBlob(NamedTuple):
+    """Arguments of `Down.CREATE_BLOB`."""
+
+    serial: int
+    resource_id: int
+    flags: int
+    blob_id: int
+    size: int
+
+
 KIND = Struct("=I")
 
 CREATE_BLOB = Struct("=IIIQQ")
-"""serial, resource id, flags, blob id, size"""
+"""The fields of `CreateBlob`."""
 
 IMPORT = Struct("=IQ")
 """resource id, size"""

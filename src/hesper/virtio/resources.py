@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-
 from hesper.virtio.gpu_wire import MEM_ENTRY, BlobMemory, Response
 from hesper.virtio.memory import GuestMemoryError
 from hesper.virtio.request import GpuError

@@ -1,0 +1,211 @@
+"""How a worker serves one context of a virtual machine: opens the driver ahead, then obeys.
+
+The device connects and speaks the messages of `context_wire`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from hesper.guest import (
+    Context,
+    InvalidParameterError,
+    InvalidResourceError,
+    Limits,
+    OutOfMemoryError,
+    ResourceError,
+)
+from hesper.host.drivers import Driver, NoDriverError, choose_driver
+from hesper.host.profile import Profile, ProfileError, load_profile
+from hesper.isolation.door import ClientError, StartError
+from hesper.kernel.engine import ProtocolError, Vulkan, VulkanLoadError
+from hesper.log import get_logger
+from hesper.portable import recv_message, send_message
+from hesper.virtio import context_wire as wire
+from hesper.virtio.context_wire import Down, Up
+from hesper.virtio.gpu_wire import Response
+
+_log = get_logger(__name__)
+
+
+class Options(msgspec.Struct, forbid_unknown_fields=True):
+    """What a worker has to know before it serves."""
+
+    driver: str | None = None
+    """What `--driver` says."""
+    chosen: Driver | None = None
+    """The driver that the first worker has chosen for all."""
+    profile: str | None = None
+    """What `--host-profile` says."""
+    limits: dict[str, int] = {}
+    """Fields of `guest.Limits`."""
+
+
+def prepare(options: dict[str, Any]) -> ContextDoor:
+    """Choose and open the driver.  Raises `StartError`."""
+    try:
+        wanted = msgspec.convert(options, Options)
+        limits = msgspec.convert(wanted.limits, Limits)
+        profile = load_profile(wanted.profile) if wanted.profile else None
+        driver = wanted.chosen or choose_driver(wanted.driver)
+        os.environ.update(driver.environment)
+        Vulkan(driver.library)
+        # The loader would open and close it for each instance; this one keeps it open.
+        ctypes.CDLL(driver.library_path)
+    except (NoDriverError, ProfileError, VulkanLoadError, OSError) as error:
+        raise StartError(str(error)) from None
+    except msgspec.ValidationError as error:
+        raise StartError(str(error)) from None
+    wanted.chosen = driver
+    return ContextDoor(wanted, driver, limits, profile)
+
+
+class ContextDoor:
+    """Serves one context (an `isolation.door.Door`)."""
+
+    def __init__(
+        self, options: Options, driver: Driver, limits: Limits, profile: Profile | None
+    ) -> None:
+        """Be ready to serve with `driver`."""
+        self.options: dict[str, Any] = msgspec.to_builtins(options)
+        device = driver.devices[0].name if driver.devices else ""
+        self.about: dict[str, Any] = {
+            "driver": driver.name,
+            "device": device,
+            "notice": driver.notice,
+        }
+        self._driver = driver
+        self._limits = limits
+        self._profile = profile
+        self._socket: socket.socket | None = None
+        self._stopped = False
+
+    def serve(self, sock: socket.socket, named: Callable[[str], None]) -> None:
+        """Serve the device at `sock`, see `isolation.door.Door`."""
+        self._socket = sock
+        if self._stopped:
+            sock.close()
+            return
+        with sock:
+            message = recv_message(sock)
+            if message is None:
+                return
+            name = message[0][wire.KIND.size :].decode(errors="replace")
+            named(name)
+            server = ContextServer(sock)
+            context = Context(
+                self._driver,
+                name=name,
+                on_fatal=server.fatal,
+                limits=self._limits,
+                profile=self._profile,
+            )
+            try:
+                server.run(context)
+            finally:
+                context.close()
+
+    def stop(self) -> None:
+        """Make `serve` return soon."""
+        self._stopped = True
+        if self._socket is not None:
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return  # it is over already
+
+
+class ContextServer:
+    """Does what the device says until it hangs up.  `fatal` may come from any thread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Talk over `sock`."""
+        self._socket = sock
+        self._sending = threading.Lock()
+        self._reason = ""
+
+    def run(self, context: Context) -> None:
+        """Serve `context`.  Raises `ClientError` when the guest broke the protocol."""
+        while (message := recv_message(self._socket)) is not None:
+            data, fds = message
+            try:
+                self._handle(context, memoryview(data), fds)
+            except ProtocolError:
+                break
+            finally:
+                for fd in fds:
+                    os.close(fd)
+        if self._reason:
+            raise ClientError(self._reason)
+
+    def fatal(self, reason: str) -> None:
+        """Tell the device that the context is poisoned; it hangs up then."""
+        self._reason = reason
+        self._say(Up.FATAL, reason.encode()[:1000])
+
+    def _say(self, kind: Up, payload: bytes, fds: Sequence[int] = ()) -> None:
+        try:
+            with self._sending:
+                send_message(self._socket, wire.KIND.pack(kind) + payload, fds)
+        except OSError:
+            return  # the device has hung up: `run` sees it
+
+    def _handle(self, context: Context, message: memoryview, fds: Sequence[int]) -> None:
+        (kind,) = wire.KIND.unpack_from(message)
+        body = message[wire.KIND.size :]
+        if kind == Down.SUBMIT:
+            context.submit(body)
+        elif kind == Down.FENCE:
+            self._fence(context, *wire.FENCE.unpack(body))
+        elif kind == Down.CREATE_BLOB:
+            self._create_blob(context, wire.CreateBlob(*wire.CREATE_BLOB.unpack(body)))
+        else:
+            try:
+                if kind == Down.IMPORT:
+                    resource_id, size = wire.IMPORT.unpack(body)
+                    context.import_resource(resource_id, fds[0], size)
+                elif kind == Down.DESTROY:
+                    context.destroy_resource(*wire.DESTROY.unpack(body))
+            except ResourceError as error:
+                # Who uses the resource all the same breaks the protocol, and is told so.
+                _log.warning("resource refused", reason=str(error))
+
+    def _fence(self, context: Context, ring_idx: int, serial: int) -> None:
+        def retired() -> None:
+            self._say(Up.RETIRED, wire.RETIRED.pack(serial))
+
+        try:
+            context.fence(ring_idx, retired)
+        except InvalidParameterError as error:
+            context.engine.poison(str(error))
+            retired()
+
+    def _create_blob(self, context: Context, asked: wire.CreateBlob) -> None:
+        fds: tuple[int, ...] = ()
+        caching = 0
+        try:
+            blob = context.create_blob(asked.resource_id, asked.blob_id, asked.size, asked.flags)
+        except ResourceError as error:
+            _log.warning("blob refused", reason=str(error))
+            response = _response(error)
+        else:
+            response, caching, fds = Response.OK_NODATA, blob.caching, (blob.fd,)
+        self._say(Up.BLOB, wire.BLOB.pack(asked.serial, response, caching), fds)
+
+
+def _response(error: ResourceError) -> Response:
+    """What the specification calls `error`."""
+    if isinstance(error, OutOfMemoryError):
+        return Response.ERR_OUT_OF_MEMORY
+    if isinstance(error, InvalidResourceError):
+        return Response.ERR_INVALID_RESOURCE_ID
+    if isinstance(error, InvalidParameterError):
+        return Response.ERR_INVALID_PARAMETER
+    return Response.ERR_UNSPEC
