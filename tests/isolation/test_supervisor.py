@@ -141,6 +141,19 @@ def test_a_worker_that_does_not_stop_is_killed(start: Start) -> None:
     one.logged("client killed")
 
 
+def test_a_second_signal_does_not_wait(start: Start) -> None:
+    one = start(patience=1000)
+    one.ready()
+    client = one.client()
+    client.ask("name me")
+    client.say("hang")
+    one.process.send_signal(signal.SIGTERM)
+    one.logged("stopping")
+    assert one.stop(signal.SIGINT) == 0
+    one.logged("stopping")
+    assert one.logged("client killed")["reason"] == "a second SIGINT"
+
+
 def test_workers_do_not_outlive_their_supervisor(start: Start) -> None:
     one = start(warm=2)
     one.ready()

@@ -136,10 +136,8 @@ class Supervisor:
             raise StartError(self._failed)
 
     def stop(self) -> None:
-        """Stop in order: no more clients, workers told, then killed.  A second call kills."""
+        """Stop in order: no more clients, workers told, then killed.  May be called again."""
         if self._stopping:
-            for worker in self._workers:
-                self._kill(worker, "impatience")
             return
         self._stopping = True
         self._accept_if(wanted=False)
@@ -187,7 +185,11 @@ class Supervisor:
             if self._on_signal(number):
                 continue
             if number in STOP_SIGNALS:
-                _log.info("stopping", signal=signal.Signals(number).name)
+                name = signal.Signals(number).name
+                if self._stopping:
+                    for worker in self._workers:
+                        self._kill(worker, f"a second {name}")
+                _log.info("stopping", signal=name)
                 self.stop()
         if signal.SIGCHLD in numbers:
             for worker in [w for w in self._workers if w.process.poll() is not None]:
