@@ -9,6 +9,7 @@ from hesper.guest import teardown
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
 from hesper.guest.image import HostImages, ImportableImages
+from hesper.guest.physical_device import PhysicalDevice, physical_device
 from hesper.guest.vk import (
     VK_ERROR_EXTENSION_NOT_PRESENT,
     VK_ERROR_FEATURE_NOT_PRESENT,
@@ -19,7 +20,6 @@ from hesper.kernel.engine import Call, ProcTable, ProtocolError, View
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
-    from hesper.guest.physical_device import PhysicalDevice
 
 
 class Device:
@@ -56,16 +56,6 @@ class Device:
         for queue_id in self.named_queues.values():
             return queue_id
         raise ProtocolError("the device has no queue yet")
-
-
-def physical_device(context: Context, call: Call) -> PhysicalDevice:
-    """The physical device a command is for.  Raises `ProtocolError`."""
-    guest_id = call.id("physicalDevice")
-    instance = context.instance
-    physical = instance.physical_devices.get(guest_id) if instance else None
-    if physical is None:
-        raise ProtocolError(f"no physical device {guest_id}")
-    return physical
 
 
 def check_queues(infos: list[tuple[int, int, int]], physical: PhysicalDevice) -> None:

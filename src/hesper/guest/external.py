@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hesper.guest.device import physical_device
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
+from hesper.guest.modifiers import translate_question
+from hesper.guest.physical_device import physical_device
 from hesper.guest.vk import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
     VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT,
@@ -51,6 +52,7 @@ def get_external_buffer_properties(context: Context, call: Call) -> None:
 def get_image_format_properties2(context: Context, call: Call) -> None:
     """What an image can be, and whether it can lie in shared memory."""
     physical = physical_device(context, call)
+    translate_question(call.args.pImageFormatInfo)
     question = call.args.pImageFormatInfo.find_("VkPhysicalDeviceExternalImageFormatInfo")
     if question is None or not question.handleType:
         call.invoke()

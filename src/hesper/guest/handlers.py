@@ -27,6 +27,7 @@ _ROOMS = (
     "image_copy",
     "instance",
     "memory",
+    "modifiers",
     "properties",
     "queue",
     "sync",

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
+from hesper.guest.modifiers import check_layout, translate_image
 from hesper.guest.probe import importable_image_limits
 from hesper.guest.vk import (
     VK_IMAGE_CREATE_SPARSE_BINDING_BIT,
@@ -101,11 +103,18 @@ class ImportableImages:
         return importable_image_limits(scratch, self._physical, question)
 
 
-def adapt_image(device: Device, info: View) -> None:
-    """Make the VkImageCreateInfo `info` fit the memory that the image will be bound to.
+def adapt_image(device: Device, info: View) -> View | None:
+    """Make the VkImageCreateInfo `info` fit the host and the memory that it will be bound to.
 
-    Vulkan wants to be told at creation that an image may lie in imported memory.
+    Returns the VkSubresourceLayout that the guest insists on, if it does.  Raises `VulkanError`.
     """
+    layout = translate_image(info)
+    _chain_external(device, info)
+    return layout
+
+
+def _chain_external(device: Device, info: View) -> None:
+    """Tell the driver that the image may lie in imported memory, as Vulkan wants it."""
     strategy = device.physical.strategy
     external = info.find_("VkExternalMemoryImageCreateInfo")
     if external is not None:
@@ -124,14 +133,22 @@ def create_image(context: Context, call: Call) -> None:
     """Make an image."""
     device = context.device(call.id("device"))
     info = call.args.pCreateInfo
-    adapt_image(device, info)
-    if call.run() != VK_SUCCESS:
+    layout = adapt_image(device, info)
+    if call.invoke() != VK_SUCCESS:
         return
+    (handle,) = call.new_handles
+    if layout is not None:
+        try:
+            check_layout(device, handle, layout)
+        except VulkanError:
+            device.table.call("vkDestroyImage", device.handle, handle, None)
+            call.set_new_handles([0])
+            raise
+    call.finish()
     usage = info.usage
     stencil = info.find_("VkImageStencilUsageCreateInfo")
     if stencil is not None:
         usage |= stencil.stencilUsage
-    (handle,) = call.new_handles
     if usage & VK_IMAGE_USAGE_HOST_TRANSFER_BIT:
         live = partial(context.engine.objects, device=device.id, type="VkImage")
         image = HostImage(info.format, info.mipLevels, info.arrayLayers)

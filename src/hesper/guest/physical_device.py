@@ -22,14 +22,17 @@ from hesper.guest.vk import (
     version_text,
 )
 from hesper.host.profile import Profile
-from hesper.kernel.engine import ProcTable, Scratch, Vulkan
+from hesper.kernel.engine import ProtocolError, Scratch
 
 if TYPE_CHECKING:
     from hesper.guest.backing import Strategy
+    from hesper.guest.context import Context
+    from hesper.kernel.engine import Call, ProcTable, Vulkan
 
 EMULATED_EXTENSIONS = {
     "VK_KHR_external_memory_fd": 1,
     "VK_EXT_external_memory_dma_buf": 1,
+    "VK_EXT_image_drm_format_modifier": 2,
     "VK_EXT_queue_family_foreign": 1,
     "VK_KHR_external_semaphore_fd": 1,
     "VK_KHR_external_fence_fd": 1,
@@ -37,7 +40,7 @@ EMULATED_EXTENSIONS = {
 """Extensions every guest gets, with their versions, whether the host has them or not.
 
 Mesa makes its swapchains, synchronization2 and Vulkan 1.3 depend on them.  Their commands never
-leave the guest; what is left for the host stands in `memory`, `external` and `sync`.
+leave the guest; what is left for the host stands in `memory`, `external`, `modifiers` and `sync`.
 """
 
 _PORTABILITY_SUBSET = "VK_KHR_portability_subset"
@@ -224,3 +227,13 @@ def known_version(version: int) -> int:
     """`version`, or the newest that the wire tables know where that is older."""
     newest = make_version(1, 4, protocol.load().header_version)
     return version if version < make_version(1, 5) else newest
+
+
+def physical_device(context: Context, call: Call) -> PhysicalDevice:
+    """The physical device a command is for.  Raises `ProtocolError`."""
+    guest_id = call.id("physicalDevice")
+    instance = context.instance
+    physical = instance.physical_devices.get(guest_id) if instance else None
+    if physical is None:
+        raise ProtocolError(f"no physical device {guest_id}")
+    return physical

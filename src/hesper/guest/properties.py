@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hesper.guest.device import physical_device
 from hesper.guest.handlers import handles
+from hesper.guest.physical_device import physical_device
 from hesper.guest.vk import VK_INCOMPLETE
 from hesper.kernel.engine import Array, Call, ProtocolError, View
 

@@ -1,0 +1,168 @@
+"""Linear DRM format modifiers over shared memory (VK_EXT_image_drm_format_modifier).
+
+What a guest can share is plain memory, so the one layout that both sides of a share understand is
+the linear one: DRM_FORMAT_MOD_LINEAR, an image of VK_IMAGE_TILING_LINEAR on the host.  No other
+modifier is offered, whatever the host's driver knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from hesper.guest.errors import VulkanError
+from hesper.guest.formats import texel_block
+from hesper.guest.handlers import handles
+from hesper.guest.physical_device import physical_device
+from hesper.guest.vk import (
+    VK_ERROR_FORMAT_NOT_SUPPORTED,
+    VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
+    VK_IMAGE_ASPECT_COLOR_BIT,
+    VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT,
+    VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT,
+    VK_IMAGE_TILING_LINEAR,
+)
+from hesper.kernel.engine import Scratch
+
+if TYPE_CHECKING:
+    from hesper.guest.context import Context
+    from hesper.guest.device import Device
+    from hesper.kernel.engine import Call, View
+
+LINEAR: Final = 0
+"""DRM_FORMAT_MOD_LINEAR."""
+
+_LISTS = ("VkDrmFormatModifierPropertiesListEXT", "VkDrmFormatModifierPropertiesList2EXT")
+
+
+@contextlib.contextmanager
+def unlinked(head: View, struct: str) -> Iterator[View | None]:
+    """Take the struct of that name off the pNext chain of `head`, and put it back in the end.
+
+    For output structs: the driver must not see it, the guest wants it back in its place.
+    """
+    before = head
+    for each in list(head.chain_()):
+        if each.struct_ != struct:
+            before = each
+            continue
+        behind = each.pNext
+        before.pNext = behind
+        try:
+            yield each
+        finally:
+            before.pNext = each.address_
+            each.pNext = behind
+        return
+    yield None
+
+
+@handles("vkGetPhysicalDeviceFormatProperties2")
+def get_format_properties2(context: Context, call: Call) -> None:
+    """What a format can do, and with which modifiers."""
+    physical_device(context, call)
+    args = call.args
+    answer = args.pFormatProperties
+    with unlinked(answer, _LISTS[0]) as first, unlinked(answer, _LISTS[1]) as second:
+        call.invoke()
+    features = answer.formatProperties.linearTilingFeatures
+    is_plain = texel_block(args.format, VK_IMAGE_ASPECT_COLOR_BIT) is not None
+    for list_ in (first, second):
+        if list_ is not None:
+            _fill_list(list_, features if is_plain else 0)
+
+
+def _fill_list(list_: View, features: int) -> None:
+    """List the linear modifier, unless linear images can do nothing."""
+    count = 1 if features else 0
+    modifiers = list_.pDrmFormatModifierProperties
+    if modifiers is None:
+        list_.drmFormatModifierCount = count
+        return
+    count = min(count, list_.drmFormatModifierCount)
+    for index in range(count):
+        modifiers[index].drmFormatModifier = LINEAR
+        modifiers[index].drmFormatModifierPlaneCount = 1
+        modifiers[index].drmFormatModifierTilingFeatures = features
+    list_.drmFormatModifierCount = count
+
+
+def translate_question(info: View) -> None:
+    """Make a VkPhysicalDeviceImageFormatInfo2 about modifiers one about linear images.
+
+    Raises `VulkanError` for another modifier.
+    """
+    modifier = info.remove_("VkPhysicalDeviceImageDrmFormatModifierInfoEXT")
+    if info.tiling != VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT:
+        return
+    if modifier is None or modifier.drmFormatModifier != LINEAR:
+        raise VulkanError(VK_ERROR_FORMAT_NOT_SUPPORTED, "only the linear modifier is offered")
+    info.tiling = VK_IMAGE_TILING_LINEAR
+
+
+def translate_image(info: View) -> View | None:
+    """Make a VkImageCreateInfo with a modifier one of a linear image.
+
+    Returns the VkSubresourceLayout that the guest insists on, if it does; see `check_layout`.
+    Raises `VulkanError` when the linear modifier is not among those the guest can take.
+    """
+    list_ = info.remove_("VkImageDrmFormatModifierListCreateInfoEXT")
+    explicit = info.remove_("VkImageDrmFormatModifierExplicitCreateInfoEXT")
+    if info.tiling != VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT:
+        return None
+    info.tiling = VK_IMAGE_TILING_LINEAR
+    if explicit is not None and explicit.drmFormatModifier == LINEAR:
+        layouts = explicit.pPlaneLayouts
+        if layouts is None or len(layouts) != 1:
+            raise VulkanError(
+                VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
+                "a linear image has one plane",
+            )
+        return layouts[0]  # type: ignore[no-any-return]
+    if list_ is not None and LINEAR in list(list_.pDrmFormatModifiers or ()):
+        return None
+    raise VulkanError(VK_ERROR_FORMAT_NOT_SUPPORTED, "only the linear modifier is offered")
+
+
+def check_layout(device: Device, image: int, wanted: View) -> None:
+    """Raise `VulkanError` unless a linear image lies in memory as a guest wants it.
+
+    image: the host's VkImage.  wanted: VkSubresourceLayout.
+    """
+    scratch = Scratch()
+    place = scratch.new("VkImageSubresource", aspectMask=VK_IMAGE_ASPECT_COLOR_BIT)
+    layout = scratch.new("VkSubresourceLayout")
+    device.table.call("vkGetImageSubresourceLayout", device.handle, image, place, layout)
+    if (wanted.offset, wanted.rowPitch) != (layout.offset, layout.rowPitch):
+        raise VulkanError(
+            VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
+            f"offset {wanted.offset}, row pitch {wanted.rowPitch} wanted; the host's images have"
+            f" {layout.offset} and {layout.rowPitch}",
+        )
+
+
+@handles("vkGetImageDrmFormatModifierPropertiesEXT")
+def get_image_modifier(context: Context, call: Call) -> None:  # noqa: ARG001
+    """There is one modifier only."""
+    call.args.pProperties.drmFormatModifier = LINEAR
+
+
+@handles("vkGetImageSubresourceLayout")
+def get_image_subresource_layout(context: Context, call: Call) -> None:  # noqa: ARG001
+    """Answer for memory planes too."""
+    _translate_plane(call.args.pSubresource)
+    call.invoke()
+
+
+@handles("vkGetImageSubresourceLayout2")
+def get_image_subresource_layout2(context: Context, call: Call) -> None:  # noqa: ARG001
+    """Answer for memory planes too."""
+    _translate_plane(call.args.pSubresource.imageSubresource)
+    call.invoke()
+
+
+def _translate_plane(place: View) -> None:
+    """The one memory plane of an image with a modifier is its colour."""
+    if place.aspectMask == VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT:
+        place.aspectMask = VK_IMAGE_ASPECT_COLOR_BIT
