@@ -195,6 +195,9 @@ def serving(
         try:
             _wait_for(server, custom=bool(custom))
             yield server
+        except BaseException as error:
+            error.add_note(f"the server has printed:\n{server.printed()}")
+            raise
         finally:
             _stop(server, clean=not custom)
     finally:
