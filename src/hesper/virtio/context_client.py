@@ -35,6 +35,17 @@ class NewBlob(NamedTuple):
     """Belongs to whoever is told; -1 when there is none."""
 
 
+class Figures(NamedTuple):
+    """What a context has done and holds."""
+
+    commands: int
+    """Vulkan commands since its start."""
+    stream_bytes: int
+    """Bytes of command stream since its start."""
+    memory: int
+    """Bytes of device and shared memory."""
+
+
 class _Outgoing(NamedTuple):
     data: memoryview
     fds: tuple[int, ...]
@@ -62,6 +73,8 @@ class ContextClient:
         self._serial = 0
         self._blobs: dict[int, Callable[[NewBlob | None], None]] = {}
         self._fences: dict[int, Callable[[], None]] = {}
+        self.figures = Figures(0, 0, 0)
+        """As the worker last said."""
         loop.add_reader(sock.fileno(), self._receive)
         self._send(Down.NAME, name.encode())
 
@@ -104,6 +117,10 @@ class ContextClient:
         self._serial += 1
         self._fences[self._serial] = retired
         self._send(Down.FENCE, wire.FENCE.pack(ring_idx, self._serial))
+
+    def ask_figures(self) -> None:
+        """Have `figures` brought up to date; soon."""
+        self._send(Down.FIGURES, b"")
 
     def close(self, reason: str = "") -> None:
         """End the context.  What waits for it is told; `lost` too, if there is a reason."""
@@ -215,6 +232,8 @@ class ContextClient:
             if done is not None:
                 done(NewBlob(response, map_info, fd))
                 return
+        elif kind == Up.FIGURES:
+            self.figures = Figures(*wire.FIGURES.unpack_from(message, wire.KIND.size))
         elif kind == Up.FATAL:
             self.close(message[wire.KIND.size :].decode(errors="replace")[:500])
         if fd >= 0:

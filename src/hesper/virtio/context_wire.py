@@ -29,6 +29,8 @@ class Down(IntEnum):
     """Forget a resource."""
     FENCE = 6
     """Answer with `Up.RETIRED` when a timeline has done all it had to do so far."""
+    FIGURES = 7
+    """Answer with `Up.FIGURES`."""
 
 
 class Up(IntEnum):
@@ -40,6 +42,8 @@ class Up(IntEnum):
     """A fence is through."""
     FATAL = 3
     """The context is lost (the reason follows as UTF-8)."""
+    FIGURES = 4
+    """What the context has done and holds."""
 
 
 class CreateBlob(NamedTuple):
@@ -71,6 +75,9 @@ BLOB = Struct("=III")
 
 RETIRED = Struct("=Q")
 """serial of the fence"""
+
+FIGURES = Struct("=QQQ")
+"""Vulkan commands and bytes of command stream so far, bytes of memory held"""
 
 MAX_SUBMIT = MAX_MESSAGE - KIND.size
 """Most bytes of commands in one `SUBMIT`.  Mesa's are some hundred: the rest goes over rings."""

@@ -5,12 +5,13 @@ Source: VIRTIO 1.3, section 5.7.6.8 "Device Operation: controlq", 3D commands.
 
 from __future__ import annotations
 
+import itertools
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hesper.log import get_logger
-from hesper.virtio.context_client import ContextClient
+from hesper.virtio.context_client import ContextClient, Figures
 from hesper.virtio.context_wire import MAX_SUBMIT
 from hesper.virtio.gpu_wire import (
     CAPSET_INFO,
@@ -44,9 +45,10 @@ Connect = Callable[[], socket.socket]
 class Context:
     """A context of the guest.  Without a client it is only a name: it can run nothing."""
 
-    def __init__(self, ctx_id: int, name: str) -> None:
-        """Make one without a client."""
+    def __init__(self, ctx_id: int, number: int, name: str) -> None:
+        """Make one without a client.  `number`: like no other of this device, unlike the id."""
         self.id = ctx_id
+        self.number = number
         self.name = name
         self.client: ContextClient | None = None
         self.lost = ""
@@ -72,6 +74,7 @@ class Contexts:
         self._capset = capset
         self._limit = limit
         self._contexts: dict[int, Context] = {}
+        self._numbers = itertools.count(1)
 
     def __len__(self) -> int:
         """Count the contexts."""
@@ -126,7 +129,8 @@ class Contexts:
         if capset not in {0, CAPSET_VENUS}:
             raise GpuError(Response.ERR_INVALID_PARAMETER, f"context of capset {capset}")
         text = asked.name[: asked.length].partition(b"\0")[0].decode(errors="replace")
-        context = Context(ctx_id, "".join(c if c.isprintable() else "?" for c in text))
+        name = "".join(c if c.isprintable() else "?" for c in text)
+        context = Context(ctx_id, next(self._numbers), name)
         if capset == CAPSET_VENUS:
             try:
                 sock = self._connect()
@@ -218,6 +222,15 @@ class Contexts:
             retired()
         else:
             context.client.fence(ring_idx, retired)
+
+    def figures(self) -> list[tuple[int, str, Figures]]:
+        """Return number, name and figures of what runs, as of the last call; ask for newer ones."""
+        running = []
+        for context in self._contexts.values():
+            if context.client is not None:
+                context.client.ask_figures()
+                running.append((context.number, context.name, context.client.figures))
+        return running
 
     def reset(self) -> None:
         """End all contexts."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hesper.display.scanout import Display
     from hesper.virtio.backend import Session
     from hesper.virtio.channel import BackendChannel
+    from hesper.virtio.context_client import Figures
     from hesper.virtio.loop import EventLoop
     from hesper.virtio.virtqueue import VirtQueue
 
@@ -99,6 +100,7 @@ class GpuDevice:
         self._loop = loop
         self._session: Session | None = None
         self._events = 0
+        self._figures: list[tuple[int, str, Figures]] = []
         self._complaints: collections.Counter[tuple[int, int]] = collections.Counter()
         self._global_fences: collections.deque[_GlobalFence] = collections.deque()
         self._resources = ResourceTable(
@@ -209,6 +211,16 @@ class GpuDevice:
         channel = self._channel()
         if channel is not None:
             channel.config_changed()
+
+    # Figures.
+
+    def figures(self) -> list[tuple[int, str, Figures]]:
+        """Return number, name and figures of every context, a moment old.  From any thread."""
+        self._loop.call(self._collect_figures)
+        return self._figures
+
+    def _collect_figures(self) -> None:
+        self._figures = self._contexts.figures()
 
     # Requests.
 

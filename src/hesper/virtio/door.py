@@ -164,6 +164,10 @@ class ContextServer:
             context.submit(body)
         elif kind == Down.FENCE:
             self._fence(context, *wire.FENCE.unpack(body))
+        elif kind == Down.FIGURES:
+            counts = context.engine.statistics()
+            figures = wire.FIGURES.pack(counts["commands"], counts["bytes"], context.budget.used)
+            self._say(Up.FIGURES, figures)
         elif kind == Down.CREATE_BLOB:
             self._create_blob(context, wire.CreateBlob(*wire.CREATE_BLOB.unpack(body)))
         else:
