@@ -93,6 +93,7 @@ class Struct(msgspec.Struct, frozen=True, omit_defaults=True):
     size: int
     align: int
     fields: tuple[Field, ...] = ()
+    """In the order in which they travel."""
     stype: int | None = None
     """VkStructureType; None for structs without one."""
     extends: tuple[str, ...] = ()

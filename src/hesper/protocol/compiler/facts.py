@@ -73,6 +73,7 @@ class Facts:
     parents: dict[str, str]
     victims: dict[str, str]
     null_pointers: set[str]
+    nullable: set[str]
     structs: dict[str, MesaStruct]
     commands: dict[str, MesaCommand]
     extensions: dict[str, tuple[int, int]]
@@ -119,6 +120,7 @@ def read(folder: Path) -> Facts:
         parents=rules["parents"],
         victims=rules["victims"],
         null_pointers=set(rules["null_pointers"]["fields"]),
+        nullable=set(rules["nullable"]["fields"]),
         structs={
             name: MesaStruct(
                 name,

@@ -176,7 +176,7 @@ class Builder:
             fields.append(_replace(field, offset=offset, counts=member.name in counts))
             offset += total
             size, align = max(size, offset), max(align, alignment)
-        return fields, size, align
+        return _wire_order(fields), size, align
 
     def _field(
         self, owner: str, member: Any, siblings: list[Any], *, command: bool
@@ -204,7 +204,11 @@ class Builder:
             length=length,
             inner=self._inner(nested) if nested else None,
             inner_of=nested.of if nested else "",
-            optional=bool(member.optional or member.noAutoValidity),
+            optional=bool(
+                member.optional
+                or member.noAutoValidity
+                or f"{owner}.{member.name}" in self._facts.nullable
+            ),
             output=command and member.pointer and not member.const,
             parent=self._facts.parents.get(owner) == member.name,
             victim=command and self._is_victim(owner, member),
@@ -433,6 +437,19 @@ class _Pointees:
             or name in self._facts.structs
             or self._scalars.find(name) is not None
         )
+
+
+def _wire_order(fields: list[Field]) -> list[Field]:
+    """Fields as they travel: as in C, but a count never comes after its array."""
+    ordered = list(fields)
+    for field in fields:
+        if field.length is None or len(field.length.path) != 1:
+            continue
+        count = next(f for f in fields if f.name == field.length.path[0])
+        if ordered.index(count) > ordered.index(field):
+            ordered.remove(count)
+            ordered.insert(ordered.index(field), count)
+    return ordered
 
 
 def _replace(item: Any, **changes: Any) -> Any:

@@ -190,7 +190,8 @@ class TableBuilder:
     # Structs.
 
     def _union(self, struct: Struct) -> None:
-        self.tables.full[struct.name] = Span(0, 0)
+        whole = Op(Code.UNION, 0, struct.size, self.struct_index[struct.name])
+        self.tables.full[struct.name] = self._add([whole])
         self.tables.partial[struct.name] = Span(0, 0)
         self.tables.cases[struct.name] = [
             (tag, self._add(self._field_ops(case.field, (), partial=False)))
@@ -287,11 +288,9 @@ class TableBuilder:
             return Op(
                 Code.FIXED_STRUCT, f.offset, f.size, self.struct_index[f.type], length=length
             )
-        if f.kind == "union":
-            return Op(Code.UNION, f.offset, f.size, self.struct_index[f.type])
         if self._copies(f):
             return Op(Code.COPY, f.offset, f.size)
-        if f.kind == "struct":
+        if f.kind in ("struct", "union"):
             return Op(Code.STRUCT, f.offset, f.size, self.struct_index[f.type])
         return Op(Code.NARROW, f.offset, f.size)
 
