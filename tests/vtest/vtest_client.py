@@ -210,6 +210,7 @@ class Served:
         self.client = Client(ours)
         self.session = Session(theirs, self.host)
         self.error: ClientError | None = None
+        self.crash: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -218,6 +219,8 @@ class Served:
             self.session.run()
         except ClientError as error:
             self.error = error
+        except BaseException as error:
+            self.crash = error
 
     def end(self) -> str:
         """Leave, wait for the session's end, and return why it says the client was wrong."""
@@ -228,6 +231,8 @@ class Served:
         """Wait for the session's end."""
         self._thread.join(20)
         assert not self._thread.is_alive(), "the session did not end"
+        if self.crash is not None:
+            raise self.crash
         return str(self.error) if self.error else ""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from hesper.guest import Context, Limits, ResourceError, capset
+from hesper.guest.handlers import all_handlers
 from hesper.host.drivers import Driver, NoDriverError, choose_driver
 from hesper.host.profile import Profile, ProfileError, load_profile
 from hesper.isolation.door import StartError
@@ -47,6 +48,7 @@ def prepare(options: dict[str, Any]) -> VtestDoor:
         profile = load_profile(wanted.profile) if wanted.profile else None
         driver = wanted.chosen or choose_driver(wanted.driver)
         _open(driver)
+        all_handlers()  # imports them now rather than when a client waits
     except (NoDriverError, ProfileError, VulkanLoadError, msgspec.ValidationError) as error:
         raise StartError(str(error)) from None
     wanted.chosen = driver
