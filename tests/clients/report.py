@@ -30,11 +30,11 @@ class Report:
         )
 
     def find(self, struct: str) -> dict[str, str]:
-        """Fields of the struct that the report shows under `struct` (`VkPhysicalDeviceLimits`)."""
+        """Fields with a value that the report shows under `struct` (`VkPhysicalDeviceLimits`)."""
         return {
             path[-1]: value
             for path, value in self.entries.items()
-            if len(path) > 1 and path[-2].rstrip(":") == struct
+            if len(path) > 1 and path[-2].rstrip(":") == struct and value
         }
 
 
