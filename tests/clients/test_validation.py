@@ -15,6 +15,8 @@ from servers import Client, Place, Setup, bare, serving
 COMPUTE = Path(__file__).with_name("compute_program.py")
 ENVIRON = {"WGPU_BACKEND_TYPE": "Vulkan", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
 STARTED = "UNASSIGNED-khronos-validation-createinstance-status-message"
+TOO_NEW = "includes a structure with unknown VkStructureType"
+"""What a layer older than the guest's Mesa says of what Mesa asks by itself."""
 
 Program = Callable[[Client], None]
 
@@ -42,6 +44,8 @@ def errors(folder: Path) -> dict[str, str]:
     assert STARTED in log, "the layer was not loaded"
     found: dict[str, str] = {}
     for message in re.findall(r"Validation Error: .*", log):
+        if TOO_NEW in message:
+            continue
         name = re.search(r"\[ (\S+) \]", message)
         assert name, message
         found.setdefault(name[1], message)
