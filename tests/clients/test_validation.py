@@ -17,6 +17,13 @@ ENVIRON = {"WGPU_BACKEND_TYPE": "Vulkan", "PYTHONPATH": os.environ.get("PYTHONPA
 STARTED = "UNASSIGNED-khronos-validation-createinstance-status-message"
 TOO_NEW = "includes a structure with unknown VkStructureType"
 """What a layer older than the guest's Mesa says of what Mesa asks by itself."""
+EXPECTED = {
+    # vkcube's texture: linear, filled by the processor, in host-visible memory, which is imported
+    # memory here.  Vulkan wants such an image made for imported memory (this rule) and forbids it
+    # (VUID-VkImageCreateInfo-pNext-01443) because it is not in the undefined layout at first.
+    "VUID-VkBindImageMemoryInfo-memory-02729",
+}
+"""What cannot be avoided, with the reason."""
 
 Program = Callable[[Client], None]
 
@@ -77,6 +84,6 @@ def test_nothing_new(machine: Place, setup: Setup, program: Program, tmp_path: P
     program(bare(machine, layer(before)))
     with serving(machine, setup, layer(after)) as server:
         program(server.client(machine))
-    known = errors(before)
+    known = EXPECTED.union(errors(before))
     new = [message for name, message in errors(after).items() if name not in known]
     assert not new, "\n".join(new)
