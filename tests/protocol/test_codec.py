@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from hesper.protocol.codec import Codec, CodecError, Reader
-from hesper.protocol.model import load
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hesper.protocol.codec import Codec, CodecError, Reader
+from hesper.protocol.model import load
 from protocol.values import Values
 
 MODEL = load()

@@ -119,9 +119,10 @@ class Values:
         if f.kind == "struct":
             return self.struct(self.model.structs[f.type], depth + 1)
         if f.kind == "union":
-            case = self.rng.choice([
-                c for c in self.model.structs[f.type].cases if c.field.kind != "blob"
-            ] or list(self.model.structs[f.type].cases))
+            case = self.rng.choice(
+                [c for c in self.model.structs[f.type].cases if c.field.kind != "blob"]
+                or list(self.model.structs[f.type].cases)
+            )
             return self.rng.choice(case.tags), self._field(case.field, {}, depth + 1)
         if f.is_float:
             return self.rng.choice(FLOATS)

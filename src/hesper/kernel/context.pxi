@@ -440,7 +440,8 @@ cdef RingCore *ring_new(Core *core, uint64_t ring_id, View info) except NULL:
     }
     for name, (start, length) in areas.items():
         if start + length > size or (offset + start) & 3:
-            raise ProtocolError(f"ring {ring_id}: {name} at {start}+{length} is outside or unaligned")
+            raise ProtocolError(
+                f"ring {ring_id}: {name} at {start}+{length} is outside or unaligned")
         for other, (begin, extent) in areas.items():
             if name < other and start < begin + extent and begin < start + length:
                 raise ProtocolError(f"ring {ring_id}: {name} and {other} overlap")

@@ -1,7 +1,8 @@
 """What the compiled kernel offers to Python.
 
-The kernel decodes Venus commands, calls the host's Vulkan driver and encodes the replies.  A command
-that needs policy is handed to a Python *handler* as a `Call`; all others never leave the kernel.
+The kernel decodes Venus commands, calls the host's Vulkan driver and encodes the replies.  A
+command that needs policy is handed to a Python *handler* as a `Call`; all others never leave the
+kernel.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -154,8 +155,11 @@ class Call:
     def set_new_handles(self, handles: Sequence[int]) -> None:
         """Say what host handles stand for `new_ids` (when `invoke` is not used)."""
     def finish(self) -> None:
-        """What the kernel does after an ordinary call: registers created objects under
-        `new_ids`, forgets destroyed ones (and the children of a destroyed pool)."""
+        """What the kernel does after an ordinary call.
+
+        Registers created objects under `new_ids`, forgets destroyed ones (and the children of a
+        destroyed pool).
+        """
     def run(self) -> int:
         """`invoke`, then `finish`: exactly what the kernel would have done by itself."""
 
@@ -196,13 +200,26 @@ class Engine:
         `remove_resource` has returned.
         """
     def remove_resource(self, resource_id: int) -> None:
-        """Forget it; waits until no stream is reading it.  A ring or a reply stream that still
-        lies in it poisons the context.  Raises `KeyError` for an unknown id."""
+        """Forget it; waits until no stream is reading it.
+
+        A ring or a reply stream that still lies in it poisons the context.  Raises `KeyError` for
+        an unknown id.
+        """
     # Objects.
-    def add_object(self, id: int, type: str, handle: int, *, device: int = 0, parent: int = 0,
-                   table: ProcTable | None = None) -> None:
-        """Register a guest object.  `table` is required for VkInstance, VkPhysicalDevice (its
-        instance's) and VkDevice; VkQueue and others take their device's.
+    def add_object(
+        self,
+        id: int,
+        type: str,
+        handle: int,
+        *,
+        device: int = 0,
+        parent: int = 0,
+        table: ProcTable | None = None,
+    ) -> None:
+        """Register a guest object.
+
+        `table` is required for VkInstance, VkPhysicalDevice (its instance's) and VkDevice; VkQueue
+        and others take their device's.
 
         Raises `ProtocolError` when the id is 0 or taken, or the object limit is reached.
         """
@@ -213,9 +230,11 @@ class Engine:
     def objects(self, *, device: int | None = None, type: str | None = None) -> list[Object]:
         """All live objects, optionally of one device or type."""
     def queue_call(self, queue: int, name: str, /, *args: int | float | View | Array | None) -> int:
-        """`ProcTable.call` of a queue command on the queue with guest id `queue` (its handle is
-        put in front of `args`), holding the lock that the kernel itself holds when it submits to
-        that queue.  Raises `KeyError` for an unknown queue or a command the driver lacks.
+        """`ProcTable.call` of a queue command on the queue with guest id `queue`.
+
+        Its handle is put in front of `args`.  The call holds the lock that the kernel itself holds
+        when it submits to that queue.  Raises `KeyError` for an unknown queue or a command the
+        driver lacks.
         """
     def set_external_buffers(self, device: int, handle_types: int, *, always: bool) -> None:
         """Say what external buffers are to the device with guest id `device`.
@@ -231,8 +250,10 @@ class Engine:
         Raises `ProtocolError` for a bad layout, an id in use, an unknown resource.
         """
     def destroy_ring(self, ring_id: int) -> None:
-        """Stop the ring's thread and forget it.  Raises `ProtocolError` for an unknown id or
-        when called from that ring."""
+        """Stop the ring's thread and forget it.
+
+        Raises `ProtocolError` for an unknown id or when called from that ring.
+        """
     def rings(self) -> list[Ring]: ...
     def stop(self) -> None:
         """Stop all rings and join their threads.  Objects stay, for the owner to destroy."""
@@ -248,8 +269,10 @@ class Ring:
     def head(self) -> int: ...
 
 def commands() -> list[tuple[int, str, str]]:
-    """Every command of the wire tables: number, name, how it is served
-    (`kernel`, `python`, `refused`)."""
+    """Every command of the wire tables: number, name, how it is served without handlers.
+
+    That is `kernel`, `python` (only by a handler) or `refused`.
+    """
 
 def struct_names() -> list[str]: ...
 

@@ -51,7 +51,7 @@ def commands():
 
 cdef bint served_here(uint32_t index):
     """Whether the kernel can serve a command without a handler."""
-    if hesper_commands[index].level == LEVEL_DEVICE or hesper_commands[index].level == LEVEL_INSTANCE:
+    if hesper_commands[index].level in (LEVEL_DEVICE, LEVEL_INSTANCE):
         return True
     return index in (EXECUTE_STREAMS, SET_REPLY, SEEK_REPLY, NOTIFY_RING, WRITE_RING_EXTRA,
                      SUBMIT_VIRTQUEUE_SEQNO, WAIT_VIRTQUEUE_SEQNO, WAIT_RING_SEQNO)

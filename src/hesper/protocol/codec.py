@@ -109,9 +109,9 @@ class Codec:
         for field in command.fields:
             value = parameters.get(field.name)
             if field.output and field.shape != "null":
-                self._put_output(writer, field, value, parameters, command.fields)
+                self._put_output(writer, field, value, parameters)
             else:
-                self._put(writer, field, value, parameters, command.fields)
+                self._put(writer, field, value, parameters)
         return bytes(writer.data)
 
     def decode(self, reader: Reader) -> tuple[Command, int, dict[str, Any]]:
@@ -120,9 +120,9 @@ class Codec:
         parameters: dict[str, Any] = {}
         for field in command.fields:
             if field.output and field.shape != "null":
-                value = self._get_output(reader, field, parameters, command.fields, 0)
+                value = self._get_output(reader, field, parameters, 0)
             else:
-                value = self._get(reader, field, parameters, command.fields, 0)
+                value = self._get(reader, field, parameters, 0)
             parameters[field.name] = value
         return command, flags, parameters
 
@@ -138,8 +138,13 @@ class Codec:
 
     # Replies.
 
-    def encode_reply(self, name: str, result: int, outputs: Mapping[str, Any],
-                     inputs: Mapping[str, Any] | None = None) -> bytes:
+    def encode_reply(
+        self,
+        name: str,
+        result: int,
+        outputs: Mapping[str, Any],
+        inputs: Mapping[str, Any] | None = None,
+    ) -> bytes:
         """The bytes the host answers with.
 
         outputs: full values of the output parameters.  inputs: other parameters that array
@@ -155,11 +160,12 @@ class Codec:
             writer.u32(result)
         for field in command.fields:
             if field.output and field.shape != "null":
-                self._put(writer, field, values.get(field.name), values, command.fields)
+                self._put(writer, field, values.get(field.name), values)
         return bytes(writer.data)
 
-    def decode_reply(self, reader: Reader, inputs: Mapping[str, Any] | None = None
-                     ) -> tuple[Command, int, dict[str, Any]]:
+    def decode_reply(
+        self, reader: Reader, inputs: Mapping[str, Any] | None = None
+    ) -> tuple[Command, int, dict[str, Any]]:
         """A reply: the command it belongs to, its result (0 for void), the outputs.
 
         inputs: the command's parameters, for array lengths that stand in them.
@@ -179,7 +185,7 @@ class Codec:
         outputs: dict[str, Any] = {}
         for field in command.fields:
             if field.output and field.shape != "null":
-                outputs[field.name] = self._get(reader, field, values, command.fields, 0)
+                outputs[field.name] = self._get(reader, field, values, 0)
                 values[field.name] = outputs[field.name]
         return command, result, outputs
 
@@ -216,15 +222,14 @@ class Codec:
 
     # Fields, in full.
 
-    def _put(self, w: Writer, f: Field, value: Any, values: Mapping[str, Any],
-             fields: tuple[Field, ...]) -> None:
+    def _put(self, w: Writer, f: Field, value: Any, values: Mapping[str, Any]) -> None:
         if f.shape == "value":
             self._put_element(w, f, value)
         elif f.shape == "fixed":
             assert f.length is not None
             w.u64(f.length.constant)
             self._put_elements(w, f, self._fill(f, value, f.length.constant))
-        elif f.shape in ("null",):
+        elif f.shape == "null":
             if value is not None:
                 raise CodecError(f"{f.name}: such pointers have no wire format")
             w.u64(0)
@@ -250,8 +255,7 @@ class Codec:
             else:
                 self._put_elements(w, f, value)
 
-    def _get(self, r: Reader, f: Field, values: Mapping[str, Any], fields: tuple[Field, ...],
-             depth: int) -> Any:
+    def _get(self, r: Reader, f: Field, values: Mapping[str, Any], depth: int) -> Any:
         if f.shape == "value":
             return self._get_element(r, f, depth)
         if f.shape == "fixed":
@@ -292,8 +296,9 @@ class Codec:
             w.u64(len(inner))
             self._put_elements(w, f, inner)
 
-    def _get_nested(self, r: Reader, f: Field, count: int, values: Mapping[str, Any],
-                    depth: int) -> Any:
+    def _get_nested(
+        self, r: Reader, f: Field, count: int, values: Mapping[str, Any], depth: int
+    ) -> Any:
         assert f.inner is not None
         if count > r.left // 8:
             raise CodecError(f"{f.name}: {count} arrays")
@@ -389,7 +394,7 @@ class Codec:
 
     def _put_fields(self, w: Writer, s: Struct, value: Mapping[str, Any]) -> None:
         for f in self._own_fields(s):
-            self._put(w, f, value.get(f.name), value, s.fields)
+            self._put(w, f, value.get(f.name), value)
 
     def _get_struct(self, r: Reader, s: Struct, depth: int) -> dict[str, Any]:
         if depth > _MAX_DEPTH:
@@ -399,7 +404,7 @@ class Codec:
             self._check_stype(r, s)
             value["pNext"] = self._get_chain(r, s, depth, partial=False)
         for f in self._own_fields(s):
-            value[f.name] = self._get(r, f, value, s.fields, depth)
+            value[f.name] = self._get(r, f, value, depth)
         return value
 
     @staticmethod
@@ -445,7 +450,7 @@ class Codec:
                 self._get_partial_fields(r, s, value, depth)
             else:
                 for f in self._own_fields(s):
-                    value[f.name] = self._get(r, f, value, s.fields, depth)
+                    value[f.name] = self._get(r, f, value, depth)
             values.append((s.name, value))
         return values[::-1]
 
@@ -454,7 +459,7 @@ class Codec:
         w.u32(tag)
         for case in s.cases:
             if tag in case.tags:
-                self._put(w, case.field, inner, {}, ())
+                self._put(w, case.field, inner, {})
                 return
         raise CodecError(f"{s.name}: tag {tag} is unknown")
 
@@ -462,13 +467,12 @@ class Codec:
         tag = r.u32()
         for case in s.cases:
             if tag in case.tags:
-                return tag, self._get(r, case.field, {}, (), depth)
+                return tag, self._get(r, case.field, {}, depth)
         raise CodecError(f"{s.name}: tag {tag} is unknown")
 
     # Outputs on the way in.
 
-    def _put_output(self, w: Writer, f: Field, value: Any, values: Mapping[str, Any],
-                    fields: tuple[Field, ...]) -> None:
+    def _put_output(self, w: Writer, f: Field, value: Any, values: Mapping[str, Any]) -> None:
         if f.shape == "pointer":
             if value is None and not f.optional:
                 raise CodecError(f"{f.name}: null is not allowed")
@@ -491,8 +495,7 @@ class Codec:
             for element in value or ():
                 self._put_partial(w, self.model.structs[f.type], element)
 
-    def _get_output(self, r: Reader, f: Field, values: Mapping[str, Any],
-                    fields: tuple[Field, ...], depth: int) -> Any:
+    def _get_output(self, r: Reader, f: Field, values: Mapping[str, Any], depth: int) -> Any:
         if f.shape == "pointer":
             present = r.u64()
             if present > 1 or (not present and not f.optional):
@@ -543,7 +546,7 @@ class Codec:
                     for element in inner or [{}] * f.length.constant:
                         self._put_partial(w, self.model.structs[f.type], element)
             else:
-                self._put_output(w, f, inner, value, s.fields)
+                self._put_output(w, f, inner, value)
 
     def _get_partial(self, r: Reader, s: Struct, depth: int) -> dict[str, Any]:
         if depth > _MAX_DEPTH:
@@ -576,4 +579,4 @@ class Codec:
                         self._get_partial(r, inner, depth + 1) for _ in range(f.length.constant)
                     ]
             else:
-                value[f.name] = self._get_output(r, f, value, s.fields, depth)
+                value[f.name] = self._get_output(r, f, value, depth)

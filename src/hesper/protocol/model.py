@@ -12,7 +12,9 @@ from typing import Literal
 
 import msgspec
 
-Shape = Literal["value", "fixed", "pointer", "array", "nested", "string", "strings", "null", "chain"]
+Shape = Literal[
+    "value", "fixed", "pointer", "array", "nested", "string", "strings", "null", "chain"
+]
 """How a field holds its element.
 
 value    in place

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hesper.protocol.compiler.facts import Declaration, Facts
 from hesper.protocol.compiler.tables import Span, TableBuilder
-from hesper.protocol.model import Command, Field, Model, Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hesper.protocol.compiler.facts import Declaration, Facts
+    from hesper.protocol.model import Command, Field, Model, Struct
 
 _SHAPES = ("value", "fixed", "pointer", "array", "nested", "string", "strings", "null", "chain")
 _KINDS = ("scalar", "handle", "struct", "union", "blob", "char")
@@ -108,7 +111,9 @@ class Emitter:
         return span
 
     def _struct_rows(self) -> tuple[list[Any], list[Any], list[int]]:
-        rows, cases, extends = [], [], []
+        rows: list[Any] = []
+        cases: list[Any] = []
+        extends: list[int] = []
         for struct in self._model.structs.values():
             full, partial = self._tables.full[struct.name], self._tables.partial[struct.name]
             fields = self._add_fields(struct.fields or tuple(c.field for c in struct.cases))
@@ -135,7 +140,8 @@ class Emitter:
             if c.aliases:
                 names = ", ".join(_string(a) for a in c.aliases)
                 aliases += f"static const char *const aliases_{c.name}[] = {{{names}, 0}};\n"
-            new = next((f for f in c.fields if c.creates and f.type == c.creates and f.output), None)
+            made = (f for f in c.fields if c.creates and f.type == c.creates and f.output)
+            new = next(made, None)
             length = self._builder.length(new.length, c.fields) if new and new.length else 0
             rows.append(
                 (
@@ -189,7 +195,8 @@ class Emitter:
         if result:
             call = f"p->result = ({result}){'(uintptr_t)' if command.result == 'u64' else ''}{call}"
         checks = "".join(
-            f'_Static_assert(offsetof({block}, {f.name}) == {f.offset}, "{command.name}.{f.name}");\n'
+            f"_Static_assert(offsetof({block}, {f.name}) == {f.offset}, "
+            f'"{command.name}.{f.name}");\n'
             for f in command.fields
         )
         if result:

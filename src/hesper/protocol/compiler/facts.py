@@ -6,6 +6,7 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 _DECLARATION = re.compile(
     r"(?P<const>const )?(?P<type>\w+) (?P<pointer>\*)?(?P<name>\w+)"
@@ -100,7 +101,7 @@ def parse_declaration(text: str) -> Declaration:
 def read(folder: Path) -> Facts:
     """Read the TOML files in `folder`.  Raises OSError, tomllib.TOMLDecodeError, ValueError."""
 
-    def load(name: str) -> dict[str, object]:
+    def load(name: str) -> dict[str, Any]:
         with (folder / name).open("rb") as file:
             return tomllib.load(file)
 

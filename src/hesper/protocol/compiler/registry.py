@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from importlib import resources
-from typing import Any
+from typing import Any, Literal, TypeVar
 from xml.etree import ElementTree
+
+import msgspec.structs
 
 from hesper.protocol.compiler.facts import Facts, MesaStruct
 from hesper.protocol.compiler.types import POINTER_SIZE, Scalar, ScalarTypes
@@ -21,7 +23,7 @@ from hesper.protocol.model import (
     UnionCase,
 )
 
-_RESULTS = {
+_RESULTS: dict[str, Literal["void", "VkResult", "u32", "u64"]] = {
     "void": "void",
     "VkResult": "VkResult",
     "uint32_t": "u32",
@@ -53,9 +55,7 @@ class Builder:
         self._scalars = ScalarTypes(vk)
         self._structs: dict[str, Struct] = {}
         self._stypes = {f.name: f.value for f in vk.enums["VkStructureType"].fields}
-        self._enumerators = {
-            f.name: f.value for enum in vk.enums.values() for f in enum.fields
-        }
+        self._enumerators = {f.name: f.value for enum in vk.enums.values() for f in enum.fields}
         self._covered = facts.serialisable | facts.host_extensions
         self._canonical = {
             alias: item.name
@@ -254,8 +254,8 @@ class Builder:
         if member.type == "VkAllocationCallbacks" or member.type.startswith("PFN_"):
             return "null", None
         if member.fixedSizeArray:
-            length = Length(constant=self._fixed(owner, member))
-            return ("array", length) if command else ("fixed", length)
+            fixed = Length(constant=self._fixed(owner, member))
+            return ("array" if command else "fixed"), fixed
         if not member.pointer:
             return "value", None
         stars = member.fullType.count("*")
@@ -295,9 +295,7 @@ class Builder:
         first = next((s for s in siblings if s.name == path[0]), None)
         if first is None:
             raise RegistryError(f"{owner}.{member.name}: cannot read the length {member.length!r}")
-        return Length(
-            path=path, deref=len(path) == 1 and first.pointer, add=add, divide=divide
-        )
+        return Length(path=path, deref=len(path) == 1 and first.pointer, add=add, divide=divide)
 
     # Commands.
 
@@ -331,7 +329,9 @@ class Builder:
             refused=self._facts.refused.get(name, ""),
         )
 
-    def _level(self, name: str, fields: list[Field]) -> str:
+    def _level(
+        self, name: str, fields: list[Field]
+    ) -> Literal["global", "instance", "device", "transport"]:
         if name in self._facts.commands:
             return "transport"
         first = fields[0]
@@ -452,7 +452,9 @@ def _wire_order(fields: list[Field]) -> list[Field]:
     return ordered
 
 
-def _replace(item: Any, **changes: Any) -> Any:
-    """A copy of a frozen msgspec struct with some attributes changed."""
-    values = {name: getattr(item, name) for name in item.__struct_fields__}
-    return type(item)(**{**values, **changes})
+_Item = TypeVar("_Item", Command, Field, Struct)
+
+
+def _replace(item: _Item, **changes: Any) -> _Item:
+    """A copy of a frozen struct with some attributes changed."""
+    return msgspec.structs.replace(item, **changes)

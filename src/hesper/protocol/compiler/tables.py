@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from hesper.protocol.model import Command, Field, Length, Model, Struct
+if TYPE_CHECKING:
+    from hesper.protocol.model import Command, Field, Length, Model, Struct
 
 
 class Code(enum.IntEnum):
@@ -62,7 +63,7 @@ class Span(NamedTuple):
     """A run of rows in one of the tables."""
 
     start: int
-    count: int
+    rows: int
 
 
 @dataclass
@@ -285,9 +286,7 @@ class TableBuilder:
             length = self._length_of(f, siblings)
             if self._copies(f):
                 return Op(Code.FIXED_COPY, f.offset, f.size, length=length)
-            return Op(
-                Code.FIXED_STRUCT, f.offset, f.size, self.struct_index[f.type], length=length
-            )
+            return Op(Code.FIXED_STRUCT, f.offset, f.size, self.struct_index[f.type], length=length)
         if self._copies(f):
             return Op(Code.COPY, f.offset, f.size)
         if f.kind in ("struct", "union"):
@@ -347,7 +346,8 @@ class TableBuilder:
                     Code.POINTER_PARTIAL, f.offset, f.size, self.struct_index[f.type], flags=flags
                 )
             reads = f.kind == "handle" or f.counts
-            return Op(Code.POINTER_COPY if reads else Code.POINTER_OUT, f.offset, f.size, flags=flags)
+            code = Code.POINTER_COPY if reads else Code.POINTER_OUT
+            return Op(code, f.offset, f.size, flags=flags)
         if f.shape != "array":
             raise LayoutError(f"{f.name}: no rule for an output of shape {f.shape}")
         length = self._length_of(f, siblings)

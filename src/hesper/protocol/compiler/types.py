@@ -55,8 +55,8 @@ class ScalarTypes:
             return BASE_TYPES[name]
         if name in self._vk.enums:
             return BASE_TYPES["int32_t"]
-        if name in self._vk.bitmasks:
-            return Scalar(self._vk.bitmasks[name].bitWidth // 8, self._vk.bitmasks[name].bitWidth // 8)
-        if name in self._vk.flags:
-            return Scalar(self._vk.flags[name].bitWidth // 8, self._vk.flags[name].bitWidth // 8)
+        for group in (self._vk.bitmasks, self._vk.flags):
+            if name in group:
+                size = group[name].bitWidth // 8
+                return Scalar(size, size)
         return None
