@@ -6,7 +6,7 @@ Source: VIRTIO 1.3, section 5.7 "GPU Device".
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +95,7 @@ class GpuDevice:
     ) -> None:
         """`connect`: gives a socket to a fresh worker.  `window`: bytes of host-visible region."""
         limits = limits or Limits()
-        self.shared_memory = {wire.SHM_ID_HOST_VISIBLE: window}
+        self.shared_memory: Mapping[int, int] = {wire.SHM_ID_HOST_VISIBLE: window}
         self._display = display
         self._loop = loop
         self._session: Session | None = None

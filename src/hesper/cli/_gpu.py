@@ -1,0 +1,217 @@
+"""Options that `gpu` and `vm` share: the device, its outputs, and running both."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from hesper.cli import fail
+from hesper.cli._server import parse_limit
+from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
+from hesper.display.surface import check_size
+from hesper.isolation.door import StartError
+from hesper.isolation.listen import ListenError
+from hesper.log import get_logger
+from hesper.vm.gpu import DEFAULT_WINDOW, Gpu, GpuOptions
+from hesper.vm.outputs import (
+    VNC_DEFAULT,
+    WEB_DEFAULT,
+    Address,
+    OutputError,
+    OutputOptions,
+    Outputs,
+)
+
+GPU = Group("GPU", sort_key=1)
+DISPLAY = Group("Display", sort_key=2)
+
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+_log = get_logger(__name__)
+
+
+def parse_size(text: str) -> int:
+    """Parse a number of bytes that may end in K, M, G or T.  Raises `ValueError`."""
+    unit = _UNITS.get(text[-1:].upper(), 0)
+    digits = text[:-1] if unit else text
+    if not digits.isdecimal() or int(digits) < 1:
+        raise ValueError(f"{text!r} is no size: it must be a number with K, M, G or T, as in 8G")
+    return int(digits) * (unit or 1)
+
+
+def parse_resolution(text: str) -> Size:
+    """Parse `WIDTHxHEIGHT`.  Raises `ValueError`."""
+    width, separator, height = text.lower().partition("x")
+    if not separator or not width.isdecimal() or not height.isdecimal():
+        raise ValueError(f"{text!r} is no resolution: it must be WIDTHxHEIGHT, as in 1920x1080")
+    size = Size(int(width), int(height))
+    check_size(size)
+    return size
+
+
+def _check(parse: Any) -> Any:
+    """Make a validator of `parse`."""
+
+    def validate(_: object, values: Any) -> None:
+        for value in (values,) if isinstance(values, str) else values or ():
+            parse(value)
+
+    return validate
+
+
+@Parameter(name="*", group=GPU)
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """What the guest's GPU is like."""
+
+    driver: str | None = None
+    """The host's Vulkan driver: its name (see `hesper drivers`) or its manifest. Default: the one
+    with the best GPU."""
+    host_profile: str | None = None
+    """Show guests no more than another driver would offer: a file, or `moltenvk`."""
+    limit: Annotated[
+        tuple[str, ...],
+        Parameter(metavar="NAME=NUMBER", validator=_check(parse_limit), negative=()),
+    ] = field(default=())
+    """What one program in the guest may use at most: memory, objects, rings, arena or resources,
+    as in `memory=8G`. Can be repeated."""
+    scanouts: int = 1
+    """Monitors, 0 to 16. None makes a GPU that only renders, beside another that shows."""
+    resolution: Annotated[str, Parameter(metavar="WxH", validator=_check(parse_resolution))] = (
+        f"{DEFAULT_SIZE.width}x{DEFAULT_SIZE.height}"
+    )
+    """Their first size; viewers change it."""
+    hostmem: Annotated[str, Parameter(metavar="SIZE", validator=_check(parse_size))] = (
+        f"{DEFAULT_WINDOW >> 30}G"
+    )
+    """Guest address space in which the GPU's memory can be mapped; a power of two. It costs
+    nothing, but must hold all that programs map at a time."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Log what is at least as important as this."""
+
+    def gpu_options(self, socket: Path) -> GpuOptions:
+        """The options for a device at `socket`.  Ends the program when they cannot be."""
+        if not 0 <= self.scanouts <= MAX_SCANOUTS:
+            fail(f"--scanouts {self.scanouts}: must be 0 to {MAX_SCANOUTS}")
+        try:
+            return GpuOptions(
+                socket=socket,
+                scanouts=self.scanouts,
+                size=parse_resolution(self.resolution),
+                window=parse_size(self.hostmem),
+                worker={
+                    "driver": self.driver,
+                    "profile": self.host_profile,
+                    "limits": dict(map(parse_limit, self.limit)),
+                },
+            )
+        except ValueError as error:
+            fail(f"--hostmem: {error}")
+
+
+@Parameter(name="*", group=DISPLAY)
+@dataclass(frozen=True, kw_only=True)
+class DisplayOptions:
+    """Where the guest's screens are shown."""
+
+    vnc: Annotated[str, Parameter(metavar="HOST:PORT")] = str(VNC_DEFAULT)
+    """Serve VNC there, the first screen at that port, the next at the next; or `off`."""
+    vnc_password_file: Path | None = None
+    """File with the password of VNC; without one, only this machine may connect."""
+    web: Annotated[str, Parameter(metavar="HOST:PORT")] = str(WEB_DEFAULT)
+    """Serve a web page with the screens there; or `off`."""
+    window: Annotated[bool, Parameter(negative=())] = False
+    """Show the screens in windows of this desktop."""
+    frames_per_second: float = 60.0
+    """Most pictures a second that viewers get."""
+
+    def output_options(self) -> OutputOptions:
+        """The options for the outputs.  Ends the program when they cannot be."""
+        try:
+            password = None
+            if self.vnc_password_file is not None:
+                password = self.vnc_password_file.read_text(encoding="utf-8").rstrip("\n")
+            return OutputOptions(
+                vnc=None if self.vnc == "off" else Address.parse(self.vnc, VNC_DEFAULT),
+                vnc_password=password,
+                web=None if self.web == "off" else Address.parse(self.web, WEB_DEFAULT),
+                frames_per_second=self.frames_per_second,
+            )
+        except (OSError, ValueError) as error:
+            fail(str(error))
+
+
+class Stop:
+    """Tells the main thread that all is to end; safe from threads and signal handlers."""
+
+    def __init__(self) -> None:
+        """Nothing is to end yet."""
+        self.event = threading.Event()
+        self.failed = False
+
+    def __call__(self) -> None:
+        """End."""
+        self.event.set()
+
+    def fail(self) -> None:
+        """End, because something cannot go on."""
+        self.failed = True
+        self.event.set()
+
+
+@contextlib.contextmanager
+def running(
+    gpu_options: GpuOptions, output_options: OutputOptions, stop: Stop
+) -> Iterator[tuple[Gpu, Outputs]]:
+    """Run the device and its outputs.  Ends the program when they cannot start."""
+    gpu = Gpu(gpu_options, stop.fail)
+    outputs = Outputs(gpu.display, output_options, gpu.figures)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(gpu)
+            stack.enter_context(outputs)
+        except (ListenError, OutputError, StartError) as error:
+            stack.close()
+            fail(str(error))
+        if gpu.about["notice"]:
+            _log.warning(gpu.about["notice"])
+        yield gpu, outputs
+
+
+@contextlib.contextmanager
+def handled(signals: Sequence[signal.Signals], handler: Any) -> Iterator[None]:
+    """Have `handler` called with each of `signals`."""
+    before = {number: signal.signal(number, lambda n, _: handler(n)) for number in signals}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def wait(stop: Stop, display: Display, *, window: bool) -> None:
+    """Wait for `stop`, showing windows meanwhile if they are wanted.
+
+    Closing the last window stops, too.  On the main thread.
+    """
+    if not window:
+        stop.event.wait()
+        return
+    try:
+        from hesper.display.window.app import WindowError, run_windows
+    except ImportError:
+        _log.error("no windows: glfw is missing; install hesper[window]")
+        stop.event.wait()
+        return
+    try:
+        run_windows(display, stop.event)
+    except WindowError as error:
+        _log.error("no windows", reason=str(error))
+        stop.event.wait()

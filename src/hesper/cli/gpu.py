@@ -1,0 +1,76 @@
+"""Be the GPU of a virtual machine, for a QEMU that you start."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hesper import log
+from hesper.cli import EXIT_FAILURE
+from hesper.cli._gpu import DeviceOptions, DisplayOptions, Stop, handled, running, wait
+from hesper.vm.libvirt import libvirt_xml
+from hesper.vm.machine import gpu_arguments
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def command(
+    *,
+    socket: Annotated[Path, Parameter(negative=())],
+    print_qemu: Annotated[bool, Parameter(negative=())] = False,
+    print_libvirt: Annotated[bool, Parameter(negative=())] = False,
+    device: DeviceOptions = DeviceOptions(),  # noqa: B008  frozen
+    display: DisplayOptions = DisplayOptions(),  # noqa: B008  frozen
+) -> None:
+    """Be the GPU of a virtual machine, for a QEMU that you start.
+
+    QEMU 11.1 or later connects to the socket; its arguments are printed. One machine at a time;
+    when it has gone, the next may come. Runs until Ctrl-C or SIGTERM.
+
+    The screens are Hesper's to show: QEMU has no display for this device. Keyboard and pointer
+    reach the guest by QEMU's monitor, which only `hesper vm` sets up.
+
+    Parameters
+    ----------
+    socket:
+        Where QEMU connects.
+    print_qemu:
+        Print QEMU's arguments and do nothing else.
+    print_libvirt:
+        Print the XML for libvirt and do nothing else.
+    device:
+        What the GPU is like.
+    display:
+        Where the screens are shown.
+    """
+    log.configure(level=device.log_level)
+    path = socket.absolute()
+    if print_qemu:
+        print(_qemu_line(path))
+        return
+    if print_libvirt:
+        print(libvirt_xml(path))
+        return
+    stop = Stop()
+    with (
+        handled(_SIGNALS, lambda _: stop()),
+        running(device.gpu_options(path), display.output_options(), stop) as (gpu, outputs),
+    ):
+        print(f"ready on {path} with {gpu.about['device']} ({gpu.about['driver']})")
+        for place in outputs.places:
+            print(place)
+        print(f"QEMU: {_qemu_line(path)}", flush=True)
+        wait(stop, gpu.display, window=display.window)
+    if stop.failed:
+        raise SystemExit(EXIT_FAILURE)
+
+
+def _qemu_line(socket: Path) -> str:
+    """The arguments as one would type them; memory of 4 GiB stands for any."""
+    memory = "-object memory-backend-memfd,id=ram,size=4G,share=on"
+    machine = "-m 4G -machine q35,memory-backend=ram"
+    return f"{memory} {machine} {shlex.join(gpu_arguments(socket))}"

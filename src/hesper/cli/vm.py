@@ -1,0 +1,255 @@
+"""Run a virtual machine with the host's GPU in it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from hesper import log
+from hesper.cli import EXIT_FAILURE, fail
+from hesper.cli._gpu import (
+    DeviceOptions,
+    DisplayOptions,
+    Stop,
+    handled,
+    parse_size,
+    running,
+    wait,
+)
+from hesper.vm.disks import FileKind, file_kind
+from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
+from hesper.vm.machine import Disk, Machine, default_cpus, default_memory
+from hesper.vm.monitor import Monitor
+from hesper.vm.qemu import Qemu, QemuError, host_architecture
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_PATIENCE = 10.0
+"""Seconds that QEMU has to end once it has been told to."""
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MachineOptions:
+    """What the machine is like."""
+
+    kernel: Path | None = None
+    """Boot this Linux kernel instead of a disk."""
+    initrd: Path | None = None
+    """Initial RAM file system for the kernel."""
+    append: str = ""
+    """Command line of the kernel."""
+    arch: Literal["x86_64", "aarch64"] | None = None
+    """Architecture of the guest. Default: the kernel's, else this host's."""
+    memory: Annotated[str, Parameter(metavar="SIZE")] = ""
+    """Memory of the guest, as in 8G. Default: a quarter of the host's, 4G at most."""
+    cpus: int = 0
+    """Processors of the guest. Default: the host's, 4 at most."""
+    accel: Literal["hvf", "kvm", "tcg"] | None = None
+    """How the guest runs. Default: the first of hvf, kvm and tcg (emulation) that works here."""
+    uefi: Annotated[bool, Parameter(negative=())] = False
+    """Boot with UEFI firmware; aarch64 always does. The guest's UEFI variables are kept beside
+    the first disk."""
+    port: Annotated[tuple[str, ...], Parameter(metavar="HOST:GUEST", negative=())] = ()
+    """Forward a TCP port of this machine's loopback to one of the guest, as in 2222:22. Can be
+    repeated."""
+    network: bool = True
+    """Give the guest a network, behind this machine's."""
+    audio: str | None = None
+    """QEMU's audio driver, or `none`. Default: the first that works here."""
+    serial: str = "none"
+    """The guest's serial port: `stdio`, `none`, or what QEMU's -serial takes."""
+    dual_gpu: Annotated[bool, Parameter(negative=())] = False
+    """Give the guest a second GPU, QEMU's own, for its desktop; Hesper's only renders."""
+    qemu: str | None = None
+    """How to run QEMU, where it is not found by itself."""
+
+
+def command(
+    *words: Annotated[str, Parameter(allow_leading_hyphen=False)],
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    machine: MachineOptions = MachineOptions(),
+    device: DeviceOptions = DeviceOptions(),  # noqa: B008  frozen
+    display: DisplayOptions = DisplayOptions(),  # noqa: B008  frozen
+) -> None:
+    """Run a virtual machine with the host's GPU in it.
+
+    Files are disk images and ISO images (which are booted first). What follows `--` is passed to
+    QEMU. Ctrl-C presses the guest's power button; a second one ends the machine at once.
+
+    Examples: `hesper vm debian.qcow2`, `hesper vm disk.qcow2 install.iso`,
+    `hesper vm --kernel vmlinuz --initrd initrd.img --append console=ttyS0 --serial stdio`
+
+    Parameters
+    ----------
+    words:
+        Disk images, ISO images, and QEMU's arguments after `--`.
+    dry_run:
+        Print how QEMU would be run, and do nothing else.
+    machine:
+        What the machine is like.
+    device:
+        What the GPU is like.
+    display:
+        Where the screens are shown.
+    """
+    log.configure(level=device.log_level)
+    files, extra = _split(words)
+    if not files and machine.kernel is None:
+        fail("nothing to boot: name a disk image, an ISO image, or --kernel")
+    if machine.dual_gpu:
+        device = dataclasses.replace(device, scanouts=0)
+    with tempfile.TemporaryDirectory(prefix="hesper-", dir=_short_folder()) as folder:
+        try:
+            architecture = machine.arch or _architecture(machine.kernel)
+            qemu = Qemu.find(architecture, machine.qemu)
+            guest = _machine(machine, architecture, qemu, files, extra, folder=Path(folder))
+            arguments = [*qemu.command, *guest.arguments(qemu)]
+        except (QemuError, FirmwareError, OSError, ValueError) as error:
+            fail(str(error))
+        if dry_run:
+            print(shlex.join(arguments))
+            return
+        status = _run(arguments, guest, device, display)
+    raise SystemExit(status)
+
+
+def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Tell files from what came after `--`, which the command line's parser leaves out."""
+    extra = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    files = [Path(word) for word in words[: len(words) - len(extra)]]
+    return files, extra
+
+
+def _short_folder() -> str:
+    """Where to put sockets: their paths hold about 100 bytes."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return runtime if 0 < len(runtime) < 60 and os.access(runtime, os.W_OK) else "/tmp"
+
+
+def _architecture(kernel: Path | None) -> str:
+    """The kernel's architecture, or the host's.  Raises `OSError`, `QemuError`."""
+    kind = file_kind(kernel) if kernel is not None else FileKind.RAW
+    return kind.value if kind.is_kernel else host_architecture()
+
+
+def _machine(
+    options: MachineOptions,
+    architecture: str,
+    qemu: Qemu,
+    files: Sequence[Path],
+    extra: Sequence[str],
+    *,
+    folder: Path,
+) -> Machine:
+    """Describe the machine.  Raises `OSError`, `ValueError`, `FirmwareError`."""
+    disks = [Disk(path, file_kind(path)) for path in files]
+    for disk in disks:
+        if disk.kind.is_kernel:
+            raise ValueError(f"{disk.path} is a Linux kernel: say --kernel {disk.path}")
+    firmware = variables = None
+    if options.kernel is None and (options.uefi or architecture == "aarch64"):
+        firmware = find_firmware(architecture, qemu.command[-1])
+        variables = _variables(firmware, disks, folder)
+    return Machine(
+        architecture=architecture,
+        gpu_socket=folder / "gpu",
+        monitor_socket=folder / "qmp",
+        memory=parse_size(options.memory) if options.memory else default_memory(),
+        cpus=options.cpus or default_cpus(),
+        disks=disks,
+        kernel=options.kernel,
+        initrd=options.initrd,
+        append=options.append,
+        firmware=firmware,
+        firmware_variables=variables,
+        accelerator=options.accel,
+        audio=options.audio,
+        network=options.network,
+        ports=[_port(text) for text in options.port],
+        serial=options.serial,
+        dual_gpu=options.dual_gpu,
+        extra=extra,
+    )
+
+
+def _variables(firmware: Firmware, disks: Sequence[Disk], folder: Path) -> Path:
+    """Where the guest's UEFI variables are: beside its disk, so that it finds its boot entry."""
+    disk = next((disk for disk in disks if disk.kind is not FileKind.ISO), None)
+    path = folder / "uefi" if disk is None else disk.path.with_name(f"{disk.path.name}.uefi")
+    firmware.copy_variables(path)
+    return path
+
+
+def _port(text: str) -> tuple[int, int]:
+    """Parse `HOST:GUEST`.  Raises `ValueError`."""
+    host, separator, guest = text.partition(":")
+    if not separator or not host.isdecimal() or not guest.isdecimal():
+        raise ValueError(f"--port {text}: must be HOST:GUEST, as in 2222:22")
+    return int(host), int(guest)
+
+
+def _run(
+    arguments: list[str], guest: Machine, device: DeviceOptions, display: DisplayOptions
+) -> int:
+    """Run the machine; returns the exit status."""
+    stop = Stop()
+    interrupts = 0
+    # A guest whose serial port is our terminal must be in its foreground, and gets its Ctrl-C.
+    on_terminal = "stdio" in guest.serial
+    monitor: Monitor | None = None
+
+    def signalled(number: int) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if monitor is None or number != signal.SIGINT or interrupts > 1 or on_terminal:
+            stop()
+            return
+        print("asking the guest to shut down; Ctrl-C again ends it at once", flush=True)
+        monitor.power_down()
+
+    with (
+        handled(_SIGNALS, signalled),
+        running(device.gpu_options(guest.gpu_socket), display.output_options(), stop) as (
+            gpu,
+            outputs,
+        ),
+    ):
+        print(f"GPU: {gpu.about['device']} ({gpu.about['driver']})")
+        for place in outputs.places:
+            print(place)
+        sys.stdout.flush()
+        try:
+            process = subprocess.Popen(arguments, process_group=None if on_terminal else 0)
+        except OSError as error:
+            fail(f"cannot run {arguments[0]}: {error.strerror}")
+        threading.Thread(target=_watch, args=[process, stop], daemon=True).start()
+        monitor = Monitor(str(guest.monitor_socket), gpu.display, outputs)
+        monitor.start()
+        wait(stop, gpu.display, window=display.window)
+        if process.poll() is None:
+            monitor.quit()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_PATIENCE)
+            process.kill()
+        status = process.wait()
+    if stop.failed:
+        return EXIT_FAILURE
+    return status if status >= 0 else 128 - status
+
+
+def _watch(process: subprocess.Popen[bytes], stop: Stop) -> None:
+    """End all when QEMU ends."""
+    process.wait()
+    stop()

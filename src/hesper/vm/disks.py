@@ -1,0 +1,55 @@
+"""What a file given to `hesper vm` is: told by its first bytes, not by its name."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+
+_ISO_OFFSET = 0x8001
+_X86_KERNEL_OFFSET = 0x202
+_ARM_KERNEL_OFFSET = 0x38
+_HEAD = _ISO_OFFSET + 8
+
+
+class FileKind(enum.Enum):
+    """Kinds of files; the value is QEMU's name for a disk format."""
+
+    QCOW2 = "qcow2"
+    VMDK = "vmdk"
+    VDI = "vdi"
+    VHDX = "vhdx"
+    RAW = "raw"
+    ISO = "iso"
+    X86_KERNEL = "x86_64"
+    ARM_KERNEL = "aarch64"
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is a Linux kernel."""
+        return self in {FileKind.X86_KERNEL, FileKind.ARM_KERNEL}
+
+
+_MAGIC = (
+    (0, b"QFI\xfb", FileKind.QCOW2),
+    (0, b"KDMV", FileKind.VMDK),
+    (0x40, b"\x7f\x10\xda\xbe", FileKind.VDI),
+    (0, b"vhdxfile", FileKind.VHDX),
+    (_X86_KERNEL_OFFSET, b"HdrS", FileKind.X86_KERNEL),
+    (_ARM_KERNEL_OFFSET, b"ARM\x64", FileKind.ARM_KERNEL),
+)
+
+
+def file_kind(path: Path) -> FileKind:
+    """Tell what `path` is; a disk without any mark is raw.
+
+    Raises `OSError` when it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    # A bootable ISO may look like a disk as well.
+    if head[_ISO_OFFSET : _ISO_OFFSET + 5] == b"CD001":
+        return FileKind.ISO
+    for offset, magic, kind in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            return kind
+    return FileKind.RAW

@@ -1,0 +1,135 @@
+"""A GPU for one virtual machine: the device on its thread, its workers, its socket."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from hesper.display.scanout import DEFAULT_SIZE, Display, Size
+from hesper.guest import capset
+from hesper.isolation.listen import bind
+from hesper.log import get_logger
+from hesper.observe.contexts import ContextFigures
+from hesper.portable import page_size, raise_descriptor_limit
+from hesper.virtio.device import GpuDevice
+from hesper.virtio.loop import EventLoop
+from hesper.virtio.server import DeviceServer
+from hesper.virtio.workers import Workers
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from hesper.isolation.listen import Listener
+
+DEFAULT_WINDOW = 8 << 30
+MAX_WINDOW = 1 << 40
+JOIN_PATIENCE = 5.0
+"""Seconds the device's thread has to end."""
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuOptions:
+    """What kind of GPU.
+
+    Raises `ValueError` for a window that is not a power of two from a page to `MAX_WINDOW`.
+    """
+
+    socket: Path
+    """Where the VMM connects."""
+    scanouts: int = 1
+    """Monitors; none for a GPU that only renders."""
+    size: Size = DEFAULT_SIZE
+    """Their first size."""
+    window: int = DEFAULT_WINDOW
+    """Bytes of guest address space in which host memory can be mapped."""
+    worker: dict[str, Any] = field(default_factory=dict)
+    """Options of `virtio.door`: driver, profile, limits."""
+    json_log: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the window."""
+        if not page_size() <= self.window <= MAX_WINDOW or self.window & (self.window - 1):
+            raise ValueError(
+                f"{self.window} bytes of mappable host memory: must be a power of two,"
+                f" {MAX_WINDOW >> 30}G at most"
+            )
+
+
+class Gpu:
+    """The device, ready for a VMM.  A context manager; leaving it ends every context."""
+
+    def __init__(self, options: GpuOptions, ended: Callable[[], None]) -> None:
+        """`ended` is called, on a thread, when the device cannot go on."""
+        self.options = options
+        self.about: dict[str, Any] = {}
+        """What the workers say of the host's driver: driver, device, notice."""
+        self._ended = ended
+        self._loop = EventLoop()
+        self._stack = contextlib.ExitStack()
+        self.display = Display(options.scanouts, options.size, self._resized)
+        self._workers = Workers(options.worker, warm=1, json_log=options.json_log)
+        self._device = GpuDevice(
+            self.display,
+            self._loop,
+            connect=self._workers.connect,
+            capset=capset(),
+            window=options.window,
+        )
+
+    def _resized(self, scanout: object) -> None:
+        self._device.post_display_event(scanout)
+
+    def __enter__(self) -> Self:
+        """Start; the socket takes connections from then on.
+
+        Raises `isolation.listen.ListenError` and `isolation.door.StartError`.
+        """
+        raise_descriptor_limit()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._loop.close)
+            listener = bind(str(self.options.socket))
+            stack.callback(listener.close)
+            self.about = self._workers.start(self._ended)
+            stack.callback(self._workers.stop)
+            thread = threading.Thread(target=self._run, args=[listener], name="device")
+            thread.start()
+            stack.callback(self._stop, thread)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        self._stack.close()
+
+    def _run(self, listener: Listener) -> None:
+        server = DeviceServer(listener.sock, self._device, self._loop)
+        try:
+            self._loop.run()
+        except Exception:
+            # A mistake of ours; the VMM sees the connection end.
+            _log.exception("the device has failed")
+            self._ended()
+        finally:
+            server.close()
+
+    def _stop(self, thread: threading.Thread) -> None:
+        self._loop.stop()
+        thread.join(JOIN_PATIENCE)
+
+    def figures(self) -> list[ContextFigures]:
+        """Return what every context does; from any thread."""
+        return [
+            ContextFigures(number, name, figures.commands, figures.stream_bytes, figures.memory)
+            for number, name, figures in self._device.figures()
+        ]

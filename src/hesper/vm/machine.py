@@ -1,0 +1,164 @@
+"""A virtual machine as arguments of QEMU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hesper.virtio.gpu_wire import CONFIG, DEVICE_ID, QUEUE_COUNT
+from hesper.vm.disks import FileKind
+from hesper.vm.qemu import DEVICE, Qemu
+
+if TYPE_CHECKING:
+    from hesper.vm.firmware import Firmware
+
+QUEUE_SIZE = 256
+MAX_DEFAULT_MEMORY = 4 << 30
+MAX_DEFAULT_CPUS = 4
+
+_MACHINES = {"x86_64": "q35", "aarch64": "virt"}
+
+
+def default_memory() -> int:
+    """Bytes of memory for a guest: a quarter of the host's, 4 GiB at most, in whole 256 MiB."""
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    step = 256 << 20
+    return max(min(host // 4, MAX_DEFAULT_MEMORY) // step * step, step)
+
+
+def default_cpus() -> int:
+    """Processors for a guest: the host's, 4 at most."""
+    return min(os.cpu_count() or 1, MAX_DEFAULT_CPUS)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk or a CD."""
+
+    path: Path
+    kind: FileKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A guest.  `arguments` is how QEMU is to be told."""
+
+    architecture: str
+    gpu_socket: Path
+    monitor_socket: Path
+    memory: int
+    """Bytes."""
+    cpus: int
+    disks: Sequence[Disk] = ()
+    kernel: Path | None = None
+    initrd: Path | None = None
+    append: str = ""
+    firmware: Firmware | None = None
+    firmware_variables: Path | None = None
+    """The guest's own copy; goes with `firmware`."""
+    accelerator: str | None = None
+    """None: the best that works."""
+    audio: str | None = None
+    """None: the best that works."""
+    network: bool = True
+    ports: Sequence[tuple[int, int]] = ()
+    """Port of this host's loopback and port of the guest."""
+    serial: str = "none"
+    """As for QEMU's `-serial`."""
+    dual_gpu: bool = False
+    """Whether QEMU has a virtio-gpu of its own for the desktop, on its own display."""
+    extra: Sequence[str] = ()
+
+    def arguments(self, qemu: Qemu) -> list[str]:
+        """Return everything after QEMU's name.  Raises `QemuError`."""
+        accelerator = self.accelerator or qemu.accelerator
+        # "max" has what the emulator can do; "host" needs a processor to pass through.
+        cpu = "max" if accelerator == "tcg" else "host"
+        return [
+            *("-accel", accelerator, "-cpu", cpu, "-smp", str(self.cpus)),
+            *("-machine", f"{_MACHINES[self.architecture]},memory-backend=ram"),
+            *memory_arguments(qemu, self.memory),
+            "-nodefaults",
+            *("-serial", self.serial),
+            *("-qmp", f"unix:{escape(self.monitor_socket)},server=on,wait=off"),
+            *gpu_arguments(self.gpu_socket),
+            *self._display(),
+            *self._boot(),
+            *self._disks(),
+            *self._network(),
+            *self._audio(qemu),
+            *("-device", "virtio-rng-pci"),
+            *("-device", "qemu-xhci", "-device", "usb-kbd", "-device", "usb-tablet"),
+            *self.extra,
+        ]
+
+    def _display(self) -> list[str]:
+        return ["-device", "virtio-gpu-pci"] if self.dual_gpu else ["-display", "none"]
+
+    def _boot(self) -> list[str]:
+        arguments: list[str] = []
+        if self.firmware is not None and self.firmware_variables is not None:
+            code, variables = escape(self.firmware.code), escape(self.firmware_variables)
+            flash = "if=pflash,format=raw"
+            arguments += ["-drive", f"{flash},unit=0,readonly=on,file={code}"]
+            arguments += ["-drive", f"{flash},unit=1,file={variables}"]
+        if self.kernel is not None:
+            arguments += ["-kernel", str(self.kernel)]
+            if self.initrd is not None:
+                arguments += ["-initrd", str(self.initrd)]
+            if self.append:
+                arguments += ["-append", self.append]
+        return arguments
+
+    def _disks(self) -> list[str]:
+        """CDs come first when the guest boots: who names one wants to install from it."""
+        arguments: list[str] = []
+        if any(disk.kind is FileKind.ISO for disk in self.disks):
+            arguments += ["-device", "virtio-scsi-pci"]
+        order = sorted(self.disks, key=lambda disk: disk.kind is not FileKind.ISO)
+        for index, disk in enumerate(order):
+            name = f"disk{index}"
+            boot = "" if self.kernel is not None else f",bootindex={index}"
+            if disk.kind is FileKind.ISO:
+                drive, device = "media=cdrom,readonly=on,format=raw", "scsi-cd"
+            else:
+                drive, device = f"discard=unmap,format={disk.kind.value}", "virtio-blk-pci"
+            arguments += ["-drive", f"if=none,id={name},{drive},file={escape(disk.path)}"]
+            arguments += ["-device", f"{device},drive={name}{boot}"]
+        return arguments
+
+    def _network(self) -> list[str]:
+        if not self.network:
+            return []
+        forward = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in self.ports)
+        return ["-netdev", f"user,id=net{forward}", "-device", "virtio-net-pci,netdev=net"]
+
+    def _audio(self, qemu: Qemu) -> list[str]:
+        audio = self.audio or qemu.audio
+        if audio == "none":
+            return []
+        device = ["-device", "intel-hda", "-device", "hda-duplex,audiodev=audio"]
+        return ["-audiodev", f"{audio},id=audio", *device]
+
+
+def memory_arguments(qemu: Qemu, size: int) -> list[str]:
+    """How the guest's memory is shared with the device; the machine needs memory-backend=ram."""
+    backend = f"{qemu.memory_backend},id=ram,size={size},share=on"
+    return ["-m", f"{size >> 20}M", "-object", backend]
+
+
+def gpu_arguments(socket: Path) -> list[str]:
+    """Return what connects the device at `socket`."""
+    device = (
+        f"{DEVICE},chardev=gpu,virtio-id={DEVICE_ID},num_vqs={QUEUE_COUNT}"
+        f",vq_size={QUEUE_SIZE},config_size={CONFIG.size}"
+    )
+    return ["-chardev", f"socket,id=gpu,path={escape(socket)}", "-device", device]
+
+
+def escape(path: Path) -> str:
+    """Write a path as the value of a QEMU option: commas count double."""
+    return str(path).replace(",", ",,")

@@ -1,0 +1,102 @@
+"""QEMU's monitor (QMP): input to the guest, and ending it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from qemu.qmp import ConnectError, QMPClient, QMPError
+
+from hesper.log import get_logger
+from hesper.vm.input_events import to_qemu
+
+if TYPE_CHECKING:
+    from hesper.display.input import InputEvent
+    from hesper.display.scanout import Display
+    from hesper.vm.outputs import Outputs
+
+RETRY_SECONDS = 0.05
+CONNECT_SECONDS = 30.0
+MAX_WAITING = 1024
+"""Orders that wait for QEMU; more input is dropped, which a guest that hangs does not miss."""
+
+_log = get_logger(__name__)
+
+
+class Monitor:
+    """A connection to QEMU's monitor, on the outputs' event loop.
+
+    Orders may come from any thread; they are sent once QEMU is there.
+    """
+
+    def __init__(self, path: str, display: Display, outputs: Outputs) -> None:
+        """`path`: QEMU's QMP socket, which it is about to make."""
+        self._path = path
+        self._display = display
+        self._outputs = outputs
+        self._client = QMPClient("hesper")
+        self._orders: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(MAX_WAITING)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Connect as soon as QEMU is there, and pass on what viewers do."""
+        self._outputs.spawn(self._run)
+        self._display.connect_input(self.send_input)
+
+    def send_input(self, index: int, events: Sequence[InputEvent]) -> None:
+        """Pass on what a viewer of scanout `index` did."""
+        translated = to_qemu(self._display, index, events)
+        if translated:
+            self.order("input-send-event", events=translated)
+
+    def power_down(self) -> None:
+        """Press the power button."""
+        self.order("system_powerdown")
+
+    def quit(self) -> None:
+        """End QEMU at once."""
+        self.order("quit")
+
+    def order(self, command: str, **arguments: Any) -> None:
+        """Send a command; what it answers is not waited for."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._put, command, arguments)
+
+    def _put(self, command: str, arguments: dict[str, Any]) -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            self._orders.put_nowait((command, arguments))
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._connect()
+        except TimeoutError:
+            _log.error("no QEMU monitor: the guest gets no input", path=self._path)
+            return
+        try:
+            while True:
+                command, arguments = await self._orders.get()
+                await self._execute(command, arguments)
+        finally:
+            with contextlib.suppress(QMPError, OSError, EOFError):
+                await self._client.disconnect()
+
+    async def _connect(self) -> None:
+        while True:
+            try:
+                await self._client.connect(self._path)
+            except ConnectError:
+                # QEMU has not got there yet.
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def _execute(self, command: str, arguments: dict[str, Any]) -> None:
+        try:
+            await self._client.execute(command, arguments)
+        except (QMPError, OSError) as error:
+            _log.warning("QEMU refuses an order", command=command, reason=str(error))

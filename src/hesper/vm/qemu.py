@@ -1,0 +1,129 @@
+"""The QEMU of this host: which one, and what it can do here.  Asked and tried, not guessed."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+LEAST_VERSION = (11, 1)
+DEVICE = "vhost-user-test-device-pci"
+ACCELERATORS = ("hvf", "kvm", "tcg")
+"""Best first."""
+AUDIO = ("coreaudio", "pipewire", "pa", "sdl", "alsa")
+"""Best first."""
+MEMORY_BACKENDS = ("memory-backend-memfd", "memory-backend-shm")
+"""Best first: a memfd needs no room in /dev/shm."""
+TRY_SECONDS = 30.0
+
+ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+
+_INSTALL = "install QEMU 11.1 or later (Debian: from trixie-backports or sid; Homebrew: qemu)"
+
+
+class QemuError(Exception):
+    """QEMU is missing or cannot do what is needed; the text says what to do."""
+
+
+def host_architecture() -> str:
+    """The architecture of this host, as QEMU calls it.  Raises `QemuError` for others."""
+    machine = platform.machine().lower()
+    if machine not in ARCHITECTURES:
+        raise QemuError(f"no guests on a host of architecture {machine}")
+    return ARCHITECTURES[machine]
+
+
+class Qemu:
+    """One QEMU binary."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """`command`: how it is run, without arguments."""
+        self.command = list(command)
+
+    @classmethod
+    def find(cls, architecture: str, command: str | None = None) -> Qemu:
+        """Return a QEMU for guests of `architecture` that can have Hesper's device.
+
+        command: what to run instead of `qemu-system-ARCHITECTURE`.  Raises `QemuError`.
+        """
+        words = shlex.split(command) if command else [f"qemu-system-{architecture}"]
+        if not words or shutil.which(words[0]) is None:
+            raise QemuError(f"there is no {command or words[0]}: {_INSTALL}")
+        qemu = cls(words)
+        found = qemu.version
+        if found < LEAST_VERSION:
+            version = ".".join(map(str, found))
+            raise QemuError(f"{words[-1]} is version {version}, which is too old: {_INSTALL}")
+        if f'"{DEVICE}"' not in qemu.ask("-device", "help"):
+            raise QemuError(f"{words[-1]} was built without {DEVICE}: {_INSTALL}")
+        return qemu
+
+    @functools.cached_property
+    def version(self) -> tuple[int, int]:
+        """Major and minor.  Raises `QemuError` when it is no QEMU."""
+        match = re.search(r"version (\d+)\.(\d+)", self.ask("--version"))
+        if match is None:
+            raise QemuError(f"{shlex.join(self.command)} is no QEMU")
+        return int(match[1]), int(match[2])
+
+    def ask(self, *arguments: str) -> str:
+        """Return what QEMU prints.  Raises `QemuError` when it cannot be run."""
+        try:
+            done = subprocess.run(
+                [*self.command, *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=TRY_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise QemuError(f"{shlex.join(self.command)} cannot be run: {error}") from None
+        return done.stdout
+
+    def works_with(self, *arguments: str) -> bool:
+        """Whether QEMU starts with `arguments`."""
+        command = [*self.command, "-nodefaults", "-machine", "none", "-display", "none", *arguments]
+        try:
+            done = subprocess.run(
+                [*command, "-monitor", "stdio"],
+                input=b"quit\n",
+                capture_output=True,
+                timeout=TRY_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return done.returncode == 0
+
+    @functools.cached_property
+    def accelerator(self) -> str:
+        """The best accelerator that works here."""
+        known = self.ask("-accel", "help").split()
+        return next(
+            name
+            for name in ACCELERATORS
+            if name == "tcg" or (name in known and self.works_with("-accel", name))
+        )
+
+    @functools.cached_property
+    def audio(self) -> str:
+        """The best audio driver that works here; `none` if none does."""
+        known = self.ask("-audiodev", "help").split()
+        for name in AUDIO:
+            if name in known and self.works_with("-audiodev", f"{name},id=audio"):
+                return name
+        return "none"
+
+    @functools.cached_property
+    def memory_backend(self) -> str:
+        """The best object for memory that can be shared.  Raises `QemuError` without any."""
+        known = self.ask("-object", "help").split()
+        for name in MEMORY_BACKENDS:
+            if name in known:
+                return name
+        raise QemuError(f"{shlex.join(self.command)} has no memory that can be shared: {_INSTALL}")
