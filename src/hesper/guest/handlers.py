@@ -28,6 +28,7 @@ _ROOMS = (
     "instance",
     "memory",
     "modifiers",
+    "private_data",
     "properties",
     "queue",
     "sync",

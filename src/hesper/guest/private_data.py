@@ -1,0 +1,31 @@
+"""Private data: the object it hangs on travels as a bare number.
+
+The kernel resolves handles by their type in the registry; `objectHandle` of these two commands
+is a `uint64_t` there, so the guest id it holds is resolved here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hesper.guest.handlers import handles
+from hesper.kernel.engine import ProtocolError
+from hesper.protocol import load
+
+if TYPE_CHECKING:
+    from hesper.guest.context import Context
+    from hesper.kernel.engine import Call
+
+
+@handles("vkSetPrivateData", "vkGetPrivateData")
+def private_data(context: Context, call: Call) -> None:
+    """Put the host's handle where the guest's id stands.
+
+    Raises ProtocolError when there is no such object of that VkObjectType on the device.
+    """
+    found = context.engine.lookup(call.args.objectHandle)
+    wanted = call.args.objectType
+    if found is None or load().handles.get(found.type) != wanted or found.device != call.device:
+        raise ProtocolError(f"object {call.args.objectHandle} is no object of type {wanted}")
+    call.args.objectHandle = found.handle
+    call.run()
