@@ -12,7 +12,7 @@ from hesper.display.rfb.channel import StreamChannel
 from hesper.display.rfb.handshake import check_password
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from types import TracebackType
 
     from hesper.display.rfb.service import RfbService
@@ -72,15 +72,12 @@ class VncServer:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
-    def _acceptor(
-        self, index: int
-    ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            if task is not None:
-                self._connections.add(task)
-                task.add_done_callback(self._connections.discard)
-            await self._service.serve(index, StreamChannel(reader, writer), self._key)
+    def _acceptor(self, index: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            channel = StreamChannel(reader, writer)
+            task = asyncio.create_task(self._service.serve(index, channel, self._key))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
 
         return accept
 

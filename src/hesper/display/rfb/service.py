@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
 from hesper.display.rfb.feed import Feed
@@ -43,18 +42,15 @@ class RfbService:
         self.feeds: list[Feed] = []
         self._rate = frames_per_second
         self._connections = 0
-        self._stack = AsyncExitStack()
+        self._executor: ThreadPoolExecutor | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Begin to take pictures."""
         threads = min(MAX_THREADS, os.cpu_count() or 1)
-        executor = ThreadPoolExecutor(threads, thread_name_prefix="display")
-        self._stack.callback(executor.shutdown)
-        group = await self._stack.enter_async_context(asyncio.TaskGroup())
-        for scanout in self.display:
-            feed = Feed(scanout, executor, self._rate)
-            self.feeds.append(feed)
-            self._stack.callback(group.create_task(feed.run()).cancel)
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="display")
+        self.feeds = [Feed(scanout, self._executor, self._rate) for scanout in self.display]
+        self._tasks = [asyncio.create_task(feed.run()) for feed in self.feeds]
         return self
 
     async def __aexit__(
@@ -64,7 +60,11 @@ class RfbService:
         traceback: TracebackType | None,
     ) -> None:
         """Stop taking pictures; viewers have to have gone."""
-        await self._stack.__aexit__(kind, error, traceback)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._executor is not None:
+            self._executor.shutdown()
 
     async def serve(self, index: int, channel: Channel, key: bytes | None) -> None:
         """Serve one viewer of scanout `index` until it leaves, then close `channel`.

@@ -102,7 +102,8 @@ def cursor_with_mask(cursor: Cursor | None, convert: PixelConverter) -> Encoded:
     alpha = cursor.pixels >> np.uint32(24)
     mask = np.packbits(alpha >= 128, axis=1).tobytes()
     where = Rect(cursor.hot_x, cursor.hot_y, width, height)
-    return Encoded(where, Encoding.CURSOR, convert.raw(cursor.straight()) + mask)
+    pixels = convert.raw(cursor.straight() & np.uint32(0x00FFFFFF))
+    return Encoded(where, Encoding.CURSOR, pixels + mask)
 
 
 def cursor_with_alpha(cursor: Cursor | None) -> Encoded:
