@@ -22,6 +22,6 @@ try:
         wanted.get("options", {}),
         warm=wanted.get("warm", 1),
         max_clients=wanted.get("max_clients", 64),
-    ).run(lambda about: print("ready", json.dumps(about), flush=True))
+    ).run(lambda about: print(json.dumps({"event": "ready", **about}), flush=True))
 except (StartError, ListenError) as error:
     sys.exit(f"failed: {error}")

@@ -11,10 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+HESPER = [sys.executable, "-c", "from hesper.cli import main; main()"]
+"""The command `hesper`, of the package that the tests import."""
 HERE = Path(__file__).parent
 PATIENCE = 60.0
 
@@ -35,9 +37,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-def environment() -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
     paths = [str(HERE), str(HERE.parent.parent / "src"), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
 
 
 class Supervised:
@@ -48,6 +50,7 @@ class Supervised:
         path: Path,
         command: list[str] | None = None,
         pass_fds: Sequence[int] = (),
+        environ: Mapping[str, str] | None = None,
         **wanted: Any,
     ) -> None:
         self.path = path
@@ -56,7 +59,7 @@ class Supervised:
             command or [sys.executable, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment(),
+            env=environment(**environ or {}),
             pass_fds=pass_fds,
             text=True,
         )
@@ -79,9 +82,10 @@ class Supervised:
 
     def ready(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        word, _, about = self.process.stdout.readline().partition(" ")
-        assert word == "ready", self.plain
-        return json.loads(about)
+        line = self.process.stdout.readline()
+        assert line.startswith('{"event": "ready"'), (line, self.log, self.plain)
+        about: dict[str, Any] = json.loads(line)
+        return about
 
     def logged(self, event: str) -> dict[str, Any]:
         """Wait for the next line of that event; lines before it count as seen."""

@@ -32,7 +32,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def test_each_client_has_a_process_and_leaves_none(start: Start) -> None:
     one = start(warm=2)
-    assert one.ready() == {"driver": "echo", "count": 1}
+    assert one.ready() == {"event": "ready", "driver": "echo", "count": 1}
     for _ in range(2):
         one.logged("worker ready")
     descriptors = one.descriptors()
