@@ -145,6 +145,21 @@ def test_sends_nothing_while_nothing_changes() -> None:
     run(scenario())
 
 
+def test_a_full_request_gets_the_picture_of_now() -> None:
+    async def scenario() -> None:
+        display, pattern = shown()
+        async with serve(display) as (_, server):
+            viewer = await Viewer.connect(server.ports[0])
+            for number in range(10):
+                pattern.pixels[:] = number
+                display[0].flush([Rect(0, 0, 300, 200)])
+                viewer.request(incremental=False)
+                await viewer.update()
+                np.testing.assert_array_equal(viewer.pixels, pattern.pixels)
+
+    run(scenario())
+
+
 def test_a_full_request_is_answered_without_any_change() -> None:
     async def scenario() -> None:
         display, pattern = shown()

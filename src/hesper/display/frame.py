@@ -100,6 +100,11 @@ class Capture:
         self._blank = False
         self._subscription = scanout.subscribe(wake)
 
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to take."""
+        return self._subscription.pending
+
     def take(self) -> Picture:
         """Read what has changed since the last picture.
 

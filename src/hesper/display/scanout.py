@@ -248,7 +248,8 @@ class Subscription:
         self.wake = wake
         self._scanout = scanout
         self._news = News(Damage(Size(0, 0)))
-        self._pending = False
+        self.pending = False
+        """Whether there is something to take."""
 
     def take(self) -> Update:
         """Return what there is to show now.  From any thread."""
@@ -285,12 +286,12 @@ class Subscription:
         """Hand out what has gathered, and start anew."""
         news = self._news
         self._news = News(Damage(news.damage.size))
-        self._pending = False
+        self.pending = False
         return news
 
     def _note(self) -> bool:
-        first = not self._pending
-        self._pending = True
+        first = not self.pending
+        self.pending = True
         return first
 
 

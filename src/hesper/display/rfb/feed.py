@@ -42,6 +42,7 @@ class Feed:
         self._joining: list[tuple[Viewer, asyncio.Future[Picture]]] = []
         self._asked = asyncio.Event()
         self._news = asyncio.Event()
+        self._taking = False
         self._loop = asyncio.get_running_loop()
         self._capture = Capture(scanout, self._wake)
 
@@ -56,6 +57,7 @@ class Feed:
                 due = self._loop.time() + self._interval
                 self._asked.clear()
                 self._news.clear()
+                self._taking = True
                 try:
                     picture = await self._loop.run_in_executor(self.executor, self._capture.take)
                 except Exception:
@@ -63,10 +65,17 @@ class Feed:
                     log.exception("scanout cannot be read", scanout=self.scanout.index)
                     self._refuse()
                     continue
+                finally:
+                    self._taking = False
                 self._show(picture)
         finally:
             self._capture.close()
             self._refuse()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the scanout has changed since the last picture that viewers got."""
+        return self._taking or self._capture.pending
 
     async def join(self, viewer: Viewer) -> Picture:
         """Let `viewer` have every picture after the one that is returned.

@@ -53,6 +53,8 @@ class Viewer:
         self._size = Size(0, 0)
         self._damage = Damage(self._size)
         self._picture: Picture | None = None
+        self._awaits = False
+        """A whole picture was asked for, and the scanout has a newer one than `_frame`."""
         self._cursor_due = False
         self._replies: list[Encoded] = []
         self._messages: list[bytes] = []
@@ -60,11 +62,12 @@ class Viewer:
     @property
     def hungry(self) -> bool:
         """Whether a new picture would be sent at once."""
-        return self._wanted_area() is not None and not self._has_news()
+        return self._wanted_area() is not None and (self._awaits or not self._has_news())
 
     def show(self, picture: Picture) -> None:
         """Note a new picture; the feed calls this."""
         before, self._picture = self._picture, picture
+        self._awaits = False
         if picture.frame is not self._frame:
             self._frame = picture.frame
             self._damage.add_all()
@@ -132,6 +135,7 @@ class Viewer:
                 self._request = area.clip(self._size) or Rect(0, 0, 0, 0)
                 if not incremental:
                     self._damage.add(area)
+                    self._awaits = self._feed.has_news
             case wire.EnableContinuousUpdates(enable, area):
                 self._continuous = area.clip(self._size) if enable else None
                 if not enable:
@@ -234,7 +238,7 @@ class Viewer:
                 messages, self._messages = self._messages, []
                 await self._write(messages)
             area = self._wanted_area()
-            if area is None or not self._has_news():
+            if area is None or self._awaits or not self._has_news():
                 continue
             self._request = None
             rects = self._collect_pseudo()
