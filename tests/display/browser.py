@@ -92,6 +92,9 @@ async def open_page(url: str, profile: Path, size: tuple[int, int]) -> AsyncIter
                 for domain in ("Log", "Runtime", "Page"):
                     await page.call(f"{domain}.enable")
                 await page.call("Page.navigate", url=url)
+                await page.wait_for(
+                    "location.href !== 'about:blank' && document.readyState === 'complete'"
+                )
                 yield page
     finally:
         with suppress(ProcessLookupError):
