@@ -57,6 +57,12 @@ class Wake:
         assert ready, "nobody has signalled"
         os.read(self.read_fd, 4096)
 
+    def wait_briefly(self) -> None:
+        """Wait a moment for somebody to write; for callers that look again."""
+        ready, _, _ = select.select([self.read_fd], [], [], 0.01)
+        if ready:
+            os.read(self.read_fd, 4096)
+
     def signal(self) -> None:
         """Write to it."""
         os.write(self.write_fd, U64.pack(1))
@@ -449,4 +455,6 @@ class Frontend:
             self._channel.close()
         for queue in self.queues:
             queue.close()
+        self.memory.release()
+        self.mapping.close()
         self.object.close()

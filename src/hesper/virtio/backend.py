@@ -172,8 +172,11 @@ class Session:
         for queue in self.queues:
             self._set_kick_fd(queue, -1)
             queue.reset()
+            queue.unmap()
             for fd in (queue.call_fd, queue.error_fd):
                 _close(fd)
+        # The guest's memory must not wait for the garbage collector.
+        self.memory = GuestMemory()
         self._device.disconnected()
         if self.channel is not None:
             self.channel.close()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
-_FLAGS = BlobFlag.USE_MAPPABLE | BlobFlag.USE_SHAREABLE | BlobFlag.USE_CROSS_DEVICE
+_FLAGS = int(BlobFlag.USE_MAPPABLE | BlobFlag.USE_SHAREABLE | BlobFlag.USE_CROSS_DEVICE)
 
 
 class Blobs:

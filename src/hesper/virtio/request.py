@@ -85,9 +85,11 @@ class Request:
     def __init__(self, queue: VirtQueue, chain: Chain) -> None:
         """Read it; a request shorter than its header has type 0, which is no command."""
         data = chain.read()
+        if len(data) < HEADER.size:
+            data = bytes(HEADER.size)
         self._queue = queue
         self._chain = chain
-        self.header = ControlHeader(*HEADER.unpack_from(data.ljust(HEADER.size, b"\0")))
+        self.header = ControlHeader(*HEADER.unpack_from(data))
         self.body = memoryview(data)[HEADER.size :]
         """What follows the header."""
         self.keys: tuple[Key, ...] = ()

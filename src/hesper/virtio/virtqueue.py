@@ -123,11 +123,7 @@ class VirtQueue:
         self._in_flight = 0
         self._late: list[tuple[Chain, int]] = []
         self._fence = Fence()
-        self._memory = GuestMemory()
-        self._descriptors = memoryview(b"")
-        self._available = memoryview(b"").cast("H")
-        self._used = memoryview(b"").cast("H")
-        self._used_elements = memoryview(b"").cast("I")
+        self.unmap()
 
     def set_size(self, size: int) -> None:
         """Set the number of descriptors.  Raises `QueueError`."""
@@ -163,6 +159,14 @@ class VirtQueue:
         self._available = available.cast("H")
         self._used = used.cast("H")
         self._used_elements = used[4 : 4 + 8 * size].cast("I")
+
+    def unmap(self) -> None:
+        """Let go of guest memory."""
+        self._memory = GuestMemory()
+        self._descriptors = memoryview(b"")
+        self._available = memoryview(b"").cast("H")
+        self._used = memoryview(b"").cast("H")
+        self._used_elements = memoryview(b"").cast("I")
 
     def stop(self) -> int:
         """Leave the rings alone from now on; returns the next index in the available ring."""
