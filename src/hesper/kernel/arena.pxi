@@ -8,6 +8,7 @@ cdef struct Chunk:
 cdef struct Arena:
     uint8_t *next
     uint8_t *end
+    uint8_t *start      # of the first chunk's memory
     Chunk *chunk        # the newest; its memory follows it
     size_t total        # bytes in all chunks
     size_t limit
@@ -23,7 +24,10 @@ cdef int arena_init(Arena *arena, size_t limit) noexcept nogil:
     arena.end = NULL
     arena.total = 0
     arena.limit = limit if limit > FIRST_CHUNK else FIRST_CHUNK
-    return arena_grow(arena, FIRST_CHUNK - sizeof(Chunk))
+    if arena_grow(arena, FIRST_CHUNK - sizeof(Chunk)):
+        return -1
+    arena.start = arena.next
+    return 0
 
 
 cdef int arena_grow(Arena *arena, size_t need) noexcept nogil:
@@ -65,17 +69,18 @@ cdef inline void *arena_take_zeroed(Arena *arena, size_t size) noexcept nogil:
     return memory
 
 
-cdef inline void *arena_take_array(Arena *arena, uint64_t count, size_t size) noexcept nogil:
+cdef inline void *arena_take_array(Arena *arena, uint64_t count, uint32_t size) noexcept nogil:
     """Room for `count` elements; at least one byte, so that the pointer is never null for none."""
-    if size and count > arena.limit / size:
+    if count >> 32:
         return NULL
     return arena_take(arena, count * size if count else 1)
 
 
 cdef inline void arena_reset(Arena *arena) noexcept nogil:
-    if arena.chunk.previous != NULL:
+    # The newest chunk's memory starts behind its head; the first one's start is known.
+    if <uint8_t *>arena.chunk + sizeof(Chunk) != arena.start:
         arena_shrink(arena)
-    arena.next = <uint8_t *>arena.chunk + sizeof(Chunk)
+    arena.next = arena.start
 
 
 cdef void arena_shrink(Arena *arena) noexcept nogil:

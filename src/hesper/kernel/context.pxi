@@ -38,7 +38,8 @@ cdef class Engine:
         if self.core == NULL or self.stream == NULL:
             raise MemoryError
         self.core.handled = <uint8_t *>calloc(hesper_command_count, 1)
-        if self.core.handled == NULL or hesper_monitor_init(&self.core.monitor):
+        self.core.hot = <Hot *>calloc(hesper_number_count, sizeof(Hot))
+        if self.core.handled == NULL or self.core.hot == NULL or hesper_monitor_init(&self.core.monitor):
             raise MemoryError
 
     def __init__(self, Vulkan vulkan, dict handlers, *, size_t arena_limit, uint32_t object_limit,
@@ -52,6 +53,7 @@ cdef class Engine:
             index = command_indices[name]
             self.handlers[index] = handler
             self.core.handled[index] = 1
+        fill_hot(self.core)
         self.core.engine = <void *>self
         self.core.arena_limit = arena_limit
         self.core.objects.limit = object_limit
@@ -81,6 +83,7 @@ cdef class Engine:
         objects_free(&self.core.objects)
         hesper_monitor_destroy(&self.core.monitor)
         free(self.core.handled)
+        free(self.core.hot)
         free(self.core)
 
     # Failing.

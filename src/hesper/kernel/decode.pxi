@@ -44,14 +44,17 @@ cdef int decode_length(Stream *s, const hesper_op *op, const hesper_length *rule
     return fail(s, ERROR_LENGTH, op, count[0])
 
 
-cdef inline int decode_handle(Stream *s, const hesper_op *op, uint32_t type,
-                              uint64_t *target) noexcept nogil:
+cdef inline int decode_handle(Stream *s, const hesper_op *op, uint64_t *target) noexcept nogil:
     """One guest id, looked up: type and device must fit."""
-    cdef uint64_t id
-    cdef Entry *entry
     if not has(s, 8):
         return fail(s, ERROR_SHORT, op, 0)
-    id = hesper_read_u64(s.cursor)
+    return decode_found(s, op, hesper_read_u64(s.cursor), target)
+
+
+cdef int decode_found(Stream *s, const hesper_op *op, uint64_t id,
+                      uint64_t *target) noexcept nogil:
+    """The id that stands at the cursor, read already: what `decode_handle` is about."""
+    cdef Entry *entry
     s.cursor += 8
     if id == 0:
         target[0] = 0
@@ -61,7 +64,7 @@ cdef inline int decode_handle(Stream *s, const hesper_op *op, uint32_t type,
     entry = object_find(&s.core.objects, id)
     if entry == NULL:
         return fail(s, ERROR_OBJECT, op, id)
-    if entry.type != type + 1:
+    if entry.type != op.ref + <uint32_t>1:
         return fail(s, ERROR_TYPE, op, id)
     if entry.device != s.device:
         if not (op.flags & FLAG_FIRST) and entry.device != 0 and s.device != 0:
@@ -94,7 +97,7 @@ cdef int decode_handles(Stream *s, const hesper_op *op, uint64_t *targets,
         if s.victims == NULL:
             return fail(s, ERROR_MEMORY, op, count)
     for i in range(count):
-        if decode_handle(s, op, op.ref, &targets[i]):
+        if decode_handle(s, op, &targets[i]):
             return -1
     return 0
 
@@ -110,11 +113,12 @@ cdef inline int decode_bytes(Stream *s, const hesper_op *op, void *target,
     return 0
 
 
-cdef void *take_array(Stream *s, const hesper_op *op, uint64_t count, size_t size,
-                      uint64_t wire) noexcept nogil:
+cdef inline void *take_array(Stream *s, const hesper_op *op, uint64_t count, uint32_t size,
+                             uint32_t wire) noexcept nogil:
     """Room for `count` elements that take at least `wire` bytes each in the stream."""
     cdef void *memory
-    if wire and count > <uint64_t>(s.end - s.cursor) // wire:
+    # Both factors fit into 32 bits, so that no product overflows (and nothing is divided).
+    if count >> 32 or count * wire > <uint64_t>(s.end - s.cursor):
         fail(s, ERROR_SHORT, op, count)
         return NULL
     memory = arena_take_array(&s.arena, count, size)
@@ -328,7 +332,7 @@ cdef int decode_pointer(Stream *s, const hesper_op *op, uint8_t *base) noexcept 
     if op.code == OP_POINTER_COPY:
         return decode_bytes(s, op, target, op.size)
     if op.code == OP_POINTER_HANDLE:
-        return decode_handle(s, op, op.ref, <uint64_t *>target)
+        return decode_handle(s, op, <uint64_t *>target)
     memset(target, 0, op.size)
     if op.code == OP_POINTER_PARTIAL:
         return decode_partial(s, &hesper_structs[op.ref], target)
@@ -388,74 +392,97 @@ cdef int decode_fixed(Stream *s, const hesper_op *op, uint8_t *base) noexcept no
 
 cdef int decode(Stream *s, const hesper_op *op, uint32_t count, uint8_t *base) noexcept nogil:
     """Run `count` operations that fill the C struct at `base`; -1 with the error noted."""
-    cdef const hesper_op *end = op + count
-    cdef uint32_t word
+    cdef const hesper_op *last = op + count
+    # In registers: the stream's own cursor would be stored and loaded again for every operation.
+    cdef const uint8_t *cursor = s.cursor
+    cdef const uint8_t *end = s.end
+    cdef uint64_t id
+    cdef Page *page
+    cdef Entry *entry
     cdef uint8_t code
-    while op < end:
+    while op < last:
         code = op.code
         if code == OP_COPY:
-            if not has(s, op.size):
+            if <size_t>(end - cursor) < op.size:
+                s.cursor = cursor
                 return fail(s, ERROR_SHORT, op, op.size)
-            hesper_copy_words(base + op.offset, s.cursor, op.size)
-            s.cursor += op.size
-        elif code == OP_HANDLE:
-            if decode_handle(s, op, op.ref, <uint64_t *>(base + op.offset)):
-                return -1
-        elif code == OP_STYPE:
-            if not has(s, 4):
-                return fail(s, ERROR_SHORT, op, 0)
-            word = hesper_read_u32(s.cursor)
-            s.cursor += 4
-            if <int64_t>word != hesper_structs[op.ref].stype:
-                return fail(s, ERROR_STYPE, op, word)
-            (<uint32_t *>base)[0] = word
-        elif code == OP_CHAIN:
-            if decode_chain(s, op, <void **>(base + op.offset), False, 0):
-                return -1
-        elif code == OP_ARRAY_COPY or code == OP_ARRAY_STRUCT or code == OP_ARRAY_HANDLE \
-                or code == OP_ARRAY_OUT or code == OP_ARRAY_PARTIAL:
-            if decode_array(s, op, base):
-                return -1
-        elif code == OP_POINTER_COPY or code == OP_POINTER_STRUCT or code == OP_POINTER_HANDLE \
-                or code == OP_POINTER_OUT or code == OP_POINTER_PARTIAL:
-            if decode_pointer(s, op, base):
-                return -1
-        elif code == OP_NULL:
-            if not has(s, 8):
-                return fail(s, ERROR_SHORT, op, 0)
-            if hesper_read_u64(s.cursor) != 0:
-                return fail(s, ERROR_POINTER, op, 0)
-            s.cursor += 8
-            (<void **>(base + op.offset))[0] = NULL
-        elif code == OP_STRUCT:
-            if decode_struct(s, &hesper_structs[op.ref], base + op.offset):
-                return -1
-        elif code == OP_UNION:
-            if decode_union(s, op, base + op.offset):
-                return -1
-        elif code == OP_NARROW:
-            if not has(s, 4):
-                return fail(s, ERROR_SHORT, op, 0)
-            word = hesper_read_u32(s.cursor)
-            s.cursor += 4
-            memcpy(base + op.offset, &word, op.size)
-        elif code == OP_FIXED_COPY or code == OP_FIXED_STRUCT or code == OP_FIXED_PARTIAL:
-            if decode_fixed(s, op, base):
-                return -1
-        elif code == OP_STRING:
-            if decode_string(s, op, <char **>(base + op.offset)):
-                return -1
-        elif code == OP_STRINGS:
-            if decode_strings(s, op, base):
-                return -1
-        elif code == OP_STRUCT_PARTIAL:
-            if decode_partial(s, &hesper_structs[op.ref], base + op.offset):
-                return -1
-        elif code == OP_CHAIN_PARTIAL:
-            if decode_chain(s, op, <void **>(base + op.offset), True, 0):
-                return -1
+            hesper_copy_words(base + op.offset, cursor, op.size)
+            cursor += op.size
         else:
-            if decode_nested(s, op, base):
-                return -1
+            # The common handle: in a page, of the right type and device, nothing to remember.
+            if code == OP_HANDLE and <size_t>(end - cursor) >= 8 \
+                    and not op.flags & (FLAG_FIRST | FLAG_VICTIM | FLAG_PARENT):
+                id = hesper_read_u64(cursor)
+                if id < DENSE_IDS:
+                    page = s.core.objects.pages[id >> PAGE_BITS]
+                    if page != NULL:
+                        entry = &page.entries[id & (PAGE_ENTRIES - 1)]
+                        if entry.type == op.ref + <uint32_t>1 and entry.device == s.device:
+                            (<uint64_t *>(base + op.offset))[0] = entry.handle
+                            cursor += 8
+                            op += 1
+                            continue
+                s.cursor = cursor
+                if decode_found(s, op, id, <uint64_t *>(base + op.offset)):
+                    return -1
+            else:
+                s.cursor = cursor
+                if decode_other(s, op, code, base):
+                    return -1
+            cursor = s.cursor
         op += 1
+    s.cursor = cursor
     return 0
+
+
+cdef int decode_other(Stream *s, const hesper_op *op, uint8_t code,
+                      uint8_t *base) noexcept nogil:
+    """Every operation but plain copies."""
+    cdef uint32_t word
+    if code == OP_ARRAY_COPY or code == OP_ARRAY_STRUCT or code == OP_ARRAY_HANDLE \
+            or code == OP_ARRAY_OUT or code == OP_ARRAY_PARTIAL:
+        return decode_array(s, op, base)
+    if code == OP_STYPE:
+        if not has(s, 4):
+            return fail(s, ERROR_SHORT, op, 0)
+        word = hesper_read_u32(s.cursor)
+        s.cursor += 4
+        if <int64_t>word != hesper_structs[op.ref].stype:
+            return fail(s, ERROR_STYPE, op, word)
+        (<uint32_t *>base)[0] = word
+        return 0
+    if code == OP_CHAIN or code == OP_CHAIN_PARTIAL:
+        return decode_chain(s, op, <void **>(base + op.offset), code == OP_CHAIN_PARTIAL, 0)
+    if code == OP_HANDLE:
+        return decode_handle(s, op, <uint64_t *>(base + op.offset))
+    if code == OP_POINTER_COPY or code == OP_POINTER_STRUCT or code == OP_POINTER_HANDLE \
+            or code == OP_POINTER_OUT or code == OP_POINTER_PARTIAL:
+        return decode_pointer(s, op, base)
+    if code == OP_NULL:
+        if not has(s, 8):
+            return fail(s, ERROR_SHORT, op, 0)
+        if hesper_read_u64(s.cursor) != 0:
+            return fail(s, ERROR_POINTER, op, 0)
+        s.cursor += 8
+        (<void **>(base + op.offset))[0] = NULL
+        return 0
+    if code == OP_STRUCT:
+        return decode_struct(s, &hesper_structs[op.ref], base + op.offset)
+    if code == OP_UNION:
+        return decode_union(s, op, base + op.offset)
+    if code == OP_NARROW:
+        if not has(s, 4):
+            return fail(s, ERROR_SHORT, op, 0)
+        word = hesper_read_u32(s.cursor)
+        s.cursor += 4
+        memcpy(base + op.offset, &word, op.size)
+        return 0
+    if code == OP_FIXED_COPY or code == OP_FIXED_STRUCT or code == OP_FIXED_PARTIAL:
+        return decode_fixed(s, op, base)
+    if code == OP_STRING:
+        return decode_string(s, op, <char **>(base + op.offset))
+    if code == OP_STRINGS:
+        return decode_strings(s, op, base)
+    if code == OP_STRUCT_PARTIAL:
+        return decode_partial(s, &hesper_structs[op.ref], base + op.offset)
+    return decode_nested(s, op, base)

@@ -2,7 +2,7 @@
 
 cdef enum:
     FLAG_REPLY = 1              # VK_COMMAND_GENERATE_REPLY_BIT_EXT
-    VK_QUEUE_WAIT_IDLE = 19
+    PARAMETER_WORDS = 16        # of a block that HOT_WORDS commands fit into
 
 # Indices (into hesper_commands and hesper_structs) of what the kernel treats by itself.
 cdef uint32_t EXECUTE_STREAMS = command_named(b"vkExecuteCommandStreamsMESA")
@@ -16,6 +16,7 @@ cdef uint32_t WAIT_RING_SEQNO = command_named(b"vkWaitRingSeqnoMESA")
 cdef uint32_t CREATE_BUFFER = command_named(b"vkCreateBuffer")
 cdef uint32_t BUFFER_REQUIREMENTS = command_named(b"vkGetDeviceBufferMemoryRequirements")
 cdef uint32_t QUEUE_TYPE = handle_named(b"VkQueue")
+cdef uint32_t COMMAND_BUFFER = handle_named(b"VkCommandBuffer")
 cdef uint32_t EXTERNAL_BUFFER_STYPE = 1000072000    # VkExternalMemoryBufferCreateInfo
 
 
@@ -200,23 +201,94 @@ cdef int reply(Stream *s) noexcept nogil:
     return encode(s, &hesper_ops[c.out], c.out_count, s.parameters)
 
 
-cdef int run_command(Stream *s) noexcept nogil:
-    """Run the command at the cursor; -1 with the error noted."""
-    cdef uint32_t number
-    cdef uint32_t flags
-    cdef uint32_t index
+cdef inline Entry *command_buffer(Stream *s) noexcept nogil:
+    """The command buffer whose id follows the header at the cursor, or null."""
+    cdef uint64_t id = hesper_read_u64(s.cursor + 8)
+    cdef Entry *entry = s.recorded
+    if id == s.recorded_id and entry.type == COMMAND_BUFFER + 1:
+        return entry
+    entry = object_find(&s.core.objects, id)
+    if entry == NULL or entry.type != COMMAND_BUFFER + 1:
+        return NULL
+    if id < DENSE_IDS:      # only these keep their entry for good
+        s.recorded = entry
+        s.recorded_id = id
+    return entry
+
+
+cdef int record_words(Stream *s, const Hot *hot) noexcept nogil:
+    """HOT_WORDS: the command buffer's id, then `hot.words` bytes that lie in C as on the wire."""
+    cdef uint64_t parameters[PARAMETER_WORDS]
+    cdef Entry *entry
+    cdef hesper_function function
+    if not has(s, 16 + hot.words):
+        return run_whole(s, hot.index, 0)
+    entry = command_buffer(s)
+    function = entry.table[hot.index] if entry != NULL else NULL
+    if function == NULL:
+        return run_whole(s, hot.index, 0)
+    parameters[0] = entry.handle
+    hesper_copy_words(&parameters[1], s.cursor + 16, hot.words)
+    s.cursor += 16 + hot.words
+    hot.call(function, parameters)
+    s.commands += 1
+    return 0
+
+
+cdef int record(Stream *s, const Hot *hot) noexcept nogil:
+    """HOT_RECORD: nothing is created, destroyed or answered."""
     cdef const hesper_command *c
-    cdef int result
-    s.command = NULL
+    cdef Entry *entry
+    cdef hesper_function function
+    if not has(s, 16):
+        return run_whole(s, hot.index, 0)
+    entry = command_buffer(s)
+    function = entry.table[hot.index] if entry != NULL else NULL
+    if function == NULL:
+        return run_whole(s, hot.index, 0)
+    c = &hesper_commands[hot.index]
+    s.command = c
+    s.device = entry.device
+    s.depth = 0
+    s.parameters = <uint8_t *>arena_take(&s.arena, c.size)
+    if s.parameters == NULL:
+        return fail(s, ERROR_MEMORY, NULL, c.size)
+    (<uint64_t *>s.parameters)[0] = entry.handle
+    s.cursor += 16
+    if decode(s, &hesper_ops[c.in_ + 1], c.in_count - 1, s.parameters):
+        return -1
+    hot.call(function, s.parameters)
+    s.commands += 1
+    return 0
+
+
+cdef inline int run_command(Stream *s) noexcept nogil:
+    """Run the command at the cursor: 0, FLAG_REPLY when it was answered, -1 on an error."""
+    cdef uint64_t header
+    cdef uint32_t number
+    cdef const Hot *hot
     if not has(s, 8):
+        s.command = NULL
         return fail(s, ERROR_SHORT, NULL, 8)
-    number = hesper_read_u32(s.cursor)
-    flags = hesper_read_u32(s.cursor + 4)
-    s.cursor += 8
+    header = hesper_read_u64(s.cursor)
+    number = <uint32_t>header
     if number >= hesper_number_count or hesper_command_index[number] == 0xffff:
+        s.command = NULL
         return fail(s, ERROR_COMMAND, NULL, number)
-    index = hesper_command_index[number]
-    c = &hesper_commands[index]
+    hot = &s.core.hot[number]
+    if not header >> 32 & FLAG_REPLY:
+        if hot.kind == HOT_WORDS:
+            return record_words(s, hot)
+        if hot.kind == HOT_RECORD:
+            return record(s, hot)
+    return run_whole(s, hot.index, <uint32_t>(header >> 32))
+
+
+cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
+    """Run a command with all that may belong to it."""
+    cdef const hesper_command *c = &hesper_commands[index]
+    cdef int result
+    s.cursor += 8
     s.command = c
     if c.refused != NULL:
         return fail(s, ERROR_REFUSED, NULL, 0)
@@ -231,8 +303,9 @@ cdef int run_command(Stream *s) noexcept nogil:
     if s.parameters == NULL:
         return fail(s, ERROR_MEMORY, NULL, c.size)
     if c.result != RESULT_VOID:
-        (<uint64_t *>(s.parameters + (c.size - 8)))[0] = 0
         (<uint32_t *>(s.parameters + c.result_offset))[0] = 0
+        if c.result == RESULT_U64:
+            (<uint64_t *>(s.parameters + c.result_offset))[0] = 0
     if decode(s, &hesper_ops[c.in_], c.in_count, s.parameters):
         return -1
     if s.core.handled[index]:
@@ -250,6 +323,37 @@ cdef int run_command(Stream *s) noexcept nogil:
     if flags & FLAG_REPLY and reply(s):
         return -1
     return flags & FLAG_REPLY
+
+
+cdef HotKind hot_kind(const hesper_command *c) noexcept:
+    """How much of a command can be left out."""
+    cdef const hesper_op *op = &hesper_ops[c.in_]
+    if (c.refused != NULL or c.call == NULL or c.result != RESULT_VOID or c.out_count
+            or c.new_type or c.destroys or c.in_count == 0):
+        return HOT_NO
+    if op.code != OP_HANDLE or op.ref != COMMAND_BUFFER or not op.flags & FLAG_FIRST:
+        return HOT_NO
+    if (c.in_count == 2 and op[1].code == OP_COPY and op[1].offset == 8
+            and op[1].size <= 8 * (PARAMETER_WORDS - 1)):
+        return HOT_WORDS
+    return HOT_RECORD
+
+
+cdef void fill_hot(Core *core) noexcept:
+    """Make the table the loop works with; commands with a handler stay out of it."""
+    cdef uint32_t number
+    cdef uint32_t index
+    cdef const hesper_command *c
+    for number in range(hesper_number_count):
+        index = hesper_command_index[number]
+        if index == 0xffff:
+            continue
+        c = &hesper_commands[index]
+        core.hot[number].call = c.call
+        core.hot[number].index = <uint16_t>index
+        core.hot[number].kind = <uint8_t>(HOT_NO if core.handled[index] else hot_kind(c))
+        if core.hot[number].kind == HOT_WORDS:
+            core.hot[number].words = <uint16_t>hesper_ops[c.in_ + 1].size
 
 
 cdef inline uint8_t **buffer_info(Stream *s, uint32_t index) noexcept nogil:

@@ -36,6 +36,20 @@ cdef enum Error:
     ERROR_STOPPED               # the context is being closed
 
 
+cdef enum HotKind:
+    HOT_NO = 0                  # everything is needed: `serve` or a handler
+    HOT_RECORD                  # records into a command buffer: decode, call, done
+    HOT_WORDS                   # the same, and all it has beside the command buffer is one copy
+
+
+cdef struct Hot:
+    # What the loop needs of a command, by its number on the wire: 16 bytes instead of 100.
+    hesper_call_fn call
+    uint16_t index              # into hesper_commands
+    uint16_t words              # HOT_WORDS: bytes to copy
+    uint8_t kind
+
+
 cdef struct Resource:
     uint32_t id
     uint32_t users              # streams that read it now
@@ -67,6 +81,7 @@ cdef struct Core:
     uint64_t watch_ns               # how often ALIVE is set
     size_t arena_limit
     uint8_t *handled                # by command index: a Python handler exists
+    Hot *hot                        # by command number
     void *engine                    # the Engine, borrowed
     char reason[384]
     uint64_t replies
@@ -81,6 +96,9 @@ cdef struct Stream:
     Core *core
     RingCore *ring                  # null for the context's own stream
     Arena arena
+    # The command buffer that was recorded into last: streams seldom change it.
+    uint64_t recorded_id
+    Entry *recorded
     # The command being decoded.
     const hesper_command *command
     uint8_t *parameters

@@ -147,6 +147,8 @@ typedef struct {
     uint8_t new_single; /* one object, not an array */
 } hesper_command;
 
+/* All in one shared object: no indirection through its symbol table. */
+#pragma GCC visibility push(hidden)
 extern const hesper_length hesper_lengths[];
 extern const hesper_op hesper_ops[];
 extern const hesper_field hesper_fields[];
@@ -161,5 +163,6 @@ extern const uint32_t hesper_number_count;
 extern const char *const hesper_handle_names[];
 extern const uint32_t hesper_handle_values[]; /* VkObjectType */
 extern const uint32_t hesper_handle_count;
+#pragma GCC visibility pop
 
 #endif
