@@ -176,7 +176,8 @@ def _display_id_block(timing: Timing, size_mm: tuple[int, int], serial: int) -> 
         value.to_bytes(2, "little")
         for value in (across * 10, down * 10, timing.width, timing.height)
     )
-    parameters += bytes((0, 120, min(timing.width * 100 // timing.height - 100, 255), 0x77))
+    longer, shorter = sorted((timing.width, timing.height), reverse=True)
+    parameters += bytes((0, 120, min(longer * 100 // shorter - 100, 255), 0x77))
     display_port = 0x90
     interface = bytes((display_port, 0x11, 0, 0, 0, 0, 0, 0, 0, 0))
     data = b"".join(
