@@ -59,6 +59,10 @@ class EchoDoor:
             os.kill(os.getpid(), getattr(signal, rest))
         elif word == "hang":
             threading.Event().wait()
+        elif word == "mute":
+            with socket.socket(fileno=os.dup(int(sys.argv[1]))) as control:
+                control.shutdown(socket.SHUT_WR)
+            threading.Event().wait()
         elif word == "say":
             # As a worker would that a guest has taken over.
             with socket.socket(fileno=os.dup(int(sys.argv[1]))) as control:

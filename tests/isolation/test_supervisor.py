@@ -154,6 +154,16 @@ def test_a_second_signal_does_not_wait(start: Start) -> None:
     assert one.logged("client killed")["reason"] == "a second SIGINT"
 
 
+def test_a_worker_that_hangs_up_and_stays_is_killed(start: Start) -> None:
+    one = start(patience=0.05)
+    one.ready()
+    client = one.client()
+    client.say("mute")
+    assert one.logged("client killed")["reason"] == "it hung up and stayed"
+    assert client.gone()
+    assert one.client().ask()
+
+
 def test_workers_do_not_outlive_their_supervisor(start: Start) -> None:
     one = start(warm=2)
     one.ready()

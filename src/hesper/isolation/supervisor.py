@@ -254,14 +254,14 @@ class Supervisor:
         self._not_before = time.monotonic() + pause
         self._after(pause, self._refill)
 
-    def _order(self, worker: _Worker, do: str, fds: Sequence[int] = (), **values: Any) -> bool:
-        """Tell a worker; one that cannot listen is killed."""
+    def _order(self, worker: _Worker, do: str, fds: Sequence[int] = (), **values: Any) -> None:
+        """Tell a worker; one that does not take it in is killed."""
         try:
             channel.send_down(worker.control, do, fds, **values)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it is about to end
         except OSError as error:
             self._kill(worker, f"it takes no orders: {error.strerror}")
-            return False
-        return True
 
     def _hear(self, worker: _Worker) -> None:
         """Read what a worker has to say."""
@@ -270,7 +270,9 @@ class Supervisor:
         try:
             messages = worker.upstream.receive()
             if messages is None:
+                # It is about to end; SIGCHLD says when.
                 self._unhear(worker)
+                self._after(STOP_PATIENCE, lambda: self._kill(worker, "it hung up and stayed"))
                 return
             for message in messages:
                 self._heard(worker, message)
