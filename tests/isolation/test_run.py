@@ -94,13 +94,18 @@ def test_arguments_and_output_are_left_alone(run: Run) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_signals_are_the_programs(run: Run, number: signal.Signals) -> None:
-    name = number.name.removeprefix("SIG")
-    script = f"trap 'kill $!; echo {name}; exit 5' {name}; sleep 1000 & echo go; wait"
-    process = run("--", "sh", "-c", script)
+    program = (
+        "import signal, sys\n"
+        "def end(number, _): print(number, flush=True); sys.exit(5)\n"
+        f"signal.signal({int(number)}, end)\n"
+        "print('go', flush=True)\n"
+        "while True: signal.pause()\n"
+    )
+    process = run("--", sys.executable, "-c", program)
     assert process.stdout is not None
     assert process.stdout.readline() == "go\n"
     process.send_signal(number)
-    assert process.stdout.readline() == f"{name}\n"
+    assert process.stdout.readline() == f"{int(number)}\n"
     assert process.wait(PATIENCE) == 5
 
 
@@ -176,12 +181,13 @@ def test_a_driver_that_is_not_there_is_said(run: Run, runtime: Path) -> None:
 
 
 def test_variables_can_be_printed_for_a_shell(run: Run) -> None:
-    process = run("--print-env", "--socket", "/tmp/a b", VN_DEBUG="init")
+    process = run("--print-env", "--socket", "/tmp/a b", VN_DEBUG="init", MESA_VK_WSI_DEBUG="x")
     output, _ = process.communicate(timeout=PATIENCE)
-    script = output + 'printf "%s\\n" "$VTEST_SOCKET_NAME" "$VN_DEBUG" "$VK_DRIVER_FILES"'
+    names = ("VTEST_SOCKET_NAME", "VN_DEBUG", "MESA_VK_WSI_DEBUG", "VK_DRIVER_FILES")
+    script = output + "".join(f'echo "${name}";' for name in names)
     shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
-    socket, debug, manifest = shown.splitlines()
-    assert (socket, debug) == ("/tmp/a b", "init,vtest")
+    socket, debug, window, manifest = shown.splitlines()
+    assert (socket, debug, window) == ("/tmp/a b", "init,vtest", "x")
     assert Path(manifest).is_file()
 
 
@@ -192,3 +198,26 @@ def test_a_server_that_runs_already_can_be_used(run: Run, serve: Callable[..., o
     output, errors = process.communicate(timeout=PATIENCE)
     assert "Virtio-GPU Venus" in output, errors
     server.logged("client connected")
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Iterator[str]:
+    """A virtual X screen; its DISPLAY."""
+    read_fd, write_fd = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write_fd), "-screen", "0", "640x480x24"]
+    with (tmp_path / "xvfb.log").open("wb") as log:
+        server = subprocess.Popen(command, pass_fds=[write_fd], stdout=log, stderr=log)
+    os.close(write_fd)
+    with open(read_fd, encoding="ascii") as file:
+        number = file.readline().strip()
+    assert number, (tmp_path / "xvfb.log").read_text()
+    yield f":{number}"
+    server.terminate()
+    server.wait(PATIENCE)
+
+
+def test_a_program_shows_its_window(run: Run, screen: str) -> None:
+    process = run("--", "vkcube", "--c", "20", DISPLAY=screen)
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output + errors
+    assert "Virtio-GPU Venus" in output + errors

@@ -48,4 +48,6 @@ def client_environment(
         "VK_ICD_FILENAMES": str(manifest),  # loaders before 1.3.207
         "VN_DEBUG": ",".join(debug),
         "VTEST_SOCKET_NAME": os.path.abspath(socket),
+        # Memory of ours is no dma-buf, which is what a window system would want by itself.
+        "MESA_VK_WSI_DEBUG": environ.get("MESA_VK_WSI_DEBUG", "sw"),
     }
