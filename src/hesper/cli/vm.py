@@ -32,6 +32,7 @@ from hesper.vm.disks import FileKind, file_kind
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory
 from hesper.vm.monitor import Monitor
+from hesper.vm.process import start_qemu
 from hesper.vm.qemu import Qemu, QemuError, host_architecture
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -231,7 +232,7 @@ def _run(
             print(place)
         sys.stdout.flush()
         try:
-            process = subprocess.Popen(arguments, process_group=None if on_terminal else 0)
+            process = start_qemu(arguments, own_group=not on_terminal)
         except OSError as error:
             fail(f"cannot run {arguments[0]}: {error.strerror}")
         threading.Thread(target=_watch, args=[process, stop], daemon=True).start()

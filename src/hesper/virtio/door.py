@@ -130,23 +130,35 @@ class ContextServer:
         self._socket = sock
         self._sending = threading.Lock()
         self._reason = ""
+        self._destroying = False
 
     def run(self, context: Context) -> None:
         """Serve `context`.  Raises `ClientError` when the guest broke the protocol."""
-        while (message := recv_message(self._socket)) is not None:
+        while (message := self._receive()) is not None:
             data, fds = message
             try:
                 self._handle(context, memoryview(data), fds)
             except ProtocolError:
-                break
+                # The device has been told, and hangs up.
+                continue
             finally:
                 for fd in fds:
                     os.close(fd)
         if self._reason:
             raise ClientError(self._reason)
 
+    def _receive(self) -> tuple[bytes, list[int]] | None:
+        try:
+            return recv_message(self._socket)
+        except ConnectionResetError:
+            # The device has hung up without hearing us out.
+            return None
+
     def fatal(self, reason: str) -> None:
         """Tell the device that the context is poisoned; it hangs up then."""
+        if self._destroying:
+            # A program that ends, in whatever way, first loses its memory and then its context.
+            return
         self._reason = reason
         self._say(Up.FATAL, reason.encode()[:1000])
 
@@ -176,10 +188,13 @@ class ContextServer:
                     resource_id, size = wire.IMPORT.unpack(body)
                     context.import_resource(resource_id, fds[0], size)
                 elif kind == Down.DESTROY:
+                    self._destroying = True
                     context.destroy_resource(*wire.DESTROY.unpack(body))
             except ResourceError as error:
                 # Who uses the resource all the same breaks the protocol, and is told so.
                 _log.warning("resource refused", reason=str(error))
+            finally:
+                self._destroying = False
 
     def _fence(self, context: Context, ring_idx: int, serial: int) -> None:
         def retired() -> None:
