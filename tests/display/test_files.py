@@ -101,7 +101,8 @@ def test_an_avi_can_be_read_back(tmp_path: Path) -> None:
         assert bool(flags & 0x10) == bool(jpeg)
     pictures = [Image.open(io.BytesIO(jpeg)) for _, _, jpeg in frames if jpeg]
     assert all(picture.size == SIZE for picture in pictures)
-    error = np.abs(np.asarray(pictures[-1]).astype(int)[200:] - rgb_of(pattern)[200:])
+    still = np.s_[200:, :80]
+    error = np.abs(np.asarray(pictures[-1]).astype(int)[still] - rgb_of(pattern)[still])
     assert error.mean() < 3
     assert len({picture.tobytes() for picture in pictures}) > 3, "it moves"
 

@@ -633,6 +633,27 @@ def test_drops_viewers_that_take_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     run(scenario())
 
 
+@pytest.mark.parametrize("what", ["sizes", "fences", "colour maps"])
+def test_drops_viewers_that_ask_and_never_read(what: str) -> None:
+    async def scenario() -> None:
+        display, _ = shown(2000, 2000)
+        async with serve(display) as (service, server):
+            viewer = await Viewer.connect(server.ports[0])
+            viewer.writer.transport.pause_reading()
+            viewer.request(incremental=False)
+            no_colours = struct.pack(">BBBBHHHBBBxxx", 8, 8, 0, 0, 0, 0, 0, 0, 0, 0)
+            for _ in range(20_000):
+                if what == "sizes":
+                    viewer.set_desktop_size(1000, 1000)
+                elif what == "fences":
+                    viewer.fence(FENCE_REQUEST, bytes(64))
+                else:
+                    viewer.send(b"\0\0\0\0" + no_colours)
+            await until(lambda: not service.feeds[0].viewers)
+
+    run(scenario())
+
+
 def test_has_room_for_so_many_viewers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hesper.display.rfb.service.MAX_CONNECTIONS", 3)
 

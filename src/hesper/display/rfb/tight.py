@@ -42,9 +42,9 @@ SHORT = 12
 
 BUSY_SHARE = 0.25
 """A tile where more of the pixels differ from their left neighbour may be a picture ..."""
-SAMPLE_STEP = 7
-SAMPLE_COLOURS = 64
-"""... and is one if every seventh pixel shows this many colours."""
+SAMPLE_STEP = 31
+SAMPLE_COLOURS = 32
+"""... and is one if every 31st pixel shows more colours than this."""
 MANY_RUNS = 16384
 
 JPEG_QUALITY = (15, 29, 41, 42, 62, 77, 79, 86, 92, 100)
@@ -147,7 +147,8 @@ def _solid_runs(
                 run = None
             busy = may_jpeg and changes > BUSY_SHARE * tile.size
             sample = tile.reshape(-1)[::SAMPLE_STEP] if busy else None
-            is_photo = sample is not None and len(np.unique(sample)) > SAMPLE_COLOURS
+            # A set of so few is made in a quarter of the time of numpy's unique.
+            is_photo = sample is not None and len(set(sample.tolist())) > SAMPLE_COLOURS
             (photo if is_photo else flat).add(where)
         if run is not None:
             yield run, pixels[y, run.x : run.x + 1]

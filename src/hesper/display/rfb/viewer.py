@@ -27,6 +27,8 @@ DEFAULT_COMPRESS_LEVEL = 1
 MAX_UNCONFIRMED = 2
 """Updates a viewer may have in flight when it does not ask for each."""
 UPDATE_FENCE = b"update"
+MAX_BACKLOG = 256
+"""Answers that may wait for a viewer; one that keeps asking without reading is dropped."""
 STALL_SECONDS = 60.0
 """A viewer that takes nothing for so long is gone."""
 
@@ -84,8 +86,8 @@ class Viewer:
 
         Raises `RfbError`, `EOFError`, `OSError` or `TimeoutError` accordingly.
         """
-        picture = await self._feed.join(self)
         try:
+            picture = await self._feed.join(self)
             self._size = picture.frame.size
             self._damage = Damage(self._size)
             self._frame = picture.frame
@@ -115,6 +117,8 @@ class Viewer:
                 self._handle(following)
             else:
                 self._handle(message)
+            if len(self._messages) + len(self._replies) > MAX_BACKLOG:
+                raise RfbError(f"{MAX_BACKLOG} answers wait for a viewer that does not take them")
             if self.hungry:
                 self._feed.ask()
             self._wake.set()
