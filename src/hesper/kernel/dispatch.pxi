@@ -13,6 +13,9 @@ cdef uint32_t WRITE_RING_EXTRA = command_named(b"vkWriteRingExtraMESA")
 cdef uint32_t SUBMIT_VIRTQUEUE_SEQNO = command_named(b"vkSubmitVirtqueueSeqnoMESA")
 cdef uint32_t WAIT_VIRTQUEUE_SEQNO = command_named(b"vkWaitVirtqueueSeqnoMESA")
 cdef uint32_t WAIT_RING_SEQNO = command_named(b"vkWaitRingSeqnoMESA")
+cdef uint32_t WAIT_FOR_FENCES = command_named(b"vkWaitForFences")
+cdef uint32_t WAIT_SEMAPHORES = command_named(b"vkWaitSemaphores")
+cdef uint32_t GET_QUERY_POOL_RESULTS = command_named(b"vkGetQueryPoolResults")
 cdef uint32_t CREATE_BUFFER = command_named(b"vkCreateBuffer")
 cdef uint32_t BUFFER_REQUIREMENTS = command_named(b"vkGetDeviceBufferMemoryRequirements")
 cdef uint32_t QUEUE_TYPE = handle_named(b"VkQueue")
@@ -284,6 +287,12 @@ cdef inline int run_command(Stream *s) noexcept nogil:
     return run_whole(s, hot.index, <uint32_t>(header >> 32))
 
 
+cdef inline bint may_wait(uint32_t index) noexcept nogil:
+    """Whether the driver may take its time over a command."""
+    return (index == WAIT_FOR_FENCES or index == WAIT_SEMAPHORES
+            or index == GET_QUERY_POOL_RESULTS)
+
+
 cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
     """Run a command with all that may belong to it."""
     cdef const hesper_command *c = &hesper_commands[index]
@@ -316,6 +325,8 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
         if index == CREATE_BUFFER or index == BUFFER_REQUIREMENTS:
             if extend_buffer(s, buffer_info(s, index)):
                 return -1
+        if s.ring != NULL and may_wait(index):
+            ring_settle(s.ring)
         result = serve(s)
     if result:
         return -1

@@ -52,6 +52,15 @@ cdef inline void ring_publish(RingCore *ring, uint32_t position) noexcept nogil:
         ring_wake(ring)
 
 
+cdef inline void ring_settle(RingCore *ring) noexcept nogil:
+    """Publish what is done before a command that may wait.
+
+    What it waits for may itself wait for the ring to be done with what came before.
+    """
+    if ring.published != ring.current:
+        ring_publish(ring, ring.current)
+
+
 cdef int run_ring_command(Stream *s, uint32_t index) noexcept nogil:
     """Transport commands about a ring, which come over the context's own stream."""
     cdef uint64_t *parameters = <uint64_t *>s.parameters
@@ -104,6 +113,7 @@ cdef int wait_ring(Stream *s, RingCore *ring, uint32_t seqno) noexcept nogil:
 cdef int wait_virtqueue(Stream *s, uint64_t seqno) noexcept nogil:
     """vkWaitVirtqueueSeqnoMESA: go on when the context's own stream has come to `seqno`."""
     cdef RingCore *ring = s.ring
+    ring_settle(ring)
     pthread_mutex_lock(&ring.monitor.mutex)
     while (ring.virtqueue_seqno < seqno and not hesper_load_acquire(&ring.stopping)
            and not hesper_load_acquire(&s.core.fatal)):
@@ -134,6 +144,7 @@ cdef int ring_run(RingCore *ring, uint32_t tail) noexcept nogil:
     s.cursor = data
     s.end = data + size
     while s.cursor < s.end:
+        ring.current = ring.position + <uint32_t>(s.cursor - data)
         result = run_command(s)
         if result < 0:
             return -1

@@ -139,6 +139,7 @@ cdef struct RingCore:
     uint32_t mask
     uint32_t position               # consumed up to here; what head becomes
     uint32_t published
+    uint32_t current                # where the command that is being run begins
     uint8_t *linear                 # commands that wrap around are put together here
     uint64_t idle_ns
     uint64_t virtqueue_seqno
