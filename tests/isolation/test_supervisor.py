@@ -154,6 +154,18 @@ def test_a_second_signal_does_not_wait(start: Start) -> None:
     assert one.logged("client killed")["reason"] == "a second SIGINT"
 
 
+def test_a_worker_that_is_stuck_when_its_client_leaves_ends(start: Start) -> None:
+    one = start()
+    one.ready()
+    client = one.client()
+    pid = client.ask()[0]
+    client.say("hang")
+    client.close()
+    reason = one.logged("client ended")["reason"]
+    assert reason == "it was still busy 4 s after its client had left"
+    until(lambda: not alive(pid), "the end of the worker")
+
+
 def test_a_worker_that_hangs_up_and_stays_is_killed(start: Start) -> None:
     one = start(patience=0.05)
     one.ready()

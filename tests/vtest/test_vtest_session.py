@@ -230,6 +230,14 @@ def test_stop_ends_a_session_without_blame(served: Served) -> None:
     assert served.result() == ""
 
 
+def test_stop_ends_commands_that_would_never_end(served: Served) -> None:
+    served.client.flush()
+    served.client.submit((b"\xcc\xcc\xcc\xcc", [], 1))
+    served.session.stop()
+    assert served.result() == ""
+    assert served.host.context.closed
+
+
 def test_handshake_has_a_bound() -> None:
     one = Served(FakeHost(handshake_timeout=0.05))
     one.client.sock.sendall(b"\0\0\0")

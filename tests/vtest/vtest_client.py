@@ -22,7 +22,8 @@ class RefusedError(Exception):
 class FakeContext:
     """Keeps what it is asked to do.
 
-    A submit that begins with 0xdead is refused; one that begins with 0xbbbb waits for `busy`.
+    A submit that begins with 0xdead is refused; one that begins with 0xbbbb waits for `busy`, one
+    that begins with 0xcccc for being poisoned.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class FakeContext:
         self.blobs: dict[int, SharedMemory] = {}
         self.fences: list[tuple[int, Callable[[], None]]] = []
         self.closed = False
+        self.poisoned = threading.Event()
 
     def submit(self, data: memoryview) -> None:
         self.submitted.append(bytes(data))
@@ -39,6 +41,13 @@ class FakeContext:
         if data[:2] == b"\xbb\xbb":
             with self.busy:
                 pass
+        if data[:2] == b"\xcc\xcc":
+            self.poisoned.wait(20)
+            raise RefusedError("poisoned")
+
+    def poison(self, reason: str) -> None:
+        assert reason
+        self.poisoned.set()
 
     def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> SharedMemory:
         if resource_id in self.blobs:

@@ -102,6 +102,13 @@ class Context:
         """Whether the guest has broken the protocol; only `close` makes sense then."""
         return self.engine.fatal
 
+    def poison(self, reason: str) -> None:
+        """End whatever the guest has running, as if it had broken the protocol.
+
+        For a frontend whose guest is gone or unwanted; any thread may call it.
+        """
+        self.engine.poison(reason)
+
     def submit(self, data: bytes | bytearray | memoryview) -> None:
         """Run the commands in `data`.  Raises `kernel.engine.ProtocolError`."""
         self.engine.submit(data)

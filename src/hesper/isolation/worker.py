@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import sys
 import threading
+import time
 import traceback
 from importlib import import_module
 from typing import Any
@@ -21,6 +23,8 @@ from hesper.portable import raise_descriptor_limit
 
 GRACE = 4.0
 """Seconds from being told to stop to the hard end; less than the supervisor's patience."""
+LEAVE_GRACE = 1.0
+"""Seconds in which the end of the connection alone has to end the worker."""
 
 EXIT_FAULT = 1
 EXIT_FAILED = 69
@@ -55,7 +59,7 @@ class Worker:
         if message is None or message[0]["do"] != "serve":
             return 0
         client = socket.socket(fileno=message[1][0])
-        threading.Thread(target=self._listen, args=[door], name="control", daemon=True).start()
+        threading.Thread(target=self._watch, args=[door, client], name="watch", daemon=True).start()
         try:
             door.serve(client, lambda name: self._say("named", name=name))
         except ClientError as error:
@@ -71,17 +75,28 @@ class Worker:
         self._log("error", __name__, "internal error", {"exception": traceback.format_exc()})
         self._say("end", reason=f"internal error: {name}: {error} ({frame.name}:{frame.lineno})")
 
-    def _listen(self, door: Door) -> None:
-        """Wait for the order to stop, or for the supervisor's end, which means the same."""
-        with contextlib.suppress(OSError, ValueError):  # a broken channel is its end too
-            channel.receive_down(self._control)
+    def _watch(self, door: Door, client: socket.socket) -> None:
+        """See to it that the process ends when it has to, even if the other thread is stuck.
+
+        That is when the supervisor gives the order or is gone, and when the client is gone: the
+        thread that serves it may be waiting for something that can no longer happen.
+        """
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(client, 0)  # reports the end of the connection alone
+        (fd, _), *_ = poll.poll()
+        reason = "stopped"
+        if fd != self._control.fileno():
+            reason = "its client had left"
+            poll.unregister(fd)
+            poll.poll(LEAVE_GRACE * 1000)
         door.stop()
-        # The driver may hang; a worker must not outlive its supervisor for that.
-        threading.Event().wait(GRACE)
+        time.sleep(GRACE)
+        self._say("end", reason=f"it was still busy {GRACE:g} s after {reason}")
         os._exit(EXIT_BROKEN)
 
     def _say(self, is_: str, **values: Any) -> None:
-        # Where the supervisor is gone, `_listen` has noticed.
+        # Where the supervisor is gone, `_watch` has noticed.
         with contextlib.suppress(OSError), self._speaking:
             channel.send_up(self._control, is_, **values)
 

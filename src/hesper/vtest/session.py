@@ -40,6 +40,9 @@ class GuestContext(Protocol):
     def fence(self, ring_idx: int, retired: Callable[[], None]) -> None:
         """Call `retired`, from any thread, when what a timeline has to do by now is done."""
 
+    def poison(self, reason: str) -> None:
+        """Make a `submit` that is under way end, whatever it waits for."""
+
     def close(self) -> None:
         """Free everything; no fence retires afterwards."""
 
@@ -120,11 +123,11 @@ class Session:
             self._loop()
         except ClientError as error:
             # What poisoned the context says more than what became of the command after it.
-            if self._fatal is None:
+            if self._fatal is None and not self._stopping:
                 self._fatal = str(error)
         finally:
             self._end_handshake()
-            self.stop()
+            self._hang_up()
             if self._context is not None:
                 self._context.close()
             self._syncs.close()
@@ -133,7 +136,12 @@ class Session:
             raise ClientError(self._fatal)
 
     def stop(self) -> None:
-        """Make `run` return soon."""
+        """Make `run` return soon, even from commands that wait for each other."""
+        self._hang_up()
+        if self._context is not None and self._fatal is None:
+            self._context.poison("the client is gone or the server stops")
+
+    def _hang_up(self) -> None:
         self._stopping = True
         with contextlib.suppress(OSError):  # the client may be gone already
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -145,9 +153,9 @@ class Session:
 
     def _poisoned(self, reason: str) -> None:
         """Take note that the context is dead, from whichever thread found out."""
-        if self._fatal is None:
+        if self._fatal is None and not self._stopping:
             self._fatal = reason
-        self.stop()
+        self._hang_up()
 
     def _loop(self) -> None:
         stream = self._stream
