@@ -194,8 +194,8 @@ ensure_hesper() {
     wanted=$(cd "$root" && find src meson.build pyproject.toml -type f ! -name '*.so' \
         ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cksum | cksum)
     if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then note "up to date"; return; fi
-    note "building (the kernel takes a minute or two)"
-    quietly "$venv/bin/python" -m pip install --no-build-isolation --no-deps --force-reinstall \
+    note "building (a minute or so)"
+    quietly env PATH="$venv/bin:$PATH" "$venv/bin/python" -m pip install --no-build-isolation --no-deps --force-reinstall \
         -Cbuild-dir="$root/build/install" "$root"
     printf '%s' "$wanted" >"$stamp"
     did "installed Hesper into $venv"
