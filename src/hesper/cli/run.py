@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from hesper import log
 from hesper.cli import EXIT_USAGE, fail
@@ -38,8 +38,12 @@ FORWARDED = (
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 
 
-def command(
-    *words: Annotated[str, Parameter(allow_leading_hyphen=False)],
+command = App(name="run", usage="Usage: hesper run [OPTIONS] -- COMMAND...")
+
+
+@command.default
+def run(
+    *words: Annotated[str, Parameter(name="COMMAND")],
     socket: Annotated[Path | None, Parameter(negative=())] = None,
     venus: Annotated[Path | None, Parameter(negative=())] = None,
     print_env: Annotated[bool, Parameter(negative=())] = False,
@@ -54,7 +58,7 @@ def command(
     Parameters
     ----------
     words:
-        The program and its arguments, after `--`.
+        The program and its arguments.
     socket:
         Use the server on this socket instead of one of our own.
     venus:
