@@ -208,7 +208,7 @@ cdef inline Entry *command_buffer(Stream *s) noexcept nogil:
     """The command buffer whose id follows the header at the cursor, or null."""
     cdef uint64_t id = hesper_read_u64(s.cursor + 8)
     cdef Entry *entry = s.recorded
-    if id == s.recorded_id and entry.type == COMMAND_BUFFER + 1:
+    if entry != NULL and id == s.recorded_id and entry.type == COMMAND_BUFFER + 1:
         return entry
     entry = object_find(&s.core.objects, id)
     if entry == NULL or entry.type != COMMAND_BUFFER + 1:

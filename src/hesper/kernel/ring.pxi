@@ -9,8 +9,8 @@ cdef enum:
     # Waiting for commands.  The first steps answer a guest that works synchronously; the later
     # ones leave the processor to the driver's own threads.
     SPINS = 64
-    YIELDS = 32
-    FIRST_SLEEP_NS = 5000
+    YIELD_NS = 100000
+    FIRST_SLEEP_NS = 10000
     LAST_SLEEP_NS = 40000
     WAIT_NS = 1000000
 
@@ -185,6 +185,7 @@ cdef int ring_loop(RingCore *ring) noexcept nogil:
     cdef uint32_t quiet = 0
     cdef uint64_t sleep_ns = FIRST_SLEEP_NS
     cdef uint64_t last = hesper_now_ns()
+    cdef uint64_t now
     hesper_precise_sleep()
     while not (hesper_load_acquire(&ring.stopping) or hesper_load_acquire(&core.fatal)):
         tail = hesper_load_acquire(ring.tail)
@@ -199,12 +200,13 @@ cdef int ring_loop(RingCore *ring) noexcept nogil:
         if quiet <= SPINS:
             hesper_pause()
             continue
+        now = hesper_now_ns()
         if quiet == SPINS + 1:
-            last = hesper_now_ns()
-        if quiet <= SPINS + YIELDS:
+            last = now
+        if now - last < YIELD_NS:
             sched_yield()
             continue
-        if hesper_now_ns() - last >= ring.idle_ns:
+        if now - last >= ring.idle_ns:
             ring_sleep(ring)
             quiet = 0
             sleep_ns = FIRST_SLEEP_NS

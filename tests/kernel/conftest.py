@@ -1,0 +1,63 @@
+"""A driver that does nothing, compiled once, and an engine on it."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hesper.kernel.engine import Engine, Vulkan
+
+COMMAND_BUFFER, BUFFER, LAYOUT = 4, 5, 6
+"""Guest ids of the objects every engine starts with."""
+
+
+@pytest.fixture(scope="session")
+def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled fake driver."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    assert compiler, "the kernel's tests need a C compiler (Debian: apt install gcc)"
+    library = tmp_path_factory.mktemp("driver") / "libfake.so"
+    source = Path(__file__).parent / "fake_driver.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    return library
+
+
+@pytest.fixture(scope="session")
+def draw_count(fake_driver: Path) -> Callable[[], int]:
+    """How many draws have reached the fake driver."""
+    count = ctypes.CDLL(str(fake_driver)).draw_count
+    count.restype = ctypes.c_ulong
+    return count
+
+
+class Host:
+    """An engine on the fake driver with a few objects."""
+
+    def __init__(self, library: Path, *, object_limit: int = 1000, **handlers: object) -> None:
+        self.fatal: list[str] = []
+        vulkan = Vulkan(str(library))
+        self.engine = Engine(
+            vulkan,
+            handlers,
+            arena_limit=1 << 20,
+            object_limit=object_limit,
+            on_fatal=self.fatal.append,
+        )
+        instance = vulkan.instance_table(1)
+        self.device_table = vulkan.device_table(instance, 3)
+        self.engine.add_object(1, "VkInstance", 1, table=instance)
+        self.engine.add_object(2, "VkPhysicalDevice", 2, parent=1, table=instance)
+        self.engine.add_object(3, "VkDevice", 3, table=self.device_table)
+        self.engine.add_object(COMMAND_BUFFER, "VkCommandBuffer", 40, device=3)
+        self.engine.add_object(BUFFER, "VkBuffer", 50, device=3)
+        self.engine.add_object(LAYOUT, "VkPipelineLayout", 60, device=3)
+
+
+@pytest.fixture
+def host(fake_driver: Path) -> Host:
+    return Host(fake_driver)

@@ -1,0 +1,284 @@
+"""Rings: what the guest writes is run, what it may not do poisons its context and nobody else's."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hesper.kernel.engine import ProtocolError, Scratch
+from hesper.protocol.codec import Codec
+from kernel.conftest import COMMAND_BUFFER, Host
+
+IDLE, FATAL, ALIVE = 1, 2, 4
+HEAD, TAIL, STATUS, BUFFER, SIZE = 0, 64, 128, 192, 4096
+EXTRA = BUFFER + SIZE
+RESOURCE, STREAM_RESOURCE, REPLY_RESOURCE, RING = 7, 8, 9, 11
+BOUND = 20.0
+"""Seconds a condition may take."""
+
+CODEC = Codec()
+DRAW = CODEC.encode("vkCmdDraw", {"commandBuffer": COMMAND_BUFFER, "vertexCount": 3})
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + BOUND
+    while not condition():
+        assert time.monotonic() < until, f"waited {BOUND} s for {what}"
+        time.sleep(0.0005)
+
+
+class Guest:
+    """The guest's side of a ring."""
+
+    def __init__(self, host: Host, **changes: int) -> None:
+        self.host = host
+        self.memory = ctypes.create_string_buffer(EXTRA + 4 + 8)
+        self.base = (ctypes.addressof(self.memory) + 7) & ~7
+        host.engine.add_resource(RESOURCE, self.base, EXTRA + 4)
+        self.tail = 0
+        layout = {
+            "resourceId": RESOURCE, "offset": 0, "size": EXTRA + 4, "idleTimeout": 1_000_000,
+            "headOffset": HEAD, "tailOffset": TAIL, "statusOffset": STATUS,
+            "bufferOffset": BUFFER, "bufferSize": SIZE, "extraOffset": EXTRA, "extraSize": 4,
+        }  # fmt: skip
+        info = Scratch().new("VkRingCreateInfoMESA", **{**layout, **changes})
+        self.ring = host.engine.create_ring(RING, info, alive_interval_us=3_000_000)
+
+    def word(self, offset: int) -> int:
+        return ctypes.c_uint32.from_address(self.base + offset).value
+
+    def put(self, data: bytes) -> None:
+        """Write commands without telling."""
+        for byte in data:
+            ctypes.c_uint8.from_address(self.base + BUFFER + self.tail % SIZE).value = byte
+            self.tail += 1
+
+    def publish(self) -> None:
+        """Store the tail and notify as Mesa does."""
+        ctypes.c_uint32.from_address(self.base + TAIL).value = self.tail & 0xFFFFFFFF
+        if self.word(STATUS) & IDLE:
+            self.notify()
+
+    def notify(self) -> None:
+        self.host.engine.submit(CODEC.encode("vkNotifyRingMESA", {"ring": RING}))
+
+    def send(self, data: bytes) -> None:
+        self.put(data)
+        self.publish()
+
+    def wait(self) -> None:
+        wait_for(lambda: self.word(HEAD) == self.tail & 0xFFFFFFFF, "the head to reach the tail")
+
+
+@pytest.fixture
+def guest(host: Host) -> Iterator[Guest]:
+    guest = Guest(host)
+    yield guest
+    host.engine.stop()
+
+
+def test_commands_are_run_and_the_head_follows(guest: Guest, draw_count: Callable[[], int]) -> None:
+    before = draw_count()
+    guest.send(DRAW * 10)
+    guest.wait()
+    assert draw_count() - before == 10
+    assert guest.word(STATUS) & ALIVE
+
+
+def test_the_buffer_wraps_around(guest: Guest, draw_count: Callable[[], int]) -> None:
+    before = draw_count()
+    push = CODEC.encode("vkCmdDraw", {"commandBuffer": COMMAND_BUFFER}) * 9
+    for _ in range(3 * SIZE // len(push)):
+        guest.send(push)
+        guest.wait()
+    assert draw_count() - before == 9 * (3 * SIZE // len(push))
+    assert guest.tail > 2 * SIZE
+
+
+def test_an_idle_ring_says_so_and_wakes_up(guest: Guest, draw_count: Callable[[], int]) -> None:
+    for _ in range(20):
+        wait_for(lambda: bool(guest.word(STATUS) & IDLE), "IDLE")
+        before = draw_count()
+        guest.send(DRAW)
+        guest.wait()
+        assert draw_count() - before == 1
+
+
+def test_streams_in_other_resources_are_run(
+    host: Host, guest: Guest, draw_count: Callable[[], int]
+) -> None:
+    data = ctypes.create_string_buffer(DRAW * 100, len(DRAW) * 100)
+    host.engine.add_resource(STREAM_RESOURCE, ctypes.addressof(data), len(DRAW) * 100)
+    before = draw_count()
+    streams = [
+        {"resourceId": STREAM_RESOURCE, "offset": 0, "size": len(DRAW) * 60},
+        {"resourceId": STREAM_RESOURCE, "offset": len(DRAW) * 60, "size": len(DRAW) * 40},
+    ]
+    command = CODEC.encode(
+        "vkExecuteCommandStreamsMESA", {"streamCount": 2, "pStreams": streams, "dependencyCount": 0}
+    )
+    guest.send(command)
+    guest.wait()
+    assert draw_count() - before == 100
+    host.engine.remove_resource(STREAM_RESOURCE)
+
+
+def test_replies_come_before_the_head_moves(host: Host, guest: Guest) -> None:
+    reply = ctypes.create_string_buffer(64)
+    host.engine.add_resource(REPLY_RESOURCE, ctypes.addressof(reply), 64)
+    stream = {"pStream": {"resourceId": REPLY_RESOURCE, "offset": 0, "size": 64}}
+    guest.send(CODEC.encode("vkSetReplyCommandStreamMESA", stream))
+    guest.send(CODEC.encode("vkDeviceWaitIdle", {"device": 3}, reply=True))
+    guest.wait()
+    assert reply.raw[:8] == (20).to_bytes(4, "little") + bytes(4)
+
+
+def test_the_context_waits_for_the_ring_and_the_ring_for_the_context(
+    host: Host, guest: Guest, draw_count: Callable[[], int]
+) -> None:
+    before = draw_count()
+    guest.send(CODEC.encode("vkWaitVirtqueueSeqnoMESA", {"seqno": 5}) + DRAW)
+    wait_for(lambda: guest.word(HEAD) != guest.tail, "the ring to take up its work")
+    host.engine.submit(CODEC.encode("vkSubmitVirtqueueSeqnoMESA", {"ring": RING, "seqno": 5}))
+    wait = {"ring": RING, "seqno": guest.tail}
+    host.engine.submit(CODEC.encode("vkWaitRingSeqnoMESA", wait))
+    assert draw_count() - before == 1
+    assert guest.word(HEAD) == guest.tail
+
+
+def test_the_extra_word_is_written(host: Host, guest: Guest) -> None:
+    write = {"ring": RING, "offset": 0, "value": 0xABCD}
+    host.engine.submit(CODEC.encode("vkWriteRingExtraMESA", write))
+    assert guest.word(EXTRA) == 0xABCD
+
+
+@pytest.mark.parametrize("write", [{"offset": 4}, {"offset": 2}, {"offset": 1 << 40}, {"ring": 99}])
+def test_a_bad_extra_write_poisons(host: Host, guest: Guest, write: dict[str, int]) -> None:
+    message = CODEC.encode("vkWriteRingExtraMESA", {"ring": RING, "offset": 0, "value": 1, **write})
+    with pytest.raises(ProtocolError, match="vkWriteRingExtraMESA"):
+        host.engine.submit(message)
+    assert guest.word(STATUS) & FATAL
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (b"\xff" * 64, "there is no command"),
+        (DRAW[:8] + bytes(24), "null is not allowed"),
+        (DRAW[:8] + (3).to_bytes(8, "little") + DRAW[16:], "object 3 is of another type"),
+        (DRAW[:8] + (77).to_bytes(8, "little") + DRAW[16:], "there is no object 77"),
+        (DRAW[:8] + (1 << 60).to_bytes(8, "little") + DRAW[16:], "there is no object"),
+        (DRAW[:16], "ends inside the command"),
+        (CODEC.encode("vkNotifyRingMESA", {"ring": RING}), "wrong stream"),
+        ((23).to_bytes(4, "little") + bytes(60), "refused"),
+    ],
+)
+def test_what_is_wrong_is_named_and_poisons(
+    host: Host, guest: Guest, what: bytes, said: str
+) -> None:
+    guest.send(what)
+    wait_for(lambda: bool(guest.word(STATUS) & FATAL), "FATAL")
+    wait_for(lambda: bool(host.fatal), "the message")
+    assert len(host.fatal) == 1
+    assert any(part in host.fatal[0] for part in said.split("|")), host.fatal
+    with pytest.raises(ProtocolError, match="poisoned"):
+        guest.notify()
+
+
+def test_a_tail_beyond_the_buffer_poisons(host: Host, guest: Guest) -> None:
+    guest.tail = SIZE + 4
+    guest.publish()
+    wait_for(lambda: bool(guest.word(STATUS) & FATAL), "FATAL")
+    wait_for(lambda: bool(host.fatal), "the message")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"resourceId": 1234},
+        {"headOffset": 2},
+        {"headOffset": TAIL},
+        {"tailOffset": BUFFER + 8},
+        {"statusOffset": EXTRA + 4},
+        {"bufferSize": 3000},
+        {"bufferSize": 1 << 30},
+        {"bufferSize": 0},
+        {"bufferOffset": 1 << 63},
+        {"offset": (1 << 64) - 64},
+        {"size": 1 << 40},
+        {"extraSize": 1 << 33},
+    ],
+)
+def test_a_bad_layout_is_refused(host: Host, change: dict[str, int]) -> None:
+    with pytest.raises(ProtocolError, match=f"ring {RING}"):
+        Guest(host, **change)
+    host.engine.stop()
+
+
+def test_a_ring_is_refused_twice_and_destroyed_once(host: Host, guest: Guest) -> None:
+    info = Scratch().new("VkRingCreateInfoMESA", resourceId=RESOURCE)
+    with pytest.raises(ProtocolError, match="exists"):
+        host.engine.create_ring(RING, info)
+    host.engine.destroy_ring(RING)
+    with pytest.raises(ProtocolError, match="no ring"):
+        host.engine.destroy_ring(RING)
+    assert guest.ring.head == 0
+
+
+def test_removing_the_rings_memory_poisons(host: Host, guest: Guest) -> None:
+    guest.send(DRAW)
+    guest.wait()
+    host.engine.remove_resource(RESOURCE)
+    assert host.engine.fatal
+    assert "ring" in host.fatal[0]
+
+
+def test_memory_that_changes_while_it_is_decoded_harms_nobody(fake_driver: object) -> None:
+    """The guest's other thread rewrites what the ring is reading."""
+    rng = random.Random(1)
+    barrier = CODEC.encode(
+        "vkCmdPipelineBarrier",
+        {
+            "commandBuffer": COMMAND_BUFFER,
+            "memoryBarrierCount": 2,
+            "pMemoryBarriers": [{"pNext": []}, {"pNext": []}],
+        },
+    )
+    for _ in range(30):
+        host = Host(fake_driver)  # type: ignore[arg-type]
+        guest = Guest(host)
+        stop = threading.Event()
+
+        def scribble(guest: Guest = guest, stop: threading.Event = stop) -> None:
+            while not stop.is_set():
+                at = guest.base + BUFFER + rng.randrange(SIZE // 4) * 4
+                ctypes.c_uint32.from_address(at).value = rng.choice((0, 1, 2, 40, 1 << 31))
+
+        writer = threading.Thread(target=scribble)
+        writer.start()
+        try:
+            for _ in range(50):
+                guest.put(barrier * 4 + DRAW * 4)
+                guest.publish()
+                target = guest.tail
+                wait_for(
+                    lambda guest=guest, target=target: (
+                        guest.word(HEAD) == target  # type: ignore[misc]
+                        or bool(guest.word(STATUS) & FATAL)
+                    ),
+                    "the ring to finish or fail",
+                )
+                if guest.word(STATUS) & FATAL:
+                    break
+        except ProtocolError:
+            assert host.engine.fatal
+        finally:
+            stop.set()
+            writer.join()
+            host.engine.stop()
+        assert len(host.fatal) == int(host.engine.fatal)
