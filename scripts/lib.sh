@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the scripts in this folder: messages, privileges, packages, the virtual environment.
 # Sourced, not run.  Every function may be called again at no cost.
 
@@ -77,14 +78,15 @@ apt_ensure() {
 # The archive and release this machine takes Debian's main packages from.
 apt_archive() {
     local codename=$1
-    apt-get indextargets --format '$(CREATED_BY) $(RELEASE) $(COMPONENT) $(SITE)|$(REPO_URI)' \
-        | sed -n "s/^Packages $codename main .*|//p" | head -n 1
+    apt-get indextargets --format '$(CREATED_BY) $(RELEASE) $(COMPONENT)|$(REPO_URI)' \
+        | awk -F'|' -v "wanted=Packages $codename main" '$1 == wanted && !n++ { print $2 }'
 }
 
 # Make RELEASE-backports known to apt.
 apt_backports() {
     local codename=$1 archive file=/etc/apt/sources.list.d/hesper-backports.list
-    if apt-get indextargets --format '$(RELEASE)' | grep -qx "$codename-backports"; then return; fi
+    if apt-get indextargets --format '$(RELEASE)' | grep -x "$codename-backports" >/dev/null
+    then return; fi
     archive=$(apt_archive "$codename")
     [ -n "$archive" ] || fail "apt has no source for $codename; add $codename-backports by hand"
     as_root sh -c "echo 'deb $archive $codename-backports main' >$file"
@@ -120,6 +122,12 @@ ensure_mesa() {
     quietly apt_get install -y --no-install-recommends -t "$codename-backports" mesa-vulkan-drivers
     did "installed with apt: mesa-vulkan-drivers from $codename-backports"
 }
+
+# Where `scripts/client-root SUITE` puts its root.
+client_root() { printf '%s/roots/%s' "${HESPER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hesper}" "$1"; }
+
+# A program that may have come by another way than the package of that name.
+apt_ensure_command() { command -v "$1" >/dev/null || apt_ensure "${2:-$1}"; }
 
 brew_ensure() {
     command -v brew >/dev/null || fail "Homebrew is needed; see its site for the one-line install"

@@ -116,18 +116,18 @@ def record(client: Client, model: str, options: argparse.Namespace) -> Record:
 
 def show(sides: dict[str, Record]) -> None:
     """Print a table of the sides."""
-    print(f"{'':16}" + "".join(f"{name:>20}" for name in sides))
+    print(f"{'':16}" + "".join(f"{name:>26}" for name in sides))
     for name in OPERATIONS:
         cells = [side.operations[name] for side in sides.values()]
         texts = [f"{each.ok} OK, {each.failed} FAIL, {each.skipped} -" for each in cells]
-        print(f"{name:16}" + "".join(f"{text:>20}" for text in texts))
+        print(f"{name:16}" + "".join(f"{text:>26}" for text in texts))
     first = next(iter(sides.values()))
     for name in first.tokens_per_second:
         values = [side.tokens_per_second[name] for side in sides.values()]
-        print(f"{name:16}" + "".join(f"{value:>16.1f} t/s" for value in values))
+        print(f"{name:16}" + "".join(f"{value:>22.1f} t/s" for value in values))
     for name in first.frames_per_second:
         values = [side.frames_per_second.get(name, 0) for side in sides.values()]
-        print(f"{name:16}" + "".join(f"{value:>16} FPS" for value in values))
+        print(f"{name:16}" + "".join(f"{value:>22} FPS" for value in values))
 
 
 def record_all(place: Place, setups: list[Setup], options: argparse.Namespace) -> dict[str, Record]:
