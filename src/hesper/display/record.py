@@ -168,13 +168,20 @@ class Recorder:
         start = time.monotonic()
         self._write(self._first)
         last_cursor: tuple[Cursor | None, tuple[int, int]] = (None, (0, 0))
-        while not self._stop.is_set():
+        image: Image.Image | None = None
+        ending = False
+        while not ending:
+            # One more after the order to stop: a video ends with what was shown last.
+            ending = self._stop.is_set()
             picture = self._capture.take()
             cursor = (picture.cursor, picture.cursor_position)
-            image = to_image(picture) if picture.changed or cursor != last_cursor else None
+            if picture.changed or cursor != last_cursor:
+                image = to_image(picture)
             last_cursor = cursor
             # Frames are due by the clock: what was missed is made up by repeating.
             due = int((time.monotonic() - start) * self._rate) + 1
+            if ending and image is not None:
+                due = max(due, self.frames + 1)
             while self.frames < due:
                 self._write(image)
                 image = None
