@@ -199,12 +199,13 @@ PYTHON
 ensure_hesper() {
     step "Hesper"
     local wanted stamp="$venv/.hesper-build"
-    wanted=$(cd "$root" && find src meson.build pyproject.toml -type f ! -name '*.so' \
+    wanted=$(cd "$root" && find src build-aux meson* pyproject.toml -type f \
+        ! -name '*.so' \
         ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cksum | cksum)
     if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then note "up to date"; return; fi
-    note "building (a minute or so)"
-    quietly env PATH="$venv/bin:$PATH" "$venv/bin/python" -m pip install --no-build-isolation --no-deps --force-reinstall \
-        -Cbuild-dir="$root/build/install" "$root"
+    note "building (a minute or so)$(command -v npm >/dev/null && echo '; noVNC comes from npm')"
+    quietly env PATH="$venv/bin:$PATH" "$venv/bin/python" -m pip install --no-build-isolation \
+        --no-deps --force-reinstall -Cbuild-dir="$root/build/install" "$root"
     printf '%s' "$wanted" >"$stamp"
     did "installed Hesper into $venv"
 }
