@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hesper.guest.backing import REGION_GRANULE, HostPointer, round_up
 from hesper.guest.errors import InvalidParameterError, OutOfMemoryError
-from hesper.guest.regions import Budget, Region
+from hesper.guest.regions import Budget, Region, Spares
 from hesper.portable import SharedMemory, open_descriptors, page_size
 
 MIB = 1 << 20
@@ -91,3 +91,39 @@ def test_regions_hold_an_import_and_a_guests_larger_page(size: int, shift: int) 
     assert region >= round_up(size, strategy.alignment)
     assert region >= round_up(size, REGION_GRANULE)
     assert region % page_size() == 0
+
+
+def test_freed_memory_is_used_again_for_the_same_size_only() -> None:
+    budget, spares = Budget(MIB), Spares()
+    before = open_descriptors()
+    first = Region.create(65536, "test", budget, charged=1, spares=spares)
+    address = first.address
+    first.release()
+    assert budget.used == 0
+    other = Region.create(131072, "test", budget, charged=1, spares=spares)
+    again = Region.create(65536, "test", budget, charged=1, spares=spares)
+    assert again.address == address
+    for region in (other, again):
+        region.release()
+    spares.close()
+    assert open_descriptors() == before
+
+
+def test_memory_that_others_may_hold_is_not_used_again() -> None:
+    budget, spares = Budget(MIB), Spares()
+    region = Region.create(65536, "test", budget, charged=1, spares=spares)
+    region.keep_apart()
+    region.release()
+    assert spares.take(65536) is None
+
+
+def test_spares_are_bounded() -> None:
+    spares = Spares()
+    before = open_descriptors()
+    for _ in range(2 * Spares.MOST):
+        spares.put(SharedMemory.create(page_size(), "test"))
+    assert open_descriptors() == before + Spares.MOST
+    spares.close()
+    assert open_descriptors() == before
+    spares.put(SharedMemory.create(Spares.MOST_BYTES + 1, "test"))
+    assert open_descriptors() == before

@@ -13,7 +13,7 @@ from hesper.guest import teardown
 from hesper.guest.errors import InvalidParameterError
 from hesper.guest.handlers import bind
 from hesper.guest.limits import Limits
-from hesper.guest.regions import Budget, Region
+from hesper.guest.regions import Budget, Region, Spares
 from hesper.guest.resources import Resources
 from hesper.kernel.engine import Engine, ProtocolError, Vulkan
 from hesper.log import get_logger
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from hesper.host.drivers import Driver
     from hesper.host.profile import Profile
 
-BLOB_FLAGS = 0x7
-"""Blob flags that mean something: mappable, shareable, cross-device (virtio-gpu)."""
+BLOB_MAPPABLE, BLOB_SHAREABLE, BLOB_CROSS_DEVICE = 0x1, 0x2, 0x4
+"""Blob flags of virtio-gpu (VIRTIO_GPU_BLOB_FLAG_USE_*)."""
+
+BLOB_FLAGS = BLOB_MAPPABLE | BLOB_SHAREABLE | BLOB_CROSS_DEVICE
 
 log = get_logger(__name__)
 
@@ -88,6 +90,7 @@ class Context:
         )
         self.lock = threading.Lock()
         self.budget = Budget(self.limits.memory)
+        self.spares = Spares()
         self.resources = Resources(self.engine, self.limits.resources)
         self.instance: Instance | None = None
         self.devices: dict[int, Device] = {}
@@ -127,6 +130,8 @@ class Context:
             raise InvalidParameterError(f"blob flags {flags:#x}")
         if blob_id:
             region = self._shared_memory(blob_id, size)
+            if flags & ~BLOB_MAPPABLE:
+                region.keep_apart()
         else:
             region = Region.create(size, f"hesper-{self.name}", self.budget, charged=size)
         # Shared memory of ours is ordinary cached memory wherever it is mapped.
@@ -206,3 +211,4 @@ class Context:
                 self.is_abandoned = True
         if not self.is_abandoned:
             self.resources.close()
+            self.spares.close()

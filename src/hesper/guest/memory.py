@@ -92,7 +92,13 @@ def _prepare(context: Context, device: Device, info: View) -> DeviceMemory:
         return DeviceMemory(region, context.budget, 0)
     if is_mappable:
         wanted = device.physical.strategy.region_size(size)
-        region = Region.create(wanted, f"hesper-{context.name}", context.budget, charged=size)
+        region = Region.create(
+            wanted,
+            f"hesper-{context.name}",
+            context.budget,
+            charged=size,
+            spares=context.spares,
+        )
         return DeviceMemory(region, context.budget, 0)
     if exported is not None and exported.handleTypes:
         raise VulkanError(

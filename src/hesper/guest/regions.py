@@ -37,30 +37,87 @@ class Budget:
             self._left += size
 
 
+class Spares:
+    """Shared memory that a guest has freed and may get again.
+
+    Making it, mapping it and touching its pages first costs far more than keeping it.  What it
+    holds is of the same guest, and Vulkan promises nothing about the content of new memory.
+    """
+
+    MOST = 64
+    """Pieces; each holds a descriptor."""
+    MOST_BYTES = 64 << 20
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._lock = threading.Lock()
+        self._pieces: dict[int, list[SharedMemory]] = {}
+        self._count = 0
+        self._bytes = 0
+
+    def take(self, size: int) -> SharedMemory | None:
+        """A piece of exactly `size` bytes, if there is one."""
+        with self._lock:
+            pieces = self._pieces.get(size)
+            if not pieces:
+                return None
+            self._count -= 1
+            self._bytes -= size
+            return pieces.pop()
+
+    def put(self, memory: SharedMemory) -> None:
+        """Keep `memory`, or close it when there is enough."""
+        with self._lock:
+            if self._count < self.MOST and self._bytes + memory.size <= self.MOST_BYTES:
+                self._count += 1
+                self._bytes += memory.size
+                self._pieces.setdefault(memory.size, []).append(memory)
+                return
+        memory.close()
+
+    def close(self) -> None:
+        """Close all pieces."""
+        with self._lock:
+            pieces, self._pieces = self._pieces, {}
+            self._count = self._bytes = 0
+        for memory in (each for same_size in pieces.values() for each in same_size):
+            memory.close()
+
+
 class Region:
     """Shared memory that resources and memory objects own together.
 
     Whoever makes it owns it once; `share` adds an owner, `release` removes one.  The last one
-    out unmaps it.
+    out unmaps it, or leaves it to `Spares`.
     """
 
-    def __init__(self, memory: SharedMemory, budget: Budget, charged: int) -> None:
-        """Take over `memory`, for which `charged` bytes were taken from `budget`."""
+    def __init__(
+        self, memory: SharedMemory, budget: Budget, charged: int, spares: Spares | None = None
+    ) -> None:
+        """Take over `memory`, for which `charged` bytes were taken from `budget`.
+
+        spares: where the memory goes in the end.
+        """
         self._lock = threading.Lock()
         self._owners = 1
         self._memory = memory
         self._budget = budget
         self._charged = charged
+        self._spares = spares
 
     @classmethod
-    def create(cls, size: int, name: str, budget: Budget, *, charged: int) -> Region:
-        """Make a zero-filled region of at least `size` bytes, which costs `charged`.
+    def create(
+        cls, size: int, name: str, budget: Budget, *, charged: int, spares: Spares | None = None
+    ) -> Region:
+        """Make a region of at least `size` bytes, which costs `charged`.
 
+        It is filled with zeros, unless it comes from `spares`.
         Raises `OutOfMemoryError`.
         """
         budget.take(charged)
         try:
-            return cls(SharedMemory.create(size, name), budget, charged)
+            memory = spares.take(size) if spares else None
+            return cls(memory or SharedMemory.create(size, name), budget, charged, spares)
         except (OSError, OverflowError, ValueError) as error:
             budget.give(charged)
             raise OutOfMemoryError(f"no shared memory of {size} bytes: {error}") from error
@@ -96,6 +153,10 @@ class Region:
         """Its descriptor, valid as long as the region is."""
         return self._memory.fd
 
+    def keep_apart(self) -> None:
+        """Never use the memory again: somebody besides the guest may keep it mapped."""
+        self._spares = None
+
     def share(self) -> Region:
         """Return itself with one owner more."""
         with self._lock:
@@ -110,5 +171,8 @@ class Region:
             self._owners -= 1
             if self._owners:
                 return
-        self._memory.close()
+        if self._spares is not None:
+            self._spares.put(self._memory)
+        else:
+            self._memory.close()
         self._budget.give(self._charged)
