@@ -28,13 +28,11 @@ VENUS_MINIMUM = (24, 0)
 QEMU_MINIMUM = (11, 1)
 """The first QEMU with `vhost-user-test-device-pci` and shared-memory maps."""
 
-_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel", "0x1af4": "virtio"}
-_DRIVER_PACKAGES = {
-    "AMD": "mesa-vulkan-drivers",
-    "Intel": "mesa-vulkan-drivers",
-    "virtio": "mesa-vulkan-drivers",
-    "NVIDIA": "nvidia-driver",
-}
+_DEVICES = Path("/dev")
+_CARDS = Path("/sys/class/drm")
+_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
+_DRIVERS = {"NVIDIA": ("nvidia", "nouveau"), "AMD": ("radeon", "amd"), "Intel": ("intel",)}
+"""How the manifests of their drivers begin."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def _host_driver(environ: Mapping[str, str]) -> Iterator[Finding]:
     if device.driver_info:
         text += f", {device.driver_info}"
     if driver.is_software:
-        yield from _why_software(text)
+        yield from _why_software(text, environ)
     else:
         yield Finding("host driver", OK, text)
     if not device.imports_host_memory:
@@ -165,9 +163,9 @@ def _driver_mend(environ: Mapping[str, str]) -> str:
     )
 
 
-def _why_software(text: str) -> Iterator[Finding]:
+def _why_software(text: str, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Tell a machine without a GPU from one whose GPU is not used."""
-    nodes = sorted(Path("/dev/dri").glob("renderD*")) + sorted(Path("/dev").glob("nvidia[0-9]"))
+    nodes = [*sorted(_DEVICES.glob("dri/renderD*")), *sorted(_DEVICES.glob("nvidia[0-9]"))]
     cards = _graphics_cards()
     text = f"software only: {text}"
     if not nodes and not cards:
@@ -183,19 +181,21 @@ def _why_software(text: str) -> Iterator[Finding]:
             f"sudo usermod -aG {group} $USER   (then log in again)",
         )
         return
-    packages = {_DRIVER_PACKAGES.get(card, "mesa-vulkan-drivers") for card in cards}
-    yield Finding(
-        "host driver",
-        NOTE,
-        f"{text}, although there is a GPU ({', '.join(cards) or nodes[0]}): its driver is missing",
-        install_command(apt=" ".join(sorted(packages or {"mesa-vulkan-drivers"}))),
-    )
+    text = f"{text}, although there is a GPU ({', '.join(cards) or nodes[0]})"
+    prefixes = tuple(prefix for card in cards for prefix in _DRIVERS.get(card, ()))
+    if any(driver.name.startswith(prefixes) for driver in find_drivers(environ).drivers):
+        mend = "see `hesper drivers` for what its driver says"
+        yield Finding("host driver", NOTE, f"{text}, whose driver cannot use it", mend)
+        return
+    package = "nvidia-driver" if "NVIDIA" in cards else "mesa-vulkan-drivers"
+    mend = install_command(apt=package)
+    yield Finding("host driver", NOTE, f"{text}: its driver is missing", mend)
 
 
 def _graphics_cards() -> list[str]:
     """Vendors of the graphics cards that the kernel shows."""
     cards = []
-    for card in sorted(Path("/sys/class/drm").glob("card[0-9]/device/vendor")):
+    for card in sorted(_CARDS.glob("card[0-9]/device/vendor")):
         vendor = card.read_text(encoding="utf-8").strip()
         cards.append(_VENDORS.get(vendor, f"vendor {vendor}"))
     return cards

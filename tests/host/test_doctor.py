@@ -1,0 +1,156 @@
+"""What `hesper doctor` and `hesper drivers` find out, say, and end with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hesper.cli.doctor import merge_mends
+from hesper.host import diagnosis
+from hesper.host.diagnosis import BROKEN, NOTE, OK, Finding, diagnose, venus_version
+
+MANIFESTS = Path("/usr/share/vulkan/icd.d")
+LAVAPIPE = next(iter(sorted(MANIFESTS.glob("lvp_icd*.json"))))
+VENUS = next(iter(sorted(MANIFESTS.glob("virtio_icd*.json"))))
+
+
+def environ(manifests: str | Path) -> dict[str, str]:
+    """An environment in which only those drivers exist."""
+    return {**os.environ, "VK_DRIVER_FILES": str(manifests)}
+
+
+def find(findings: list[Finding], topic: str) -> Finding:
+    """The finding of a topic."""
+    return next(finding for finding in findings if finding.topic == topic)
+
+
+def hesper(*arguments: str, manifests: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    command = [sys.executable, "-c", "from hesper.cli import main; main()", *arguments]
+    return subprocess.run(
+        command, env=environ(manifests), capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_software_is_told_from_a_gpu() -> None:
+    finding = find(diagnose(environ(LAVAPIPE)), "host driver")
+    assert finding.status == NOTE
+    assert finding.text.startswith("software only: lvp: llvmpipe")
+
+
+@pytest.mark.parametrize(
+    ("mode", "said", "mend"),
+    [
+        (0o600, "although there is a GPU (AMD): its driver is missing", "mesa-vulkan-drivers"),
+        (0o000, "may not be opened", "usermod -aG"),
+    ],
+)
+def test_a_gpu_that_is_not_used_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int, said: str, mend: str
+) -> None:
+    node = tmp_path / "dev/dri/renderD128"
+    vendor = tmp_path / "drm/card0/device/vendor"
+    for file in (node, vendor):
+        file.parent.mkdir(parents=True)
+        file.write_text("0x1002\n")
+    monkeypatch.setattr(diagnosis, "_DEVICES", tmp_path / "dev")
+    monkeypatch.setattr(diagnosis, "_CARDS", tmp_path / "drm")
+    # Root may open everything: ask the mode instead.
+    monkeypatch.setattr(os, "access", lambda path, _: path != node or bool(mode))
+    finding = find(diagnose(environ(LAVAPIPE)), "host driver")
+    assert finding.status == NOTE
+    assert said in finding.text
+    assert mend in finding.mend
+
+
+def test_a_driver_that_fails_its_gpu_is_told_from_a_missing_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    vendor = tmp_path / "drm/card0/device/vendor"
+    vendor.parent.mkdir(parents=True)
+    vendor.write_text("0x1002\n")
+    monkeypatch.setattr(diagnosis, "_DEVICES", tmp_path / "dev")
+    monkeypatch.setattr(diagnosis, "_CARDS", tmp_path / "drm")
+    radeon = next(iter(sorted(MANIFESTS.glob("radeon_icd*.json"))))
+    finding = find(diagnose(environ(f"{LAVAPIPE}:{radeon}")), "host driver")
+    assert "a GPU (AMD), whose driver cannot use it" in finding.text
+    assert "hesper drivers" in finding.mend
+
+
+def test_no_driver_at_all(tmp_path: Path) -> None:
+    finding = find(diagnose(environ(tmp_path)), "host driver")
+    assert (finding.status, finding.text) == (BROKEN, "none is installed")
+    assert finding.mend.endswith("mesa-vulkan-drivers")
+
+
+def test_only_a_guests_driver() -> None:
+    finding = find(diagnose(environ(VENUS)), "host driver")
+    assert finding.status == BROKEN
+    assert f"virtio ({VENUS}): for guests only" in finding.text
+
+
+def test_broken_manifests_are_named(tmp_path: Path) -> None:
+    broken = tmp_path / "gone.json"
+    findings = diagnose(environ(f"{LAVAPIPE}:{broken}"))
+    assert find(findings, "manifest").text == f"{broken}: no such file"
+    assert find(findings, "driver search").status == NOTE
+
+
+def test_venus_and_its_version() -> None:
+    finding = find(diagnose(environ(LAVAPIPE)), "Venus client")
+    assert finding.status == OK
+    library = json.loads(VENUS.read_text())["ICD"]["library_path"]
+    version = venus_version(library)
+    assert version is not None
+    assert f"Mesa {version}" in finding.text
+    assert venus_version("libnothing.so") is None
+
+
+def test_an_old_venus_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "venus_version", lambda _: "22.3.6-1+deb12u1")
+    finding = find(diagnose(environ(LAVAPIPE)), "Venus client")
+    assert finding.status == NOTE
+    assert "22.3.6-1+deb12u1" in finding.text
+    assert "24.0 or newer is needed" in finding.text
+
+
+def test_mends_are_one_command_each_package_manager() -> None:
+    mends = ["sudo apt-get install a b", "", "do this", "sudo apt-get install b c", "do this"]
+    assert merge_mends(mends) == ["sudo apt-get install a b c", "do this"]
+
+
+def test_doctor_ends_with_0_where_guests_can_be_served() -> None:
+    done = hesper("doctor", manifests=LAVAPIPE)
+    assert done.returncode == 0, done.stderr
+    assert "Hesper can serve guests here." in done.stdout
+    assert "\x1b" not in done.stdout, "no colours off a terminal"
+
+
+def test_doctor_ends_with_1_where_not() -> None:
+    done = hesper("doctor", "--json", manifests=VENUS)
+    assert done.returncode == 1
+    answer = json.loads(done.stdout)
+    assert answer["able"] is False
+    broken = [each["topic"] for each in answer["findings"] if each["status"] == BROKEN]
+    assert broken == ["host driver"]
+
+
+def test_drivers_lists_all_and_marks_one() -> None:
+    done = hesper("drivers", "--json", manifests=f"{VENUS}:{LAVAPIPE}")
+    assert done.returncode == 0, done.stderr
+    virtio, lavapipe = json.loads(done.stdout)["drivers"]
+    assert (virtio["name"], virtio["guest_only"], virtio["chosen"]) == ("virtio", True, False)
+    assert (lavapipe["name"], lavapipe["chosen"]) == ("lvp", True)
+    assert lavapipe["devices"][0]["type"] == "cpu"
+    table = hesper("drivers", manifests=f"{VENUS}:{LAVAPIPE}").stdout
+    assert "->  lvp" in table
+    assert str(LAVAPIPE) in table
+
+
+def test_drivers_ends_with_1_without_any() -> None:
+    assert hesper("drivers", manifests=VENUS).returncode == 1
