@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import subprocess
     from types import TracebackType
 
-LINUX = sys.platform == "linux"
-
 MAX_FDS = 64
 """Most descriptors one message of `send_message` may carry (Linux allows 253)."""
 
@@ -152,17 +150,13 @@ class SharedMemory:
 
 def _new_object(size: int, name: str) -> int:
     """Make a memory object of `size` bytes."""
-    portable = os.environ.get("HESPER_SHARED_MEMORY") == "posix"
-    if portable or not hasattr(os, "memfd_create"):
+    if sys.platform != "linux" or os.environ.get("HESPER_SHARED_MEMORY") == "posix":
         return _posix_object(size)
-    return _memfd_object(size, name)
-
-
-def _memfd_object(size: int, name: str) -> int:
-    """Linux: a memfd, which needs no room in /dev/shm and can be sealed."""
+    # A memfd needs no room in /dev/shm and can be sealed; its name may have 249 bytes.
     import fcntl
 
-    fd = os.memfd_create(name[:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    label = name.replace("\0", "").encode()[:200].decode(errors="ignore")
+    fd = os.memfd_create(label, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, size)
         # SEAL_SEAL: else the other side could forbid us new writable mappings.
@@ -175,7 +169,7 @@ def _memfd_object(size: int, name: str) -> int:
 
 
 def _posix_object(size: int) -> int:
-    """Everywhere: POSIX shared memory, unlinked at once so that nothing stays behind."""
+    """Make a POSIX shared memory object, unlinked at once so that nothing stays behind."""
     # The standard library's own binding; shm_open is variadic, which ctypes cannot call on
     # Apple Silicon, where variadic arguments travel on the stack.
     import _posixshmem  # type: ignore[import-not-found]
@@ -365,7 +359,7 @@ class ProcessUsage:
 
 def process_usage(pid: int) -> ProcessUsage:
     """Resource usage of a running process.  Raises `ProcessLookupError` when there is none."""
-    return _proc_usage(pid) if LINUX else _ps_usage(pid)
+    return _proc_usage(pid) if sys.platform == "linux" else _ps_usage(pid)
 
 
 def _proc_usage(pid: int) -> ProcessUsage:
@@ -415,7 +409,10 @@ def raise_descriptor_limit() -> int:
 
 def peer_pid(sock: socket.socket) -> int:
     """Process at the other end of a Unix socket; 0 when the system does not say."""
-    level, option = (socket.SOL_SOCKET, socket.SO_PEERCRED) if LINUX else (0, 2)  # LOCAL_PEERPID
+    if sys.platform == "linux":
+        level, option = socket.SOL_SOCKET, socket.SO_PEERCRED
+    else:
+        level, option = 0, 2  # SOL_LOCAL, LOCAL_PEERPID
     try:
         return int(struct.unpack_from("=i", sock.getsockopt(level, option, 12))[0])
     except (OSError, struct.error):

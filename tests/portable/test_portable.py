@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import resource
 import select
 import socket
 import struct
@@ -103,6 +104,12 @@ def test_memory_leaves_nothing_behind(page: int) -> None:
     assert portable.open_descriptors() == before
     assert mappings() <= mapped + 1
     assert not [name for name in os.listdir("/dev/shm") if name.startswith("hesper-")]
+
+
+@pytest.mark.usefixtures("_kind")
+@pytest.mark.parametrize("name", ["", "\0a\0", "\U0001f30c" * 300])
+def test_any_name_will_do(name: str) -> None:
+    SharedMemory.create(1, name).close()
 
 
 def test_a_size_the_system_has_no_room_for_is_an_error() -> None:
@@ -214,6 +221,22 @@ def test_a_spawned_program_has_our_descriptor_and_no_other() -> None:
         assert file.read() == b"1"
     assert child.wait(20) == 0
     other.close()
+
+
+def test_the_other_end_of_a_socket_is_known() -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        assert portable.peer_pid(left) == os.getpid()
+
+
+def test_the_descriptor_limit_is_raised_to_the_most_allowed() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        assert portable.raise_descriptor_limit() == before[1]
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize("way", [portable.process_usage, portable._ps_usage])  # noqa: SLF001
