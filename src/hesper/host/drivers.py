@@ -22,9 +22,6 @@ _GUEST_DRIVER_IDS = {22}
 _ALIASES = {"lavapipe": "lvp", "llvmpipe": "lvp", "radv": "radeon", "anv": "intel"}
 """What people call drivers whose manifests are named otherwise."""
 
-DEVICE_TYPES = ("other", "integrated", "discrete", "virtual", "cpu")
-"""VkPhysicalDeviceType in words."""
-
 _RANK = {"discrete": 0, "integrated": 1, "virtual": 2, "other": 3, "cpu": 4}
 
 
@@ -38,7 +35,7 @@ class Device:
 
     name: str
     type: str
-    """One of `DEVICE_TYPES`."""
+    """VkPhysicalDeviceType in words: `discrete`, `integrated`, `virtual`, `cpu`, `other`."""
     api_version: str
     driver_id: int
     """VkDriverId; 0 where the driver does not say."""

@@ -1,0 +1,124 @@
+"""Describe the devices of one driver: a program, so that a driver that crashes harms nobody.
+
+`python -m hesper.host.describe LIBRARY DRIVER` opens the Vulkan library LIBRARY, whose driver is
+DRIVER, and prints one JSON line, `{"devices": [...], "problem": ""}`: devices with the fields of
+`hesper.host.drivers.Device`.  A server waits for it before it is ready, so it imports little.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+DEVICE_TYPES = ("other", "integrated", "discrete", "virtual", "cpu")
+"""VkPhysicalDeviceType in words."""
+
+NO_DEVICE = "the driver finds no device that it can drive"
+
+_INITIALIZATION_FAILED, _INCOMPATIBLE_DRIVER = -3, -9
+"""What drivers and the loader say when there is no device of theirs."""
+
+
+def _describe(library: str) -> list[dict[str, Any]]:
+    """Open `library` and describe its physical devices.  Raises `RuntimeError`."""
+    from hesper.kernel.engine import Scratch, Vulkan
+
+    vulkan = Vulkan(library)
+    memory = Scratch()
+    enumeration = "VK_KHR_portability_enumeration"
+    names = _extensions(memory, vulkan.globals, "vkEnumerateInstanceExtensionProperties", None)
+    portability = enumeration in names
+    application = memory.new(
+        "VkApplicationInfo", pApplicationName="hesper probe", apiVersion=(1 << 22) | (1 << 12)
+    )
+    create = memory.new("VkInstanceCreateInfo", pApplicationInfo=application)
+    if portability:
+        create.flags = 1  # VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR
+        create.ppEnabledExtensionNames = [enumeration]
+    instance = memory.array("VkInstance", 1)
+    _check(vulkan.globals.call("vkCreateInstance", create, None, instance), "vkCreateInstance")
+    table = vulkan.instance_table(instance[0])
+    count = memory.array("uint32_t", 1)
+    result = table.call("vkEnumeratePhysicalDevices", instance[0], count, None)
+    _check(result, "vkEnumeratePhysicalDevices")
+    handles = memory.array("VkPhysicalDevice", count[0])
+    result = table.call("vkEnumeratePhysicalDevices", instance[0], count, handles)
+    _check(result, "vkEnumeratePhysicalDevices")
+    devices = [_device(memory, table, handle) for handle in handles]
+    table.call("vkDestroyInstance", instance[0], None)
+    return devices
+
+
+def _device(memory: Any, table: Any, handle: int) -> dict[str, Any]:
+    """Describe one physical device; the keys are the fields of `Device`."""
+    names = _extensions(memory, table, "vkEnumerateDeviceExtensionProperties", handle)
+    properties = memory.new("VkPhysicalDeviceProperties2")
+    plain = properties.properties
+    table.call("vkGetPhysicalDeviceProperties", handle, plain)
+    driver_id, driver_name, driver_info = 0, "", ""
+    version = plain.apiVersion
+    if version >= (1 << 22) | (2 << 12) or "VK_KHR_driver_properties" in names:
+        driver = properties.push_("VkPhysicalDeviceDriverProperties")
+        table.call("vkGetPhysicalDeviceProperties2", handle, properties)
+        driver_id, driver_name = driver.driverID, driver.driverName
+        driver_info = driver.driverInfo
+    return {
+        "name": plain.deviceName,
+        "type": DEVICE_TYPES[plain.deviceType] if plain.deviceType < len(DEVICE_TYPES) else "other",
+        "api_version": f"{version >> 22 & 0x7F}.{version >> 12 & 0x3FF}.{version & 0xFFF}",
+        "driver_id": driver_id,
+        "driver_name": driver_name,
+        "driver_info": driver_info,
+        "is_portability": "VK_KHR_portability_subset" in names,
+        "imports_host_memory": "VK_EXT_external_memory_host" in names,
+    }
+
+
+def _extensions(memory: Any, table: Any, command: str, handle: int | None) -> set[str]:
+    """Names of the extensions that `command` enumerates."""
+    first = [] if handle is None else [handle]
+    count = memory.array("uint32_t", 1)
+    _check(table.call(command, *first, None, count, None), command)
+    found = memory.array("VkExtensionProperties", count[0])
+    _check(table.call(command, *first, None, count, found), command)
+    return {properties.extensionName for properties in found}
+
+
+def _cannot_open(driver: str) -> str:
+    """Why the library `driver` cannot be opened; empty when it can."""
+    import ctypes
+
+    try:
+        ctypes.CDLL(driver)
+    except OSError as error:
+        return f"its library cannot be opened: {error}"
+    return ""
+
+
+def _check(result: int, command: str) -> None:
+    """Raise `RuntimeError` unless `result` is a success (or VK_INCOMPLETE)."""
+    if result in {_INITIALIZATION_FAILED, _INCOMPATIBLE_DRIVER}:
+        raise RuntimeError(NO_DEVICE)
+    if result < 0:
+        raise RuntimeError(f"{command} failed with VkResult {result}")
+
+
+def main(library: str, driver: str) -> None:
+    """Print what `driver` offers, opened by way of `library`, as one JSON line."""
+    answer: dict[str, Any] = {"devices": [], "problem": ""}
+    try:
+        answer["devices"] = _describe(library)
+        if not answer["devices"]:
+            answer["problem"] = NO_DEVICE
+    except Exception as error:
+        # The loader says only that it has found no device; dlopen knows why.
+        answer["problem"] = _cannot_open(driver) or str(error) or type(error).__name__
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
