@@ -1,0 +1,68 @@
+"""What a worker of any door does before it serves: choose the host's driver and open it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from hesper.guest import Limits
+from hesper.guest.handlers import all_handlers
+from hesper.host.drivers import Driver, NoDriverError, choose_driver
+from hesper.host.profile import Profile, ProfileError, load_profile
+from hesper.isolation.door import StartError
+from hesper.kernel.engine import Vulkan, VulkanLoadError
+
+
+class DriverOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Options of a door, as far as they are about the host's side."""
+
+    driver: str | None = None
+    """What `--driver` says."""
+    chosen: Driver | None = None
+    """The driver that the first worker has chosen for all."""
+    profile: str | None = None
+    """What `--host-profile` says."""
+    limits: dict[str, int] = {}
+    """Fields of `guest.Limits`."""
+
+
+@dataclass(frozen=True)
+class OpenDriver:
+    """A driver that is loaded, and what contexts on it get."""
+
+    driver: Driver
+    limits: Limits
+    profile: Profile | None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a door's `about` says of it."""
+        device = self.driver.devices[0].name if self.driver.devices else ""
+        return {"driver": self.driver.name, "device": device, "notice": self.driver.notice}
+
+
+def open_driver(options: DriverOptions) -> OpenDriver:
+    """Choose and open the driver, and load what every context needs.
+
+    Writes the choice into `options`, for the workers that follow.  Raises `StartError`.
+    """
+    try:
+        limits = msgspec.convert(options.limits, Limits)
+        profile = load_profile(options.profile) if options.profile else None
+        driver = options.chosen or choose_driver(options.driver)
+        os.environ.update(driver.environment)
+        Vulkan(driver.library)
+    except (NoDriverError, ProfileError, VulkanLoadError, msgspec.ValidationError) as error:
+        raise StartError(str(error)) from None
+    # The loader would open and close it for each instance; this one keeps it open.
+    try:
+        ctypes.CDLL(driver.library_path)
+    except OSError as error:
+        raise StartError(f"driver {driver.name} ({driver.manifest}): {error}") from None
+    all_handlers()  # imports them now rather than when a client waits
+    options.chosen = driver
+    return OpenDriver(driver, limits, profile)
