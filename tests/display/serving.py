@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
+from pattern import Pattern
+from vnc_client import Viewer
+
+from hesper.display.geometry import Size
 from hesper.display.rfb.server import VncServer
 from hesper.display.rfb.service import RfbService
 from hesper.display.scanout import Display
@@ -41,3 +47,25 @@ async def serve(
         VncServer(service, port=0, password=password) as server,
     ):
         yield service, server
+
+
+def shown(width: int = 300, height: int = 200) -> tuple[Display, Pattern]:
+    """A display that shows a pattern."""
+    display = Display()
+    pattern = Pattern(Size(width, height))
+    pattern.show_on(display[0])
+    return display, pattern
+
+
+async def until_equal(viewer: Viewer, pattern: Pattern) -> None:
+    """Ask for updates until the viewer has the pattern."""
+    while not np.array_equal(viewer.pixels, pattern.pixels):
+        viewer.request()
+        await viewer.update()
+
+
+async def is_closed(viewer: Viewer) -> bool:
+    """Read what is left; true when the server ended the connection."""
+    with contextlib.suppress(ConnectionError):
+        await viewer.reader.read()
+    return True
