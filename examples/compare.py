@@ -22,6 +22,8 @@ from PIL import Image, ImageDraw
 from hesper.host.drivers import NoDriverError, choose_driver
 
 PROGRAM = Path(__file__).with_name("picture.py")
+HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
+"""The command `hesper`, of this interpreter."""
 GAP = 12
 CAPTION = 28
 VISIBLE = 8
@@ -71,8 +73,7 @@ def main() -> int:
     print(f"[1/3] on the bare driver ({driver.name}) ...", flush=True)
     first = run([], bare, {**os.environ, **driver.environment})
     print("[2/3] through Hesper ...", flush=True)
-    hesper = [str(Path(sys.executable).with_name("hesper")), "run", "--driver", driver.manifest]
-    second = run([*hesper, "--"], through, dict(os.environ))
+    second = run([*HESPER, "run", "--driver", driver.manifest, "--"], through, dict(os.environ))
     print("[3/3] compare ...", flush=True)
     left = np.asarray(Image.open(bare), dtype=np.int16)
     right = np.asarray(Image.open(through), dtype=np.int16)
