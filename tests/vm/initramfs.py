@@ -32,17 +32,12 @@ class Tree:
 
     @property
     def kernel(self) -> Path:
-        """The newest kernel image."""
-        return max(self.root.glob("boot/vmlinuz-*"))
-
-    @property
-    def version(self) -> str:
-        """The kernel's version."""
-        return self.kernel.name.removeprefix("vmlinuz-")
+        """The newest kernel image; its modules are beside it."""
+        return max(self.root.glob("usr/lib/modules/*/vmlinuz"))
 
     def module(self, name: str) -> Path:
         """Return the file of a kernel module."""
-        folder = self.root / "usr/lib/modules" / self.version
+        folder = self.kernel.parent
         wanted = {name.replace("-", "_"), name.replace("_", "-"), name}
         for path in folder.rglob("*.ko*"):
             if path.name.partition(".ko")[0] in wanted:
@@ -129,9 +124,8 @@ class Initramfs:
     def write(self, path: Path) -> None:
         """Write the archive (`newc` cpio, gzip)."""
         with gzip.open(path, "wb", compresslevel=1) as out:
-            inode = 0
-            for where, (mode, data) in [*sorted(self.files.items()), *_TRAILER]:
-                inode += 1
+            entries = [*sorted(self.files.items()), *_TRAILER]
+            for inode, (where, (mode, data)) in enumerate(entries, 1):
                 name = os.fsencode(str(where).removeprefix("/")) + b"\0"
                 numbers = (inode, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0)
                 header = b"070701" + b"".join(b"%08X" % number for number in numbers)
@@ -141,6 +135,7 @@ class Initramfs:
 _TRAILER = [(PurePosixPath("TRAILER!!!"), (0, b""))]
 
 _INIT = """#!/bin/busybox sh
+# Loads the driver, then does what comes over the serial port, line by line.
 export PATH=/bin:/usr/bin:/sbin:/usr/sbin
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run /root
 /bin/busybox --install -s /bin
@@ -148,9 +143,13 @@ mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/shm /dev/pts; mount -t tmpfs shm /dev/shm; mount -t devpts pts /dev/pts
 load() {{ for m in {modules}; do insmod /modules/$m.ko || echo "insmod $m failed"; done; }}
 export XDG_RUNTIME_DIR=/tmp HOME=/root
+stty -echo
 load
-. /test
-echo "guest: test ended"
+echo "guest: ready"
+while read -r line; do
+    eval "$line"
+    echo "guest: done $?"
+done
 poweroff -f
 """
 
@@ -162,28 +161,25 @@ def _padded(data: bytes) -> bytes:
 def build(
     tree: Tree,
     path: Path,
-    script: str,
     *,
-    venus: bool = True,
-    programs: dict[str, Path] | None = None,
+    programs: Iterable[Path] = (),
     from_tree: Iterable[str] = (),
 ) -> None:
-    """Write an initramfs whose init loads virtio-gpu, runs `script` and powers off.
+    """Write an initramfs with virtio-gpu, Venus and the Vulkan loader.
 
-    venus: add the Venus driver and the Vulkan loader.  programs: name in `/bin` to file.
+    Its init takes orders over the serial port.  programs: go into `/bin`.  from_tree: files of the
+    tree that go where they are there.
     """
     archive = Initramfs(tree)
     archive.add("bin/busybox", (tree.root / "usr/bin/busybox").read_bytes(), 0o755)
     for module in MODULES:
         archive.add_module(module)
-    if venus:
-        archive.add_from_tree(VENUS_ICD)
-        for library in ("libvulkan_virtio.so", "libvulkan.so.1"):
-            archive.add_from_tree(str(tree.library(library)).removeprefix("/"))
-    for name, source in (programs or {}).items():
-        archive.add_program(f"bin/{name}", source)
+    archive.add_from_tree(VENUS_ICD)
+    for library in ("libvulkan_virtio.so", "libvulkan.so.1"):
+        archive.add_from_tree(str(tree.library(library)).removeprefix("/"))
+    for source in programs:
+        archive.add_program(f"bin/{source.name}", source)
     for name in from_tree:
         archive.add_from_tree(name)
     archive.add("init", _INIT.format(modules=" ".join(archive.modules)).encode(), 0o755)
-    archive.add("test", script.encode())
     archive.write(path)

@@ -146,7 +146,7 @@ class Contexts:
     def _lose(context: Context, reason: str) -> None:
         context.client = None
         context.lost = reason
-        _log.warning("context lost", context=context.id, name=context.name, reason=reason)
+        _log.debug("context lost", context=context.id, name=context.name, reason=reason)
 
     def destroy(self, request: Request, _asked: NoFields) -> None:
         """`CTX_DESTROY`."""

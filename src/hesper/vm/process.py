@@ -15,14 +15,24 @@ own mapping of it works.
 """
 
 
-def start_qemu(arguments: Sequence[str], *, own_group: bool) -> subprocess.Popen[bytes]:
+def start_qemu(
+    arguments: Sequence[str],
+    *,
+    own_group: bool,
+    stdin: int | None = None,
+    stdout: int | None = None,
+) -> subprocess.Popen[bytes]:
     """Start QEMU; what it says on standard error goes to ours, without the noise.
 
-    own_group: a process group of its own, so that Ctrl-C in a terminal is not for it.
-    Raises `OSError`.
+    own_group: a process group of its own, so that Ctrl-C in a terminal is not for it.  stdin,
+    stdout: as for `subprocess.Popen`.  Raises `OSError`.
     """
     process = subprocess.Popen(
-        arguments, stderr=subprocess.PIPE, process_group=0 if own_group else None
+        arguments,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        process_group=0 if own_group else None,
     )
     if process.stderr is not None:
         threading.Thread(target=_pass_on, args=[process.stderr], daemon=True).start()

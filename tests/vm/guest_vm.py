@@ -1,0 +1,298 @@
+"""A guest under the tests' control: the device in this process, QEMU, a shell over the serial port.
+
+QEMU and everything in the guest come from a Debian root, the *tree* (see `initramfs`); QEMU runs
+in it by chroot.  The guest is emulated: nothing of this needs KVM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from initramfs import Tree, build
+from PIL import Image
+
+from hesper.display import snapshot
+from hesper.display.scanout import DEFAULT_SIZE, Display, Size
+from hesper.vm.gpu import Gpu, GpuOptions
+from hesper.vm.machine import Machine
+from hesper.vm.process import start_qemu
+from hesper.vm.qemu import Qemu
+
+BOOT_SECONDS = 180.0
+PATIENCE = 120.0
+GUEST = Path(__file__).parent / "guest"
+
+
+def compile_program(name: str, folder: Path) -> Path:
+    """Compile `guest/NAME.c`; shaders it includes are compiled from `guest/` as well."""
+    source = GUEST / f"{name}.c"
+    for shader in re.findall(r'#include "(\w+)\.h"', source.read_text()):
+        stem, _, stage = shader.rpartition("_")
+        for file in (GUEST / f"{shader}.comp", GUEST / f"{stem}.{stage}"):
+            if file.exists():
+                header = folder / f"{shader}.h"
+                _run("glslangValidator", "-V", "--vn", shader, str(file), "-o", str(header))
+    program = folder / name
+    flags = ("-O2", "-Wall", "-Wextra", "-Werror", f"-I{folder}", "-I/usr/include/libdrm")
+    _run("gcc", *flags, str(source), "-o", str(program), "-lvulkan")
+    return program
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@dataclass
+class Exchange:
+    """A folder that this machine and programs in the tree both see."""
+
+    tree: Tree
+    folder: Path
+
+    def inside(self, path: Path) -> Path:
+        """Return how the tree's programs call `path`."""
+        return Path("/") / path.relative_to(self.tree.root)
+
+    @property
+    def qemu(self) -> Qemu:
+        """The tree's QEMU."""
+        return Qemu(["chroot", str(self.tree.root), "qemu-system-x86_64"])
+
+
+@contextlib.contextmanager
+def exchange(tree: Tree) -> Iterator[Exchange]:
+    """Make a folder for one machine."""
+    parent = tree.root / "exchange"
+    parent.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=parent))
+    try:
+        yield Exchange(tree, folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+@dataclass
+class Guest:
+    """QEMU with a guest in it, whatever serves its GPU.  A context manager."""
+
+    place: Exchange
+    programs: Sequence[Path] = ()
+    from_tree: Sequence[str] = ("usr/bin/vulkaninfo",)
+    extra: Sequence[str] = ()
+    output: list[str] = field(default_factory=list)
+    """What has come over the serial port, in lines."""
+
+    def __post_init__(self) -> None:
+        """Prepare what a thread fills."""
+        self._news = threading.Condition()
+        self._read = 0
+        self._ended = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._monitor: IO[bytes] | None = None
+
+    @property
+    def gpu_socket(self) -> Path:
+        """Where QEMU looks for the device."""
+        return self.place.folder / "gpu"
+
+    def __enter__(self) -> Guest:
+        """Boot."""
+        folder, inside = self.place.folder, self.place.inside
+        initrd = folder / "initrd"
+        build(self.place.tree, initrd, programs=self.programs, from_tree=self.from_tree)
+        machine = Machine(
+            architecture="x86_64",
+            gpu_socket=inside(self.gpu_socket),
+            monitor_socket=inside(folder / "qmp"),
+            memory=1 << 30,
+            cpus=2,
+            kernel=inside(self.place.tree.kernel),
+            initrd=inside(initrd),
+            append="console=ttyS0 quiet panic=-1",
+            accelerator="tcg",
+            audio="none",
+            network=False,
+            serial="stdio",
+            extra=self.extra,
+        )
+        qemu = self.place.qemu
+        self._process = start_qemu(
+            [*qemu.command, *machine.arguments(qemu)],
+            own_group=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        threading.Thread(target=self._listen, args=[self._process.stdout], daemon=True).start()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self.kill()
+
+    def kill(self) -> None:
+        """End QEMU as it ends when it crashes."""
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def wait_ended(self) -> int:
+        """Wait for QEMU to end by itself."""
+        assert self._process is not None
+        return self._process.wait(PATIENCE)
+
+    @property
+    def running(self) -> bool:
+        """Whether QEMU is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def _listen(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            with self._news:
+                self.output.append(line.decode(errors="replace").strip("\r\n"))
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def wait_line(self, pattern: str, seconds: float = PATIENCE) -> list[str]:
+        """Wait for a line that matches; returns the lines since the last wait, that one last."""
+        deadline = time.monotonic() + seconds
+        seen = self._read
+        with self._news:
+            while True:
+                while self._read < len(self.output):
+                    self._read += 1
+                    if re.search(pattern, self.output[self._read - 1]):
+                        return self.output[seen : self._read]
+                left = deadline - time.monotonic()
+                if self._ended or left <= 0:
+                    why = "QEMU has ended" if self._ended else f"{seconds:g} s have passed"
+                    lines = "\n".join(self.output[-60:])
+                    raise AssertionError(f"no {pattern!r}: {why}; the guest said:\n{lines}")
+                self._news.wait(left)
+
+    def wait_ready(self) -> None:
+        """Wait until the guest takes orders."""
+        self.wait_line("^guest: ready", BOOT_SECONDS)
+
+    def send(self, line: str) -> None:
+        """Type a line."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
+    def run(self, command: str, *, seconds: float = PATIENCE, check: bool = True) -> str:
+        """Run a shell command in the guest and return what it prints."""
+        self.send(command)
+        lines = self.wait_line("guest: done", seconds)
+        text = "\n".join(lines)
+        before, _, status = text.rpartition("guest: done ")
+        assert not check or status == "0", f"{command}: status {status}\n{before}"
+        return before
+
+    def monitor(self, command: str, **arguments: Any) -> Any:
+        """Have QEMU's monitor do something; returns what it says."""
+        if self._monitor is None:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(PATIENCE)
+            sock.connect(str(self.place.folder / "qmp"))
+            self._monitor = sock.makefile("rwb")
+            sock.close()
+            self._monitor.readline()
+            self._ask({"execute": "qmp_capabilities"})
+        return self._ask({"execute": command, "arguments": arguments})
+
+    def _ask(self, order: dict[str, Any]) -> Any:
+        assert self._monitor is not None
+        self._monitor.write(json.dumps(order).encode() + b"\n")
+        self._monitor.flush()
+        while line := self._monitor.readline():
+            answer = json.loads(line)
+            if "event" not in answer:
+                assert "return" in answer, answer
+                return answer["return"]
+        raise AssertionError("QEMU has closed its monitor")
+
+
+@dataclass
+class GpuGuest:
+    """A guest and its GPU, in this process."""
+
+    guest: Guest
+    gpu: Gpu
+
+    @property
+    def display(self) -> Display:
+        """The guest's screens."""
+        return self.gpu.display
+
+    def run(self, command: str, **options: Any) -> str:
+        """See `Guest.run`."""
+        return self.guest.run(command, **options)
+
+    def screen(self, index: int = 0) -> Image.Image:
+        """What a screen shows."""
+        return snapshot.take(self.display[index])
+
+    def wait_pixel(
+        self, place: tuple[int, int], colour: tuple[int, int, int], *, index: int = 0
+    ) -> None:
+        """Wait until a pixel of a screen has a colour."""
+        self.wait_screen(lambda image: image.getpixel(place) == colour, index=index)
+
+    def wait_screen(self, condition: Any, *, index: int = 0) -> Image.Image:
+        """Wait until a screen's image meets a condition; returns it."""
+        news = threading.Event()
+        subscription = self.display[index].subscribe(news.set)
+        deadline = time.monotonic() + PATIENCE
+        try:
+            while True:
+                news.clear()
+                subscription.take()
+                surface = self.display[index].surface
+                if surface is not None and condition(image := self.screen(index)):
+                    return image
+                left = deadline - time.monotonic()
+                assert left > 0, "the screen does not show it"
+                news.wait(left)
+        finally:
+            subscription.close()
+
+
+@contextlib.contextmanager
+def gpu_guest(
+    tree: Tree, *, scanouts: int = 1, size: Size = DEFAULT_SIZE, **options: Any
+) -> Iterator[GpuGuest]:
+    """Boot a guest with a GPU of this process.  `options` are those of `Guest`."""
+    with exchange(tree) as place:
+        guest = Guest(place, **options)
+        gpu_options = GpuOptions(socket=guest.gpu_socket, scanouts=scanouts, size=size)
+        with Gpu(gpu_options, _unexpected) as gpu, guest:
+            yield GpuGuest(guest, gpu)
+
+
+def _unexpected() -> None:
+    os.abort()

@@ -1,0 +1,182 @@
+"""A real guest: Linux, Mesa's Venus driver, a screen.  One boot for all of this file."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from guest_vm import GpuGuest, gpu_guest
+from initramfs import Tree
+from PIL import Image
+
+from hesper.display.scanout import Size
+from hesper.host.drivers import choose_driver
+
+PROGRAMS = ("compute", "render", "scanout", "pattern", "virtgpu")
+
+
+@pytest.fixture(scope="module")
+def vm(tree: Tree, program: Callable[[str], Path]) -> Iterator[GpuGuest]:
+    """A guest with two screens and the programs."""
+    with gpu_guest(tree, scanouts=2, programs=[program(name) for name in PROGRAMS]) as guest:
+        yield guest
+
+
+def bare(program: Path, *arguments: str) -> str:
+    """What a program prints on the host's own driver."""
+    manifest = choose_driver(None).manifest
+    environment = os.environ | {"VK_DRIVER_FILES": str(manifest)}
+    command = [program, *arguments]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def value(text: str, name: str) -> str:
+    """What stands after `name:` in a program's output."""
+    match = re.search(rf"^{name}: (.*)$", text, re.MULTILINE)
+    assert match is not None, text
+    return match[1]
+
+
+def test_the_driver_finds_what_the_device_has(vm: GpuGuest) -> None:
+    log = vm.run("dmesg | grep drm")
+    for feature in ("virgl", "edid", "resource_blob", "host_visible", "context_init"):
+        assert f"+{feature}" in log
+    assert "number of scanouts: 2" in log
+    assert "number of cap sets: 1" in log
+    assert "cap set 0: id 4" in log
+    assert "ERROR" not in log
+
+
+def test_screens_have_the_mode_that_was_asked_for(vm: GpuGuest) -> None:
+    modes = vm.run("head -qn1 /sys/class/drm/card0-Virtual-*/modes").split()
+    assert modes == ["1280x800", "1280x800"]
+
+
+def text_rows(image: Image.Image) -> list[bool]:
+    """Which of the rows of 16 pixels have something bright in them."""
+    grey = image.convert("L")
+    rows = range(grey.height // 16)
+    return [
+        grey.crop((0, 16 * row, grey.width, 16 * row + 16)).getextrema()[1] > 100 for row in rows
+    ]
+
+
+def test_the_console_is_seen(vm: GpuGuest) -> None:
+    vm.run(r"printf '\033[2J\033[H\033[?25l' > /dev/tty0")
+    vm.wait_screen(lambda image: not any(text_rows(image)))
+    vm.run("echo one > /dev/tty0; echo > /dev/tty0; echo three > /dev/tty0")
+    image = vm.wait_screen(lambda image: text_rows(image)[2])
+    assert text_rows(image)[:4] == [True, False, True, False]
+    assert image.size == (1280, 800)
+
+
+def test_vulkaninfo_finds_venus(vm: GpuGuest) -> None:
+    summary = vm.run("vulkaninfo --summary")
+    device = re.search(r"deviceName += (.*)", summary)
+    assert device is not None
+    assert device[1] == f"Virtio-GPU Venus ({vm.gpu.about['device']})"
+    assert "DRIVER_ID_MESA_VENUS" in summary
+
+
+def test_compute_and_memory(vm: GpuGuest, program: Callable[[str], Path]) -> None:
+    """The same bytes as on the bare driver; guest and host see each other's writes."""
+    guest = vm.run("compute")
+    assert value(guest, "device").startswith("Virtio-GPU Venus")
+    assert value(guest, "compute") == value(bare(program("compute")), "compute")
+    assert value(guest, "memory") == "ok"
+
+
+def test_rendering(vm: GpuGuest, program: Callable[[str], Path]) -> None:
+    guest = vm.run("render 50")
+    assert value(guest, "render") == value(bare(program("render"), "1"), "render")
+    assert value(guest, "frames") == "50"
+
+
+def test_two_screens_show_two_pictures(vm: GpuGuest) -> None:
+    vm.guest.send("pattern ff2000 0080ff")
+    vm.guest.wait_line("^shown")
+    vm.wait_pixel((640, 400), (0xFF, 0x20, 0x00))
+    vm.wait_pixel((640, 400), (0x00, 0x80, 0xFF), index=1)
+    # The corner, in the inverse colour.
+    assert vm.screen(0).getpixel((31, 15)) == (0x00, 0xDF, 0xFF)
+    assert vm.screen(0).getpixel((32, 15)) == (0xFF, 0x20, 0x00)
+    assert vm.screen(1).getpixel((0, 0)) == (0xFF, 0x7F, 0x00)
+    vm.run("")
+
+
+def test_a_blob_is_shown_without_a_copy(vm: GpuGuest) -> None:
+    """Vulkan renders into memory that is the screen."""
+    vm.guest.send("scanout")
+    vm.guest.wait_line("^shown")
+    vm.wait_pixel((640, 400), (0, 0, 255))
+    # The line goes to the program, which changes the picture.
+    vm.guest.send("")
+    vm.guest.wait_line("^shown")
+    vm.wait_pixel((640, 400), (0, 255, 0))
+    assert vm.screen().getextrema() == ((0, 0), (255, 255), (0, 0))
+    vm.run("")
+
+
+def test_a_viewer_resizes_the_guest(vm: GpuGuest) -> None:
+    vm.display[0].request_size(Size(1024, 640))
+    vm.run(
+        "until [ $(head -qn1 /sys/class/drm/card0-Virtual-1/modes) = 1024x640 ];"
+        " do usleep 50000; done"
+    )
+    vm.guest.send("pattern 123456")
+    vm.guest.wait_line("^screen 0: 1024x640")
+    vm.guest.wait_line("^shown")
+    vm.wait_pixel((100, 100), (0x12, 0x34, 0x56))
+    assert vm.screen().size == (1024, 640)
+    vm.run("")
+
+
+def test_three_hundred_maps(vm: GpuGuest) -> None:
+    assert value(vm.run("virtgpu maps 300"), "maps") == "300 ok"
+
+
+def test_what_maps_and_fences_cost(vm: GpuGuest, record_property: Callable[..., None]) -> None:
+    times = re.findall(
+        r"^time: (.*) p50 ([\d.]+) us, p99 ([\d.]+) us$", vm.run("virtgpu time"), re.MULTILINE
+    )
+    assert len(times) == 3
+    for what, median, worst in times:
+        record_property(what, f"p50 {median} us, p99 {worst} us")
+
+
+def test_garbage_poisons_its_context_alone(vm: GpuGuest) -> None:
+    assert value(vm.run("virtgpu garbage 20"), "garbage") == "20 survived"
+    assert value(vm.run("render 5"), "frames") == "5"
+
+
+def test_a_program_killed_while_it_renders(vm: GpuGuest) -> None:
+    for _ in range(3):
+        vm.run("render 0 > /tmp/frames & pid=$!")
+        vm.run("until grep -q 'frame 20' /tmp/frames; do usleep 20000; done; kill -9 $pid; wait")
+    assert value(vm.run("render 5"), "frames") == "5"
+
+
+def test_the_driver_is_unloaded_and_loaded(vm: GpuGuest) -> None:
+    for _ in range(2):
+        vm.run("echo 0 > /sys/class/vtconsole/vtcon1/bind; rmmod virtio_gpu")
+        vm.run("load")
+        assert "frames: 5" in vm.run("render 5")
+        vm.run("echo back > /dev/tty0")
+        vm.wait_screen(lambda image: image.size == (1024, 640))
+
+
+def test_a_paused_machine_goes_on(vm: GpuGuest) -> None:
+    vm.run("render 0 > /tmp/frames & pid=$!")
+    vm.run("until grep -q 'frame 10' /tmp/frames; do usleep 20000; done")
+    for _ in range(3):
+        vm.guest.monitor("stop")
+        vm.guest.monitor("cont")
+    vm.run("lines() { wc -l < /tmp/frames; }; before=$(lines)")
+    vm.run("until [ $(lines) -gt $((before + 3)) ]; do usleep 20000; done")
+    vm.run("kill $pid; wait")
