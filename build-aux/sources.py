@@ -10,7 +10,7 @@ folders: dict[str, list[str]] = {}
 for path in sorted((ROOT / "src" / "hesper").rglob("*")):
     if path.suffix not in KEPT and path.name != "py.typed":
         continue
-    if "__pycache__" in path.parts or "compiler" in path.parts:
+    if {"__pycache__", "compiler", "novnc"} & set(path.parts):
         continue
     folder = path.parent.relative_to(ROOT / "src").as_posix()
     folders.setdefault(folder, []).append(path.relative_to(ROOT).as_posix())
