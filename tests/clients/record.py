@@ -133,8 +133,7 @@ def show(sides: dict[str, Record]) -> None:
 def record_all(place: Place, setups: list[Setup], options: argparse.Namespace) -> dict[str, Record]:
     """Run everything on the bare driver, and through Hesper in each setup."""
     model = place.exchange / "random.gguf"
-    generator = Path(__file__).parents[2] / "scripts/random_llama.py"
-    subprocess.run([sys.executable, generator, model], check=True)
+    subprocess.run([sys.executable, "-m", "hesper.bench.random_llama", model], check=True)
     try:
         print("bare driver ...", file=sys.stderr, flush=True)
         sides = {"bare": record(bare(place), place.path(model), options)}

@@ -1,6 +1,6 @@
 """Write a llama model of random numbers: something for llama-bench to load, not to talk to.
 
-    python scripts/random_llama.py OUT.gguf [--layers 4] [--width 256] [--feed-forward 768]
+    python -m hesper.bench.random_llama OUT.gguf [--layers 4] [--width 256] [--feed-forward 768]
 
 The defaults make 7 MB; `--layers 16 --width 2048 --feed-forward 5632` makes 1.6 GB.
 The format is GGUF version 3 (ggml's docs/gguf.md): little endian, tensors aligned to 32 bytes.
@@ -28,6 +28,18 @@ _FILE_TYPE_F16 = 1
 _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
 
 Value = int | float | str | list[str] | list[float] | list[int]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a model is."""
+
+    layers: int = 4
+    width: int = 256
+    """Numbers in an embedding; heads must divide half of it."""
+    forward: int = 768
+    """Numbers in the feed-forward part."""
+    tokens: int = 512
 
 
 @dataclass(frozen=True)
@@ -89,28 +101,28 @@ def vocabulary(size: int) -> tuple[list[str], list[int]]:
     return [*tokens, *(f"word{number}" for number in range(words))], types
 
 
-def metadata(layers: int, width: int, forward: int, tokens: int) -> dict[str, Value]:
+def metadata(shape: Shape) -> dict[str, Value]:
     """What the file says of the model."""
-    names, types = vocabulary(tokens)
-    heads = width // HEAD
+    names, types = vocabulary(shape.tokens)
+    heads = shape.width // HEAD
     return {
         "general.architecture": "llama",
         "general.name": "random",
         "general.alignment": ALIGNMENT,
         "general.file_type": _FILE_TYPE_F16,
         "llama.context_length": CONTEXT,
-        "llama.embedding_length": width,
-        "llama.block_count": layers,
-        "llama.feed_forward_length": forward,
+        "llama.embedding_length": shape.width,
+        "llama.block_count": shape.layers,
+        "llama.feed_forward_length": shape.forward,
         "llama.attention.head_count": heads,
         "llama.attention.head_count_kv": heads // 2,
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "llama.rope.dimension_count": HEAD,
-        "llama.vocab_size": tokens,
+        "llama.vocab_size": shape.tokens,
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.pre": "default",
         "tokenizer.ggml.tokens": names,
-        "tokenizer.ggml.scores": [0.0] * tokens,
+        "tokenizer.ggml.scores": [0.0] * shape.tokens,
         "tokenizer.ggml.token_type": types,
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
@@ -118,12 +130,13 @@ def metadata(layers: int, width: int, forward: int, tokens: int) -> dict[str, Va
     }
 
 
-def tensors(layers: int, width: int, forward: int, tokens: int) -> Iterator[Tensor]:
+def tensors(shape: Shape) -> Iterator[Tensor]:
     """All tensors of the model, in file order."""
-    yield Tensor("token_embd.weight", tokens, width)
-    yield Tensor("output.weight", tokens, width)
+    width, forward = shape.width, shape.forward
+    yield Tensor("token_embd.weight", shape.tokens, width)
+    yield Tensor("output.weight", shape.tokens, width)
     yield Tensor("output_norm.weight", 0, width)
-    for layer in range(layers):
+    for layer in range(shape.layers):
         block = f"blk.{layer}"
         yield Tensor(f"{block}.attn_norm.weight", 0, width)
         yield Tensor(f"{block}.ffn_norm.weight", 0, width)
@@ -159,12 +172,12 @@ def content(tensor: Tensor, random: np.random.Generator) -> bytes:
     return values.tobytes().ljust(tensor.size, b"\0")
 
 
-def write(out: Path, layers: int, width: int, forward: int, tokens: int) -> None:
+def write(out: Path, shape: Shape) -> None:
     """Write the model file.  Raises `ValueError` for a width that heads do not divide."""
-    if width % (2 * HEAD):
-        raise ValueError(f"--width {width} is no multiple of {2 * HEAD}")
-    entries = metadata(layers, width, forward, tokens)
-    listed: Sequence[Tensor] = list(tensors(layers, width, forward, tokens))
+    if shape.width % (2 * HEAD):
+        raise ValueError(f"a width of {shape.width} is no multiple of {2 * HEAD}")
+    entries = metadata(shape)
+    listed: Sequence[Tensor] = list(tensors(shape))
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(listed), len(entries))
     head += b"".join(entry(key, value) for key, value in entries.items())
     offset = 0
@@ -180,14 +193,14 @@ def write(out: Path, layers: int, width: int, forward: int, tokens: int) -> None
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m hesper.bench.random_llama")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--feed-forward", type=int, default=768)
-    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--layers", type=int, default=Shape.layers)
+    parser.add_argument("--width", type=int, default=Shape.width)
+    parser.add_argument("--feed-forward", type=int, default=Shape.forward)
+    parser.add_argument("--tokens", type=int, default=Shape.tokens)
     options = parser.parse_args()
-    write(options.out, options.layers, options.width, options.feed_forward, options.tokens)
+    write(options.out, Shape(options.layers, options.width, options.feed_forward, options.tokens))
 
 
 if __name__ == "__main__":
