@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from servers import SETUPS, Client, Place, Setup, bare, debian_root, serving
 
