@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from guest_client import DEVICE, PHYSICAL_DEVICE, QUEUE, Guest
 
+from hesper.host.profile import Profile
 from hesper.kernel.engine import ProtocolError
 from hesper.portable import SharedMemory, page_size
 
@@ -224,6 +225,14 @@ def test_semaphores_are_shared_as_sync_files(guest: Guest) -> None:
     assert ask(0x1, []) == 0
 
 
+@pytest.fixture(params=["as the driver can", "emulated"])
+def sharing(request: pytest.FixtureRequest, make_guest: MakeGuest) -> Guest:
+    """A guest, with and without a host that knows sync files."""
+    without = {"VK_KHR_external_fence_fd", "VK_KHR_external_semaphore_fd"}
+    hidden = frozenset(without if request.param == "emulated" else ())
+    return make_guest(profile=Profile(name="test", hidden_extensions=hidden)).start()
+
+
 def submit(guest: Guest, *, wait: int = 0, signal: int = 0, fence: int = 0) -> None:
     """Submit a batch without commands."""
     batch: dict[str, Any] = {}
@@ -235,24 +244,25 @@ def submit(guest: Guest, *, wait: int = 0, signal: int = 0, fence: int = 0) -> N
     guest.ask("vkQueueSubmit", queue=QUEUE, submitCount=1, pSubmits=[batch], fence=fence)
 
 
-def test_an_imported_semaphore_is_signalled(guest: Guest) -> None:
+def test_an_imported_semaphore_is_signalled(sharing: Guest) -> None:
     chain = [("VkExportSemaphoreCreateInfo", {"handleTypes": SYNC_FD_SEMAPHORE})]
-    semaphore = guest.create("Semaphore", {"pNext": chain})
+    semaphore = sharing.create("Semaphore", {"pNext": chain})
     for _ in range(3):
         info = {"semaphore": semaphore, "resourceId": 0}
-        guest.send(
+        sharing.send(
             "vkImportSemaphoreResourceMESA", device=DEVICE, pImportSemaphoreResourceInfo=info
         )
-        submit(guest, wait=semaphore)
-    guest.wait_for_queue()
+        submit(sharing, wait=semaphore)
+    sharing.wait_for_queue()
 
 
-def test_an_exported_semaphore_is_unsignalled(guest: Guest) -> None:
-    semaphore = guest.create("Semaphore", {})
+def test_an_exported_semaphore_is_unsignalled(sharing: Guest) -> None:
+    chain = [("VkExportSemaphoreCreateInfo", {"handleTypes": SYNC_FD_SEMAPHORE})]
+    semaphore = sharing.create("Semaphore", {"pNext": chain})
     for _ in range(3):
-        submit(guest, signal=semaphore)
-        guest.send("vkWaitSemaphoreResourceMESA", device=DEVICE, semaphore=semaphore)
-    guest.wait_for_queue()
+        submit(sharing, signal=semaphore)
+        sharing.send("vkWaitSemaphoreResourceMESA", device=DEVICE, semaphore=semaphore)
+    sharing.wait_for_queue()
 
 
 def test_semaphore_payloads_lie_in_no_resource(guest: Guest) -> None:
@@ -263,16 +273,16 @@ def test_semaphore_payloads_lie_in_no_resource(guest: Guest) -> None:
         )
 
 
-def test_an_exported_fence_is_unsignalled(guest: Guest) -> None:
+def test_an_exported_fence_is_unsignalled(sharing: Guest) -> None:
     chain = [("VkExportFenceCreateInfo", {"handleTypes": SYNC_FD_FENCE})]
-    fence = guest.create("Fence", {"pNext": chain})
+    fence = sharing.create("Fence", {"pNext": chain})
     for _ in range(100):
-        submit(guest, fence=fence)
-        guest.send("vkResetFenceResourceMESA", device=DEVICE, fence=fence)
-        assert guest.call("vkGetFenceStatus", device=DEVICE, fence=fence)[0] == VK_NOT_READY
-    submit(guest, fence=fence)
+        submit(sharing, fence=fence)
+        sharing.send("vkResetFenceResourceMESA", device=DEVICE, fence=fence)
+        assert sharing.call("vkGetFenceStatus", device=DEVICE, fence=fence)[0] == VK_NOT_READY
+    submit(sharing, fence=fence)
     wait = {"device": DEVICE, "fenceCount": 1, "pFences": [fence], "waitAll": 1}
-    guest.ask("vkWaitForFences", **wait, timeout=10**10)
+    sharing.ask("vkWaitForFences", **wait, timeout=10**10)
 
 
 @pytest.fixture

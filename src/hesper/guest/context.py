@@ -98,6 +98,7 @@ class Context:
         self.timelines: dict[int, Timeline] = {}
         self.is_abandoned = False
         """Whether `close` has left work on the driver that did not end; the process must end."""
+        self._has_instance = False
         self._is_closed = False
 
     @property
@@ -191,24 +192,50 @@ class Context:
         except KeyError:
             raise ProtocolError(f"no device {device_id}") from None
 
-    def close(self) -> None:
-        """Free everything, whatever the guest has left behind.  May be called again.
+    def begin_instance(self) -> None:
+        """Note that an instance is being made.  Raises `ProtocolError` if there is one."""
+        with self.lock:
+            if self._has_instance:
+                raise ProtocolError("a context has one instance only")
+            self._has_instance = True
 
-        Fences that are still pending are retired.  A driver whose queues do not come to rest
-        is given up after `teardown.DRAIN_SECONDS` (see `is_abandoned`).
+    def end_instance(self) -> None:
+        """Note that no instance was made after all."""
+        self._has_instance = False
+
+    def take_instance(self, instance: Instance) -> bool:
+        """Forget the instance; False if another thread has done so."""
+        with self.lock:
+            if self.instance is not instance:
+                return False
+            self.instance = None
+            self._has_instance = False
+            return True
+
+    def take_device(self, device: Device) -> bool:
+        """Forget a device; False if another thread has done so."""
+        with self.lock:
+            return self.devices.pop(device.id, None) is not None
+
+    def close(self) -> None:
+        """Free everything, whatever the guest has left behind.
+
+        Fences that are still pending are retired.  A driver whose queues do not come to rest is
+        given up after `teardown.DRAIN_SECONDS` (see `is_abandoned`).  May be called again, and
+        then tries again what was given up.
         """
         with self.lock:
-            if self._is_closed:
+            if self._is_closed and not self.is_abandoned:
                 return
             self._is_closed = True
         self.engine.stop()
-        instance = self.instance
-        if instance is not None:
-            try:
-                teardown.destroy_instance(self, instance)
-            except teardown.BusyError as error:
-                log.error("driver given up", context=self.name, reason=str(error))
-                self.is_abandoned = True
-        if not self.is_abandoned:
-            self.resources.close()
-            self.spares.close()
+        try:
+            if self.instance is not None:
+                teardown.destroy_instance(self, self.instance)
+        except teardown.BusyError as error:
+            log.error("driver given up", context=self.name, reason=str(error))
+            self.is_abandoned = True
+            return
+        self.is_abandoned = False
+        self.resources.close()
+        self.spares.close()

@@ -48,6 +48,8 @@ class Device:
         """Timelines bound to queues of this device."""
         self.retired_fences: list[int] = []
         """Host fences that were replaced while the driver still had them (see `sync`)."""
+        self.sweep_fences_at = 64
+        """How many of them there may be before a look at which are signalled by now."""
         self.host_images = HostImages()
         self.importable_images = ImportableImages(physical)
 
@@ -61,12 +63,15 @@ class Device:
 def check_queues(infos: list[tuple[int, int, int]], physical: PhysicalDevice) -> None:
     """Check the queues a guest wants: (family, flags, count) each.
 
-    Raises `VulkanError` for families that do not exist or have too few queues.
+    Raises `VulkanError` for families that do not exist or have too few queues, and for families
+    that are named twice.
     """
+    if not infos or len({(family, flags) for family, flags, _ in infos}) < len(infos):
+        raise VulkanError(VK_ERROR_INITIALIZATION_FAILED, "no queues, or a queue family twice")
     wanted: Counter[int] = Counter()
     for family, _, count in infos:
-        if family >= len(physical.queue_families):
-            raise VulkanError(VK_ERROR_INITIALIZATION_FAILED, f"no queue family {family}")
+        if family >= len(physical.queue_families) or not count:
+            raise VulkanError(VK_ERROR_INITIALIZATION_FAILED, f"{count} queues of family {family}")
         wanted[family] += count
         if wanted[family] > physical.queue_families[family].count:
             raise VulkanError(
@@ -107,7 +112,8 @@ def create_device(context: Context, call: Call) -> None:
         names = physical.host_extensions(list(info.ppEnabledExtensionNames or ()))
     except KeyError as error:
         raise VulkanError(VK_ERROR_EXTENSION_NOT_PRESENT, f"{error} is not offered") from None
-    info.ppEnabledLayerNames = []
+    info.ppEnabledLayerNames = None
+    info.enabledLayerCount = 0
     info.ppEnabledExtensionNames = names
     if call.invoke() != VK_SUCCESS:
         return

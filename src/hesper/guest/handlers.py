@@ -71,7 +71,7 @@ def _bound(handler: Handler, context: Context) -> Callable[[Call], None]:
         try:
             handler(context, call)
         except VulkanError as error:
-            log.info("refused", context=context.name, command=call.name, reason=str(error))
+            log.debug("refused", context=context.name, command=call.name, reason=str(error))
             call.result = error.result
 
     return serve

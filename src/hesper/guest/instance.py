@@ -21,11 +21,12 @@ from hesper.guest.vk import (
     VK_SUCCESS,
     version_text,
 )
-from hesper.kernel.engine import Call, ProcTable, ProtocolError, Scratch
+from hesper.kernel.engine import Call, ProcTable, ProtocolError, Scratch, Vulkan
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
+    from hesper.host.profile import Profile
 
 _PORTABILITY = "VK_KHR_portability_enumeration"
 
@@ -59,7 +60,7 @@ class Instance:
 @handles("vkEnumerateInstanceVersion")
 def enumerate_instance_version(context: Context, call: Call) -> None:
     """Answer with the host loader's version, as far as the wire tables go."""
-    call.args.pApiVersion[0] = _instance_version(context)
+    call.args.pApiVersion[0] = _instance_version(context.vulkan)
 
 
 @handles("vkEnumerateInstanceExtensionProperties")
@@ -83,8 +84,15 @@ def enumerate_instance_extensions(context: Context, call: Call) -> None:  # noqa
 @handles("vkCreateInstance")
 def create_instance(context: Context, call: Call) -> None:
     """Make the context's one instance, with what Hesper needs of the host."""
-    if context.instance is not None:
-        raise ProtocolError("a context has one instance only")
+    context.begin_instance()
+    try:
+        _create_instance(context, call)
+    finally:
+        if context.instance is None:
+            context.end_instance()
+
+
+def _create_instance(context: Context, call: Call) -> None:
     info = call.args.pCreateInfo
     if info.enabledLayerCount:
         raise VulkanError(VK_ERROR_LAYER_NOT_PRESENT, "layers live in the guest")
@@ -92,7 +100,7 @@ def create_instance(context: Context, call: Call) -> None:
         raise VulkanError(
             VK_ERROR_EXTENSION_NOT_PRESENT, "instance extensions live in the guest's driver"
         )
-    version = _instance_version(context)
+    version = _instance_version(context.vulkan)
     if version < VK_API_VERSION_1_1:
         raise VulkanError(
             VK_ERROR_INCOMPATIBLE_DRIVER,
@@ -101,14 +109,13 @@ def create_instance(context: Context, call: Call) -> None:
     for struct in list(info.chain_()):
         info.remove_(struct.struct_)
     info.flags = 0
-    if _PORTABILITY in _instance_extensions(context):
+    if _PORTABILITY in _instance_extensions(context.vulkan):
         info.flags = VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR
         info.ppEnabledExtensionNames = [_PORTABILITY]
+    scratch = Scratch()
+    if info.pApplicationInfo is None:
+        info.pApplicationInfo = scratch.new("VkApplicationInfo")
     application = info.pApplicationInfo
-    if application is None:
-        scratch = Scratch()
-        application = scratch.new("VkApplicationInfo")
-        info.pApplicationInfo = application
     application.apiVersion = max(application.apiVersion, VK_API_VERSION_1_1)
     if call.invoke() != VK_SUCCESS:
         return
@@ -211,27 +218,55 @@ def _candidates(context: Context, instance: Instance) -> list[PhysicalDevice]:
     """Physical devices that can serve a guest; asked for once."""
     with context.lock:
         if instance.candidates is None:
-            instance.candidates = _find_candidates(context, instance)
+            instance.candidates = _find_candidates(
+                context.vulkan, instance.table, instance.handle, context.profile
+            )
         return instance.candidates
 
 
-def _find_candidates(context: Context, instance: Instance) -> list[PhysicalDevice]:
+def warm_up(vulkan: Vulkan, profile: Profile | None) -> None:
+    """Do once, without a guest, what takes a driver long the first time.
+
+    Makes an instance and asks its devices what every context will ask; what `probe` finds out is
+    remembered.  A driver that cannot do it is left to fail when a guest comes.
+    """
+    scratch = Scratch()
+    info = scratch.new("VkInstanceCreateInfo")
+    info.pApplicationInfo = scratch.new("VkApplicationInfo", apiVersion=VK_API_VERSION_1_1)
+    if _PORTABILITY in _instance_extensions(vulkan):
+        info.flags = VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR
+        info.ppEnabledExtensionNames = [_PORTABILITY]
+    made = scratch.array("VkInstance", 1)
+    if vulkan.globals.call("vkCreateInstance", info, None, made) != VK_SUCCESS:
+        return
+    table = vulkan.instance_table(made[0])
+    try:
+        _find_candidates(vulkan, table, made[0], profile)
+    except VulkanError as error:
+        log.info("not warmed up", reason=str(error))
+    finally:
+        table.call("vkDestroyInstance", made[0], None)
+
+
+def _find_candidates(
+    vulkan: Vulkan, table: ProcTable, instance: int, profile: Profile | None
+) -> list[PhysicalDevice]:
     command = "vkEnumeratePhysicalDevices"
     scratch = Scratch()
     count = scratch.array("uint32_t", 1)
-    result = instance.table.call(command, instance.handle, count, None)
+    result = table.call(command, instance, count, None)
     if result < VK_SUCCESS:
         raise VulkanError(result, f"{command} failed")
     found = scratch.array("VkPhysicalDevice", count[0])
-    result = instance.table.call(command, instance.handle, count, found)
+    result = table.call(command, instance, count, found)
     if result < VK_SUCCESS:
         raise VulkanError(result, f"{command} failed")
     candidates = []
     for index in range(count[0]):
         try:
-            physical = PhysicalDevice(context.vulkan, instance.table, found[index], context.profile)
+            physical = PhysicalDevice(vulkan, table, found[index], profile)
         except ProbeError as error:
-            log.warning("device not shown", context=context.name, device=index, reason=str(error))
+            log.warning("device not shown", device=index, reason=str(error))
             continue
         candidates.append(physical)
     return candidates
@@ -245,21 +280,21 @@ def _instance(context: Context, call: Call) -> Instance:
     return instance
 
 
-def _instance_version(context: Context) -> int:
+def _instance_version(vulkan: Vulkan) -> int:
     """The host loader's version, as far as the wire tables go."""
     version = Scratch().array("uint32_t", 1)
-    result = context.vulkan.globals.call("vkEnumerateInstanceVersion", version)
+    result = vulkan.globals.call("vkEnumerateInstanceVersion", version)
     if result != VK_SUCCESS:
         raise VulkanError(result, "vkEnumerateInstanceVersion failed")
     return known_version(version[0])
 
 
-def _instance_extensions(context: Context) -> set[str]:
+def _instance_extensions(vulkan: Vulkan) -> set[str]:
     """Instance extensions of the host."""
     command = "vkEnumerateInstanceExtensionProperties"
     scratch = Scratch()
     count = scratch.array("uint32_t", 1)
-    context.vulkan.globals.call(command, None, count, None)
+    vulkan.globals.call(command, None, count, None)
     found = scratch.array("VkExtensionProperties", count[0])
-    context.vulkan.globals.call(command, None, count, found)
+    vulkan.globals.call(command, None, count, found)
     return {found[index].extensionName for index in range(count[0])}

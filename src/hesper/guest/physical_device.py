@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesper import protocol
-from hesper.guest.probe import ProbeError, probe_host_pointer
+from hesper.guest.probe import ProbeError, host_pointer
 from hesper.guest.vk import (
     VK_API_VERSION_1_1,
     VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT,
@@ -104,7 +104,8 @@ class PhysicalDevice:
         self.queue_families = self._read_queue_families()
         self.has_sync_fd_semaphores = self._has_sync_fd_semaphores()
         self.has_sync_fd_fences = self._has_sync_fd_fences()
-        self.strategy: Strategy = probe_host_pointer(vulkan, self)
+        identity = (bytes(properties.pipelineCacheUUID), properties.driverVersion, self.name)
+        self.strategy: Strategy = host_pointer(vulkan, self, identity)
 
     @property
     def obligatory_extensions(self) -> tuple[str, ...]:

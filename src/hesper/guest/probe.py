@@ -55,6 +55,22 @@ class ProbeError(Exception):
     """The physical device cannot serve a guest; the text says why."""
 
 
+_found: dict[tuple[object, ...], HostPointer] = {}
+
+
+def host_pointer(
+    vulkan: Vulkan, physical: PhysicalDevice, identity: tuple[object, ...]
+) -> HostPointer:
+    """What `probe_host_pointer` finds, asked for once in a process.
+
+    identity: what tells one device and driver from another.  Raises `ProbeError`.
+    """
+    key = (*identity, tuple(physical.memory_types), frozenset(physical.extensions))
+    if key not in _found:
+        _found[key] = probe_host_pointer(vulkan, physical)
+    return _found[key]
+
+
 def probe_host_pointer(vulkan: Vulkan, physical: PhysicalDevice) -> HostPointer:
     """Try to import shared memory by its address.
 

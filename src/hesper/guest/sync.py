@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
 
-_MANY_RETIRED = 64
-"""Replaced fences that are kept before a look at which of them are signalled by now."""
+MOST_RETIRED = 4096
+"""Replaced fences that a guest may have waiting for the driver."""
 
 
 @handles("vkCreateFence")
@@ -69,6 +69,8 @@ def reset_fence_resource(context: Context, call: Call) -> None:
 
 def _replace_fence(context: Context, device: Device, call: Call) -> None:
     """Put a new fence under the guest's id; the driver may still have to signal the old one."""
+    if len(device.retired_fences) >= device.sweep_fences_at:
+        _destroy_signalled(device)
     guest_id = call.id("fence")
     scratch = Scratch()
     made = scratch.array("VkFence", 1)
@@ -76,8 +78,6 @@ def _replace_fence(context: Context, device: Device, call: Call) -> None:
     result = device.table.call("vkCreateFence", device.handle, info, None, made)
     if result != VK_SUCCESS:
         raise ProtocolError(f"no fence in exchange for an exported one: VkResult {result}")
-    if len(device.retired_fences) >= _MANY_RETIRED:
-        _destroy_signalled(device)
     device.retired_fences.append(call.args.fence)
     context.engine.remove_object(guest_id)
     context.engine.add_object(
@@ -93,7 +93,10 @@ def _destroy_signalled(device: Device) -> None:
             device.table.call("vkDestroyFence", device.handle, fence, None)
         else:
             waiting.append(fence)
+    if len(waiting) >= MOST_RETIRED:
+        raise ProtocolError(f"{len(waiting)} exported fences that nobody signals")
     device.retired_fences = waiting
+    device.sweep_fences_at = max(64, 2 * len(waiting))
 
 
 @handles("vkWaitSemaphoreResourceMESA")

@@ -57,16 +57,26 @@ def destroy_instance(context: Context, instance: Instance) -> None:
     """Destroy an instance with its devices.  Raises `BusyError`."""
     for device in list(context.devices.values()):
         destroy_device(context, device)
+    if not context.take_instance(instance):
+        return
     for guest_id in list(instance.physical_devices):
         context.engine.remove_object(guest_id)
     context.engine.remove_object(instance.id)
-    context.instance = None
     instance.table.call("vkDestroyInstance", instance.handle, None)
 
 
 def destroy_device(context: Context, device: Device) -> None:
-    """Destroy a device with all its objects.  Raises `BusyError`, with the device as it was."""
-    _drain(context, device)
+    """Destroy a device with all its objects.
+
+    Raises `BusyError`, with the device as it was.  Does nothing when another thread is at it.
+    """
+    if not context.take_device(device):
+        return
+    try:
+        _drain(context, device)
+    except BusyError:
+        context.devices[device.id] = device
+        raise
     for ring_idx in device.timelines:
         with context.lock:
             timeline = context.timelines.pop(ring_idx)
@@ -76,7 +86,6 @@ def destroy_device(context: Context, device: Device) -> None:
     for fence in device.retired_fences:
         device.table.call("vkDestroyFence", device.handle, fence, None)
     context.engine.remove_object(device.id)
-    del context.devices[device.id]
     device.table.call("vkDestroyDevice", device.handle, None)
 
 

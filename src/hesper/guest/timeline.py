@@ -48,30 +48,40 @@ class Timeline:
         self._pending: deque[tuple[int, Callable[[], None]]] = deque()
         self._free: list[int] = []
         self._deadline: float | None = None
+        self._is_broken = False
         self._thread: threading.Thread | None = None
 
     def fence(self, retired: Callable[[], None]) -> None:
         """Call `retired`, from the waiter's thread, once the queue has done its work so far.
 
-        A queue that has lost its device, or cannot take a fence, counts as done.
+        A queue that has lost its device, or cannot take a fence, counts as done; so does one
+        whose timeline has been stopped.
         """
         with self._condition:
-            fence = self._take_fence()
-            if fence:
-                result = self._submit(fence)
-                if result != VK_SUCCESS:
-                    log.warning("fence not submitted", ring_idx=self.ring_idx, result=result)
-                    self._free.append(fence)
-                    fence = 0
-            self._pending.append((fence, retired))
-            self._condition.notify()
-            if self._thread is None:
-                name = f"hesper-fence-{self.ring_idx}"
-                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-                self._thread.start()
+            if self._deadline is None:
+                self._pending.append((self._submitted_fence(), retired))
+                self._condition.notify()
+                if self._thread is None:
+                    name = f"hesper-fence-{self.ring_idx}"
+                    self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                    self._thread.start()
+                return
+        _call(retired)
+
+    def _submitted_fence(self) -> int:
+        """A fence that the queue will signal; 0 when it takes none."""
+        fence = self._take_fence()
+        result = self._submit(fence) if fence else VK_SUCCESS
+        if result != VK_SUCCESS:
+            self._free.append(fence)
+            fence = 0
+        if not fence and not self._is_broken:
+            self._is_broken = True
+            log.warning("queue takes no fences", ring_idx=self.ring_idx, result=result)
+        return fence
 
     def stop(self, timeout: float) -> bool:
-        """Retire what is pending and end the waiter; no fence may be asked for any more.
+        """Retire what is pending and end the waiter.
 
         After `timeout` seconds, fences that are still pending are retired all the same.
         Returns whether the queue was through by then; if not, the driver still has the fences.
@@ -99,7 +109,6 @@ class Timeline:
             return self._reset[0] if result == VK_SUCCESS else 0
         result = self._table.call("vkCreateFence", self._device, self._info, None, self._created)
         if result != VK_SUCCESS:
-            log.warning("no fence", ring_idx=self.ring_idx, result=result)
             return 0
         return int(self._created[0])
 
