@@ -34,6 +34,9 @@ class EchoDoor:
         self.about = {"driver": "echo", "count": options["count"]}
         self._sock: socket.socket | None = None
 
+    def warm_up(self) -> None:
+        pass
+
     def stop(self) -> None:
         assert self._sock is not None
         self._sock.shutdown(socket.SHUT_RDWR)

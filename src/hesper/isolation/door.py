@@ -27,6 +27,9 @@ class Door(Protocol):
     options: dict[str, Any]
     """Options for the workers that follow, so that they need not find out the same again."""
 
+    def warm_up(self) -> None:
+        """Use the time until a client comes."""
+
     def serve(self, sock: socket.socket, named: Callable[[str], None]) -> None:
         """Serve the client at `sock` until it is gone, and close `sock`.
 

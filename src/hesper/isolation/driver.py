@@ -11,6 +11,7 @@ import msgspec
 
 from hesper.guest import Limits
 from hesper.guest.handlers import all_handlers
+from hesper.guest.instance import warm_up
 from hesper.host.drivers import Driver, NoDriverError, choose_driver
 from hesper.host.profile import Profile, ProfileError, load_profile
 from hesper.isolation.door import StartError
@@ -37,6 +38,10 @@ class OpenDriver:
     driver: Driver
     limits: Limits
     profile: Profile | None
+
+    def warm_up(self) -> None:
+        """Let the driver do once what takes it long the first time."""
+        warm_up(Vulkan(self.driver.library), self.profile)
 
     @property
     def about(self) -> dict[str, Any]:

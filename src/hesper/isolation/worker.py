@@ -55,6 +55,7 @@ class Worker:
             self._say("failed", reason=str(error))
             return EXIT_FAILED
         self._say("ready", about=door.about, options=door.options)
+        door.warm_up()
         message = channel.receive_down(self._control)
         if message is None or message[0]["do"] != "serve":
             return 0

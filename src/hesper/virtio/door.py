@@ -5,7 +5,6 @@ The device connects and speaks the messages of `context_wire`.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import threading
@@ -18,14 +17,12 @@ from hesper.guest import (
     Context,
     InvalidParameterError,
     InvalidResourceError,
-    Limits,
     OutOfMemoryError,
     ResourceError,
 )
-from hesper.host.drivers import Driver, NoDriverError, choose_driver
-from hesper.host.profile import Profile, ProfileError, load_profile
-from hesper.isolation.door import ClientError, StartError
-from hesper.kernel.engine import ProtocolError, Vulkan, VulkanLoadError
+from hesper.isolation.door import ClientError
+from hesper.isolation.driver import DriverOptions, OpenDriver, open_driver
+from hesper.kernel.engine import ProtocolError
 from hesper.log import get_logger
 from hesper.portable import recv_message, send_message
 from hesper.virtio import context_wire as wire
@@ -35,57 +32,26 @@ from hesper.virtio.gpu_wire import Response
 _log = get_logger(__name__)
 
 
-class Options(msgspec.Struct, forbid_unknown_fields=True):
-    """What a worker has to know before it serves."""
-
-    driver: str | None = None
-    """What `--driver` says."""
-    chosen: Driver | None = None
-    """The driver that the first worker has chosen for all."""
-    profile: str | None = None
-    """What `--host-profile` says."""
-    limits: dict[str, int] = {}
-    """Fields of `guest.Limits`."""
-
-
 def prepare(options: dict[str, Any]) -> ContextDoor:
     """Choose and open the driver.  Raises `StartError`."""
-    try:
-        wanted = msgspec.convert(options, Options)
-        limits = msgspec.convert(wanted.limits, Limits)
-        profile = load_profile(wanted.profile) if wanted.profile else None
-        driver = wanted.chosen or choose_driver(wanted.driver)
-        os.environ.update(driver.environment)
-        Vulkan(driver.library)
-        # The loader would open and close it for each instance; this one keeps it open.
-        ctypes.CDLL(driver.library_path)
-    except (NoDriverError, ProfileError, VulkanLoadError, OSError) as error:
-        raise StartError(str(error)) from None
-    except msgspec.ValidationError as error:
-        raise StartError(str(error)) from None
-    wanted.chosen = driver
-    return ContextDoor(wanted, driver, limits, profile)
+    wanted = msgspec.convert(options, DriverOptions)
+    return ContextDoor(wanted, open_driver(wanted))
 
 
 class ContextDoor:
     """Serves one context (an `isolation.door.Door`)."""
 
-    def __init__(
-        self, options: Options, driver: Driver, limits: Limits, profile: Profile | None
-    ) -> None:
-        """Be ready to serve with `driver`."""
+    def __init__(self, options: DriverOptions, host: OpenDriver) -> None:
+        """Be ready to serve with `host`."""
         self.options: dict[str, Any] = msgspec.to_builtins(options)
-        device = driver.devices[0].name if driver.devices else ""
-        self.about: dict[str, Any] = {
-            "driver": driver.name,
-            "device": device,
-            "notice": driver.notice,
-        }
-        self._driver = driver
-        self._limits = limits
-        self._profile = profile
+        self.about = host.about
+        self._host = host
         self._socket: socket.socket | None = None
         self._stopped = False
+
+    def warm_up(self) -> None:
+        """Use the time until the device comes."""
+        self._host.warm_up()
 
     def serve(self, sock: socket.socket, named: Callable[[str], None]) -> None:
         """Serve the device at `sock`, see `isolation.door.Door`."""
@@ -101,11 +67,11 @@ class ContextDoor:
             named(name)
             server = ContextServer(sock)
             context = Context(
-                self._driver,
+                self._host.driver,
                 name=name,
                 on_fatal=server.fatal,
-                limits=self._limits,
-                profile=self._profile,
+                limits=self._host.limits,
+                profile=self._host.profile,
             )
             try:
                 server.run(context)

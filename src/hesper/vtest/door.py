@@ -46,6 +46,10 @@ class VtestDoor:
         self._stopped = False
         self._named: Callable[[str], None] = lambda _: None
 
+    def warm_up(self) -> None:
+        """Use the time until a client comes."""
+        self._host.warm_up()
+
     def serve(self, sock: socket.socket, named: Callable[[str], None]) -> None:
         """Serve the client at `sock`, see `isolation.door.Door`."""
         self._named = named
