@@ -169,6 +169,29 @@ sys.exit(not (sys.version_info >= (3, 11) and os.path.exists(header)))
 PYTHON
 }
 
+# What pyproject.toml says that Hesper depends on, a line each.
+dependencies() {
+    "$venv/bin/python" - "$root/pyproject.toml" <<'PYTHON'
+import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    print(*tomllib.load(file)["project"]["dependencies"], sep="\n")
+PYTHON
+}
+
+# A digest of everything that Hesper is built from.
+source_digest() {
+    "$venv/bin/python" - "$root" <<'PYTHON'
+import hashlib, pathlib, sys
+root, digest = pathlib.Path(sys.argv[1]), hashlib.sha256()
+files = [file for part in ("src", "build-aux") for file in (root / part).rglob("*")]
+for file in sorted([*files, *root.glob("meson*"), root / "pyproject.toml"]):
+    if file.is_file() and file.suffix != ".so" and "__pycache__" not in file.parts:
+        digest.update(f"{file.relative_to(root)} {file.stat().st_size}\n".encode())
+        digest.update(file.read_bytes())
+print(digest.hexdigest())
+PYTHON
+}
+
 # ensure_venv GROUP...: the virtual environment with Hesper's dependencies and those groups.
 ensure_venv() {
     step "virtual environment"
@@ -177,20 +200,26 @@ ensure_venv() {
         quietly "$venv/bin/python" -m pip install --upgrade pip
         did "made the virtual environment $venv"
     fi
-    local wanted group groups=() stamp="$venv/.hesper-packages"
-    wanted="$* $(cksum <"$root/pyproject.toml")"
-    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-        for group in "$@"; do groups+=(--group "$root/pyproject.toml:$group"); done
+    # The stamp: checksum of pyproject.toml, then the groups that are there.
+    local wanted group arguments=() stamp="$venv/.hesper-packages" there
+    wanted=$(cksum <"$root/pyproject.toml")
+    there=$(cat "$stamp" 2>/dev/null || true)
+    case $there in
+        "$wanted"*) there=${there#"$wanted"} ;;
+        *) there='' ;;
+    esac
+    for group in "$@"; do
+        case "$there " in
+            *" $group "*) ;;
+            *) arguments+=(--group "$root/pyproject.toml:$group"); there="$there $group" ;;
+        esac
+    done
+    if [ ${#arguments[@]} -gt 0 ]; then
         note "pip: installing what Hesper needs"
-        mapfile -t packages < <("$venv/bin/python" - "$root/pyproject.toml" <<'PYTHON'
-import sys, tomllib
-with open(sys.argv[1], "rb") as file:
-    print(*tomllib.load(file)["project"]["dependencies"], sep="\n")
-PYTHON
-)
-        quietly "$venv/bin/python" -m pip install "${groups[@]}" "${packages[@]}"
-        printf '%s' "$wanted" >"$stamp"
-        did "installed Python packages into $venv: ${packages[*]} and the groups $*"
+        dependencies >"$venv/.hesper-requirements"
+        quietly "$venv/bin/python" -m pip install "${arguments[@]}" -r "$venv/.hesper-requirements"
+        printf '%s%s' "$wanted" "$there" >"$stamp"
+        did "installed into $venv with pip: what Hesper depends on, and the groups$there"
     fi
     note "$("$venv/bin/python" --version) in $venv"
 }
@@ -199,9 +228,7 @@ PYTHON
 ensure_hesper() {
     step "Hesper"
     local wanted stamp="$venv/.hesper-build"
-    wanted=$(cd "$root" && find src build-aux meson* pyproject.toml -type f \
-        ! -name '*.so' \
-        ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cksum | cksum)
+    wanted=$(source_digest)
     if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then note "up to date"; return; fi
     note "building (a minute or so)$(command -v npm >/dev/null && echo '; noVNC comes from npm')"
     quietly env PATH="$venv/bin:$PATH" "$venv/bin/python" -m pip install --no-build-isolation \
