@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from hesper.bench.client.device import Device
+from typing import TYPE_CHECKING
+
 from hesper.bench.client.scene import GROUP_SIZE, Workplace
 from hesper.bench.client.statistics import median
+
+if TYPE_CHECKING:
+    from hesper.bench.client.device import Device
 
 GROUPS = 4096
 OPERATIONS = 32

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
-from hesper.bench.client.device import Device
+if TYPE_CHECKING:
+    from hesper.bench.client.device import Device
 
 IDLE_SECONDS = 0.01
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from hesper.bench.client.device import Device
 from hesper.bench.client.loops import BARE
 from hesper.bench.client.scene import Workplace
 from hesper.bench.client.statistics import latencies
+
+if TYPE_CHECKING:
+    from hesper.bench.client.device import Device
 
 IDLE_SECONDS = 0.01
 WARM_UP = 200

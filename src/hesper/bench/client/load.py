@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
-from hesper.bench.client.device import Device
 from hesper.bench.client.loops import MIXED
 from hesper.bench.client.scene import Workplace
+
+if TYPE_CHECKING:
+    from hesper.bench.client.device import Device
 
 COUNT = 20_000
 

@@ -1,6 +1,6 @@
 """The loops that are timed.  Handles and addresses are integers, times are nanoseconds."""
 
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 PUSH: Final = 0
 """Push constants, 64 bytes."""
@@ -15,7 +15,8 @@ MIXED: Final = 4
 BARE: Final = 5
 """No command at all: an empty command buffer."""
 
-Kind: TypeAlias = Literal[0, 1, 2, 3, 4, 5]
+Kind: TypeAlias = int
+"""One of those."""
 
 class VulkanError(Exception):
     """The driver has refused something; the text names it and the VkResult."""

@@ -45,12 +45,9 @@ def _objects(device: Device, place: Workplace, *, quick: bool) -> dict[str, floa
     info = device.memory.new("VkBufferCreateInfo", size=SMALL, usage=USAGE)
     place.buffer_info[0].range = 4096
     buffers, updates = (2_000, 10_000) if quick else (20_000, 100_000)
-    made, updated = [], []
-    for _ in range(REPEATS):
-        made.append(loops.buffers(buffers, info.address_, cache))
-    for _ in range(REPEATS):
-        addresses = place.write.address_, place.buffer_info.address_
-        updated.append(loops.descriptors(updates, *addresses, cache))
+    addresses = place.write.address_, place.buffer_info.address_
+    made = [loops.buffers(buffers, info.address_, cache) for _ in range(REPEATS)]
+    updated = [loops.descriptors(updates, *addresses, cache) for _ in range(REPEATS)]
     return {
         "buffers": buffers / median(made) * 1e9,
         "descriptors": updates / median(updated) * 1e9,

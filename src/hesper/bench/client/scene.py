@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hesper.bench.client.device import HOST_MEMORY, Device
 from hesper.bench.client.loops import Scene, VulkanError
 from hesper.bench.client.shaders import ARITHMETIC, CORNER, TRANSFORM
-from hesper.kernel.engine import View
+
+if TYPE_CHECKING:
+    from hesper.kernel.engine import View
 
 VK_DESCRIPTOR_TYPE_STORAGE_BUFFER: Final = 7
 VK_SHADER_STAGE_ALL: Final = 0x7FFFFFFF

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from hesper.bench.client.device import Device
+from typing import TYPE_CHECKING
+
 from hesper.bench.client.loops import COPY, DISPATCH, DRAW, MIXED, PUSH
 from hesper.bench.client.scene import Workplace
 from hesper.bench.client.statistics import median
+
+if TYPE_CHECKING:
+    from hesper.bench.client.device import Device
 
 KINDS = {"push": PUSH, "draw": DRAW, "dispatch": DISPATCH, "copy": COPY, "mixed": MIXED}
 REPEATS = 5

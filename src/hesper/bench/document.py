@@ -1,0 +1,96 @@
+"""What a benchmark has found, as it is kept in a JSON file."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from hesper.bench.metric import Row  # noqa: TC001  msgspec reads the annotations
+
+
+class DocumentError(Exception):
+    """A file that holds no results; the text says why."""
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """Where it was measured."""
+
+    system: str
+    processor: str
+    cores: int
+
+    @classmethod
+    def this(cls) -> Machine:
+        """The machine we run on."""
+        return cls(f"{platform.system()} {platform.release()}", _processor(), _cores())
+
+
+class SuiteResult(msgspec.Struct, frozen=True):
+    """The figures of one suite."""
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+
+
+class Document(msgspec.Struct, frozen=True):
+    """Everything a benchmark has found."""
+
+    version: str
+    """Of Hesper."""
+    time: str
+    """When it was begun: ISO 8601, UTC."""
+    command: str
+    machine: Machine
+    driver: str
+    """The host's driver and its version."""
+    devices: dict[str, str]
+    """By side: what the device calls itself there."""
+    peer_command: str
+    """How the peer was started; empty when there was none."""
+    runs: int
+    suites: tuple[SuiteResult, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was left out, and why."""
+    failures: tuple[str, ...] = ()
+    """What went wrong where it should not have."""
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON.  Raises `OSError`."""
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Document:
+        """Read what `write` has written.  Raises `DocumentError`."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except OSError as error:
+            raise DocumentError(f"{path}: {error.strerror}") from None
+        except msgspec.DecodeError as error:
+            raise DocumentError(f"{path} holds no results of hesper bench: {error}") from None
+
+
+def now() -> str:
+    """The time, as documents have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _cores() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _processor() -> str:
+    """The processor's name, where the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -1,0 +1,100 @@
+"""What a suite is, and how one gets its figures from the measured program."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen, TimeoutExpired
+from typing import TYPE_CHECKING, Any
+
+from hesper.bench.sides import Server, Side, run_client
+
+if TYPE_CHECKING:
+    from hesper.bench.metric import Metric, Values
+
+CLIENT_SECONDS = 300.0
+
+
+class RunError(Exception):
+    """A run that has failed; the text says on which side and why."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is the same in all runs."""
+
+    quick: bool = False
+    clients: tuple[int, ...] = (1, 2, 4, 8)
+    """Numbers of clients at a time, for the suite `scale`."""
+    software: bool = False
+    """Whether the driver draws on the processor: some work would take hours there."""
+    model: Path | None = None
+    """A model for llama-bench."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run on one side."""
+
+    side: Side
+    server: Server | None
+    options: Options
+
+
+class Suite(ABC):
+    """Figures that belong together."""
+
+    name: str
+    title: str
+    own_servers: bool = False
+    """Whether every run starts a server of its own."""
+
+    @abstractmethod
+    def measure(self, run: Run) -> dict[str, float]:
+        """The figures of one run, by key.  Raises `RunError`."""
+
+    @abstractmethod
+    def metric(self, key: str) -> Metric:
+        """What a key means."""
+
+    def prepare(self, options: Options, folder: Path) -> list[str]:
+        """Get ready, once; files go to `folder`.  Returns notes for people."""
+        del options, folder
+        return []
+
+    def derive(self, found: Mapping[str, Mapping[str, Values]]) -> dict[str, dict[str, Values]]:
+        """Further figures, by side and key, from those of all runs."""
+        del found
+        return {}
+
+
+def finish(client: Popen[str], run: Run, task: str, said: str = "") -> dict[str, Any]:
+    """Wait for the measured program and read its answer.  Raises `RunError`.
+
+    said: what it has been told and not yet been sent.
+    """
+    try:
+        output, errors = client.communicate(said or None, timeout=CLIENT_SECONDS)
+    except TimeoutExpired:
+        client.kill()
+        client.communicate()
+        raise RunError(f"{task} on {run.side.title}: not done in {CLIENT_SECONDS:g} s") from None
+    if client.returncode != 0:
+        raise RunError(f"{task} on {run.side.title}: {_last_line(errors, client.returncode)}")
+    # A driver may print on standard output too; the answer is the last line.
+    answer: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return answer
+
+
+def ask(run: Run, task: str) -> dict[str, Any]:
+    """Run the measured program; returns its answer.  Raises `RunError`."""
+    client = run_client(run.side, run.server, task, quick=run.options.quick)
+    return finish(client, run, task)
+
+
+def _last_line(errors: str, status: int) -> str:
+    lines = errors.strip().splitlines()
+    return lines[-1] if lines else f"ended with status {status} and no word"

@@ -1,0 +1,67 @@
+"""The suite `scale`: several clients at once, each in a process of its own."""
+
+from __future__ import annotations
+
+from subprocess import Popen
+
+from hesper.bench.metric import Metric, Unit
+from hesper.bench.sides import run_client
+from hesper.bench.suites.base import Run, RunError, Suite, finish
+
+
+class ScaleSuite(Suite):
+    """What they get done together, and how evenly."""
+
+    name = "scale"
+    title = "Several clients at once"
+
+    def measure(self, run: Run) -> dict[str, float]:
+        """One round for each number of clients."""
+        figures = {}
+        for count in run.options.clients:
+            rates = self._round(run, count)
+            figures[f"total_{count}"] = sum(rates)
+            if count > 1:
+                figures[f"fairness_{count}"] = min(rates) / (sum(rates) / count)
+        return figures
+
+    def metric(self, key: str) -> Metric:
+        """Make it of the number in the key."""
+        what, _, count = key.rpartition("_")
+        if what == "total":
+            return Metric.rate(f"{count} at once: mixed commands, all together")
+        return Metric(f"{count} at once: slowest / mean", Unit.SHARE, more_is_better=True)
+
+    def _round(self, run: Run, count: int) -> list[float]:
+        """Let `count` clients get ready, then start them together; returns their rates."""
+        clients: list[Popen[str]] = []
+        try:
+            while len(clients) < count:
+                clients.append(run_client(run.side, run.server, "load", quick=run.options.quick))
+            for client in clients:
+                self._await_ready(client, run)
+            for client in clients:
+                self._start(client)
+            return [float(finish(c, run, "load")["figures"]["commands"]) for c in clients]
+        finally:
+            for client in clients:
+                if client.poll() is None:
+                    client.kill()
+                    client.communicate()
+
+    @staticmethod
+    def _await_ready(client: Popen[str], run: Run) -> None:
+        """Wait for the client's word; a driver may print before it."""
+        if client.stdout is None:
+            raise RunError("load: the client has no standard output")
+        for line in client.stdout:
+            if line == "ready\n":
+                return
+        finish(client, run, "load")
+        raise RunError(f"load on {run.side.title}: it has ended before its work")
+
+    @staticmethod
+    def _start(client: Popen[str]) -> None:
+        if client.stdin is not None:
+            client.stdin.write("start\n")
+            client.stdin.flush()

@@ -1,0 +1,186 @@
+"""Measure what Hesper costs: the same work on the bare driver, through Hesper, through its peer."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from hesper.bench.document import Document, DocumentError, Machine, now
+from hesper.bench.picture import SUFFIXES, write_picture
+from hesper.bench.report import show
+from hesper.bench.runner import BenchError, Runner, Say
+from hesper.bench.sides import (
+    PEER,
+    PEER_COMMAND,
+    Side,
+    SideError,
+    bare_side,
+    hesper_side,
+    peer_side,
+)
+from hesper.bench.suites import SUITES
+from hesper.bench.suites.base import Options
+from hesper.cli import EXIT_FAILURE, PLAIN_WIDTH, _version, fail
+from hesper.cli._venus import NoVenusError, client_environment, find_venus
+from hesper.host.drivers import Driver, NoDriverError, choose_driver
+
+SuiteName = Literal["latency", "stream", "memory", "app", "scale", "footprint"]
+
+_SAME = {
+    # Shaders are compiled anew on every side, or the second side would find the first one's.
+    "MESA_SHADER_CACHE_DISABLE": "true",
+}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """What is measured, and against what."""
+
+    suite: Annotated[tuple[SuiteName, ...], Parameter(negative=())] = ()
+    """What to measure; can be repeated. Default: everything."""
+    runs: int | None = None
+    """Rounds in which each side has its turn. Default: 5, or 2 with --quick."""
+    quick: Annotated[bool, Parameter(negative=())] = False
+    """Less of everything: to try it, not to quote it."""
+    driver: str | None = None
+    """The host's Vulkan driver: its name (see `hesper drivers`) or its manifest. Default: the one
+    with the best GPU."""
+    peer: bool | None = None
+    """Measure virgl_test_server, too. Default: where it is installed."""
+    peer_command: str = PEER_COMMAND
+    """Another Venus server in its place; {socket} stands for the socket's path."""
+    clients: Annotated[tuple[int, ...], Parameter(negative=(), consume_multiple=True)] = (
+        Options.clients
+    )
+    """Numbers of clients at a time, for the suite `scale`."""
+    model: Annotated[Path | None, Parameter(negative=())] = None
+    """A model (GGUF) for llama-bench. Default: a small one of random numbers."""
+
+    def check(self) -> None:
+        """End the program when something cannot be."""
+        if self.runs is not None and self.runs < 1:
+            fail(f"--runs {self.runs}: must be at least 1")
+        if any(count < 1 for count in self.clients):
+            fail("--clients: must be at least 1")
+        if self.model is not None and not self.model.is_file():
+            fail(f"--model {self.model}: no such file")
+
+
+def command(
+    *,
+    options: BenchOptions = BenchOptions(),
+    json: Annotated[Path | None, Parameter(negative=())] = None,
+    picture: Annotated[Path | None, Parameter(negative=())] = None,
+    read: Annotated[Path | None, Parameter(negative=())] = None,
+) -> None:
+    """Measure what Hesper costs: the same work on the bare driver, through Hesper and its peer.
+
+    The sides take turns, after a warm-up that does not count. On a machine that is busy otherwise
+    the figures say little: look at the spread beside them. Ends with 1 when something failed.
+
+    Parameters
+    ----------
+    options:
+        What is measured.
+    json:
+        Write all figures there.
+    picture:
+        Draw them there, as .svg or .png.
+    read:
+        Measure nothing: show, and draw, what --json has written there.
+    """
+    options.check()
+    if picture is not None and picture.suffix not in SUFFIXES:
+        fail(f"--picture {picture}: the name must end in {' or '.join(SUFFIXES)}")
+    try:
+        document = Document.read(read) if read is not None else _measure(options)
+        _put_out(document, json, picture)
+    except (BenchError, DocumentError, NoDriverError, NoVenusError, SideError, OSError) as error:
+        fail(str(error))
+    if document.failures:
+        raise SystemExit(EXIT_FAILURE)
+
+
+def _measure(options: BenchOptions) -> Document:
+    """Measure; progress goes to standard error."""
+    driver = choose_driver(options.driver)
+    sides, notes = _sides(driver, options)
+    runs = options.runs or (2 if options.quick else 5)
+    same = Options(options.quick, tuple(options.clients), driver.is_software, options.model)
+    begun = now()
+    with _progress() as say:
+        runner = Runner(sides, same, runs, say)
+        runner.check()
+        wanted: tuple[str, ...] = options.suite or tuple(SUITES)
+        results = tuple(runner.measure(SUITES[name]) for name in dict.fromkeys(wanted))
+    device = driver.devices[0]
+    return Document(
+        version=_version(),
+        time=begun,
+        command=shlex.join(["hesper", *sys.argv[1:]]),
+        machine=Machine.this(),
+        driver=f"{device.name}, {device.driver_name} {device.driver_info}".rstrip(", "),
+        devices=runner.devices,
+        peer_command=options.peer_command if PEER in runner.devices else "",
+        runs=runs,
+        suites=results,
+        notes=(*notes, *runner.notes),
+        failures=tuple(runner.failures),
+    )
+
+
+def _sides(driver: Driver, options: BenchOptions) -> tuple[list[Side], list[str]]:
+    """The sides to compare, and notes about those that are missing."""
+    bare = {**driver.environment, **_SAME}
+    # The path is filled in when the server has one.
+    client = {**client_environment(find_venus(None), "/{socket}"), **_SAME}
+    client["VTEST_SOCKET_NAME"] = "{socket}"
+    layers = ("VK_LOADER_LAYERS_DISABLE", "NODEVICE_SELECT", "VK_ADD_DRIVER_FILES")
+    client |= {name: bare[name] for name in layers if name in bare}
+    serve = [sys.executable, "-c", "from hesper.cli import main; main()", "serve"]
+    serve += ["--socket", "{socket}", "--driver", driver.manifest, "--log-level", "warning"]
+    sides = [bare_side(bare), hesper_side(bare, client, serve)]
+    notes = []
+    if options.peer is not False:
+        try:
+            sides.append(peer_side(bare, client, options.peer_command))
+        except SideError as error:
+            if options.peer:
+                raise
+            notes.append(str(error))
+    return sides, notes
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Say]:
+    """Say what is being done, on standard error: one line that changes, where that is possible."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        with console.status("") as status:
+            yield status.update
+    else:
+        yield lambda line: print(line, file=sys.stderr, flush=True)
+
+
+def _put_out(document: Document, json: Path | None, picture: Path | None) -> None:
+    """Show the results, and write the files that are wanted."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    show(document, console)
+    if json is not None:
+        document.write(json)
+    if picture is not None:
+        write_picture(document, picture)
