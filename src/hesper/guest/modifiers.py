@@ -2,7 +2,8 @@
 
 What a guest can share is plain memory, so the one layout that both sides of a share understand is
 the linear one: DRM_FORMAT_MOD_LINEAR, an image of VK_IMAGE_TILING_LINEAR on the host.  No other
-modifier is offered, whatever the host's driver knows.
+modifier is offered, whatever the host's driver knows.  (The kernel does the rest: it answers
+questions about the layout of a memory plane for the colour.)
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from hesper.guest.vk import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
     VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
     VK_IMAGE_ASPECT_COLOR_BIT,
-    VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT,
     VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT,
     VK_IMAGE_TILING_LINEAR,
 )
@@ -146,23 +146,3 @@ def check_layout(device: Device, image: int, wanted: View) -> None:
 def get_image_modifier(context: Context, call: Call) -> None:  # noqa: ARG001
     """There is one modifier only."""
     call.args.pProperties.drmFormatModifier = LINEAR
-
-
-@handles("vkGetImageSubresourceLayout")
-def get_image_subresource_layout(context: Context, call: Call) -> None:  # noqa: ARG001
-    """Answer for memory planes too."""
-    _translate_plane(call.args.pSubresource)
-    call.invoke()
-
-
-@handles("vkGetImageSubresourceLayout2")
-def get_image_subresource_layout2(context: Context, call: Call) -> None:  # noqa: ARG001
-    """Answer for memory planes too."""
-    _translate_plane(call.args.pSubresource.imageSubresource)
-    call.invoke()
-
-
-def _translate_plane(place: View) -> None:
-    """The one memory plane of an image with a modifier is its colour."""
-    if place.aspectMask == VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT:
-        place.aspectMask = VK_IMAGE_ASPECT_COLOR_BIT

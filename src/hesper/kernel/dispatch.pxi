@@ -2,6 +2,8 @@
 
 cdef enum:
     FLAG_REPLY = 1              # VK_COMMAND_GENERATE_REPLY_BIT_EXT
+    ASPECT_COLOR = 0x1
+    ASPECT_MEMORY_PLANE_0 = 0x80
     PARAMETER_WORDS = 16        # of a block that HOT_WORDS commands fit into
 
 # Indices (into hesper_commands and hesper_structs) of what the kernel treats by itself.
@@ -18,6 +20,8 @@ cdef uint32_t WAIT_SEMAPHORES = command_named(b"vkWaitSemaphores")
 cdef uint32_t GET_QUERY_POOL_RESULTS = command_named(b"vkGetQueryPoolResults")
 cdef uint32_t CREATE_BUFFER = command_named(b"vkCreateBuffer")
 cdef uint32_t BUFFER_REQUIREMENTS = command_named(b"vkGetDeviceBufferMemoryRequirements")
+cdef uint32_t SUBRESOURCE_LAYOUT = command_named(b"vkGetImageSubresourceLayout")
+cdef uint32_t SUBRESOURCE_LAYOUT_2 = command_named(b"vkGetImageSubresourceLayout2")
 cdef uint32_t QUEUE_TYPE = handle_named(b"VkQueue")
 cdef uint32_t COMMAND_BUFFER = handle_named(b"VkCommandBuffer")
 cdef uint32_t EXTERNAL_BUFFER_STYPE = 1000072000    # VkExternalMemoryBufferCreateInfo
@@ -325,6 +329,8 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
         if index == CREATE_BUFFER or index == BUFFER_REQUIREMENTS:
             if extend_buffer(s, buffer_info(s, index)):
                 return -1
+        elif index == SUBRESOURCE_LAYOUT or index == SUBRESOURCE_LAYOUT_2:
+            name_colour(s, index)
         if s.ring != NULL and may_wait(index):
             ring_settle(s.ring)
         result = serve(s)
@@ -365,6 +371,17 @@ cdef void fill_hot(Core *core) noexcept:
         core.hot[number].kind = <uint8_t>(HOT_NO if core.handled[index] else hot_kind(c))
         if core.hot[number].kind == HOT_WORDS:
             core.hot[number].words = <uint16_t>hesper_ops[c.in_ + 1].size
+
+
+cdef inline void name_colour(Stream *s, uint32_t index) noexcept nogil:
+    """The one memory plane of an image with a DRM format modifier is its colour.
+
+    On the host such images are linear ones without a modifier (`guest/modifiers.py`).
+    """
+    cdef uint8_t *subresource = (<uint8_t **>(s.parameters + 16))[0]
+    cdef uint32_t *aspect = <uint32_t *>(subresource + (16 if index == SUBRESOURCE_LAYOUT_2 else 0))
+    if subresource != NULL and aspect[0] == ASPECT_MEMORY_PLANE_0:
+        aspect[0] = ASPECT_COLOR
 
 
 cdef inline uint8_t **buffer_info(Stream *s, uint32_t index) noexcept nogil:
