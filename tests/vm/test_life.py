@@ -1,0 +1,103 @@
+"""Reboots, crashes and kills, with a real guest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from guest_vm import Exchange, GpuGuest, Guest, exchange, gpu_guest
+from initramfs import Tree
+
+from hesper.portable import open_descriptors
+from hesper.vm.gpu import Gpu, GpuOptions
+
+HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
+
+
+@pytest.fixture(scope="module")
+def programs(program: Callable[[str], Path]) -> list[Path]:
+    """What the guests here run."""
+    return [program("render"), program("virtgpu")]
+
+
+def keep_rendering(guest: Guest) -> None:
+    """Start a program that renders until it is killed, and wait for it to be at it."""
+    guest.run("render 0 > /tmp/frames & pid=$!")
+    guest.run("until grep -q 'frame 10' /tmp/frames; do usleep 20000; done")
+
+
+def test_ten_reboots_while_rendering(tree: Tree, programs: list[Path]) -> None:
+    """Each with live maps; the last has as many descriptors as the first."""
+    with gpu_guest(tree, programs=programs) as vm:
+        counts = []
+        for _ in range(10):
+            keep_rendering(vm.guest)
+            counts.append(open_descriptors())
+            vm.guest.monitor("system_reset")
+            vm.guest.wait_ready()
+        assert "frames: 5" in vm.run("render 5")
+        assert counts[-1] <= counts[0] + 1
+        vm.run("echo shown > /dev/tty0")
+        vm.wait_screen(lambda image: image.getextrema() != ((0, 0), (0, 0), (0, 0)))
+
+
+def test_a_vmm_that_crashes_is_followed_by_another(tree: Tree, programs: list[Path]) -> None:
+    with exchange(tree) as place:
+        options = GpuOptions(socket=place.folder / "gpu")
+        with Gpu(options, os.abort) as gpu:
+            for _ in range(2):
+                guest = Guest(place, programs)
+                with guest:
+                    keep_rendering(guest)
+                    guest.kill()
+                (place.folder / "qmp").unlink(missing_ok=True)
+            with Guest(place, programs) as guest:
+                vm = GpuGuest(guest, gpu)
+                assert "frames: 5" in vm.run("render 5")
+
+
+@contextlib.contextmanager
+def hesper_gpu(place: Exchange) -> Iterator[subprocess.Popen[str]]:
+    """`hesper gpu` in a process of its own."""
+    command = [*HESPER, "gpu", "--socket", str(place.folder / "gpu"), "--vnc", "off"]
+    process = subprocess.Popen(
+        [*command, "--web", "off"], stdout=subprocess.PIPE, text=True, process_group=0
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("ready on ")
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(60)
+
+
+def test_hesper_killed_while_the_guest_renders(tree: Tree, programs: list[Path]) -> None:
+    """QEMU and the guest live on; what has no answer yet will have none."""
+    with exchange(tree) as place, hesper_gpu(place) as hesper, Guest(place, programs) as guest:
+        keep_rendering(guest)
+        hesper.send_signal(signal.SIGKILL)
+        hesper.wait(60)
+        assert guest.monitor("query-status")["status"] == "running"
+        # The machine without its GPU is a machine.
+        assert "42" in guest.run("echo $((6 * 7))")
+        assert guest.running
+        guest.monitor("quit")
+        assert guest.wait_ended() == 0
+
+
+def test_hesper_ends_in_order(tree: Tree, programs: list[Path]) -> None:
+    with exchange(tree) as place, hesper_gpu(place) as hesper:
+        with Guest(place, programs) as guest:
+            keep_rendering(guest)
+            hesper.terminate()
+            assert hesper.wait(60) == 0
+            assert guest.running
+        assert not (place.folder / "gpu").exists()
