@@ -45,10 +45,10 @@ def measure(device: Device, *, quick: bool) -> dict[str, float]:
 
 
 def _stages(name: str, times: tuple[list[int], list[int]]) -> dict[str, float]:
-    """Figures of the call, of the fence after it, and of both together."""
+    """Figures of both together, of the call, and of the fence after it."""
     whole = [call + fence for call, fence in zip(*times, strict=True)]
     return {
+        **latencies(name, whole),
         **latencies(f"{name}_call", times[0]),
         **latencies(f"{name}_fence", times[1]),
-        **latencies(name, whole),
     }
