@@ -15,7 +15,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 
-from servers import SETUPS, Client, Place, Setup, bare, debian_root, serving
+from servers import SCENES, SETUPS, Client, Place, Setup, bare, debian_root, serving
 
 PATIENCE = 1800.0
 """Seconds for one program: a processor compiles llama.cpp's shaders for minutes."""
@@ -31,8 +31,6 @@ OPERATIONS = {
     "MUL_MAT q4_0": ["-o", "MUL_MAT", "-p", "type_a=q4_0,type_b=f32,m=16,n=1,k=256"],
 }
 """Few enough for a processor: larger products compile shaders for minutes."""
-
-SCENES = ("vertex", "texture", "shading", "effect2d", "desktop", "cube", "clear")
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,9 @@ class Setup:
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
+SCENES = ("vertex", "texture", "shading", "effect2d", "desktop", "cube", "clear")
+"""All of vkmark's."""
+
 SETUPS = (
     Setup("plain"),
     Setup("moltenvk", ("--host-profile", "moltenvk")),

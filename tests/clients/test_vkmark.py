@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from servers import Client, Place, Setup, bare, serving
+from servers import SCENES, Client, Place, Setup, bare, serving
 
-SCENES = ("vertex", "texture", "shading", "effect2d", "desktop", "cube", "clear")
 SECONDS_EACH = 0.5
 
 
