@@ -16,6 +16,13 @@ from hesper.host.probe import probe_drivers
 SYSTEM = Path("/usr/share/vulkan/icd.d")
 
 
+@pytest.fixture(autouse=True)
+def every_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment says, look at all drivers of this machine."""
+    for name in ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def system_manifest(pattern: str) -> Path:
     """A manifest of this machine; scripts/test installs it."""
     return next(iter(sorted(SYSTEM.glob(pattern))))
