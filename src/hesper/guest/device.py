@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hesper.guest import teardown
 from hesper.guest.errors import VulkanError
+from hesper.guest.facts import Facts
 from hesper.guest.handlers import handles
-from hesper.guest.image import HostImages, ImportableImages
+from hesper.guest.image import ImportableImages
 from hesper.guest.physical_device import PhysicalDevice, physical_device
 from hesper.guest.vk import (
     VK_ERROR_EXTENSION_NOT_PRESENT,
@@ -20,6 +23,9 @@ from hesper.kernel.engine import Call, ProcTable, ProtocolError, View
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
+    from hesper.guest.image import HostImage
+    from hesper.guest.results import QueryPool
+    from hesper.kernel.engine import Object
 
 
 class Device:
@@ -31,11 +37,14 @@ class Device:
         handle: int,
         table: ProcTable,
         physical: PhysicalDevice,
+        *,
         queues: Counter[tuple[int, int]],
+        objects: Callable[..., list[Object]],
     ) -> None:
         """Remember a host device under its guest id.
 
         queues: how many queues there are by (family, VkDeviceQueueCreateFlags).
+        objects: lists the device's objects of a `type`.
         """
         self.id = device_id
         self.handle = handle
@@ -50,7 +59,9 @@ class Device:
         """Host fences that were replaced while the driver still had them (see `sync`)."""
         self.sweep_fences_at = 64
         """How many of them there may be before a look at which are signalled by now."""
-        self.host_images = HostImages()
+        self.host_images: Facts[HostImage] = Facts(partial(objects, type="VkImage"))
+        """Images that are made for host copies."""
+        self.query_pools: Facts[QueryPool] = Facts(partial(objects, type="VkQueryPool"))
         self.importable_images = ImportableImages(physical)
 
     def any_queue(self) -> int:
@@ -122,7 +133,8 @@ def create_device(context: Context, call: Call) -> None:
     queues: Counter[tuple[int, int]] = Counter()
     for family, flags, count in infos:
         queues[family, flags] += count
-    device = Device(guest_id, handle, table, physical, queues)
+    objects = partial(context.engine.objects, device=guest_id)
+    device = Device(guest_id, handle, table, physical, queues=queues, objects=objects)
     try:
         context.engine.add_object(
             guest_id, "VkDevice", handle, parent=call.id("physicalDevice"), table=table

@@ -31,6 +31,7 @@ _ROOMS = (
     "private_data",
     "properties",
     "queue",
+    "results",
     "sync",
     "transport",
 )

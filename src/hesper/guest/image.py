@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
@@ -17,7 +15,7 @@ from hesper.guest.vk import (
     VK_IMAGE_USAGE_HOST_TRANSFER_BIT,
     VK_SUCCESS,
 )
-from hesper.kernel.engine import Call, Object, Scratch, View
+from hesper.kernel.engine import Call, Scratch, View
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
@@ -36,31 +34,6 @@ class HostImage:
     """VkFormat."""
     levels: int
     layers: int
-
-
-class HostImages:
-    """The images of a device that are made for host copies, by host handle."""
-
-    def __init__(self) -> None:
-        """Start with none."""
-        self._images: dict[int, HostImage] = {}
-        self._sweep_at = 256
-
-    def add(self, handle: int, image: HostImage, live: Callable[[], list[Object]]) -> None:
-        """Remember an image.  live: lists the images there are, so that others can be forgotten."""
-        if len(self._images) >= self._sweep_at:
-            handles_ = {each.handle for each in live()}
-            self._images = {key: value for key, value in self._images.items() if key in handles_}
-            self._sweep_at = max(256, 2 * len(self._images))
-        self._images[handle] = image
-
-    def discard(self, handle: int) -> None:
-        """Forget what the driver has used that handle for before."""
-        self._images.pop(handle, None)
-
-    def get(self, handle: int) -> HostImage | None:
-        """The image; None when it is not for host copies."""
-        return self._images.get(handle)
 
 
 class ImportableImages:
@@ -150,9 +123,8 @@ def create_image(context: Context, call: Call) -> None:
     if stencil is not None:
         usage |= stencil.stencilUsage
     if usage & VK_IMAGE_USAGE_HOST_TRANSFER_BIT:
-        live = partial(context.engine.objects, device=device.id, type="VkImage")
         image = HostImage(info.format, info.mipLevels, info.arrayLayers)
-        device.host_images.add(handle, image, live)
+        device.host_images.add(handle, image)
     else:
         device.host_images.discard(handle)
 

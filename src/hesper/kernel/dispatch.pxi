@@ -322,6 +322,8 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
     if decode(s, &hesper_ops[c.in_], c.in_count, s.parameters):
         return -1
     if s.core.handled[index]:
+        if s.ring != NULL:
+            ring_settle(s.ring)
         result = run_handler(s, index)
     elif c.level == LEVEL_TRANSPORT:
         result = run_transport(s, index)
