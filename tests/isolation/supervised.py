@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hesper
+
 HESPER = [sys.executable, "-c", "from hesper.cli import main; main()"]
 """The command `hesper`, of the package that the tests import."""
 HERE = Path(__file__).parent
@@ -38,7 +40,9 @@ def alive(pid: int) -> bool:
 
 
 def environment(**more: str) -> dict[str, str]:
-    paths = [str(HERE), str(HERE.parent.parent / "src"), os.environ.get("PYTHONPATH", "")]
+    # The package that the tests import, installed or in the source tree.
+    package = Path(hesper.__file__).parents[1]
+    paths = [str(HERE), str(package), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
 
 
