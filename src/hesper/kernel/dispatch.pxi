@@ -344,6 +344,15 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
     return flags & FLAG_REPLY
 
 
+cdef set PATIENT = {
+    b"vkWaitVirtqueueSeqnoMESA", b"vkExecuteCommandStreamsMESA", b"vkWaitForFences",
+    b"vkWaitSemaphores", b"vkGetQueryPoolResults", b"vkQueueWaitIdle", b"vkDeviceWaitIdle",
+    b"vkCreateGraphicsPipelines", b"vkCreateComputePipelines",
+    b"vkCreateRayTracingPipelinesKHR", b"vkDeferredOperationJoinKHR", b"vkDestroyDevice",
+    b"vkCreateInstance", b"vkDestroyInstance", b"vkCreateDevice",
+}
+
+
 cdef HotKind hot_kind(const hesper_command *c) noexcept:
     """How much of a command can be left out."""
     cdef const hesper_op *op = &hesper_ops[c.in_]
@@ -358,7 +367,7 @@ cdef HotKind hot_kind(const hesper_command *c) noexcept:
     return HOT_RECORD
 
 
-cdef void fill_hot(Core *core) noexcept:
+cdef int fill_hot(Core *core) except -1:
     """Make the table the loop works with; commands with a handler stay out of it."""
     cdef uint32_t number
     cdef uint32_t index
@@ -370,9 +379,11 @@ cdef void fill_hot(Core *core) noexcept:
         c = &hesper_commands[index]
         core.hot[number].call = c.call
         core.hot[number].index = <uint16_t>index
+        core.hot[number].patient = c.name in PATIENT
         core.hot[number].kind = <uint8_t>(HOT_NO if core.handled[index] else hot_kind(c))
         if core.hot[number].kind == HOT_WORDS:
             core.hot[number].words = <uint16_t>hesper_ops[c.in_ + 1].size
+    return 0
 
 
 cdef inline void name_colour(Stream *s, uint32_t index) noexcept nogil:

@@ -13,6 +13,7 @@ cdef enum:
     FIRST_SLEEP_NS = 10000
     LAST_SLEEP_NS = 40000
     WAIT_NS = 1000000
+    BORROWED = 8                # commands that the notifying thread runs at most
 
 
 cdef RingCore *ring_find(Core *core, uint64_t id) noexcept nogil:
@@ -73,6 +74,7 @@ cdef int run_ring_command(Stream *s, uint32_t index) noexcept nogil:
         return fail(s, ERROR_RING, NULL, parameters[0])
     if index == NOTIFY_RING:
         ring_wake(ring)
+        ring_borrow(ring)
         return 0
     if index == WRITE_RING_EXTRA:
         if parameters[1] & 3 or ring.extra_size < 4 or parameters[1] > ring.extra_size - 4:
@@ -113,6 +115,9 @@ cdef int wait_ring(Stream *s, RingCore *ring, uint32_t seqno) noexcept nogil:
 cdef int wait_virtqueue(Stream *s, uint64_t seqno) noexcept nogil:
     """vkWaitVirtqueueSeqnoMESA: go on when the context's own stream has come to `seqno`."""
     cdef RingCore *ring = s.ring
+    if ring.borrowed:
+        # The guest has changed the command since it was looked at: it would wait for itself.
+        return fail(s, ERROR_PLACE, NULL, 0)
     ring_settle(ring)
     pthread_mutex_lock(&ring.monitor.mutex)
     while (ring.virtqueue_seqno < seqno and not hesper_load_acquire(&ring.stopping)
@@ -124,8 +129,11 @@ cdef int wait_virtqueue(Stream *s, uint64_t seqno) noexcept nogil:
     return 0
 
 
-cdef int ring_run(RingCore *ring, uint32_t tail) noexcept nogil:
-    """Run everything between the ring's position and `tail`."""
+cdef int ring_run(RingCore *ring, uint32_t tail, uint32_t limit) noexcept nogil:
+    """Run what stands between the ring's position and `tail`.
+
+    limit: 0, or how many commands at most, and none that may take long.
+    """
     cdef Stream *s = &ring.stream
     cdef uint32_t size = tail - ring.position
     cdef uint32_t offset = ring.position & ring.mask
@@ -144,6 +152,10 @@ cdef int ring_run(RingCore *ring, uint32_t tail) noexcept nogil:
     s.cursor = data
     s.end = data + size
     while s.cursor < s.end:
+        if limit:
+            limit -= 1
+            if limit == 0 or is_patient(s.core, hesper_read_u32(s.cursor)):
+                break
         ring.current = ring.position + <uint32_t>(s.cursor - data)
         result = run_command(s)
         if result < 0:
@@ -153,10 +165,36 @@ cdef int ring_run(RingCore *ring, uint32_t tail) noexcept nogil:
         # The guest waits for a reply, or may soon wait for room.
         if result or done - ring.published > ring.size >> 2:
             ring_publish(ring, done)
-    ring.position = tail
-    ring_publish(ring, tail)
-    s.bytes += size
+    done = ring.position + <uint32_t>(s.cursor - data)
+    s.bytes += done - ring.position
+    ring.position = done
+    ring_publish(ring, done)
     return 0
+
+
+cdef inline bint is_patient(Core *core, uint32_t number) noexcept nogil:
+    return number < hesper_number_count and core.hot[number].patient
+
+
+cdef void ring_borrow(RingCore *ring) noexcept nogil:
+    """Run what waits in a ring that has just been notified, while its thread wakes up.
+
+    A thread takes tens of microseconds to wake up, most of what a guest waits for its first
+    answer after a pause.  Only a few commands, and none that may wait: the thread that does this
+    has a socket to serve.
+    """
+    cdef uint32_t tail
+    if not hesper_try_lock(&ring.owned):
+        return
+    ring.borrowed = 1
+    hesper_clear_bits(ring.status, STATUS_IDLE)
+    tail = hesper_load_acquire(ring.tail)
+    if tail != ring.position and ring.stream.error == ERROR_NONE \
+            and not hesper_load_acquire(&ring.stream.core.fatal):
+        # An error stays noted; the ring's own thread finds it.
+        ring_run(ring, tail, BORROWED + 1)
+    ring.borrowed = 0
+    hesper_spin_unlock(&ring.owned)
 
 
 cdef void ring_sleep(RingCore *ring) noexcept nogil:
@@ -190,7 +228,13 @@ cdef int ring_loop(RingCore *ring) noexcept nogil:
     while not (hesper_load_acquire(&ring.stopping) or hesper_load_acquire(&core.fatal)):
         tail = hesper_load_acquire(ring.tail)
         if tail != ring.position:
-            if ring_run(ring, tail):
+            if not hesper_try_lock(&ring.owned):
+                sched_yield()
+                continue
+            if ring.stream.error == ERROR_NONE:
+                ring_run(ring, hesper_load_acquire(ring.tail), 0)
+            hesper_spin_unlock(&ring.owned)
+            if ring.stream.error != ERROR_NONE:
                 return -1
             if quiet > SPINS:
                 sleep_ns = FIRST_SLEEP_NS

@@ -48,6 +48,7 @@ cdef struct Hot:
     uint16_t index              # into hesper_commands
     uint16_t words              # HOT_WORDS: bytes to copy
     uint8_t kind
+    uint8_t patient             # the driver or the guest may take its time over it
 
 
 cdef struct Resource:
@@ -144,6 +145,8 @@ cdef struct RingCore:
     uint64_t idle_ns
     uint64_t virtqueue_seqno
     uint32_t notified
+    uint32_t owned                  # a thread is running its commands
+    uint32_t borrowed               # and that is not the ring's own
     uint32_t stopping
     uint32_t waited                 # a vkWaitRingSeqnoMESA wants to hear of every publication
     uint32_t idle

@@ -136,6 +136,7 @@ cdef extern from "memory.h" nogil:
     void *hesper_load_pointer(void **at)
     void *hesper_publish_pointer(void **at, void *value)
     void hesper_spin_lock(uint32_t *lock)
+    bint hesper_try_lock(uint32_t *lock)
     void hesper_spin_unlock(uint32_t *lock)
 
 

@@ -89,6 +89,10 @@ static inline void hesper_spin_lock(uint32_t *lock) {
     }
 }
 
+static inline int hesper_try_lock(uint32_t *lock) {
+    return __atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) == 0;
+}
+
 static inline void hesper_spin_unlock(uint32_t *lock) {
     __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
 }
