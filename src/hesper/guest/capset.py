@@ -43,7 +43,7 @@ def capset() -> bytes:
     extensions = protocol.extensions()
     return _LAYOUT.pack(
         WIRE_FORMAT_VERSION,
-        make_version(1, 4, protocol.load().header_version),
+        make_version(1, 4, protocol.summary().header_version),
         extensions["VK_EXT_command_serialization"][1],
         extensions["VK_MESA_venus_protocol"][1],
         1,  # supports_blob_id_0: plain shared memory

@@ -226,7 +226,7 @@ class PhysicalDevice:
 
 def known_version(version: int) -> int:
     """`version`, or the newest that the wire tables know where that is older."""
-    newest = make_version(1, 4, protocol.load().header_version)
+    newest = make_version(1, 4, protocol.summary().header_version)
     return version if version < make_version(1, 5) else newest
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.handlers import handles
 from hesper.kernel.engine import ProtocolError
-from hesper.protocol import load
+from hesper.protocol import summary
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
@@ -25,7 +25,7 @@ def private_data(context: Context, call: Call) -> None:
     """
     found = context.engine.lookup(call.args.objectHandle)
     wanted = call.args.objectType
-    if found is None or load().handles.get(found.type) != wanted or found.device != call.device:
+    if found is None or summary().handles.get(found.type) != wanted or found.device != call.device:
         raise ProtocolError(f"object {call.args.objectHandle} is no object of type {wanted}")
     call.args.objectHandle = found.handle
     call.run()

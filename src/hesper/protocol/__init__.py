@@ -1,15 +1,16 @@
 """What the bytes mean: the Vulkan registry compiled to wire programs.
 
 At build time `hesper.protocol.compiler` reads the registry (package `vulkan-object`) and the
-TOML files in `facts/`, and writes the model (`model.json`, read back by `load`) and the C tables
-that the kernel interprets.  Both are made from the same model; nothing is written twice.
+TOML files in `facts/`, and writes the model (`model.json`, read back by `load`), its summary
+(`summary.json`) and the C tables that the kernel interprets.  All are made from the same model;
+nothing is written twice.
 """
 
 from __future__ import annotations
 
-from hesper.protocol.model import Model, load
+from hesper.protocol.model import Model, Summary, load, summary
 
-__all__ = ["Model", "extensions", "load"]
+__all__ = ["Model", "Summary", "extensions", "load", "summary"]
 
 
 def extensions() -> dict[str, tuple[int, int]]:
@@ -17,4 +18,4 @@ def extensions() -> dict[str, tuple[int, int]]:
 
     Source: the Venus protocol's extension list (`facts/extensions.toml`) and the registry.
     """
-    return {name: (e.number, e.version) for name, e in load().extensions.items()}
+    return {name: (e.number, e.version) for name, e in summary().extensions.items()}

@@ -130,6 +130,16 @@ class Extension(msgspec.Struct, frozen=True):
     version: int
 
 
+class Summary(msgspec.Struct, frozen=True):
+    """What a worker needs of the model, in a file of its own: the model takes 5 MB of memory."""
+
+    header_version: int
+    """VK_HEADER_VERSION of the registry."""
+    handles: dict[str, int]
+    """Handle type to VkObjectType."""
+    extensions: dict[str, Extension]
+
+
 class Model(msgspec.Struct, dict=True):
     """Everything the tables are made from."""
 
@@ -150,6 +160,16 @@ class Model(msgspec.Struct, dict=True):
     def structs_by_stype(self) -> dict[int, Struct]:
         """Structs that may be chained, by VkStructureType."""
         return {s.stype: s for s in self.structs.values() if s.stype is not None}
+
+
+@functools.cache
+def summary() -> Summary:
+    """Read the summary of the model that was compiled into this installation.
+
+    Raises FileNotFoundError when the package was not built.
+    """
+    path = resources.files("hesper.protocol") / "summary.json"
+    return msgspec.json.decode(path.read_bytes(), type=Summary)
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from hesper.protocol.compiler import header
 from hesper.protocol.compiler.emit import Emitter
 from hesper.protocol.compiler.registry import Builder
 from hesper.protocol.compiler.tables import TableBuilder
+from hesper.protocol.model import Summary
 
 
 def main(folder: Path) -> None:
@@ -23,6 +24,8 @@ def main(folder: Path) -> None:
     model = Builder(vk, facts).build()
     emitter = Emitter(model, TableBuilder(model), vk, facts)
     (folder / "model.json").write_bytes(msgspec.json.encode(model))
+    summary = Summary(model.header_version, model.handles, model.extensions)
+    (folder / "summary.json").write_bytes(msgspec.json.encode(summary))
     (folder / "tables.c").write_text(emitter.tables())
     (folder / "calls.c").write_text(emitter.calls())
     (folder / "layout_check.c").write_text(emitter.layout_check())
