@@ -43,8 +43,7 @@ class Values:
         value: dict[str, Any] = {}
         if s.stype is not None:
             value["pNext"] = self._chain(s, depth, partial=False)
-        for f in self._own(s):
-            value[f.name] = self._field(f, value, depth)
+        self._fields(s, value, depth)
         return value
 
     def partial(self, s: Struct, depth: int = 0) -> dict[str, Any]:
@@ -59,6 +58,18 @@ class Values:
     def _own(s: Struct) -> tuple[Field, ...]:
         return s.fields[2:] if s.stype is not None else s.fields
 
+    def _fields(self, s: Struct, value: dict[str, Any], depth: int) -> None:
+        unions = {f.selector: self.model.structs[f.type] for f in s.fields if f.selector}
+        exact = {f.length.path[0]: f.length.divide for f in s.fields if f.length and f.length.path}
+        for f in self._own(s):
+            if f.name in unions:
+                tags = [t for case in unions[f.name].cases for t in case.tags]
+                value[f.name] = self.rng.choice(tags)
+                continue
+            value[f.name] = self._field(f, value, depth)
+            if f.counts and exact.get(f.name, 1) == 4:
+                value[f.name] *= 4
+
     def _chain(self, root: Struct, depth: int, *, partial: bool) -> list[Any]:
         able = [s for s in self.model.structs.values() if s.wire and root.name in s.extends]
         count = self.rng.randint(0, min(len(able), 3)) if depth < 3 else 0
@@ -68,14 +79,15 @@ class Values:
             if partial:
                 self._partial_fields(s, value, depth + 1)
             else:
-                for f in self._own(s):
-                    value[f.name] = self._field(f, value, depth + 1)
+                self._fields(s, value, depth + 1)
             found.append((s.name, value))
         return found
 
     def _field(
         self, f: Field, values: dict[str, Any], depth: int, *, required: bool = False
     ) -> Any:
+        if f.selector:
+            return self._union(f, depth, values[f.selector])
         if f.shape == "value":
             return self._element(f, depth, required=required)
         if f.shape == "null":
@@ -119,11 +131,9 @@ class Values:
         if f.kind == "struct":
             return self.struct(self.model.structs[f.type], depth + 1)
         if f.kind == "union":
-            case = self.rng.choice(
-                [c for c in self.model.structs[f.type].cases if c.field.kind != "blob"]
-                or list(self.model.structs[f.type].cases)
-            )
-            return self.rng.choice(case.tags), self._field(case.field, {}, depth + 1)
+            cases = self.model.structs[f.type].cases
+            tags = [t for case in cases if case.field.kind != "blob" for t in case.tags]
+            return self._union(f, depth, self.rng.choice(tags))
         if f.is_float:
             return self.rng.choice(FLOATS)
         if f.counts or f.name.endswith("SetCount") or f.name.endswith("BufferCount"):
@@ -131,6 +141,10 @@ class Values:
         bits = 8 * f.size
         value = self.rng.choice((0, 1, 7, self.rng.getrandbits(bits)))
         return value - (1 << bits) if f.is_signed and value >> (bits - 1) else value
+
+    def _union(self, f: Field, depth: int, tag: int) -> tuple[int, Any]:
+        case = next(c for c in self.model.structs[f.type].cases if tag in c.tags)
+        return tag, self._field(case.field, {}, depth + 1)
 
     def _output(self, f: Field, values: dict[str, Any]) -> Any:
         if f.shape == "pointer":

@@ -219,6 +219,9 @@ cdef class Engine:
             if functions == NULL:
                 functions = owner.table
         if type == "VkDevice":
+            # Functions and state of a device are kept for as long as a thread might use them.
+            if self.device_serial == DEVICES:
+                raise ProtocolError(f"more than {DEVICES} devices made in one context")
             self.device_serial += 1
             serial = self.device_serial
             device = id

@@ -30,6 +30,13 @@ cdef inline uint64_t length_of(const hesper_length *rule, const uint8_t *base) n
     return count
 
 
+cdef bint divides(const hesper_length *rule, const uint8_t *base) noexcept nogil:
+    """Whether a size in bytes (`codeSize`) is a whole number of elements."""
+    cdef const uint8_t *at = base + rule.first
+    cdef uint64_t size = (<const uint32_t *>at)[0] if rule.width == 4 else (<const uint64_t *>at)[0]
+    return size % rule.divide == 0
+
+
 cdef int decode_length(Stream *s, const hesper_op *op, const hesper_length *rule,
                        const uint8_t *base, uint64_t *count) noexcept nogil:
     """An array's length: what the wire says, which its count field must confirm; 0 is null."""
@@ -39,6 +46,8 @@ cdef int decode_length(Stream *s, const hesper_op *op, const hesper_length *rule
     count[0] = hesper_read_u64(s.cursor)
     s.cursor += 8
     expected = length_of(rule, base)
+    if rule.divide > 1 and not rule.add and not divides(rule, base):
+        return fail(s, ERROR_LENGTH, op, count[0])
     if count[0] == expected or (count[0] == 0 and op.flags & FLAG_NULLABLE):
         return 0
     return fail(s, ERROR_LENGTH, op, count[0])
@@ -208,7 +217,8 @@ cdef int decode_chain(Stream *s, const hesper_op *op, void **link, bint partial,
     return decode(s, &hesper_ops[type.full + 2], type.full_count - 2, node)
 
 
-cdef int decode_union(Stream *s, const hesper_op *op, uint8_t *target) noexcept nogil:
+cdef int decode_union(Stream *s, const hesper_op *op, uint8_t *base) noexcept nogil:
+    cdef uint8_t *target = base + op.offset
     cdef uint32_t tag
     cdef uint32_t i
     cdef const hesper_struct *type = &hesper_structs[op.ref]
@@ -217,6 +227,9 @@ cdef int decode_union(Stream *s, const hesper_op *op, uint8_t *target) noexcept 
         return fail(s, ERROR_SHORT, op, 0)
     tag = hesper_read_u32(s.cursor)
     s.cursor += 4
+    # The driver goes by the selector: a tag that says otherwise would confuse types.
+    if op.inner_step and (<const uint32_t *>(base + op.inner_from))[0] != tag:
+        return fail(s, ERROR_TAG, op, tag)
     memset(target, 0, type.size)
     for i in range(type.case_count):
         choice = &hesper_cases[type.cases + i]
@@ -469,7 +482,7 @@ cdef int decode_other(Stream *s, const hesper_op *op, uint8_t code,
     if code == OP_STRUCT:
         return decode_struct(s, &hesper_structs[op.ref], base + op.offset)
     if code == OP_UNION:
-        return decode_union(s, op, base + op.offset)
+        return decode_union(s, op, base)
     if code == OP_NARROW:
         if not has(s, 4):
             return fail(s, ERROR_SHORT, op, 0)

@@ -5,6 +5,8 @@ cdef enum:
     ASPECT_COLOR = 0x1
     ASPECT_MEMORY_PLANE_0 = 0x80
     PARAMETER_WORDS = 16        # of a block that HOT_WORDS commands fit into
+    WAIT_SLICE_NS = 100000000
+    VK_TIMEOUT = 2
 
 # Indices (into hesper_commands and hesper_structs) of what the kernel treats by itself.
 cdef uint32_t EXECUTE_STREAMS = command_named(b"vkExecuteCommandStreamsMESA")
@@ -142,6 +144,23 @@ cdef void call_host(Stream *s, hesper_function function) noexcept nogil:
     pthread_mutex_unlock(&queue.monitor.mutex)
 
 
+cdef void wait_in_slices(Stream *s, hesper_function function, uint32_t offset) noexcept nogil:
+    """Call a command that waits, its timeout (u64, ns) at `offset`, so that it can be broken off.
+
+    What it waits for may never come: a guest can forget to submit it, or a driver can hang.
+    """
+    cdef uint64_t *timeout = <uint64_t *>(s.parameters + offset)
+    cdef int32_t *result = <int32_t *>(s.parameters + s.command.result_offset)
+    cdef uint64_t left = timeout[0]
+    while True:
+        timeout[0] = left if left < WAIT_SLICE_NS else WAIT_SLICE_NS
+        left -= timeout[0]
+        call_host(s, function)
+        if (result[0] != VK_TIMEOUT or left == 0 or hesper_load_acquire(&s.core.stopping)
+                or hesper_load_acquire(&s.core.fatal)):
+            return
+
+
 cdef int serve(Stream *s) noexcept nogil:
     """What an ordinary command needs: the call, and the book-keeping of objects."""
     cdef New new
@@ -153,7 +172,12 @@ cdef int serve(Stream *s) noexcept nogil:
     elif s.command.destroys == 2:
         clear_pool(s)
     if s.command.new_type == 0:
-        call_host(s, function)
+        if s.command == &hesper_commands[WAIT_FOR_FENCES]:
+            wait_in_slices(s, function, 32)
+        elif s.command == &hesper_commands[WAIT_SEMAPHORES]:
+            wait_in_slices(s, function, 16)
+        else:
+            call_host(s, function)
         return 0
     if prepare_new(s, &new):
         return -1

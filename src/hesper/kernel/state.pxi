@@ -4,7 +4,8 @@ cdef enum:
     DEPTH_LIMIT = 24            # structs in structs
     CHAIN_LIMIT = 256           # structs in one pNext chain
     STRING_LIMIT = 1 << 20
-    ENGINE_RESOURCES = 4096
+    ENGINE_RESOURCES = 4096     # slots of the hash table
+    DEVICES = 16384             # that a context may make in its life
 
 
 cdef enum Error:

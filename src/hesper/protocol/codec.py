@@ -201,7 +201,7 @@ class Codec:
 
     @staticmethod
     def length(rule: Length, values: Mapping[str, Any]) -> int:
-        """The number of elements that `rule` finds among `values`."""
+        """The number of elements that `rule` finds among `values`.  Raises CodecError."""
         if not rule.path:
             count = rule.constant
         else:
@@ -211,6 +211,8 @@ class Codec:
                     return 0
                 found = found.get(name)
             count = int(found or 0)
+        if rule.divide > 1 and not rule.add and count % rule.divide:
+            raise CodecError(f"{rule.path[-1]}: {count} is no multiple of {rule.divide}")
         return (count + rule.add) // rule.divide
 
     def _expect(self, field: Field, count: int, values: Mapping[str, Any]) -> None:
@@ -224,6 +226,7 @@ class Codec:
 
     def _put(self, w: Writer, f: Field, value: Any, values: Mapping[str, Any]) -> None:
         if f.shape == "value":
+            self._check_selector(f, value, values)
             self._put_element(w, f, value)
         elif f.shape == "fixed":
             assert f.length is not None
@@ -257,7 +260,9 @@ class Codec:
 
     def _get(self, r: Reader, f: Field, values: Mapping[str, Any], depth: int) -> Any:
         if f.shape == "value":
-            return self._get_element(r, f, depth)
+            value = self._get_element(r, f, depth)
+            self._check_selector(f, value, values)
+            return value
         if f.shape == "fixed":
             assert f.length is not None
             if r.u64() != f.length.constant:
@@ -285,6 +290,12 @@ class Codec:
         if f.shape == "nested":
             return self._get_nested(r, f, count, values, depth)
         return self._get_elements(r, f, count, depth)
+
+    @staticmethod
+    def _check_selector(f: Field, value: Any, values: Mapping[str, Any]) -> None:
+        """A union's tag must say what the field says that selects its member."""
+        if f.selector and value[0] != values.get(f.selector):
+            raise CodecError(f"{f.name}: tag {value[0]} contradicts {f.selector}")
 
     def _put_nested(self, w: Writer, f: Field, value: Any, values: Mapping[str, Any]) -> None:
         assert f.inner is not None

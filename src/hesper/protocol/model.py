@@ -73,6 +73,8 @@ class Field(msgspec.Struct, frozen=True, omit_defaults=True):
     """Command parameters: what the driver writes; travels back in the reply."""
     counts: bool = False
     """Whether it is the length of another field (so it travels in partial structs too)."""
+    selector: str = ""
+    """Unions: the sibling that says which member counts; the tag must agree with it."""
     parent: bool = False
     """Handles: the pool that objects made by this command belong to."""
     victim: bool = False

@@ -12,7 +12,7 @@ enum {
     OP_NARROW,         /* 4 bytes on the wire, size (1 or 2) in C */
     OP_HANDLE,         /* u64 id; ref: handle type */
     OP_STRUCT,         /* ref: struct, in place */
-    OP_UNION,          /* u32 tag; ref: union, in place */
+    OP_UNION,          /* u32 tag; ref: union, in place; inner_from, inner_step: its selector */
     OP_STYPE,          /* u32 that must be the struct's sType; ref: struct */
     OP_CHAIN,          /* the pNext chain; ref: struct */
     OP_NULL,           /* u64 0 */

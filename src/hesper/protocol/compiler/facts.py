@@ -30,6 +30,7 @@ class Declaration:
     fixedSizeArray: list[str] = field(default_factory=list)  # noqa: N815 - the registry's name
     fullType: str = ""  # noqa: N815 - the registry's name
     selection: list[str] = field(default_factory=list)
+    selector: str | None = None
     bitFieldWidth: int | None = None  # noqa: N815 - the registry's name
 
 

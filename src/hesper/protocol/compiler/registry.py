@@ -210,6 +210,7 @@ class Builder:
                 or f"{owner}.{member.name}" in self._facts.nullable
             ),
             output=command and member.pointer and not member.const,
+            selector=(getattr(member, "selector", None) or "") if kind == "union" else "",
             parent=self._facts.parents.get(owner) == member.name,
             victim=command and self._is_victim(owner, member),
             is_float=bool(scalar and scalar.is_float),

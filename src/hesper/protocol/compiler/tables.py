@@ -289,6 +289,16 @@ class TableBuilder:
             return Op(Code.FIXED_STRUCT, f.offset, f.size, self.struct_index[f.type], length=length)
         if self._copies(f):
             return Op(Code.COPY, f.offset, f.size)
+        if f.selector:
+            selector = next(s for s in siblings if s.name == f.selector)
+            return Op(
+                Code.UNION,
+                f.offset,
+                f.size,
+                self.struct_index[f.type],
+                inner_from=selector.offset,
+                inner_step=selector.size,
+            )
         if f.kind in ("struct", "union"):
             return Op(Code.STRUCT, f.offset, f.size, self.struct_index[f.type])
         return Op(Code.NARROW, f.offset, f.size)
