@@ -129,6 +129,13 @@ client_root() { printf '%s/roots/%s' "${HESPER_CACHE:-${XDG_CACHE_HOME:-$HOME/.c
 # A program that may have come by another way than the package of that name.
 apt_ensure_command() { command -v "$1" >/dev/null || apt_ensure "${2:-$1}"; }
 
+# The backports release that a package came from; empty when it came from the release itself.
+apt_backports_of() {
+    case $(dpkg-query -W -f='${Version}' "$1" 2>/dev/null || true) in
+        *~bpo*) (. /etc/os-release && echo "$VERSION_CODENAME-backports") ;;
+    esac
+}
+
 brew_ensure() {
     command -v brew >/dev/null || fail "Homebrew is needed; see its site for the one-line install"
     local package
