@@ -17,6 +17,9 @@ MAX_TIMELINES = 64
 WAIT_SLICE = 250_000_000
 """Nanoseconds of one vkWaitForFences, so that a waiter notices that it has to stop."""
 
+TRY_NS = 30_000
+"""Nanoseconds that whoever asks for a fence waits for it before the waiter is called."""
+
 log = get_logger(__name__)
 
 
@@ -43,6 +46,7 @@ class Timeline:
         self._info = self._scratch.new("VkFenceCreateInfo")
         self._created = self._scratch.array("VkFence", 1)
         self._awaited = self._scratch.array("VkFence", 1)
+        self._tried = self._scratch.array("VkFence", 1)
         self._reset = self._scratch.array("VkFence", 1)
         self._condition = threading.Condition()
         self._pending: deque[tuple[int, Callable[[], None]]] = deque()
@@ -52,14 +56,19 @@ class Timeline:
         self._thread: threading.Thread | None = None
 
     def fence(self, retired: Callable[[], None]) -> None:
-        """Call `retired`, from the waiter's thread, once the queue has done its work so far.
+        """Call `retired`, here or in the waiter's thread, once the queue has done its work so far.
 
         A queue that has lost its device, or cannot take a fence, counts as done; so does one
         whose timeline has been stopped.
         """
         with self._condition:
             if self._deadline is None:
-                self._pending.append((self._submitted_fence(), retired))
+                fence = self._submitted_fence()
+                if fence and not self._pending and self._is_soon_signalled(fence):
+                    self._free.append(fence)
+                    _call(retired)
+                    return
+                self._pending.append((fence, retired))
                 self._condition.notify()
                 if self._thread is None:
                     name = f"hesper-fence-{self.ring_idx}"
@@ -67,6 +76,12 @@ class Timeline:
                     self._thread.start()
                 return
         _call(retired)
+
+    def _is_soon_signalled(self, fence: int) -> bool:
+        """Wait a little for `fence`: most submissions are short, and a switch of threads is not."""
+        self._tried[0] = fence
+        arguments = (self._device, 1, self._tried, VK_TRUE, TRY_NS)
+        return self._table.call("vkWaitForFences", *arguments) == VK_SUCCESS
 
     def _submitted_fence(self) -> int:
         """A fence that the queue will signal; 0 when it takes none."""

@@ -13,6 +13,7 @@ cdef enum:
     FIRST_SLEEP_NS = 10000
     LAST_SLEEP_NS = 40000
     WAIT_NS = 1000000
+    WAIT_TRIES = 64
     BORROWED = 8                # commands that the notifying thread runs at most
 
 
@@ -73,7 +74,6 @@ cdef int run_ring_command(Stream *s, uint32_t index) noexcept nogil:
     if ring == NULL:
         return fail(s, ERROR_RING, NULL, parameters[0])
     if index == NOTIFY_RING:
-        ring_wake(ring)
         ring_borrow(ring)
         return 0
     if index == WRITE_RING_EXTRA:
@@ -96,9 +96,18 @@ cdef int run_ring_command(Stream *s, uint32_t index) noexcept nogil:
 cdef int wait_ring(Stream *s, RingCore *ring, uint32_t seqno) noexcept nogil:
     """vkWaitRingSeqnoMESA: go on when the ring has done everything before `seqno`."""
     cdef Core *core = s.core
+    cdef uint32_t tries = WAIT_TRIES
     if <int32_t>(hesper_load_acquire(ring.tail) - seqno) < 0:
         # Nothing of what the guest has written so far reaches it: it never would.
         return fail(s, ERROR_RING, NULL, seqno)
+    # What is left is mostly one submission that has just been written: running it here saves two
+    # switches of threads.
+    while tries and <int32_t>(hesper_load_ordered(&ring.published) - seqno) < 0:
+        ring_borrow(ring)
+        hesper_pause()
+        tries -= 1
+    if <int32_t>(hesper_load_ordered(&ring.published) - seqno) >= 0:
+        return 0
     ring_wake(ring)
     pthread_mutex_lock(&ring.monitor.mutex)
     hesper_store_release(&ring.waited, 1)
@@ -177,7 +186,7 @@ cdef inline bint is_patient(Core *core, uint32_t number) noexcept nogil:
 
 
 cdef void ring_borrow(RingCore *ring) noexcept nogil:
-    """Run what waits in a ring that has just been notified, while its thread wakes up.
+    """Run what waits in a ring whose thread may be asleep.
 
     A thread takes tens of microseconds to wake up, most of what a guest waits for its first
     answer after a pause.  Only a few commands, and none that may wait: the thread that does this
@@ -185,9 +194,13 @@ cdef void ring_borrow(RingCore *ring) noexcept nogil:
     """
     cdef uint32_t tail
     if not hesper_try_lock(&ring.owned):
+        ring_wake(ring)
         return
     ring.borrowed = 1
     hesper_clear_bits(ring.status, STATUS_IDLE)
+    # Not before IDLE is cleared: the ring's thread may have gone back to sleep since the guest
+    # notified it, and nobody would wake it without that bit.
+    ring_wake(ring)
     tail = hesper_load_acquire(ring.tail)
     if tail != ring.position and ring.stream.error == ERROR_NONE \
             and not hesper_load_acquire(&ring.stream.core.fatal):
