@@ -28,7 +28,7 @@ from hesper.cli._gpu import (
     running,
     wait,
 )
-from hesper.vm.disks import FileKind, file_kind
+from hesper.vm.disks import FileKind, file_kind, wants_uefi
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory
 from hesper.vm.monitor import Monitor
@@ -60,8 +60,8 @@ class MachineOptions:
     accel: Literal["hvf", "kvm", "tcg"] | None = None
     """How the guest runs. Default: the first of hvf, kvm and tcg (emulation) that works here."""
     uefi: Annotated[bool, Parameter(negative=())] = False
-    """Boot with UEFI firmware; aarch64 always does. The guest's UEFI variables are kept beside
-    the first disk."""
+    """Boot with UEFI firmware, as aarch64 and disks that have no other boot code always do. The
+    guest's UEFI variables are kept beside the first disk."""
     port: Annotated[tuple[str, ...], Parameter(metavar="HOST:GUEST", negative=())] = ()
     """Forward a TCP port of this machine's loopback to one of the guest, as in 2222:22. Can be
     repeated."""
@@ -160,7 +160,8 @@ def _machine(
         if disk.kind.is_kernel:
             raise ValueError(f"{disk.path} is a Linux kernel: say --kernel {disk.path}")
     firmware = variables = None
-    if options.kernel is None and (options.uefi or architecture == "aarch64"):
+    uefi = options.uefi or architecture == "aarch64" or _first_wants_uefi(disks)
+    if options.kernel is None and uefi:
         firmware = find_firmware(architecture, qemu.command[-1])
         variables = _variables(firmware, disks, folder)
     return Machine(
@@ -183,6 +184,13 @@ def _machine(
         dual_gpu=options.dual_gpu,
         extra=extra,
     )
+
+
+def _first_wants_uefi(disks: Sequence[Disk]) -> bool:
+    """Whether what is booted is a disk that UEFI alone can boot.  Raises `OSError`."""
+    if not disks or any(disk.kind is FileKind.ISO for disk in disks):
+        return False
+    return disks[0].kind is FileKind.RAW and wants_uefi(disks[0].path)
 
 
 def _variables(firmware: Firmware, disks: Sequence[Disk], folder: Path) -> Path:

@@ -9,6 +9,8 @@ _ISO_OFFSET = 0x8001
 _X86_KERNEL_OFFSET = 0x202
 _ARM_KERNEL_OFFSET = 0x38
 _HEAD = _ISO_OFFSET + 8
+_GPT_OFFSET = 512
+_BOOT_CODE_SIZE = 440
 
 
 class FileKind(enum.Enum):
@@ -53,3 +55,13 @@ def file_kind(path: Path) -> FileKind:
         if head[offset : offset + len(magic)] == magic:
             return kind
     return FileKind.RAW
+
+
+def wants_uefi(path: Path) -> bool:
+    """Whether a raw disk can only be booted by UEFI: a GUID partition table, no boot code.
+
+    Raises `OSError` when it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_GPT_OFFSET + 8)
+    return head[_GPT_OFFSET:] == b"EFI PART" and not any(head[:_BOOT_CODE_SIZE])

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_UNWANTED = {"secure-boot", "enrolled-keys", "requires-smm"}
+"""Features of firmware that boots no system of one's own, or needs a special machine."""
+
 
 class FirmwareError(Exception):
     """There is no UEFI firmware; the text says what to install."""
@@ -64,13 +67,7 @@ def _folders(qemu: str) -> list[Path]:
 def _read(descriptor: dict[str, Any], architecture: str) -> Firmware | None:
     """Return the firmware if it is a plain UEFI for `architecture`."""
     features = set(descriptor.get("features", ()))
-    if "uefi" not in descriptor["interface-types"] or features & {
-        "secure-boot",
-        "enrolled-keys",
-        "requires-smm",
-        "amd-sev",
-        "intel-tdx",
-    }:
+    if "uefi" not in descriptor["interface-types"] or features & _UNWANTED:
         return None
     if architecture not in {target["architecture"] for target in descriptor["targets"]}:
         return None

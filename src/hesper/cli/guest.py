@@ -1,0 +1,90 @@
+"""Make disk images for guests."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from hesper.cli import fail
+from hesper.cli._gpu import parse_size
+from hesper.vm.guest_image import ImageError, ImageOptions, build_image
+from hesper.vm.qemu import QemuError, host_architecture
+
+command = App(name="guest", help="Make disk images for guests.")
+
+_DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@command.command
+def build(
+    output: Path,
+    *,
+    suite: str = "trixie",
+    size: Annotated[str, Parameter(metavar="SIZE")] = "8G",
+    desktop: Literal["none", "weston", "xorg", "xfce"] = "none",
+    package: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    user: str = "guest",
+    ssh_key: Path | None = None,
+    mirror: str = "",
+) -> None:
+    """Make a bootable Debian with Mesa's Venus driver and Vulkan tools.
+
+    Needs neither root nor loop devices, but Debian's mmdebstrap, and a network. The image boots by
+    UEFI: `hesper vm IMAGE`. Kernel and Mesa are those of the suite's backports. The user logs in
+    by itself on the screen and the serial port, has no password, and may use sudo.
+
+    Parameters
+    ----------
+    output:
+        The image's name; it must not exist.
+    suite:
+        Debian's release.
+    size:
+        Size of the disk; the file takes what is used.
+    desktop:
+        What to install for the screen.
+    package:
+        Another package to install. Can be repeated.
+    user:
+        Name of the user.
+    ssh_key:
+        File with a public key that may log in by SSH, as with `hesper vm --port 2222:22`.
+    mirror:
+        Where packages come from. Default: Debian's own servers.
+    """
+    console = Console(stderr=True)
+    started = time.monotonic()
+    try:
+        options = ImageOptions(
+            output=output,
+            suite=suite,
+            architecture=_DEBIAN_ARCHITECTURES[host_architecture()],
+            size=parse_size(size),
+            desktop=desktop,
+            packages=package,
+            user=user,
+            ssh_key=ssh_key.read_text(encoding="utf-8").strip() if ssh_key else "",
+            mirror=mirror,
+        )
+        with console.status("") as status:
+            current = ""
+
+            def step(text: str) -> None:
+                nonlocal current
+                current = text
+                console.print(f"{time.monotonic() - started:5.0f} s  {text}", highlight=False)
+                status.update(text)
+
+            def detail(text: str) -> None:
+                status.update(f"{current}: [dim]{text[-100:]}", spinner="dots")
+
+            build_image(options, step, detail)
+    except (ImageError, QemuError, OSError, ValueError) as error:
+        fail(str(error))
+    used = output.stat().st_blocks * 512
+    print(f"{output}: {used / 1e9:.1f} GB, made in {time.monotonic() - started:.0f} s")
+    print(f"start it: hesper vm {output}")

@@ -1,0 +1,309 @@
+"""A bootable Debian for guests: a disk image made without root and without mounting anything.
+
+mmdebstrap makes the file system as an archive; `mke2fs -d` turns it into ext4 inside a GPT image
+whose other partition holds GRUB for UEFI, which finds kernels by the links Debian keeps.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SECTOR = 512
+MEBI = 1 << 20
+EFI_START = MEBI
+EFI_SIZE = 48 * MEBI
+ROOT_START = EFI_START + EFI_SIZE
+END_RESERVE = MEBI
+"""For the second partition table."""
+LEAST_SIZE = 3 << 30
+LABEL = "hesper-root"
+
+_TOOLS = {
+    "mmdebstrap": "mmdebstrap",
+    "mke2fs": "e2fsprogs",
+    "sfdisk": "fdisk",
+    "mformat": "mtools",
+    "mcopy": "mtools",
+    "tar": "tar",
+}
+
+_BASE = (
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "libpam-systemd",
+    "systemd-resolved",
+    "ca-certificates",
+    "sudo",
+    "openssh-server",
+    "iproute2",
+    "less",
+    "mesa-vulkan-drivers",
+    "vulkan-tools",
+)
+
+DESKTOPS = {
+    "none": (),
+    "weston": ("weston", "seatd", "foot"),
+    "xorg": (
+        "xserver-xorg-core",
+        "xserver-xorg-input-libinput",
+        "xinit",
+        "openbox",
+        "xterm",
+        "x11-xserver-utils",
+        "mesa-utils",
+    ),
+    "xfce": ("xserver-xorg", "xfce4", "xfce4-terminal", "lightdm", "mesa-utils"),
+}
+"""Packages of every desktop."""
+
+_EFI = {
+    "amd64": ("x86_64-efi", "BOOTX64.EFI", "grub-efi-amd64-bin"),
+    "arm64": ("arm64-efi", "BOOTAA64.EFI", "grub-efi-arm64-bin"),
+}
+"""By Debian's architecture: GRUB's platform, the firmware's default program, the package."""
+
+
+class ImageError(Exception):
+    """The image cannot be made; the text says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """What the image is like.  Raises `ImageError` for what cannot be."""
+
+    output: Path
+    suite: str = "trixie"
+    architecture: str = "amd64"
+    """Debian's name."""
+    size: int = 8 << 30
+    """Bytes; the file takes what is used."""
+    desktop: str = "none"
+    packages: Sequence[str] = ()
+    user: str = "guest"
+    ssh_key: str = ""
+    """A public key that may log in as the user."""
+    mirror: str = ""
+    """Where packages come from; the distribution's own servers if empty."""
+
+    def __post_init__(self) -> None:
+        """Check them."""
+        if self.architecture not in _EFI:
+            raise ImageError(f"architecture {self.architecture}: must be one of {', '.join(_EFI)}")
+        if self.desktop not in DESKTOPS:
+            raise ImageError(f"desktop {self.desktop}: must be one of {', '.join(DESKTOPS)}")
+        if self.size < LEAST_SIZE or self.size % MEBI:
+            raise ImageError(f"size {self.size}: must be whole MiB, {LEAST_SIZE >> 30}G at least")
+        if not self.user.isidentifier() or not self.user.islower():
+            raise ImageError(f"user {self.user!r}: use small letters")
+        if len(self.ssh_key.splitlines()) > 1:
+            raise ImageError("the SSH key must be one line")
+
+    @property
+    def backports(self) -> str:
+        """The suite's backports, whose kernel and Mesa are newer; empty for sid and the like."""
+        return "" if self.suite in {"sid", "unstable", "testing"} else f"{self.suite}-backports"
+
+
+Step = Callable[[str], None]
+"""Told what is being done."""
+
+
+def build_image(options: ImageOptions, step: Step, detail: Step) -> None:
+    """Make the image; `step` hears of every step, `detail` of what a step says.
+
+    The file appears whole or not at all.  Raises `ImageError`.
+    """
+    _check_tools()
+    if options.output.exists():
+        raise ImageError(f"{options.output} is there already: remove it, or choose another name")
+    part = options.output.with_name(f".{options.output.name}.part")
+    with tempfile.TemporaryDirectory(prefix="hesper-image-") as folder:
+        work = Path(folder)
+        # Packages are unpacked by another user, who has to get through.
+        work.chmod(0o755)
+        try:
+            step("installing Debian (a few minutes)")
+            _make_root(options, work, detail)
+            step("making the file system")
+            _make_disk(options, work, part, detail)
+            part.replace(options.output)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _check_tools() -> None:
+    needed = dict(_TOOLS) if os.geteuid() == 0 else {**_TOOLS, "fakeroot": "fakeroot"}
+    missing = sorted({package for tool, package in needed.items() if shutil.which(tool) is None})
+    if missing:
+        raise ImageError(
+            f"missing: {', '.join(missing)}; install them (Debian: apt install"
+            f" {' '.join(missing)}).  Elsewhere than on Linux use a ready-made image, see"
+            " docs/vm-guests.md"
+        )
+
+
+def _run(command: Sequence[str | Path], detail: Step, *, text: str = "") -> None:
+    """Run a program, passing on what it says.  Raises `ImageError` when it fails."""
+    try:
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        raise ImageError(f"cannot run {command[0]}: {error.strerror}") from None
+    said: list[str] = []
+    if process.stdin is not None and process.stdout is not None:
+        process.stdin.write(text)
+        process.stdin.close()
+        for line in process.stdout:
+            said.append(line.rstrip())
+            detail(said[-1])
+    if process.wait() != 0:
+        last = "\n".join(said[-15:])
+        raise ImageError(f"{command[0]} has failed:\n{last}")
+
+
+def _make_root(options: ImageOptions, work: Path, detail: Step) -> None:
+    """Make `root.tar` and the boot loader in `work`."""
+    platform, program, package = _EFI[options.architecture]
+    _write_files(options, work / "files.tar")
+    kernel = f"linux-image-{options.architecture}"
+    desktop = DESKTOPS[options.desktop]
+    packages = [*_BASE, *desktop, *options.packages, kernel, package, "grub-common"]
+    make_loader = (
+        f"grub-mkstandalone --format={platform} --output=/root/{program}"
+        " boot/grub/grub.cfg=/root/grub.cfg"
+    )
+    command: list[str | Path] = [
+        "mmdebstrap",
+        "--variant=minbase",
+        f"--architectures={options.architecture}",
+        f"--include={','.join(packages)}",
+        f"--customize-hook=tar-in {work}/files.tar /",
+        '--customize-hook=chroot "$1" sh /root/setup',
+        f'--customize-hook=chroot "$1" {make_loader}',
+        f"--customize-hook=copy-out /root/{program} {work}",
+        f'--customize-hook=cd "$1"/root && rm setup grub.cfg {program}',
+    ]
+    if options.backports:
+        command.append(f"--setup-hook={_backports_hook(options)}")
+    command += [options.suite, work / "root.tar"]
+    if options.mirror:
+        command.append(options.mirror)
+    _run(command, detail)
+
+
+def _backports_hook(options: ImageOptions) -> str:
+    """Return shell that adds the backports, and prefers their kernel and Mesa, now and later."""
+    line = f"s/ {options.suite} main.*/ {options.backports} main/p"
+    release = f"Pin: release n={options.backports}"
+    pin = f"Package: src:linux* src:mesa*\\n{release}\\nPin-Priority: 700\\n"
+    return (
+        f'sed -n "{line}" "$1"/etc/apt/sources.list | head -n 1'
+        ' > "$1"/etc/apt/sources.list.d/backports.list'
+        f' && printf "{pin}" > "$1"/etc/apt/preferences.d/hesper'
+    )
+
+
+_GRUB = f"""insmod part_gpt
+insmod ext2
+search --no-floppy --label --set=root {LABEL}
+linux /vmlinuz root=LABEL={LABEL} rw quiet console=ttyS0 console=tty0
+initrd /initrd.img
+boot
+"""
+
+_NETWORK = """[Match]
+Name=en* eth*
+[Network]
+DHCP=yes
+"""
+
+
+def _write_files(options: ImageOptions, path: Path) -> None:
+    """Write the files that are added to Debian's into an archive."""
+    user = options.user
+    files = {
+        "etc/fstab": f"LABEL={LABEL} / ext4 rw,discard 0 1\n",
+        "etc/hostname": "hesper-guest\n",
+        "etc/hosts": "127.0.0.1 localhost hesper-guest\n::1 localhost\n",
+        f"etc/sudoers.d/{user}": f"{user} ALL=(ALL) NOPASSWD: ALL\n",
+        "etc/systemd/network/80-dhcp.network": _NETWORK,
+        "root/grub.cfg": _GRUB,
+        "root/setup": _setup_script(options),
+    }
+    for getty in ("getty@tty1", "serial-getty@ttyS0"):
+        start = f"-/sbin/agetty --autologin {user} --noclear %I $TERM"
+        files[f"etc/systemd/system/{getty}.service.d/autologin.conf"] = (
+            f"[Service]\nExecStart=\nExecStart={start}\n"
+        )
+    if options.ssh_key:
+        files["root/ssh-key"] = options.ssh_key + "\n"
+    with tarfile.open(path, "w") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            entry.mode = 0o440 if "sudoers" in name else 0o644
+            archive.addfile(entry, io.BytesIO(text.encode()))
+
+
+def _setup_script(options: ImageOptions) -> str:
+    """What is done inside the new system."""
+    user = options.user
+    lines = [
+        "set -e",
+        f"useradd --create-home --shell /bin/bash --groups sudo,video,render,audio,input {user}",
+        f"passwd --delete {user}",
+        "systemctl enable systemd-networkd systemd-resolved",
+    ]
+    if options.ssh_key:
+        home = f"/home/{user}/.ssh"
+        lines += [
+            f"install -d -m 700 -o {user} -g {user} {home}",
+            f"install -m 600 -o {user} -g {user} /root/ssh-key {home}/authorized_keys",
+            "rm /root/ssh-key",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _make_disk(options: ImageOptions, work: Path, disk: Path, detail: Step) -> None:
+    """Put the pieces into a partitioned image."""
+    with disk.open("wb") as file:
+        file.truncate(options.size)
+    root_size = options.size - ROOT_START - END_RESERVE
+    _run(
+        ["sfdisk", "--quiet", disk],
+        detail,
+        text=(
+            "label: gpt\n"
+            f"start={EFI_START // SECTOR}, size={EFI_SIZE // SECTOR}, type=uefi, name=efi\n"
+            f"start={ROOT_START // SECTOR}, size={root_size // SECTOR}, type=linux, name=root\n"
+        ),
+    )
+    efi = f"{disk}@@{EFI_START}"
+    program = _EFI[options.architecture][1]
+    _run(["mformat", "-i", efi, "-T", str(EFI_SIZE // SECTOR), "-F", "::"], detail)
+    _run(["mmd", "-i", efi, "::/EFI", "::/EFI/BOOT"], detail)
+    _run(["mcopy", "-i", efi, work / program, f"::/EFI/BOOT/{program}"], detail)
+    # Unpacked and read in one fake root, which remembers whose the files are.
+    script = (
+        'mkdir "$1"/root && tar -C "$1"/root --exclude="./dev/*" -xf "$1"/root.tar && '
+        'mke2fs -q -t ext4 -L "$2" -E "offset=$3" -d "$1"/root "$4" "$5"'
+    )
+    fake = [] if os.geteuid() == 0 else ["fakeroot"]
+    arguments = [str(work), LABEL, str(ROOT_START), str(disk), f"{root_size >> 10}k"]
+    _run([*fake, "sh", "-c", script, "sh", *arguments], detail)
