@@ -76,3 +76,6 @@ class Loops:
 
 def copy_bytes(target: int, source: int, size: int) -> int:
     """Copy memory."""
+
+def cut() -> int:
+    """Call `hesper_bench_cut`, at which a profiler can cut what it counts; how often it was."""

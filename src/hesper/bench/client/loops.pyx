@@ -12,6 +12,9 @@ from libc.string cimport memcpy
 cdef extern from "threads.h" nogil:
     uint64_t hesper_now_ns()
 
+cdef extern nogil:
+    unsigned hesper_bench_cut()
+
 cdef extern from "vulkan_core.h" nogil:
     ctypedef void *VkDevice
     ctypedef void *VkQueue
@@ -454,3 +457,7 @@ def copy_bytes(uint64_t target, uint64_t source, size_t size):
         memcpy(<void *>target, <const void *>source, size)
         end = hesper_now_ns()
     return end - start
+
+
+def cut():
+    return hesper_bench_cut()

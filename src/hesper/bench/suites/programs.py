@@ -91,11 +91,11 @@ class LlamaBench(Program):
 
     def read(self, output: str) -> dict[str, float]:
         """A JSON list, one entry a test."""
-        start = output.find("[\n")
-        if start < 0:
+        found = re.search(r"^\[$", output, re.MULTILINE)
+        if found is None:
             return {}
         figures = {}
-        for test in json.loads(output[start:]):
+        for test in json.loads(output[found.start() :]):
             name = f"pp{test['n_prompt']}" if test["n_prompt"] else f"tg{test['n_gen']}"
             figures[name] = float(test["avg_ts"])
         return figures

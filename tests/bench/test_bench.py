@@ -1,0 +1,101 @@
+"""`hesper bench` as it is used: real runs on this machine's lavapipe, judged by what they hold."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hesper.bench.document import Document
+from hesper.bench.processes import activity, memory_use, tree
+from hesper.bench.sides import BARE, HESPER
+
+BENCH = (sys.executable, "-c", "from hesper.cli import main; main()", "bench")
+SECONDS = 240.0
+
+
+def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*BENCH, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        check=False,
+    )
+
+
+QUICK = ("--quick", "--runs", "1", "--driver", "lvp")
+
+
+@pytest.mark.parametrize("suite", ["latency", "stream", "memory", "scale", "footprint"])
+def test_every_figure_of_a_suite(suite: str, tmp_path: Path) -> None:
+    found, drawn = tmp_path / "found.json", tmp_path / "found.svg"
+    files = ("--json", found, "--picture", drawn)
+    done = bench(*QUICK, "--no-peer", "--suite", suite, "--clients", "1", "2", *files)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = Document.read(found)
+    assert document.devices[BARE] in document.devices[HESPER]
+    assert not document.failures
+    (result,) = document.suites
+    assert result.name == suite
+    assert any(row.ratio(HESPER, BARE) for row in result.rows)
+    for row in result.rows:
+        assert row.metric.title in done.stdout
+        # An idle process uses nothing, which is a figure too.
+        least = 0.0 if "idle" in row.key else sys.float_info.min
+        assert all(each.median >= least for each in row.values.values()), row
+    again = bench("--read", found)
+    assert again.stdout == done.stdout
+    assert drawn.read_text().startswith("<svg")
+
+
+def test_a_peer_that_does_not_work_is_left_out(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    peer = ("--peer-command", "sh -c 'echo there is no device >&2; exit 3' {socket}")
+    done = bench(*QUICK, "--suite", "stream", *peer, "--json", found)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = Document.read(found)
+    assert list(document.devices) == [BARE, HESPER]
+    assert any("there is no device" in note for note in document.notes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--peer", "--peer-command", "no-such-program {socket}"), "no-such-program"),
+        (("--peer-command", "sh", "--peer"), "{socket}"),
+        (("--runs", "0"), "--runs 0"),
+        (("--clients", "0"), "--clients"),
+        (("--model", "/no/such/model"), "/no/such/model"),
+        (("--picture", "figures.jpg"), "figures.jpg"),
+        (("--read", "/no/such/file"), "/no/such/file"),
+        (("--driver", "no-such-driver"), "no-such-driver"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: tuple[str, ...], message: str) -> None:
+    done = bench(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr.splitlines()[-1]
+
+
+def test_what_processes_use() -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1); input()'])"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        first, second = tree(process.pid)
+        assert first == process.pid
+        used = memory_use(second)
+        assert 0 < used.proportional < used.resident
+        before = activity([first, second])
+        assert before.cpu > 0
+        assert before.wake_ups
+        process.communicate(b"\n")
+    with pytest.raises(ProcessLookupError):
+        activity([second])
