@@ -79,7 +79,8 @@ cdef extern from "vulkan_core.h" nogil:
         VkCommandBuffer, int, VkPipelineLayout, uint32_t, uint32_t, const VkDescriptorSet *,
         uint32_t, const uint32_t *) noexcept nogil
     ctypedef void (*PFN_vkCmdPushConstants)(
-        VkCommandBuffer, VkPipelineLayout, uint32_t, uint32_t, uint32_t, const void *) noexcept nogil
+        VkCommandBuffer, VkPipelineLayout, uint32_t, uint32_t, uint32_t,
+        const void *) noexcept nogil
     ctypedef void (*PFN_vkCmdDraw)(
         VkCommandBuffer, uint32_t, uint32_t, uint32_t, uint32_t) noexcept nogil
     ctypedef void (*PFN_vkCmdDispatch)(
