@@ -204,7 +204,6 @@ ensure_venv() {
     step "virtual environment"
     if [ ! -x "$venv/bin/python" ]; then
         "$python" -m venv "$venv"
-        quietly "$venv/bin/python" -m pip install --upgrade pip
         did "made the virtual environment $venv"
     fi
     # The stamp: checksum of pyproject.toml, then the groups that are there.
@@ -223,6 +222,8 @@ ensure_venv() {
     done
     if [ ${#arguments[@]} -gt 0 ]; then
         note "pip: installing what Hesper needs"
+        # Dependency groups came with pip 25.1.
+        quietly "$venv/bin/python" -m pip install --upgrade "pip>=25.1"
         dependencies >"$venv/.hesper-requirements"
         quietly "$venv/bin/python" -m pip install "${arguments[@]}" -r "$venv/.hesper-requirements"
         printf '%s%s' "$wanted" "$there" >"$stamp"
