@@ -237,6 +237,27 @@ class Guest:
         raise AssertionError("QEMU has closed its monitor")
 
 
+TREE_DEVICE = (
+    "-fsdev",
+    # QEMU runs in the tree: what it calls / is the tree.
+    "local,id=tree,path=/,security_model=none,readonly=on",
+    "-device",
+    "virtio-9p-pci,fsdev=tree,mount_tag=tree",
+)
+"""Shows the tree to the guest, for `GpuGuest.enter_tree`."""
+
+_ENTER_TREE = (
+    "mkdir -p /tree /changes /root-in-tree",
+    "mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=262144,cache=loose tree /tree",
+    "mount -t tmpfs changes /changes; mkdir /changes/upper /changes/work",
+    "layers=lowerdir=/tree,upperdir=/changes/upper,workdir=/changes/work",
+    "mount -t overlay -o $layers root /root-in-tree",
+    "for d in dev proc sys tmp; do mount -o bind /$d /root-in-tree/$d; done",
+    "mount -t tmpfs run /root-in-tree/run; mkdir -m 700 /root-in-tree/run/user",
+    'in_tree() { chroot /root-in-tree env XDG_RUNTIME_DIR=/run/user HOME=/root "$@"; }',
+)
+
+
 @dataclass
 class GpuGuest:
     """A guest and its GPU, in this process."""
@@ -252,6 +273,14 @@ class GpuGuest:
     def run(self, command: str, **options: Any) -> str:
         """See `Guest.run`."""
         return self.guest.run(command, **options)
+
+    def enter_tree(self) -> None:
+        """Make `in_tree COMMAND...` run a program of the tree in the guest.
+
+        Needs `TREE_DEVICE`; what the guest writes there is forgotten.
+        """
+        for line in _ENTER_TREE:
+            self.run(line)
 
     def screen(self, index: int = 0) -> Image.Image:
         """What a screen shows."""

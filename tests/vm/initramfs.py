@@ -16,7 +16,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-MODULES = ("virtio-gpu",)
+MODULES = (
+    "virtio-gpu",
+    "9p",
+    "9pnet_virtio",
+    "overlay",
+    "xhci-pci",
+    "usbhid",
+    "hid-generic",
+    "evdev",
+)
+"""The GPU; for a root file system from outside; for keyboard and pointer."""
 LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib", "lib64")
 VENUS_ICD = "usr/share/vulkan/icd.d/virtio_icd.json"
 

@@ -1,0 +1,178 @@
+"""A desktop in the guest, and the spinning cube in it, as viewers see them.
+
+The compositor draws with OpenGL by zink on Venus; vkcube shares its pictures with it as dma-bufs;
+what the compositor makes is scanned out where it lies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import io
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import open_page
+from guest_vm import TREE_DEVICE, GpuGuest, gpu_guest
+from initramfs import Tree
+from PIL import Image
+from serving import run
+from vnc_client import TIGHT, Viewer
+
+from hesper.vm.outputs import Address, OutputOptions, Outputs
+
+GROUND = (0x33, 0x33, 0x33)
+"""What vkcube paints behind the cube."""
+EDGE = 500
+"""Of its window, in pixels."""
+LIKE_A_GPU = (
+    "LIBGL_ALWAYS_SOFTWARE=1 VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json"
+    " MESA_LOADER_DRIVER_OVERRIDE=zink"
+)
+"""zink takes a processor's Vulkan, which a GPU's would be here, only when it is made to."""
+
+
+@pytest.fixture(scope="module")
+def desktop(tree: Tree) -> Iterator[GpuGuest]:
+    """A guest with weston and vkcube on the screen."""
+    with gpu_guest(tree, extra=TREE_DEVICE) as vm:
+        vm.enter_tree()
+        vm.run("in_tree seatd > /tmp/seatd.log 2>&1 &")
+        vm.run("until [ -S /root-in-tree/run/seatd.sock ]; do usleep 20000; done")
+        weston = "weston --backend=drm --renderer=gl --continue-without-input --socket=wl"
+        vm.run(f"in_tree env {LIKE_A_GPU} {weston} --idle-time=0 > /tmp/weston.log 2>&1 &")
+        vm.run("until [ -S /root-in-tree/run/user/wl ]; do usleep 20000; done")
+        vm.run("in_tree env WAYLAND_DISPLAY=wl vkcube --wsi wayland > /tmp/vkcube.log 2>&1 &")
+        vm.wait_screen(cube_window)
+        yield vm
+
+
+def cube_window(image: Image.Image) -> tuple[int, int] | None:
+    """Where vkcube's window is, if it is there."""
+    ground = (np.asarray(image.convert("RGB")) == GROUND).all(axis=2)
+    if ground.sum() < EDGE * EDGE // 4:
+        return None
+    rows, columns = np.nonzero(ground)
+    top, left = int(rows.min()), int(columns.min())
+    size = (int(columns.max()) - left + 1, int(rows.max()) - top + 1)
+    return (left, top) if size == (EDGE, EDGE) else None
+
+
+def cube(image: Image.Image) -> np.ndarray:
+    """The pixels of vkcube's window."""
+    where = cube_window(image)
+    assert where is not None
+    left, top = where
+    return np.asarray(image.convert("RGB"))[top : top + EDGE, left : left + EDGE]
+
+
+def check_cube(one: Image.Image, other: Image.Image) -> None:
+    """Check that both show a cube, turned differently."""
+    for image in (one, other):
+        pixels = cube(image).astype(int)
+        drawn = (pixels != GROUND).any(axis=2)
+        # It fills the middle, where a shade may be the ground's, and leaves the corners free.
+        assert drawn[200:300, 200:300].mean() > 0.9
+        assert not drawn[:40, :40].any()
+        # Its faces have LunarG's emblem: teal, on light and dark grey.
+        teal = (pixels[..., 2] > pixels[..., 0] + 40) & (pixels[..., 1] > pixels[..., 0] + 40)
+        assert teal.sum() > 1000
+    assert (cube(one) != cube(other)).any(axis=2).sum() > 1000
+
+
+def test_the_compositor_draws_through_venus(desktop: GpuGuest) -> None:
+    log = desktop.run("cat /tmp/weston.log")
+    assert "GL renderer: zink Vulkan" in log
+    assert "Virtio-GPU Venus" in log
+    assert "Virtio-GPU Venus" in desktop.run("cat /tmp/vkcube.log")
+    names = [figures.name for figures in desktop.gpu.figures()]
+    desktop.run("usleep 100000")
+    names = [figures.name for figures in desktop.gpu.figures()] or names
+    assert {"weston", "vkcube"} <= set(names)
+
+
+def test_the_cube_turns(desktop: GpuGuest) -> None:
+    first = desktop.screen()
+    second = desktop.wait_screen(
+        lambda image: cube_window(image) and (cube(image) != cube(first)).sum() > 3000
+    )
+    check_cube(first, second)
+
+
+@contextlib.asynccontextmanager
+async def vnc(outputs: Outputs) -> AsyncIterator[Viewer]:
+    """A VNC client."""
+    place = next(text for text in outputs.places if "VNC" in text)
+    viewer = await Viewer.connect(int(place.rpartition(":")[2]))
+    viewer.set_encodings(TIGHT)
+    try:
+        yield viewer
+    finally:
+        await viewer.close()
+
+
+@pytest.fixture
+def outputs(desktop: GpuGuest) -> Iterator[Outputs]:
+    """Servers for the desktop's screen."""
+    anywhere = Address("127.0.0.1", 0)
+    options = OutputOptions(vnc=anywhere, web=anywhere)
+    with Outputs(desktop.display, options, desktop.gpu.figures) as started:
+        yield started
+
+
+def test_a_vnc_client_sees_it(
+    outputs: Outputs, record_property: Callable[[str, object], None]
+) -> None:
+    pictures: list[Image.Image] = []
+
+    async def scenario() -> None:
+        async with vnc(outputs) as viewer:
+            assert viewer.size == (1280, 800)
+            viewer.request(incremental=False)
+            await viewer.update()
+            pictures.append(Image.fromarray(viewer.rgb().astype(np.uint8)))
+            start, frames = time.monotonic(), 60
+            for _ in range(frames):
+                viewer.request()
+                await viewer.update()
+            rate = frames / (time.monotonic() - start)
+            record_property("VNC updates a second, 1280x800 with a turning cube", round(rate, 1))
+            pictures.append(Image.fromarray(viewer.rgb().astype(np.uint8)))
+
+    run(scenario())
+    check_cube(*pictures)
+
+
+def test_a_browser_sees_it(outputs: Outputs, tmp_path: Path) -> None:
+    url = next(text for text in outputs.places if "http" in text).partition(": ")[2]
+    pictures: list[Image.Image] = []
+
+    async def scenario() -> None:
+        async with open_page(url, tmp_path / "profile", (1400, 1000)) as page:
+            await page.wait_for("document.querySelector('#screen canvas') !== null")
+            await page.wait_for("document.querySelector('#notice').hidden")
+            async with asyncio.timeout(60):
+                while len(pictures) < 2:
+                    data = await page.evaluate(
+                        "document.querySelector('#screen canvas').toDataURL('image/png')"
+                    )
+                    image = _decode(data)
+                    if cube_window(image) and not (
+                        pictures and (cube(image) != cube(pictures[0])).sum() < 3000
+                    ):
+                        pictures.append(image)
+                    await asyncio.sleep(0.05)
+            shot = Image.open(io.BytesIO(await page.screenshot())).convert("RGB")
+            shot.save(tmp_path / "browser.png")
+
+    run(scenario())
+    check_cube(*pictures)
+
+
+def _decode(url: str) -> Image.Image:
+    """An image out of a `data:` address."""
+    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
