@@ -403,6 +403,31 @@ cdef int decode_fixed(Stream *s, const hesper_op *op, uint8_t *base) noexcept no
     return decode_partials(s, op, base + op.offset, count)
 
 
+cdef inline bint copy_array(Stream *s, const hesper_op *op, uint8_t *base) noexcept nogil:
+    """The common array: whole words, as many as a u32 beside it says, room in the arena.
+
+    False, with nothing done, where it is anything else.
+    """
+    cdef const hesper_length *rule = &hesper_lengths[op.length]
+    cdef const uint8_t *cursor = s.cursor
+    cdef uint64_t left = s.end - cursor
+    cdef uint64_t count
+    cdef uint64_t size
+    if rule.mode != LENGTH_FIELD or rule.width != 4 or rule.divide != 1 or left < 8:
+        return False
+    count = hesper_read_u64(cursor)
+    if count == 0 or count != (<const uint32_t *>(base + rule.first))[0]:
+        return False
+    size = count * op.size
+    if size & 3 or size > left - 8 or size + 8 > <uint64_t>(s.arena.end - s.arena.next):
+        return False
+    hesper_copy_words(s.arena.next, cursor + 8, size)
+    (<void **>(base + op.offset))[0] = s.arena.next
+    s.arena.next += (size + 7) & ~<uint64_t>7
+    s.cursor = cursor + 8 + size
+    return True
+
+
 cdef int decode(Stream *s, const hesper_op *op, uint32_t count, uint8_t *base) noexcept nogil:
     """Run `count` operations that fill the C struct at `base`; -1 with the error noted."""
     cdef const hesper_op *last = op + count
@@ -437,6 +462,10 @@ cdef int decode(Stream *s, const hesper_op *op, uint32_t count, uint8_t *base) n
                             continue
                 s.cursor = cursor
                 if decode_found(s, op, id, <uint64_t *>(base + op.offset)):
+                    return -1
+            elif code == OP_ARRAY_COPY:
+                s.cursor = cursor
+                if not copy_array(s, op, base) and decode_array(s, op, base):
                     return -1
             else:
                 s.cursor = cursor

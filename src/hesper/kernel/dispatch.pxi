@@ -249,7 +249,7 @@ cdef inline Entry *command_buffer(Stream *s) noexcept nogil:
 
 cdef int record_words(Stream *s, const Hot *hot) noexcept nogil:
     """HOT_WORDS: the command buffer's id, then `hot.words` bytes that lie in C as on the wire."""
-    cdef uint64_t parameters[PARAMETER_WORDS]
+    cdef uint64_t parameters[2 * PARAMETER_WORDS]   # the compiler cannot see that half would do
     cdef Entry *entry
     cdef hesper_function function
     if not has(s, 16 + hot.words):

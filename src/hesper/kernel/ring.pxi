@@ -8,7 +8,7 @@ cdef enum:
 
     # Waiting for commands.  The first steps answer a guest that works synchronously; the later
     # ones leave the processor to the driver's own threads.
-    SPINS = 64
+    SPINS = 8
     YIELD_NS = 100000
     FIRST_SLEEP_NS = 10000
     LAST_SLEEP_NS = 40000

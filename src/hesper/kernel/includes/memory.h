@@ -30,21 +30,27 @@ static inline void hesper_write_u32(void *at, uint32_t value) {
     ((hesper_guest_u32 *)at)->value = value;
 }
 
-/* Most runs of fields are a few words long; a call of memcpy would cost more than the copy. */
+/* Most runs of fields are a few words long; a call of memcpy would cost more than the copy.
+ * The size is a multiple of 4. */
 static inline void hesper_copy_words(void *to, const void *from, size_t size) {
-    if (size > 32) {
+    if (size > 128) {
         memcpy(to, from, size);
         return;
     }
     uint8_t *target = (uint8_t *)to;
     const uint8_t *source = (const uint8_t *)from;
-    while (size >= 8) {
+    while (size >= 16) {
+        memcpy(target, source, 16);
+        target += 16;
+        source += 16;
+        size -= 16;
+    }
+    if (size & 8) {
         memcpy(target, source, 8);
         target += 8;
         source += 8;
-        size -= 8;
     }
-    if (size)
+    if (size & 4)
         memcpy(target, source, 4);
 }
 
