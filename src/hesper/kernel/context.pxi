@@ -39,7 +39,8 @@ cdef class Engine:
             raise MemoryError
         self.core.handled = <uint8_t *>calloc(hesper_command_count, 1)
         self.core.hot = <Hot *>calloc(hesper_number_count, sizeof(Hot))
-        if self.core.handled == NULL or self.core.hot == NULL or hesper_monitor_init(&self.core.monitor):
+        if (self.core.handled == NULL or self.core.hot == NULL
+                or hesper_monitor_init(&self.core.monitor)):
             raise MemoryError
 
     def __init__(self, Vulkan vulkan, dict handlers, *, size_t arena_limit, uint32_t object_limit,
