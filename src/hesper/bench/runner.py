@@ -13,6 +13,9 @@ from hesper.bench.metric import Row, Values
 from hesper.bench.sides import BARE, PEER, Server, Side, SideError
 from hesper.bench.suites.base import Options, Run, RunError, Suite, ask
 
+PROBE_SECONDS = 60.0
+"""How long a side may take to show that it works."""
+
 Say = Callable[[str], None]
 """Is told what is being done, a line at a time."""
 
@@ -46,9 +49,8 @@ class Runner:
             self._say(f"trying {side.title}")
             try:
                 with side.serving() as server:
-                    self.devices[side.name] = str(
-                        ask(Run(side, server, self._options), "probe")["device"]
-                    )
+                    answer = ask(Run(side, server, self._options), "probe", seconds=PROBE_SECONDS)
+                    self.devices[side.name] = str(answer["device"])
             except (RunError, SideError) as error:
                 if side.name != PEER:
                     raise BenchError(str(error)) from None

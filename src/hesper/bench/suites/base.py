@@ -71,17 +71,16 @@ class Suite(ABC):
         return {}
 
 
-def finish(client: Popen[str], run: Run, task: str, said: str = "") -> dict[str, Any]:
-    """Wait for the measured program and read its answer.  Raises `RunError`.
-
-    said: what it has been told and not yet been sent.
-    """
+def finish(
+    client: Popen[str], run: Run, task: str, *, seconds: float = CLIENT_SECONDS
+) -> dict[str, Any]:
+    """Wait for the measured program and read its answer.  Raises `RunError`."""
     try:
-        output, errors = client.communicate(said or None, timeout=CLIENT_SECONDS)
+        output, errors = client.communicate(timeout=seconds)
     except TimeoutExpired:
         client.kill()
         client.communicate()
-        raise RunError(f"{task} on {run.side.title}: not done in {CLIENT_SECONDS:g} s") from None
+        raise RunError(f"{task} on {run.side.title}: not done in {seconds:g} s") from None
     if client.returncode != 0:
         raise RunError(f"{task} on {run.side.title}: {_last_line(errors, client.returncode)}")
     # A driver may print on standard output too; the answer is the last line.
@@ -89,10 +88,10 @@ def finish(client: Popen[str], run: Run, task: str, said: str = "") -> dict[str,
     return answer
 
 
-def ask(run: Run, task: str) -> dict[str, Any]:
+def ask(run: Run, task: str, *, seconds: float = CLIENT_SECONDS) -> dict[str, Any]:
     """Run the measured program; returns its answer.  Raises `RunError`."""
     client = run_client(run.side, run.server, task, quick=run.options.quick)
-    return finish(client, run, task)
+    return finish(client, run, task, seconds=seconds)
 
 
 def _last_line(errors: str, status: int) -> str:
