@@ -109,6 +109,11 @@ class Guest:
         """Where QEMU looks for the device."""
         return self.place.folder / "gpu"
 
+    @property
+    def input_socket(self) -> Path:
+        """A monitor of QEMU's beside the one that `monitor` uses; each serves one at a time."""
+        return self.place.folder / "qmp-input"
+
     def __enter__(self) -> Guest:
         """Boot."""
         folder, inside = self.place.folder, self.place.inside
@@ -127,7 +132,7 @@ class Guest:
             audio="none",
             network=False,
             serial="stdio",
-            extra=self.extra,
+            extra=[*self.extra, "-qmp", f"unix:{inside(self.input_socket)},server=on,wait=off"],
         )
         qemu = self.place.qemu
         self._process = start_qemu(

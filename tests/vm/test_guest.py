@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +15,11 @@ from guest_vm import GpuGuest, gpu_guest
 from initramfs import Tree
 from PIL import Image
 
+from hesper.display.input import ABSOLUTE_MAX, Button, Key, PointerButton, PointerMove
 from hesper.display.scanout import Size
 from hesper.host.drivers import choose_driver
+from hesper.vm.monitor import Monitor
+from hesper.vm.outputs import OutputOptions, Outputs
 
 PROGRAMS = ("compute", "render", "scanout", "pattern", "virtgpu")
 
@@ -141,13 +146,50 @@ def test_three_hundred_maps(vm: GpuGuest) -> None:
     assert value(vm.run("virtgpu maps 300"), "maps") == "300 ok"
 
 
-def test_what_maps_and_fences_cost(vm: GpuGuest, record_property: Callable[..., None]) -> None:
-    times = re.findall(
-        r"^time: (.*) p50 ([\d.]+) us, p99 ([\d.]+) us$", vm.run("virtgpu time"), re.MULTILINE
-    )
-    assert len(times) == 3
-    for what, median, worst in times:
-        record_property(what, f"p50 {median} us, p99 {worst} us")
+def test_what_maps_and_fences_cost(vm: GpuGuest) -> None:
+    text = vm.run("virtgpu time")
+    assert len(re.findall(r"^time: .* p50 [\d.]+ us, p99 [\d.]+ us$", text, re.MULTILINE)) == 3
+    print(text)
+
+
+@pytest.fixture
+def typing(vm: GpuGuest) -> Iterator[None]:
+    """What viewers do reaches the guest by QEMU's monitor."""
+    nowhere = OutputOptions(vnc=None, web=None)
+    with Outputs(vm.display, nowhere, vm.gpu.figures) as outputs:
+        Monitor(str(vm.guest.input_socket), vm.display, outputs).start()
+        yield
+        vm.display.connect_input(None)
+
+
+@pytest.mark.usefixtures("typing")
+def test_keys_arrive(vm: GpuGuest) -> None:
+    vm.guest.send("head -n1 < /dev/tty1")
+    # h, e, y, shift+1, enter
+    for code in (35, 18, 21):
+        vm.display[0].send_input([Key(code, True), Key(code, False)])
+    vm.display[0].send_input([Key(42, True), Key(2, True), Key(2, False), Key(42, False)])
+    vm.display[1].send_input([Key(28, True), Key(28, False)])
+    assert vm.guest.wait_line("guest: done")[:-1] == ["hey!"]
+
+
+@pytest.mark.usefixtures("typing")
+def test_the_pointer_arrives(vm: GpuGuest) -> None:
+    vm.run("dev=$(dirname $(dirname $(grep -l Tablet /sys/class/input/event*/device/name)))")
+    vm.run("cat /dev/input/$(basename $dev) > /tmp/events & pid=$!; usleep 100000")
+    vm.display[1].send_input([PointerMove(ABSOLUTE_MAX // 2, 1000)])
+    vm.display[1].send_input([PointerButton(Button.LEFT, True)])
+    vm.run("until [ $(stat -c %s /tmp/events) -ge $((5 * 24)) ]; do usleep 20000; done; kill $pid")
+    data = base64.b64decode(vm.run("base64 /tmp/events"))
+    events = {(kind, code): value for _, _, kind, code, value in struct.iter_unpack("<qqHHi", data)}
+    absolute, key, button_left = 3, 1, 0x110
+    # The middle of the right screen, seen from the left edge of the left one.
+    left, right = (screen.surface.size for screen in vm.display if screen.surface is not None)
+    across = (left.width + right.width / 2) / (left.width + right.width)
+    assert events[absolute, 0] == pytest.approx(ABSOLUTE_MAX * across, abs=2)
+    down = right.height / max(left.height, right.height)
+    assert events[absolute, 1] == pytest.approx(1000 * down, abs=2)
+    assert events[key, button_left] == 1
 
 
 def test_garbage_poisons_its_context_alone(vm: GpuGuest) -> None:

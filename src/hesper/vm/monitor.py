@@ -38,7 +38,6 @@ class Monitor:
         self._outputs = outputs
         self._client = QMPClient("hesper")
         self._orders: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(MAX_WAITING)
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         """Connect as soon as QEMU is there, and pass on what viewers do."""
@@ -61,16 +60,13 @@ class Monitor:
 
     def order(self, command: str, **arguments: Any) -> None:
         """Send a command; what it answers is not waited for."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._put, command, arguments)
+        self._outputs.call(lambda: self._put(command, arguments))
 
     def _put(self, command: str, arguments: dict[str, Any]) -> None:
         with contextlib.suppress(asyncio.QueueFull):
             self._orders.put_nowait((command, arguments))
 
     async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._connect()

@@ -100,23 +100,26 @@ class Outputs:
         traceback: TracebackType | None,
     ) -> None:
         """Stop."""
-        if self._loop is not None and self._stopping is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-                self._loop.call_soon_threadsafe(self._stopping.set)
+        if self._stopping is not None:
+            self.call(self._stopping.set)
         self._thread.join()
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Run `callback` on the outputs' event loop, soon; not at all if they have ended.
+
+        From any thread, between entering and leaving.
+        """
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(callback)
 
     def spawn(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine on the outputs' event loop until it ends or they do."""
-        loop = self._loop
-        if loop is None:
-            raise RuntimeError("the outputs have not been started")
-        loop.call_soon_threadsafe(lambda: self._tasks.add(loop.create_task(make())))
+        self.call(lambda: self._tasks.add(asyncio.create_task(make())))
 
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except (OSError, ValueError, FileNotFoundError) as error:
-            self._error = error
         except Exception as error:
             _log.exception("the outputs have failed")
             self._error = error
@@ -128,8 +131,13 @@ class Outputs:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         async with contextlib.AsyncExitStack() as stack:
-            if len(self.display):
-                await self._open(stack)
+            try:
+                if len(self.display):
+                    await self._open(stack)
+            except (OSError, ValueError) as error:
+                # Not to be raised through here: a task group on the way out would wrap it.
+                self._error = error
+                self._stopping.set()
             self._started.set()
             await self._stopping.wait()
             for task in self._tasks:
