@@ -54,6 +54,8 @@ def test_medians_spreads_and_ratios() -> None:
     assert found.ratio("hesper", "bare") == 2.0
     assert found.ratio("hesper", "peer") is None
     assert found.ratio("other", "bare") is None
+    share = Metric("slowest / mean", Unit.SHARE, more_is_better=True)
+    assert row("fair", share, bare=(0.9,), hesper=(0.8,)).ratio("hesper", "bare") is None
 
 
 @pytest.mark.parametrize(

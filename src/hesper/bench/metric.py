@@ -90,7 +90,12 @@ class Row(msgspec.Struct, frozen=True):
     values: dict[str, Values]
 
     def ratio(self, side: str, base: str) -> float | None:
-        """The median of `side` as a share of that of `base`; None where one is missing or 0."""
-        if side not in self.values or base not in self.values or not self.values[base].median:
+        """The median of `side` as a share of that of `base`.
+
+        None where one is missing or 0, and for what is a share already.
+        """
+        if self.metric.unit is Unit.SHARE or side not in self.values or base not in self.values:
+            return None
+        if not self.values[base].median:
             return None
         return self.values[side].median / self.values[base].median

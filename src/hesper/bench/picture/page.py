@@ -85,13 +85,17 @@ def panels(suite: SuiteResult) -> list[Panel]:
     kinds = (
         (shares, "share of the bare driver's figure; longer is better", "share"),
         (times, "times the bare driver's figure, logarithmic; shorter is better", "times"),
-        (numbers, "less is better" if _all_costs(numbers) else "", "numbers"),
+        (numbers, _direction(numbers), "numbers"),
     )
     return [Panel(suite.title, hint, tuple(rows), scale) for rows, hint, scale in kinds if rows]
 
 
-def _all_costs(rows: Sequence[Row]) -> bool:
-    return not any(row.metric.more_is_better for row in rows)
+def _direction(rows: Sequence[Row]) -> str:
+    """What is better, where that is the same for all."""
+    kinds = {row.metric.more_is_better for row in rows}
+    if len(kinds) != 1:
+        return ""
+    return "more is better" if kinds.pop() else "less is better"
 
 
 def _columns(all_panels: list[Panel]) -> list[list[Panel]]:
