@@ -244,7 +244,7 @@ def _run(
         except OSError as error:
             fail(f"cannot run {arguments[0]}: {error.strerror}")
         threading.Thread(target=_watch, args=[process, stop], daemon=True).start()
-        monitor = Monitor(str(guest.monitor_socket), gpu.display, outputs)
+        monitor = Monitor(str(guest.monitor_socket), gpu.display, outputs, stop.fail)
         monitor.start()
         wait(stop, gpu.display, window=display.window)
         if process.poll() is None:

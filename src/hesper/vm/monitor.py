@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qemu.qmp import ConnectError, QMPClient, QMPError
+from qemu.qmp import ConnectError, EventListener, QMPClient, QMPError
 
 from hesper.log import get_logger
 from hesper.vm.input_events import to_qemu
@@ -31,9 +31,19 @@ class Monitor:
     Orders may come from any thread; they are sent once QEMU is there.
     """
 
-    def __init__(self, path: str, display: Display, outputs: Outputs) -> None:
-        """`path`: QEMU's QMP socket, which it is about to make."""
+    def __init__(
+        self,
+        path: str,
+        display: Display,
+        outputs: Outputs,
+        broken: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`path`: QEMU's QMP socket, which it is about to make.
+
+        broken: called, on the outputs' thread, when the accelerator cannot run the guest.
+        """
         self._path = path
+        self._broken = broken
         self._display = display
         self._outputs = outputs
         self._client = QMPClient("hesper")
@@ -74,12 +84,32 @@ class Monitor:
             _log.error("no QEMU monitor: the guest gets no input", path=self._path)
             return
         try:
-            while True:
-                command, arguments = await self._orders.get()
-                await self._execute(command, arguments)
+            with self._client.listener("STOP") as stops:
+                watch = asyncio.create_task(self._watch(stops))
+                await self._check_state()
+                try:
+                    while True:
+                        command, arguments = await self._orders.get()
+                        await self._execute(command, arguments)
+                finally:
+                    watch.cancel()
         finally:
             with contextlib.suppress(QMPError, OSError, EOFError):
                 await self._client.disconnect()
+
+    async def _watch(self, stops: EventListener) -> None:
+        async for _ in stops:
+            await self._check_state()
+
+    async def _check_state(self) -> None:
+        """Find out whether the guest stands still because it cannot be run."""
+        status: Any = await self._execute("query-status", {})
+        if status is not None and status["status"] == "internal-error":
+            _log.error(
+                "the accelerator cannot run this guest",
+                remedy="choose another with --accel, tcg works everywhere",
+            )
+            self._broken()
 
     async def _connect(self) -> None:
         while True:
@@ -91,8 +121,10 @@ class Monitor:
             else:
                 return
 
-    async def _execute(self, command: str, arguments: dict[str, Any]) -> None:
+    async def _execute(self, command: str, arguments: dict[str, Any]) -> object:
+        """Return what QEMU answers; None when it refuses or has gone."""
         try:
-            await self._client.execute(command, arguments)
+            return await self._client.execute(command, arguments)
         except (QMPError, OSError) as error:
             _log.warning("QEMU refuses an order", command=command, reason=str(error))
+            return None

@@ -1,0 +1,466 @@
+"""How QEMU is found, asked and told; no guest is booted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from hesper.display.input import ABSOLUTE_MAX, Button, Key, PointerButton, PointerMove
+from hesper.display.scanout import Display, Size
+from hesper.vm.disks import FileKind, file_kind, wants_uefi
+from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
+from hesper.vm.gpu import GpuOptions
+from hesper.vm.guest_image import ImageError, ImageOptions, build_image
+from hesper.vm.input_events import to_qemu
+from hesper.vm.libvirt import libvirt_xml
+from hesper.vm.machine import Disk, Machine, default_cpus, default_memory, escape, gpu_arguments
+from hesper.vm.outputs import Address, OutputError, OutputOptions, Outputs
+from hesper.vm.qemu import Qemu, QemuError
+
+HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
+
+ANSWERS = {
+    "--version": "QEMU emulator version 11.1.3 (Debian)",
+    "-device help": 'name "vhost-user-test-device-pci", bus PCI',
+    "-accel help": "Accelerators supported in QEMU binary:\ntcg\nkvm",
+    "-audiodev help": "Available audio drivers:\nnone\npa\nalsa",
+    "-object help": "  memory-backend-memfd\n  memory-backend-shm",
+}
+
+FakeQemu = Callable[..., Path]
+
+
+@pytest.fixture
+def fake_qemu(tmp_path: Path) -> FakeQemu:
+    """Make a program that answers as QEMU does."""
+
+    def make(changed: dict[str, str] | None = None, *, starts_with: str = "") -> Path:
+        """`starts_with`: words with one of which it starts; others make it fail."""
+        answers = {**ANSWERS, **(changed or {})}
+        path = tmp_path / "qemu-system-x86_64"
+        path.write_text(
+            f"#!{sys.executable}\n"
+            "import sys\n"
+            f"answers = {answers!r}\n"
+            "asked = ' '.join(sys.argv[1:])\n"
+            "if asked in answers:\n"
+            "    print(answers[asked])\n"
+            f"elif not any(word in asked for word in {starts_with.split()!r}):\n"
+            "    sys.exit(1)\n"
+        )
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return path
+
+    return make
+
+
+def test_a_good_qemu_is_taken(fake_qemu: FakeQemu) -> None:
+    qemu = Qemu.find("x86_64", str(fake_qemu()))
+    assert qemu.version == (11, 1)
+    assert qemu.memory_backend == "memory-backend-memfd"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"--version": "QEMU emulator version 7.2.11"}, "version 7.2, which is too old"),
+        ({"--version": "coreutils 9"}, "is no QEMU"),
+        ({"-device help": 'name "virtio-gpu-pci"'}, "was built without"),
+    ],
+)
+def test_other_qemus_are_not(fake_qemu: FakeQemu, changed: dict[str, str], message: str) -> None:
+    with pytest.raises(QemuError, match=message):
+        Qemu.find("x86_64", str(fake_qemu(changed)))
+
+
+def test_no_qemu_at_all() -> None:
+    with pytest.raises(QemuError, match="there is no qemu-system-nothing"):
+        Qemu.find("nothing")
+
+
+@pytest.mark.parametrize(
+    ("works", "wanted"), [("kvm", "kvm"), ("", "tcg"), ("hvf", "tcg")], ids=["kvm", "none", "hvf"]
+)
+def test_accelerators_are_tried(fake_qemu: FakeQemu, works: str, wanted: str) -> None:
+    """Hvf would start, but this QEMU does not know it."""
+    assert Qemu.find("x86_64", str(fake_qemu(starts_with=works))).accelerator == wanted
+
+
+@pytest.mark.parametrize(("works", "wanted"), [("pa alsa", "pa"), ("alsa", "alsa"), ("", "none")])
+def test_audio_is_tried(fake_qemu: FakeQemu, works: str, wanted: str) -> None:
+    assert Qemu.find("x86_64", str(fake_qemu(starts_with=works))).audio == wanted
+
+
+def machine(**options: object) -> Machine:
+    """A machine with as little as can be."""
+    least = {
+        "architecture": "x86_64",
+        "gpu_socket": Path("/run/gpu"),
+        "monitor_socket": Path("/run/qmp"),
+        "memory": 2 << 30,
+        "cpus": 2,
+        "accelerator": "tcg",
+        "audio": "none",
+        "network": False,
+    }
+    return Machine(**{**least, **options})  # type: ignore[arg-type]
+
+
+def arguments(fake_qemu: FakeQemu, **options: object) -> str:
+    """What QEMU is told, in one line."""
+    return shlex.join(machine(**options).arguments(Qemu.find("x86_64", str(fake_qemu()))))
+
+
+def test_the_machine_has_shared_memory_and_the_device(fake_qemu: FakeQemu) -> None:
+    line = arguments(fake_qemu)
+    assert "-object memory-backend-memfd,id=ram,size=2147483648,share=on" in line
+    assert "-machine q35,memory-backend=ram" in line
+    assert "-cpu max" in line
+    assert "-chardev socket,id=gpu,path=/run/gpu" in line
+    assert (
+        "-device vhost-user-test-device-pci,chardev=gpu,virtio-id=16,num_vqs=2,vq_size=256"
+        ",config_size=20" in line
+    )
+    assert "-display none" in line
+    assert "virtio-gpu-pci" not in line
+
+
+def test_the_host_decides_on_the_processor(fake_qemu: FakeQemu) -> None:
+    assert "-accel kvm -cpu host" in arguments(fake_qemu, accelerator="kvm")
+    assert "-machine virt," in arguments(fake_qemu, architecture="aarch64")
+
+
+def test_two_gpus(fake_qemu: FakeQemu) -> None:
+    line = arguments(fake_qemu, dual_gpu=True)
+    assert "-device virtio-gpu-pci" in line
+    assert "-display none" not in line
+
+
+def test_disks_boot_in_order_and_isos_first(fake_qemu: FakeQemu) -> None:
+    line = arguments(
+        fake_qemu,
+        disks=[
+            Disk(Path("/a,b.qcow2"), FileKind.QCOW2),
+            Disk(Path("/debian.iso"), FileKind.ISO),
+        ],
+    )
+    assert "media=cdrom,readonly=on,format=raw,file=/debian.iso" in line
+    assert "scsi-cd,drive=disk0,bootindex=0" in line
+    assert "discard=unmap,format=qcow2,file=/a,,b.qcow2" in line
+    assert "virtio-blk-pci,drive=disk1,bootindex=1" in line
+
+
+def test_kernel_network_audio_firmware(fake_qemu: FakeQemu) -> None:
+    line = arguments(
+        fake_qemu,
+        kernel=Path("/k"),
+        initrd=Path("/i"),
+        append="quiet ro",
+        network=True,
+        ports=[(2222, 22)],
+        audio="pa",
+        firmware=Firmware(Path("/code"), Path("/template")),
+        firmware_variables=Path("/vars"),
+        disks=[Disk(Path("/d"), FileKind.RAW)],
+        extra=["-name", "x"],
+    )
+    assert "-kernel /k -initrd /i -append 'quiet ro'" in line
+    assert "hostfwd=tcp:127.0.0.1:2222-:22" in line
+    assert "-audiodev pa,id=audio -device intel-hda -device hda-duplex,audiodev=audio" in line
+    assert "if=pflash,format=raw,unit=0,readonly=on,file=/code" in line
+    assert "if=pflash,format=raw,unit=1,file=/vars" in line
+    assert "bootindex" not in line
+    assert line.endswith("-name x")
+
+
+def test_defaults_fit_the_host() -> None:
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 256 << 20 <= default_memory() <= max(host // 4, 256 << 20)
+    assert default_memory() % (256 << 20) == 0
+    assert 1 <= default_cpus() <= 4
+
+
+def test_libvirt_says_the_same() -> None:
+    root = ElementTree.fromstring(libvirt_xml(Path('/run/a&"b')))
+    space = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+    told = [each.get("value") for each in root.iter(f"{space}arg")]
+    assert told == gpu_arguments(Path('/run/a&"b'))
+    assert root.find("memoryBacking/access").get("mode") == "shared"  # type: ignore[union-attr]
+    assert escape(Path("/a,b")) == "/a,,b"
+
+
+def image(path: Path, *pieces: tuple[int, bytes]) -> Path:
+    """A file with bytes at some places."""
+    with path.open("wb") as file:
+        file.truncate(1 << 16)
+        for offset, data in pieces:
+            file.seek(offset)
+            file.write(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kind"),
+    [
+        ([], FileKind.RAW),
+        ([(0, b"QFI\xfb")], FileKind.QCOW2),
+        ([(0, b"KDMV")], FileKind.VMDK),
+        ([(64, b"\x7f\x10\xda\xbe")], FileKind.VDI),
+        ([(0, b"vhdxfile")], FileKind.VHDX),
+        ([(0x8001, b"CD001"), (510, b"\x55\xaa")], FileKind.ISO),
+        ([(0x202, b"HdrS")], FileKind.X86_KERNEL),
+        ([(0x38, b"ARM\x64")], FileKind.ARM_KERNEL),
+    ],
+)
+def test_files_are_told_apart(
+    tmp_path: Path, pieces: list[tuple[int, bytes]], kind: FileKind
+) -> None:
+    assert file_kind(image(tmp_path / "file", *pieces)) is kind
+
+
+def test_short_files_are_raw(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert file_kind(tmp_path / "empty") is FileKind.RAW
+    assert not wants_uefi(tmp_path / "empty")
+
+
+def test_disks_that_only_uefi_boots(tmp_path: Path) -> None:
+    table = (512, b"EFI PART")
+    assert wants_uefi(image(tmp_path / "uefi", table))
+    assert not wants_uefi(image(tmp_path / "both", table, (0, b"\xeb\x63\x90")))
+    assert not wants_uefi(image(tmp_path / "neither"))
+
+
+def descriptor(folder: Path, name: str, *features: str) -> None:
+    """Write a firmware descriptor, and the files it names."""
+    for part in ("code", "vars"):
+        (folder / f"{name}-{part}").write_bytes(part.encode())
+    (folder / f"{name}.json").write_text(
+        json.dumps(
+            {
+                "interface-types": ["uefi"],
+                "mapping": {
+                    "device": "flash",
+                    "executable": {"filename": str(folder / f"{name}-code"), "format": "raw"},
+                    "nvram-template": {"filename": str(folder / f"{name}-vars")},
+                },
+                "targets": [{"architecture": "x86_64", "machines": ["pc-q35-*"]}],
+                "features": list(features),
+            }
+        )
+    )
+
+
+def test_firmware_is_found_beside_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "share/qemu/firmware"
+    folder.mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/qemu"
+    program.touch(0o755)
+    monkeypatch.setattr("hesper.vm.firmware.Path", _rooted(tmp_path))
+    with pytest.raises(FirmwareError, match="no UEFI firmware for x86_64"):
+        find_firmware("x86_64", str(program))
+    (folder / "10-rubbish.json").write_text("{}")
+    (folder / "11-rubbish.json").write_text("no JSON")
+    descriptor(folder, "20-secure", "secure-boot", "requires-smm")
+    descriptor(folder, "30-plain", "acpi-s3", "amd-sev")
+    found = find_firmware("x86_64", str(program))
+    assert found.code == folder / "30-plain-code"
+    found.copy_variables(tmp_path / "mine")
+    (tmp_path / "mine").write_bytes(b"changed")
+    found.copy_variables(tmp_path / "mine")
+    assert (tmp_path / "mine").read_bytes() == b"changed"
+    with pytest.raises(FirmwareError, match="aarch64"):
+        find_firmware("aarch64", str(program))
+
+
+def _rooted(root: Path) -> Callable[..., Path]:
+    """A `Path` for which the system's own folders are empty ones under `root`."""
+
+    def make(*parts: str) -> Path:
+        path = Path(*parts)
+        system = path.is_absolute() and path.parts[1] in {"usr", "etc"}
+        return root / "system" / path.relative_to("/") if system else path
+
+    return make
+
+
+def test_viewers_do_what_qemu_understands() -> None:
+    display = Display(2, Size(1000, 500))
+    events = to_qemu(
+        display,
+        1,
+        [
+            Key(30, True),
+            Key(0x2FF, True),
+            PointerButton(Button.WHEEL_UP, False),
+            PointerMove(ABSOLUTE_MAX, ABSOLUTE_MAX),
+        ],
+    )
+    assert events == [
+        {"type": "key", "data": {"down": True, "key": {"type": "qcode", "data": "a"}}},
+        {"type": "btn", "data": {"down": False, "button": "wheel-up"}},
+        {"type": "abs", "data": {"axis": "x", "value": ABSOLUTE_MAX}},
+        {"type": "abs", "data": {"axis": "y", "value": ABSOLUTE_MAX}},
+    ]
+    left = to_qemu(display, 0, [PointerMove(ABSOLUTE_MAX, 0)])
+    assert left[0]["data"]["value"] == ABSOLUTE_MAX // 2
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("0.0.0.0:5905", Address("0.0.0.0", 5905)),
+        ("5905", Address("default", 5905)),
+        ("host", Address("host", 1)),
+        ("[::1]:7", Address("::1", 7)),
+    ],
+)
+def test_addresses(text: str, wanted: Address) -> None:
+    assert Address.parse(text, Address("default", 1)) == wanted
+
+
+@pytest.mark.parametrize("text", ["", ":1", "host:port", "host:70000", "host:"])
+def test_addresses_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="is no address"):
+        Address.parse(text, Address("default", 1))
+
+
+def no_figures() -> list[object]:
+    """No contexts."""
+    return []
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    options = OutputOptions(vnc=Address("127.0.0.1", 0), web=None)
+    display = Display()
+    with Outputs(display, options, no_figures) as first:  # type: ignore[arg-type]
+        port = int(first.places[0].rpartition(":")[2])
+        taken = OutputOptions(vnc=Address("127.0.0.1", port), web=None)
+        with (
+            pytest.raises(OutputError, match=f"VNC cannot listen on 127.0.0.1:{port}.*--vnc"),
+            Outputs(display, taken, no_figures),  # type: ignore[arg-type]
+        ):
+            pass
+        taken = OutputOptions(vnc=None, web=Address("127.0.0.1", port))
+        with (
+            pytest.raises(OutputError, match=r"web page cannot listen.*--web"),
+            Outputs(display, taken, no_figures),  # type: ignore[arg-type]
+        ):
+            pass
+
+
+def test_vnc_for_everybody_wants_a_password() -> None:
+    options = OutputOptions(vnc=Address("0.0.0.0", 0), web=None)
+    with (
+        pytest.raises(OutputError, match="set a password"),
+        Outputs(Display(), options, no_figures),  # type: ignore[arg-type]
+    ):
+        pass
+
+
+@pytest.mark.parametrize("window", [0, 3 << 30, 1 << 41, 1 << 10])
+def test_windows_that_cannot_be(window: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="power of two"):
+        GpuOptions(socket=tmp_path / "gpu", window=window)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"architecture": "m68k"}, "architecture m68k"),
+        ({"desktop": "cde"}, "desktop cde"),
+        ({"size": 1 << 30}, "3G at least"),
+        ({"size": (8 << 30) + 1}, "whole MiB"),
+        ({"user": "Root; rm"}, "small letters"),
+        ({"ssh_key": "one\ntwo"}, "one line"),
+    ],
+)
+def test_images_that_cannot_be(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        ImageOptions(output=tmp_path / "image", **options)  # type: ignore[arg-type]
+
+
+def test_an_image_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "image").touch()
+    options = ImageOptions(output=tmp_path / "image")
+    monkeypatch.setattr("shutil.which", lambda _: "/bin/true")
+    with pytest.raises(ImageError, match="is there already"):
+        build_image(options, lambda _: None, lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(ImageError, match=r"missing: .*mmdebstrap"):
+        build_image(options, lambda _: None, lambda _: None)
+
+
+def hesper(*arguments: str | Path, status: int = 0) -> str:
+    """Run a command and return what it prints, or complains of."""
+    done = subprocess.run(
+        [*HESPER, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_commands_print_what_they_would_do(fake_qemu: FakeQemu, tmp_path: Path) -> None:
+    socket = tmp_path / "gpu"
+    assert f"path={socket}" in hesper("gpu", "--socket", socket, "--print-qemu")
+    assert "<domain" in hesper("gpu", "--socket", socket, "--print-libvirt")
+    disk = image(tmp_path / "disk.img")
+    options = ("--dry-run", "--qemu", fake_qemu(), "--accel", "tcg", "--audio", "none")
+    line = hesper("vm", disk, *options, "--memory", "3G", "--port", "2222:22", "--", "-name", "x")
+    assert line.rstrip().endswith("-name x")
+    assert "size=3221225472" in line
+    assert f"file={disk}" in line
+    kernel = image(tmp_path / "vmlinuz", (0x202, b"HdrS"))
+    assert f"-kernel {kernel}" in hesper("vm", "--kernel", kernel, *options)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "nothing to boot"),
+        (("/nowhere/disk.img",), "No such file"),
+        (("--kernel", "/nowhere/vmlinuz"), "No such file"),
+        (("KERNEL",), "say --kernel"),
+        (("DISK", "--port", "22"), "--port 22: must be HOST:GUEST"),
+        (("DISK", "--memory", "much"), "is no size"),
+        (("DISK", "--qemu", "/nowhere/qemu"), "there is no /nowhere/qemu"),
+    ],
+)
+def test_what_cannot_be_is_said_clearly(
+    fake_qemu: FakeQemu, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    files = {
+        "KERNEL": str(image(tmp_path / "vmlinuz", (0x202, b"HdrS"))),
+        "DISK": str(image(tmp_path / "disk.img")),
+    }
+    words = tuple(files.get(word, word) for word in words)
+    if "--qemu" not in words:
+        words = (*words, "--qemu", str(fake_qemu()))
+    complaint = hesper("vm", "--dry-run", *words, status=1)
+    assert message in complaint
+    assert complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("--scanouts", "17"), 1, "must be 0 to 16"),
+        (("--hostmem", "3G"), 1, "power of two"),
+        (("--resolution", "wide"), 2, "is no resolution"),
+        (("--vnc", "a:b"), 1, "is no address"),
+    ],
+)
+def test_gpus_that_cannot_be(
+    tmp_path: Path, words: tuple[str, ...], status: int, message: str
+) -> None:
+    assert message in hesper("gpu", "--socket", tmp_path / "gpu", *words, status=status)
