@@ -34,6 +34,8 @@ from hesper.vm.qemu import Qemu
 BOOT_SECONDS = 180.0
 PATIENCE = 120.0
 GUEST = Path(__file__).parent / "guest"
+_ESCAPE = re.compile(r"\x1b(\[[0-9;?!]*[a-zA-Z]|[=>])")
+"""What a terminal would obey and not show."""
 
 
 def compile_program(name: str, folder: Path) -> Path:
@@ -116,23 +118,19 @@ class Guest:
 
     def __enter__(self) -> Guest:
         """Boot."""
-        folder, inside = self.place.folder, self.place.inside
-        initrd = folder / "initrd"
-        build(self.place.tree, initrd, programs=self.programs, from_tree=self.from_tree)
+        inside = self.place.inside
         machine = Machine(
             architecture="x86_64",
             gpu_socket=inside(self.gpu_socket),
-            monitor_socket=inside(folder / "qmp"),
+            monitor_socket=inside(self.place.folder / "qmp"),
             memory=1 << 30,
             cpus=2,
-            kernel=inside(self.place.tree.kernel),
-            initrd=inside(initrd),
-            append="console=ttyS0 quiet panic=-1",
             accelerator="tcg",
             audio="none",
             network=False,
             serial="stdio",
             extra=[*self.extra, "-qmp", f"unix:{inside(self.input_socket)},server=on,wait=off"],
+            **self.boot_options(),
         )
         qemu = self.place.qemu
         self._process = start_qemu(
@@ -148,6 +146,16 @@ class Guest:
             self.kill()
             raise
         return self
+
+    def boot_options(self) -> dict[str, Any]:
+        """Return what of `Machine` says what is booted."""
+        initrd = self.place.folder / "initrd"
+        build(self.place.tree, initrd, programs=self.programs, from_tree=self.from_tree)
+        return {
+            "kernel": self.place.inside(self.place.tree.kernel),
+            "initrd": self.place.inside(initrd),
+            "append": "console=ttyS0 quiet panic=-1",
+        }
 
     def __exit__(self, *_: object) -> None:
         """End it."""
@@ -175,7 +183,8 @@ class Guest:
     def _listen(self, stream: IO[bytes]) -> None:
         for line in stream:
             with self._news:
-                self.output.append(line.decode(errors="replace").strip("\r\n"))
+                text = line.decode(errors="replace").strip("\r\n")
+                self.output.append(_ESCAPE.sub("", text))
                 self._news.notify_all()
         with self._news:
             self._ended = True

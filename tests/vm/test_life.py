@@ -101,3 +101,11 @@ def test_hesper_ends_in_order(tree: Tree, programs: list[Path]) -> None:
             assert hesper.wait(60) == 0
             assert guest.running
         assert not (place.folder / "gpu").exists()
+
+
+def test_a_second_gpu_shows_the_desktop(tree: Tree, programs: list[Path]) -> None:
+    """Hesper's has no screens then, and renders all the same (`hesper vm --dual-gpu`)."""
+    with gpu_guest(tree, scanouts=0, programs=programs, extra=("-device", "virtio-gpu-pci")) as vm:
+        assert "KMS disabled" in vm.run("dmesg | grep drm")
+        assert vm.run("ls /sys/class/drm | grep Virtual").split() == ["card1-Virtual-1"]
+        assert "frames: 5" in vm.run("render 5")

@@ -187,7 +187,7 @@ class Blobs:
             return pending
 
         def answered(accepted: bool) -> None:
-            if not accepted:
+            if not accepted and not channel.closed:
                 _log.error("the VMM does not unmap", offset=offset, length=blob.mapped_length)
             pending.finish(OK)
 

@@ -33,9 +33,9 @@ class BackendChannel:
 
     def __init__(self, sock: socket.socket, loop: EventLoop) -> None:
         """Take over the socket of `SET_BACKEND_REQ_FD`."""
+        self.closed = False
         self._stream = MessageStream(sock)
         self._loop = loop
-        self._open = True
         self._waiting: collections.deque[tuple[BackendRequest, bytes, int, Answered]] = (
             collections.deque()
         )
@@ -44,7 +44,7 @@ class BackendChannel:
 
     def config_changed(self) -> None:
         """Make the guest read its config space again."""
-        if self._open:
+        if not self.closed:
             with contextlib.suppress(OSError):
                 self._stream.send(BackendRequest.CONFIG_CHANGE_MSG, 0, b"")
 
@@ -69,32 +69,35 @@ class BackendChannel:
         self._send()
 
     def _send(self) -> None:
-        while self._open and self._waiting and len(self._unanswered) < MAX_UNANSWERED:
+        while not self.closed and self._waiting and len(self._unanswered) < MAX_UNANSWERED:
             request, payload, fd, answered = self._waiting.popleft()
             self._unanswered.append(answered)
             try:
                 self._stream.send(request, Flag.NEED_REPLY, payload, () if fd < 0 else (fd,))
             except OSError as error:
-                _log.error("channel to the VMM failed", reason=str(error))
-                self.close()
+                self._fail(error)
 
     def _receive(self) -> None:
         try:
-            while self._open and (message := self._stream.receive()) is not None:
+            while not self.closed and (message := self._stream.receive()) is not None:
                 message.close()
                 if len(message.payload) != U64.size or not self._unanswered:
                     raise ConnectionError(f"unexpected answer to request {message.request}")
                 self._unanswered.popleft()(U64.unpack(message.payload)[0] == 0)
         except OSError as error:
-            _log.error("channel to the VMM failed", reason=str(error))
-            self.close()
+            self._fail(error)
         self._send()
+
+    def _fail(self, error: OSError) -> None:
+        """Give up.  As a rule the VMM has ended, and the main socket will say so."""
+        _log.info("the VMM takes no more requests", reason=str(error))
+        self.close()
 
     def close(self) -> None:
         """Close it; whatever waits for an answer is told no."""
-        if not self._open:
+        if self.closed:
             return
-        self._open = False
+        self.closed = True
         self._loop.remove(self._stream.fileno())
         self._stream.close()
         orphans = [*self._unanswered, *(answered for _, _, _, answered in self._waiting)]

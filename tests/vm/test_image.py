@@ -1,0 +1,83 @@
+"""`hesper guest build`: the image is made, boots by UEFI, and finds its GPU."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guest_vm import GpuGuest, Guest, exchange
+from initramfs import Tree
+
+from hesper.vm.disks import FileKind, file_kind, wants_uefi
+from hesper.vm.firmware import Firmware
+from hesper.vm.gpu import Gpu, GpuOptions
+from hesper.vm.machine import Disk
+
+HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
+BUILD_SECONDS = 900.0
+PROMPT = "automatic login"
+
+
+@dataclass
+class ImageGuest(Guest):
+    """A guest from a disk image, whose user has logged in at the serial port."""
+
+    disk: Path = Path()
+
+    def boot_options(self) -> dict[str, Any]:
+        """See `Guest.boot_options`; the firmware is the tree's."""
+        folder = Path("/usr/share/OVMF")
+        code, template = folder / "OVMF_CODE_4M.fd", folder / "OVMF_VARS_4M.fd"
+        root = self.place.tree.root
+        variables = self.place.folder / "uefi"
+        Firmware(code, root / template.relative_to("/")).copy_variables(variables)
+        return {
+            "disks": [Disk(self.place.inside(self.disk), FileKind.RAW)],
+            "firmware": Firmware(code, template),
+            "firmware_variables": self.place.inside(variables),
+        }
+
+    def wait_ready(self) -> None:
+        """Log in, and make the shell talk as that of the tests does."""
+        self.wait_line(PROMPT, BUILD_SECONDS)
+        # The shell that comes up echoes what is typed before it is there.
+        self.send("stty -echo; PS1=; echo guest: is ready")
+        self.wait_line("^guest: is ready")
+
+    def run(self, command: str, **options: Any) -> str:
+        """See `Guest.run`."""
+        return super().run(f"{command}; echo guest: done $?", **options)
+
+
+@pytest.mark.timeout(2 * BUILD_SECONDS)
+def test_an_image_is_built_and_booted(tree: Tree) -> None:
+    with exchange(tree) as place:
+        disk = place.folder / "guest.img"
+        command = [*HESPER, "guest", "build", disk, "--size", "4G"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
+        )
+        assert done.returncode == 0, done.stderr
+        # Every step is told, and how to go on.
+        assert "installing Debian" in done.stderr
+        assert f"hesper vm {disk}" in done.stdout
+        assert file_kind(disk) is FileKind.RAW
+        assert wants_uefi(disk)
+        assert disk.stat().st_blocks * 512 < 2 << 30
+        guest = ImageGuest(place, disk=disk)
+        with Gpu(GpuOptions(socket=guest.gpu_socket), _unexpected) as gpu, guest:
+            vm = GpuGuest(guest, gpu)
+            assert "Virtio-GPU Venus" in vm.run("vulkaninfo --summary")
+            assert "resource_blob" in vm.run("sudo dmesg | grep drm")
+            assert vm.run("systemctl is-system-running", check=False).strip() == "running"
+            vm.wait_screen(lambda image: image.getextrema() != ((0, 0), (0, 0), (0, 0)))
+            guest.monitor("system_powerdown")
+            assert guest.wait_ended() == 0
+
+
+def _unexpected() -> None:
+    raise AssertionError("the device has ended")
