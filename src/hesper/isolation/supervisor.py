@@ -38,6 +38,11 @@ ACCEPT_PAUSE = 1.0
 MAX_BACKOFF = 30.0
 """Longest pause in seconds between attempts to start workers that fail to."""
 
+_ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_TOP_PAD_": str(4 << 20)}
+"""Environment of workers.  By default glibc gives memory back to the system after every command
+buffer that a driver frees, and takes it again, page by page, for the next.  Other C libraries do
+not know these variables; those the user has set count more."""
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _log = get_logger(__name__)
@@ -223,7 +228,7 @@ class Supervisor:
         with theirs:
             command = [sys.executable, "-P", "-m", "hesper.isolation.worker", str(theirs.fileno())]
             try:
-                process = spawn(command, fds=[theirs.fileno()])
+                process = spawn(command, fds=[theirs.fileno()], env={**_ALLOCATOR, **os.environ})
             except OSError as error:
                 ours.close()
                 self._start_failed(f"cannot start a worker: {error}")
