@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from hesper.vm.machine import Disk
 
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
 BUILD_SECONDS = 900.0
+RETRY_SECONDS = 5.0
 PROMPT = "automatic login"
 
 
@@ -44,9 +47,17 @@ class ImageGuest(Guest):
     def wait_ready(self) -> None:
         """Log in, and make the shell talk as that of the tests does."""
         self.wait_line(PROMPT, BUILD_SECONDS)
-        # The shell that comes up echoes what is typed before it is there.
-        self.send("stty -echo; PS1=; echo guest: is ready")
-        self.wait_line("^guest: is ready")
+        deadline = time.monotonic() + BUILD_SECONDS
+        while True:
+            # What is typed before the shell is there may be lost.
+            self.send("stty -echo; PS1=; echo guest: is ready")
+            with contextlib.suppress(AssertionError):
+                self.wait_line("^guest: is ready", RETRY_SECONDS)
+                break
+            assert time.monotonic() < deadline, "\n".join(self.output[-60:])
+        # The answers to earlier tries come before that of this.
+        self.send("echo guest: listens")
+        self.wait_line("^guest: listens")
 
     def run(self, command: str, **options: Any) -> str:
         """See `Guest.run`."""

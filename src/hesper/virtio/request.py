@@ -10,6 +10,10 @@ from hesper.virtio.gpu_wire import HEADER, ControlHeader, HeaderFlag, Response
 if TYPE_CHECKING:
     from hesper.virtio.virtqueue import Chain, VirtQueue
 
+# Plain numbers: every request asks for them, and operations on flags make objects.
+_FENCE = int(HeaderFlag.FENCE)
+_RING_IDX = int(HeaderFlag.INFO_RING_IDX)
+
 Key: TypeAlias = int
 """Names a thing whose commands must run in order; made by the functions below."""
 
@@ -98,18 +102,18 @@ class Request:
     @property
     def fenced(self) -> bool:
         """Whether the driver wants the answer when the work is done, not when it is taken up."""
-        return bool(self.header.flags & HeaderFlag.FENCE)
+        return bool(self.header.flags & _FENCE)
 
     @property
     def on_context_timeline(self) -> bool:
         """Whether the fence belongs to the timeline `ring_idx` of the context."""
-        return bool(self.header.flags & HeaderFlag.INFO_RING_IDX)
+        return bool(self.header.flags & _RING_IDX)
 
     def respond(self, answer: Answer) -> None:
         """Write the answer and give the chain back to the driver."""
         asked = self.header
         if self.fenced:
-            flags = asked.flags & (HeaderFlag.FENCE | HeaderFlag.INFO_RING_IDX)
+            flags = asked.flags & (_FENCE | _RING_IDX)
             header = HEADER.pack(answer.type, flags, asked.fence_id, asked.ctx_id, asked.ring_idx)
         else:
             header = HEADER.pack(answer.type, 0, 0, 0, 0)

@@ -227,6 +227,13 @@ initrd /initrd.img
 boot
 """
 
+_ENVIRONMENT = """# OpenGL by zink on Venus; by llvmpipe where the host's GPU lacks what zink needs.
+MESA_LOADER_DRIVER_OVERRIDE=zink
+# Vulkan's pictures reach windows through memory.  Where the desktop itself is drawn by zink,
+# taking this away saves copies.
+MESA_VK_WSI_DEBUG=sw
+"""
+
 _NETWORK = """[Match]
 Name=en* eth*
 [Network]
@@ -239,6 +246,7 @@ def _write_files(options: ImageOptions, path: Path) -> None:
     user = options.user
     files = {
         "etc/fstab": f"LABEL={LABEL} / ext4 rw,discard 0 1\n",
+        "etc/environment": _ENVIRONMENT,
         "etc/hostname": "hesper-guest\n",
         "etc/hosts": "127.0.0.1 localhost hesper-guest\n::1 localhost\n",
         f"etc/sudoers.d/{user}": f"{user} ALL=(ALL) NOPASSWD: ALL\n",
