@@ -9,8 +9,8 @@ cdef enum:
     # Waiting for commands.  The first steps answer a guest that works synchronously; the later
     # ones leave the processor to the driver's own threads.
     SPINS = 8
-    YIELD_NS = 100000
-    FIRST_SLEEP_NS = 10000
+    YIELD_NS = 10000
+    FIRST_SLEEP_NS = 5000
     LAST_SLEEP_NS = 40000
     WAIT_NS = 1000000
     WAIT_TRIES = 64
