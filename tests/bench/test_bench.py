@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from hesper.bench.client.work import WORKS
 from hesper.bench.document import Document
+from hesper.bench.explain import STAGES
 from hesper.bench.processes import activity, memory_use, tree
 from hesper.bench.sides import BARE, HESPER
 
@@ -72,6 +75,8 @@ def test_a_peer_that_does_not_work_is_left_out(tmp_path: Path) -> None:
         (("--clients", "0"), "--clients"),
         (("--model", "/no/such/model"), "/no/such/model"),
         (("--picture", "figures.jpg"), "figures.jpg"),
+        (("--", "vkcube"), "vkcube"),
+        (("--explain", "--", "/no/such/program"), "/no/such/program"),
         (("--read", "/no/such/file"), "/no/such/file"),
         (("--driver", "no-such-driver"), "no-such-driver"),
     ],
@@ -80,6 +85,25 @@ def test_bad_arguments_are_named(arguments: tuple[str, ...], message: str) -> No
     done = bench(*arguments)
     assert done.returncode == 1
     assert message in done.stderr.splitlines()[-1]
+
+
+def test_explaining_names_what_was_done() -> None:
+    done = bench("--explain", "--quick", "--driver", "lvp")
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if "%" in line}
+    assert set(lines) == set(WORKS)
+    assert "vkCmdDraw (driver)" in lines["draw"]
+    assert "vkAllocateMemory (handler)" in lines["allocate"]
+    for line in lines.values():
+        shares = [int(share) for share in re.findall(r"(\d+)%", line)[: len(STAGES)]]
+        assert abs(sum(shares) - 100) <= len(STAGES), line
+
+
+def test_explaining_a_program() -> None:
+    client = (sys.executable, "-m", "hesper.bench.client", "probe")
+    done = bench("--explain", "--driver", "lvp", "--", *client)
+    assert done.returncode == 0, done.stderr
+    assert "vkCreateDevice (handler)" in done.stdout
 
 
 def test_what_processes_use() -> None:

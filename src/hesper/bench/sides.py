@@ -41,6 +41,8 @@ class Server:
 
     process: subprocess.Popen[bytes]
     socket: Path
+    log: Path
+    """What it writes on standard error."""
     ready_ms: float
     """Milliseconds from its start until it could be connected to."""
 
@@ -71,7 +73,9 @@ class Side:
         """The whole environment of a program on this side."""
         path = str(server.socket) if server else ""
         given = {key: value.replace("{socket}", path) for key, value in self.environment.items()}
-        return {**os.environ, **given}
+        # Our own programs must find this very package, however this process has found it.
+        package = os.pathsep.join(path for path in sys.path if path)
+        return {**os.environ, "PYTHONPATH": package, **given}
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[Server | None]:
@@ -89,7 +93,7 @@ class Side:
                 try:
                     self._wait(process, path, folder / "log")
                     ready_ms = (time.perf_counter() - start) * 1e3
-                    yield Server(process, path, ready_ms)
+                    yield Server(process, path, folder / "log", ready_ms)
                 finally:
                     _stop(process)
 
@@ -130,20 +134,22 @@ def peer_side(driver: Mapping[str, str], client: Mapping[str, str], command: str
     return Side(PEER, client, words, driver)
 
 
+def client_command(task: str, *words: str, quick: bool = False) -> list[str]:
+    """The command line of the measured program (`hesper.bench.client`)."""
+    command = [sys.executable, "-m", "hesper.bench.client", task, *words]
+    return [*command, "--quick"] if quick else command
+
+
 def run_client(
     side: Side, server: Server | None, task: str, *, quick: bool = False
 ) -> subprocess.Popen[str]:
     """Start the measured program (`hesper.bench.client`) on a side."""
-    command = [sys.executable, "-m", "hesper.bench.client", task, *(["--quick"] if quick else [])]
-    environment = side.client_environment(server)
-    # The client must find this very package, however this process has found it.
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return subprocess.Popen(
-        command,
+        client_command(task, quick=quick),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment,
+        env=side.client_environment(server),
         text=True,
     )
 

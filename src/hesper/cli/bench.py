@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from hesper.bench.document import Document, DocumentError, Machine, now
+from hesper.bench.explain import STAGES
+from hesper.bench.explain import explain as explanations
+from hesper.bench.explain import table as explanation_table
 from hesper.bench.picture import SUFFIXES, write_picture
 from hesper.bench.report import show
 from hesper.bench.runner import BenchError, Runner, Say
 from hesper.bench.sides import (
+    HESPER,
     PEER,
     PEER_COMMAND,
     Side,
@@ -30,6 +34,9 @@ from hesper.bench.suites.base import Options
 from hesper.cli import EXIT_FAILURE, PLAIN_WIDTH, _version, fail
 from hesper.cli._venus import NoVenusError, client_environment, find_venus
 from hesper.host.drivers import Driver, NoDriverError, choose_driver
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SuiteName = Literal["latency", "stream", "memory", "app", "scale", "footprint"]
 
@@ -75,11 +82,12 @@ class BenchOptions:
 
 
 def command(
-    *,
+    *words: Annotated[str, Parameter(allow_leading_hyphen=False)],
     options: BenchOptions = BenchOptions(),
     json: Annotated[Path | None, Parameter(negative=())] = None,
     picture: Annotated[Path | None, Parameter(negative=())] = None,
     read: Annotated[Path | None, Parameter(negative=())] = None,
+    explain: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Measure what Hesper costs: the same work on the bare driver, through Hesper and its peer.
 
@@ -88,6 +96,8 @@ def command(
 
     Parameters
     ----------
+    words:
+        With --explain: a program and its arguments, after `--`, to look at instead of our own work.
     options:
         What is measured.
     json:
@@ -96,11 +106,18 @@ def command(
         Draw them there, as .svg or .png.
     read:
         Measure nothing: show, and draw, what --json has written there.
+    explain:
+        Measure nothing: show where Hesper's time goes, by stage and command.
     """
     options.check()
     if picture is not None and picture.suffix not in SUFFIXES:
         fail(f"--picture {picture}: the name must end in {' or '.join(SUFFIXES)}")
+    if words and not explain:
+        fail(f"{words[0]}: a program is for --explain")
     try:
+        if explain:
+            _explain(options, words)
+            return
         document = Document.read(read) if read is not None else _measure(options)
         _put_out(document, json, picture)
     except (BenchError, DocumentError, NoDriverError, NoVenusError, SideError, OSError) as error:
@@ -137,6 +154,18 @@ def _measure(options: BenchOptions) -> Document:
     )
 
 
+def _explain(options: BenchOptions, words: Sequence[str]) -> None:
+    """Look at Hesper while it works, and show what was seen."""
+    sides, _ = _sides(choose_driver(options.driver), replace(options, peer=False))
+    side = next(side for side in sides if side.name == HESPER)
+    with _progress() as say:
+        found = list(explanations(side, words, say, quick=options.quick))
+    console = _console()
+    console.print(explanation_table(found))
+    for stage, text in STAGES.items():
+        console.print(f"{stage}: {text}", style="dim")
+
+
 def _sides(driver: Driver, options: BenchOptions) -> tuple[list[Side], list[str]]:
     """The sides to compare, and notes about those that are missing."""
     bare = {**driver.environment, **_SAME}
@@ -146,7 +175,7 @@ def _sides(driver: Driver, options: BenchOptions) -> tuple[list[Side], list[str]
     layers = ("VK_LOADER_LAYERS_DISABLE", "NODEVICE_SELECT", "VK_ADD_DRIVER_FILES")
     client |= {name: bare[name] for name in layers if name in bare}
     serve = [sys.executable, "-c", "from hesper.cli import main; main()", "serve"]
-    serve += ["--socket", "{socket}", "--driver", driver.manifest, "--log-level", "warning"]
+    serve += ["--socket", "{socket}", "--driver", driver.manifest]
     sides = [bare_side(bare), hesper_side(bare, client, serve)]
     notes = []
     if options.peer is not False:
@@ -174,13 +203,18 @@ def _progress() -> Iterator[Say]:
 
 def _put_out(document: Document, json: Path | None, picture: Path | None) -> None:
     """Show the results, and write the files that are wanted."""
+    show(document, _console())
+    if json is not None:
+        document.write(json)
+    if picture is not None:
+        write_picture(document, picture)
+
+
+def _console() -> Console:
+    """Standard output, for tables."""
     from rich.console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
-    show(document, console)
-    if json is not None:
-        document.write(json)
-    if picture is not None:
-        write_picture(document, picture)
+    return console

@@ -383,6 +383,17 @@ cdef class Engine:
             self.watch.join()
             self.watch = None
 
+    def sample(self, uint64_t interval_ns):
+        cdef uint64_t *counts = <uint64_t *>calloc(2 * STAGES * hesper_number_count, 8)
+        if counts == NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                sample_loop(self.core, self.stream, counts, interval_ns)
+            return {"rings": stages_of(counts), "socket": stages_of(counts + sample_size())}
+        finally:
+            free(counts)
+
     def statistics(self):
         cdef RingCore *ring
         cdef uint64_t commands = self.stream.commands

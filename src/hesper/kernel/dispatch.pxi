@@ -261,6 +261,7 @@ cdef int record_words(Stream *s, const Hot *hot) noexcept nogil:
     parameters[0] = entry.handle
     hesper_copy_words(&parameters[1], s.cursor + 16, hot.words)
     s.cursor += 16 + hot.words
+    hesper_note(&s.stage, STAGE_DRIVER)
     hot.call(function, parameters)
     s.commands += 1
     return 0
@@ -288,6 +289,7 @@ cdef int record(Stream *s, const Hot *hot) noexcept nogil:
     s.cursor += 16
     if decode(s, &hesper_ops[c.in_ + 1], c.in_count - 1, s.parameters):
         return -1
+    hesper_note(&s.stage, STAGE_DRIVER)
     hot.call(function, s.parameters)
     s.commands += 1
     return 0
@@ -307,6 +309,8 @@ cdef inline int run_command(Stream *s) noexcept nogil:
         s.command = NULL
         return fail(s, ERROR_COMMAND, NULL, number)
     hot = &s.core.hot[number]
+    hesper_note(&s.number, number)
+    hesper_note(&s.stage, STAGE_DECODE)
     if not header >> 32 & FLAG_REPLY:
         if hot.kind == HOT_WORDS:
             return record_words(s, hot)
@@ -348,6 +352,7 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
     if s.core.handled[index]:
         if s.ring != NULL:
             ring_settle(s.ring)
+        hesper_note(&s.stage, STAGE_HANDLER)
         result = run_handler(s, index)
     elif c.level == LEVEL_TRANSPORT:
         result = run_transport(s, index)
@@ -359,12 +364,15 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
             name_colour(s, index)
         if s.ring != NULL and may_wait(index):
             ring_settle(s.ring)
+        hesper_note(&s.stage, STAGE_DRIVER)
         result = serve(s)
     if result:
         return -1
     s.commands += 1
-    if flags & FLAG_REPLY and reply(s):
-        return -1
+    if flags & FLAG_REPLY:
+        hesper_note(&s.stage, STAGE_REPLY)
+        if reply(s):
+            return -1
     return flags & FLAG_REPLY
 
 
@@ -554,5 +562,6 @@ cdef int run_span(Stream *s, const uint8_t *data, uint64_t size) noexcept nogil:
         if run_command(s) < 0:
             return -1
         arena_reset(&s.arena)
+    hesper_note(&s.stage, STAGE_ASLEEP)
     s.bytes += size
     return 0

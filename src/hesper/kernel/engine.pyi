@@ -257,6 +257,13 @@ class Engine:
     def rings(self) -> list[Ring]: ...
     def stop(self) -> None:
         """Stop all rings and join their threads.  Objects stay, for the owner to destroy."""
+    def sample(self, interval_ns: int) -> dict[str, dict[str, dict[str, int]]]:
+        """Look every `interval_ns` at what rings and the own stream do, until `stop`.
+
+        Returns samples by `rings` or `socket`, by stage, by command.  Stages: `asleep` (until the
+        guest notifies), `wait` (for the next command, awake), `decode`, `driver`, `reply`,
+        `handler` (Python's); the first two know no command and have `""`.
+        """
     def statistics(self) -> dict[str, int]:
         """Counters: commands, bytes, replies, objects, rings, handler_calls."""
 

@@ -178,6 +178,7 @@ cdef int ring_run(RingCore *ring, uint32_t tail, uint32_t limit) noexcept nogil:
     s.bytes += done - ring.position
     ring.position = done
     ring_publish(ring, done)
+    hesper_note(&s.stage, STAGE_WAIT)
     return 0
 
 
@@ -217,11 +218,13 @@ cdef void ring_sleep(RingCore *ring) noexcept nogil:
     hesper_set_bits(ring.status, STATUS_IDLE)
     if hesper_load_ordered(ring.tail) == ring.position:
         hesper_store_release(&ring.idle, 1)
+        hesper_note(&ring.stream.stage, STAGE_ASLEEP)
         pthread_mutex_lock(&ring.monitor.mutex)
         while not (ring.notified or hesper_load_acquire(&ring.stopping)
                    or hesper_load_acquire(&core.fatal)):
             pthread_cond_wait(&ring.monitor.condition, &ring.monitor.mutex)
         pthread_mutex_unlock(&ring.monitor.mutex)
+        hesper_note(&ring.stream.stage, STAGE_WAIT)
         hesper_store_release(&ring.idle, 0)
     hesper_clear_bits(ring.status, STATUS_IDLE)
     if ring.monitored:

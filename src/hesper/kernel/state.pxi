@@ -52,6 +52,17 @@ cdef struct Hot:
     uint8_t patient             # the driver or the guest may take its time over it
 
 
+cdef enum Stage:
+    # What the thread of a stream is doing: see `Engine.sample`.
+    STAGE_ASLEEP = 0            # blocked until the guest notifies
+    STAGE_WAIT                  # spins, yields or naps until there is a command
+    STAGE_DECODE
+    STAGE_DRIVER
+    STAGE_REPLY
+    STAGE_HANDLER
+    STAGES
+
+
 cdef struct Resource:
     uint32_t id
     uint32_t users              # streams that read it now
@@ -124,6 +135,8 @@ cdef struct Stream:
     uint64_t error_value
     uint64_t commands
     uint64_t bytes
+    uint32_t stage              # a Stage
+    uint32_t number             # of the command it is about
 
 
 cdef struct RingCore:

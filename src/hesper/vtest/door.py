@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,8 @@ class Options(DriverOptions):
 
     handshake_timeout: float | None = None
     """Seconds."""
+    sample: int = 0
+    """Microseconds between looks at what the client's streams are doing; 0: none."""
 
 
 def prepare(options: dict[str, Any]) -> VtestDoor:
@@ -45,6 +48,8 @@ class VtestDoor:
         self._session: Session | None = None
         self._stopped = False
         self._named: Callable[[str], None] = lambda _: None
+        self._sample_ns = options.sample * 1000
+        self._sampler: threading.Thread | None = None
 
     def warm_up(self) -> None:
         """Use the time until a client comes."""
@@ -56,7 +61,11 @@ class VtestDoor:
         self._session = Session(sock, self)
         if self._stopped:
             self._session.stop()
-        self._session.run()
+        try:
+            self._session.run()
+        finally:
+            if self._sampler is not None:
+                self._sampler.join()
 
     def stop(self) -> None:
         """Make `serve` return soon."""
@@ -66,13 +75,21 @@ class VtestDoor:
 
     def create_context(self, name: str, on_fatal: Callable[[str], None]) -> Context:
         """Make the client's context."""
-        return Context(
+        context = Context(
             self._host.driver,
             name=name,
             on_fatal=on_fatal,
             limits=self._host.limits,
             profile=self._host.profile,
         )
+        if self._sample_ns:
+            self._sampler = threading.Thread(target=self._sample, args=[context], name="sampler")
+            self._sampler.start()
+        return context
+
+    def _sample(self, context: Context) -> None:
+        """Sample until the context is closed, then log what was seen."""
+        _log.info("sampled", **context.engine.sample(self._sample_ns))
 
     def named(self, name: str) -> None:
         """Tell the supervisor what the client calls itself."""

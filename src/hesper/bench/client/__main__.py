@@ -15,14 +15,15 @@ from typing import Any
 
 from hesper.bench.client.device import Device
 from hesper.bench.client.loops import VulkanError
+from hesper.bench.client.work import WORKS
 from hesper.bench.processes import memory_use
 
 MEASURED = ("latency", "stream", "memory", "compute", "load")
-TASKS = (*MEASURED, "decode", "hold", "probe")
+TASKS = (*MEASURED, "decode", "hold", "probe", "work")
 
 
-def run(task: str, *, quick: bool) -> dict[str, Any]:
-    """Do a task; returns what is printed."""
+def run(task: str, *, quick: bool, work: str = "") -> dict[str, Any]:
+    """Do a task; returns what is printed.  work: what the task `work` repeats."""
     if task == "decode":
         from hesper.bench.client.decode import measure
 
@@ -44,6 +45,11 @@ def run(task: str, *, quick: bool) -> dict[str, Any]:
         print(json.dumps(answer), flush=True)
         hold(device)
         return {}
+    if task == "work":
+        from hesper.bench.client.work import repeat
+
+        repeat(device, work, quick=quick)
+        return answer
     if task == "probe":
         from hesper.bench.client.scene import Workplace
 
@@ -61,9 +67,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m hesper.bench.client", description=__doc__)
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--work", choices=WORKS, default=WORKS[0])
     options = parser.parse_args()
     try:
-        answer = run(options.task, quick=options.quick)
+        answer = run(options.task, quick=options.quick, work=options.work)
     except VulkanError as error:
         raise SystemExit(f"hesper bench: {error}") from None
     if answer:

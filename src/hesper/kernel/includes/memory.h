@@ -54,6 +54,15 @@ static inline void hesper_copy_words(void *to, const void *from, size_t size) {
         memcpy(target, source, 4);
 }
 
+/* For whoever samples what a thread is doing; nothing else depends on their order. */
+static inline void hesper_note(uint32_t *at, uint32_t value) {
+    __atomic_store_n(at, value, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t hesper_noted(const uint32_t *at) {
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
+}
+
 static inline uint32_t hesper_load_acquire(const uint32_t *at) {
     return __atomic_load_n(at, __ATOMIC_ACQUIRE);
 }
