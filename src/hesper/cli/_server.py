@@ -59,6 +59,9 @@ class ServerOptions:
     `memory=8G`. Can be repeated."""
     handshake_timeout: float = 30.0
     """Seconds a client has to introduce itself; 0: for ever."""
+    sample: int = 0
+    """Look every so many microseconds at what each client's streams are doing, and log it when
+    the client leaves (see `hesper bench --explain`)."""
     log_level: Literal["debug", "info", "warning", "error"] | None = None
     """Log what is at least as important as this. Default: info for `serve`, warning for `run`."""
 
@@ -72,6 +75,7 @@ class ServerOptions:
             "profile": self.host_profile,
             "limits": dict(map(parse_limit, self.limit)),
             "handshake_timeout": self.handshake_timeout or None,
+            "sample": self.sample,
         }
         return Supervisor(
             listeners,
