@@ -29,7 +29,7 @@ class ScaleSuite(Suite):
         """Make it of the number in the key."""
         what, _, count = key.rpartition("_")
         if what == "total":
-            return Metric.rate(f"{count} at once: mixed commands, all together")
+            return Metric.rate(f"{count} at once, together")
         return Metric(f"{count} at once: slowest / mean", Unit.SHARE, more_is_better=True)
 
     def _round(self, run: Run, count: int) -> list[float]:
