@@ -9,6 +9,7 @@ import struct
 from device import Vm, Worker
 from frontend import GUEST_BASE, Answer, Frontend
 
+from hesper.portable import page_size
 from hesper.virtio.gpu_wire import (
     CAPSET_VENUS,
     HEADER,
@@ -19,7 +20,7 @@ from hesper.virtio.gpu_wire import (
 )
 
 MAPPABLE = BlobFlag.USE_MAPPABLE
-PAGE = 4096
+PAGE = page_size()
 
 
 def descriptors() -> int:

@@ -227,7 +227,8 @@ def test_host_memory_is_shown_as_it_is(vm: Vm) -> None:
 
 def test_scanouts_of_blobs_that_cannot_be(vm: Vm) -> None:
     open_context(vm, 1)
-    create_blob(vm, 7, 4 * PAGE, ctx_id=1)
+    # Exactly as large as the picture.
+    create_blob(vm, 7, 64 * 256, ctx_id=1)
     whole = Rect(0, 0, 64, 64)
     assert show_blob(vm, whole, (64, 64), 255) == INVALID
     assert show_blob(vm, whole, (64, 64), 257) == INVALID

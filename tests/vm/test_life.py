@@ -63,11 +63,15 @@ def test_a_vmm_that_crashes_is_followed_by_another(tree: Tree, programs: list[Pa
 
 
 @contextlib.contextmanager
-def hesper_gpu(place: Exchange) -> Iterator[subprocess.Popen[str]]:
+def hesper_gpu(place: Exchange, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`hesper gpu` in a process of its own."""
     command = [*HESPER, "gpu", "--socket", str(place.folder / "gpu"), "--vnc", "off"]
     process = subprocess.Popen(
-        [*command, "--web", "off"], stdout=subprocess.PIPE, text=True, process_group=0
+        [*command, "--web", "off"],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        process_group=0,
     )
     try:
         assert process.stdout is not None
@@ -109,3 +113,13 @@ def test_a_second_gpu_shows_the_desktop(tree: Tree, programs: list[Path]) -> Non
         assert "KMS disabled" in vm.run("dmesg | grep drm")
         assert vm.run("ls /sys/class/drm | grep Virtual").split() == ["card1-Virtual-1"]
         assert "frames: 5" in vm.run("render 5")
+
+
+def test_a_host_with_larger_pages(tree: Tree, program: Callable[[str], Path]) -> None:
+    """16 KiB, as Apple Silicon has, under a guest with 4 KiB."""
+    programs = [program("virtgpu"), program("compute")]
+    with exchange(tree) as place, hesper_gpu(place, HESPER_PAGE_SIZE="16384"):
+        with Guest(place, programs) as guest:
+            assert "+blob_alignment" in guest.run("dmesg | grep drm")
+            assert "maps: 100 ok" in guest.run("virtgpu maps 100")
+            assert "memory: ok" in guest.run("compute")

@@ -19,6 +19,7 @@ from hesper.display.surface import check_size
 from hesper.isolation.door import StartError
 from hesper.isolation.listen import ListenError
 from hesper.log import get_logger
+from hesper.virtio.device import DEFAULT_CONTEXTS
 from hesper.vm.gpu import DEFAULT_WINDOW, Gpu, GpuOptions
 from hesper.vm.outputs import (
     VNC_DEFAULT,
@@ -82,6 +83,8 @@ class DeviceOptions:
     ] = field(default=())
     """What one program in the guest may use at most: memory, objects, rings, arena or resources,
     as in `memory=8G`. Can be repeated."""
+    max_contexts: int = DEFAULT_CONTEXTS
+    """Programs in the guest that may use the GPU at a time. Each has a process on the host."""
     scanouts: int = 1
     """Monitors, 0 to 16. None makes a GPU that only renders, beside another that shows."""
     resolution: Annotated[str, Parameter(metavar="WxH", validator=_check(parse_resolution))] = (
@@ -106,6 +109,7 @@ class DeviceOptions:
                 scanouts=self.scanouts,
                 size=parse_resolution(self.resolution),
                 window=parse_size(self.hostmem),
+                contexts=self.max_contexts,
                 worker={
                     "driver": self.driver,
                     "profile": self.host_profile,
@@ -113,7 +117,7 @@ class DeviceOptions:
                 },
             )
         except ValueError as error:
-            fail(f"--hostmem: {error}")
+            fail(str(error))
 
 
 @Parameter(name="*", group=DISPLAY)

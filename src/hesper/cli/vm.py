@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +26,7 @@ from hesper.cli._gpu import (
     running,
     wait,
 )
+from hesper.virtio.workers import private_folder
 from hesper.vm.disks import FileKind, file_kind, wants_uefi
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory
@@ -111,7 +110,7 @@ def command(
         fail("nothing to boot: name a disk image, an ISO image, or --kernel")
     if machine.dual_gpu:
         device = dataclasses.replace(device, scanouts=0)
-    with tempfile.TemporaryDirectory(prefix="hesper-", dir=_short_folder()) as folder:
+    with private_folder() as folder:
         try:
             architecture = machine.arch or _architecture(machine.kernel)
             qemu = Qemu.find(architecture, machine.qemu)
@@ -131,12 +130,6 @@ def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     extra = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
     files = [Path(word) for word in words[: len(words) - len(extra)]]
     return files, extra
-
-
-def _short_folder() -> str:
-    """Where to put sockets: their paths hold about 100 bytes."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return runtime if 0 < len(runtime) < 60 and os.access(runtime, os.W_OK) else "/tmp"
 
 
 def _architecture(kernel: Path | None) -> str:

@@ -54,6 +54,10 @@ FEATURES = (
 )
 
 
+DEFAULT_CONTEXTS = 64
+"""Each is a process with the host's driver in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one guest may use of the device at most, apart from its contexts."""
@@ -61,7 +65,7 @@ class Limits:
     resources: int = 1 << 16
     picture_memory: int = 1 << 30
     """Bytes of host memory in 2D resources; a screen of 4K takes 32 MiB."""
-    contexts: int = 256
+    contexts: int = DEFAULT_CONTEXTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +258,8 @@ class GpuDevice:
             outcome = operation.run(request, operation.layout.unpack(request.body))
         except GpuError as error:
             outcome = error
+        except (OSError, MemoryError) as error:
+            outcome = GpuError(Response.ERR_OUT_OF_MEMORY, str(error))
         ordering = self._ordering
         if isinstance(outcome, Pending):
             if request.header.type == Command.RESOURCE_CREATE_BLOB:

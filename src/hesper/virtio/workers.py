@@ -31,7 +31,8 @@ from hesper.portable import recv_message, send_message, spawn
 DOOR = "hesper.virtio.door"
 STOP_PATIENCE = 10.0
 """Seconds from the order to stop to the kill."""
-MAX_CONTEXTS = 256
+LEAVING = 16
+"""Workers that may be on their way out while as many contexts run as may."""
 
 _log = log.get_logger(__name__)
 
@@ -39,9 +40,15 @@ _log = log.get_logger(__name__)
 class Workers:
     """The device's side.  Life: made, `start`ed, `connect`ed to, `stop`ped."""
 
-    def __init__(self, options: dict[str, Any], *, warm: int, json_log: bool = False) -> None:
-        """`options`: for the door's `prepare`.  `warm`: workers kept ready."""
-        self._options = {"options": options, "warm": warm, "json": json_log}
+    def __init__(
+        self, options: dict[str, Any], *, warm: int, contexts: int, json_log: bool = False
+    ) -> None:
+        """`options`: for the door's `prepare`.
+
+        warm: workers kept ready.  contexts: how many the device lets run at a time.
+        """
+        places = contexts + LEAVING
+        self._options = {"options": options, "warm": warm, "places": places, "json": json_log}
         self._stack = contextlib.ExitStack()
         self._path = ""
         self._control: socket.socket | None = None
@@ -53,7 +60,7 @@ class Workers:
         Raises `StartError`.
         """
         with contextlib.ExitStack() as stack:
-            folder = Path(stack.enter_context(_private_folder()))
+            folder = Path(stack.enter_context(private_folder()))
             self._path = str(folder / "contexts")
             control, theirs = socket.socketpair()
             stack.callback(control.close)
@@ -110,7 +117,7 @@ class Workers:
         self._stack.close()
 
 
-def _private_folder() -> tempfile.TemporaryDirectory[str]:
+def private_folder() -> tempfile.TemporaryDirectory[str]:
     """Make a folder of our own with a short path: socket paths hold about 100 bytes."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     base = runtime if 0 < len(runtime) < 60 and os.access(runtime, os.W_OK) else "/tmp"
@@ -149,7 +156,7 @@ def main() -> None:
             DOOR,
             order["options"],
             warm=order["warm"],
-            max_clients=MAX_CONTEXTS,
+            max_clients=order["places"],
         )
         threading.Thread(target=watch, daemon=True).start()
         supervisor.run(lambda about: say(ready=about))

@@ -15,7 +15,7 @@ from hesper.isolation.listen import bind
 from hesper.log import get_logger
 from hesper.observe.contexts import ContextFigures
 from hesper.portable import page_size, raise_descriptor_limit
-from hesper.virtio.device import GpuDevice
+from hesper.virtio.device import DEFAULT_CONTEXTS, GpuDevice, Limits
 from hesper.virtio.loop import EventLoop
 from hesper.virtio.server import DeviceServer
 from hesper.virtio.workers import Workers
@@ -37,7 +37,8 @@ _log = get_logger(__name__)
 class GpuOptions:
     """What kind of GPU.
 
-    Raises `ValueError` for a window that is not a power of two from a page to `MAX_WINDOW`.
+    Raises `ValueError` for a window that is not a power of two from a page to `MAX_WINDOW`, and
+    for less than one context.
     """
 
     socket: Path
@@ -48,17 +49,21 @@ class GpuOptions:
     """Their first size."""
     window: int = DEFAULT_WINDOW
     """Bytes of guest address space in which host memory can be mapped."""
+    contexts: int = DEFAULT_CONTEXTS
+    """Programs in the guest that may use the GPU at a time."""
     worker: dict[str, Any] = field(default_factory=dict)
     """Options of `virtio.door`: driver, profile, limits."""
     json_log: bool = False
 
     def __post_init__(self) -> None:
-        """Check the window."""
+        """Check them."""
         if not page_size() <= self.window <= MAX_WINDOW or self.window & (self.window - 1):
             raise ValueError(
                 f"{self.window} bytes of mappable host memory: must be a power of two,"
                 f" {MAX_WINDOW >> 30}G at most"
             )
+        if self.contexts < 1:
+            raise ValueError(f"{self.contexts} contexts: must be 1 at least")
 
 
 class Gpu:
@@ -73,13 +78,16 @@ class Gpu:
         self._loop = EventLoop()
         self._stack = contextlib.ExitStack()
         self.display = Display(options.scanouts, options.size, self._resized)
-        self._workers = Workers(options.worker, warm=1, json_log=options.json_log)
+        self._workers = Workers(
+            options.worker, warm=1, contexts=options.contexts, json_log=options.json_log
+        )
         self._device = GpuDevice(
             self.display,
             self._loop,
             connect=self._workers.connect,
             capset=capset(),
             window=options.window,
+            limits=Limits(contexts=options.contexts),
         )
 
     def _resized(self, scanout: object) -> None:

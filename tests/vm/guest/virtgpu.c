@@ -18,7 +18,8 @@
 #include "virtgpu_ioctls.h"
 
 #define CAPSET_VENUS 4
-#define PAGE 4096u
+/* Of the largest page a host has: blobs have to be aligned to it. */
+#define PAGE 16384u
 #define MAX_MAPS 4096
 
 static void must(int result, const char *what)
