@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from guest_vm import Exchange, GpuGuest, Guest, exchange, gpu_guest
+from guest_vm import PATIENCE, Exchange, GpuGuest, Guest, exchange, gpu_guest
 from initramfs import Tree
+from PIL import Image
 
 from hesper.portable import open_descriptors
 from hesper.vm.gpu import Gpu, GpuOptions
@@ -63,11 +65,13 @@ def test_a_vmm_that_crashes_is_followed_by_another(tree: Tree, programs: list[Pa
 
 
 @contextlib.contextmanager
-def hesper_gpu(place: Exchange, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def hesper_gpu(
+    place: Exchange, *arguments: str, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     """`hesper gpu` in a process of its own."""
     command = [*HESPER, "gpu", "--socket", str(place.folder / "gpu"), "--vnc", "off"]
     process = subprocess.Popen(
-        [*command, "--web", "off"],
+        [*command, "--web", "off", *arguments],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -118,8 +122,29 @@ def test_a_second_gpu_shows_the_desktop(tree: Tree, programs: list[Path]) -> Non
 def test_a_host_with_larger_pages(tree: Tree, program: Callable[[str], Path]) -> None:
     """16 KiB, as Apple Silicon has, under a guest with 4 KiB."""
     programs = [program("virtgpu"), program("compute")]
-    with exchange(tree) as place, hesper_gpu(place, HESPER_PAGE_SIZE="16384"):
-        with Guest(place, programs) as guest:
-            assert "+blob_alignment" in guest.run("dmesg | grep drm")
-            assert "maps: 100 ok" in guest.run("virtgpu maps 100")
-            assert "memory: ok" in guest.run("compute")
+    with (
+        exchange(tree) as place,
+        hesper_gpu(place, HESPER_PAGE_SIZE="16384"),
+        Guest(place, programs) as guest,
+    ):
+        assert "+blob_alignment" in guest.run("dmesg | grep drm")
+        assert "maps: 100 ok" in guest.run("virtgpu maps 100")
+        assert "memory: ok" in guest.run("compute")
+
+
+def test_pictures_and_videos_for_scripts(tree: Tree, tmp_path: Path) -> None:
+    picture, video = tmp_path / "screen.png", tmp_path / "screen.avi"
+    arguments = ("--screenshot", str(picture), "--record", str(video))
+    with exchange(tree) as place, hesper_gpu(place, *arguments) as hesper:
+        with Guest(place) as guest:
+            guest.run("echo here > /dev/tty0")
+            hesper.send_signal(signal.SIGUSR1)
+            deadline = time.monotonic() + PATIENCE
+            while not picture.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert Image.open(picture).size == (1280, 800)
+        hesper.terminate()
+        assert hesper.wait(PATIENCE) == 0
+    assert video.read_bytes()[:4] == b"RIFF"
+    assert video.stat().st_size > 10_000

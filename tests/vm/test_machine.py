@@ -131,7 +131,7 @@ def test_the_machine_has_shared_memory_and_the_device(fake_qemu: FakeQemu) -> No
         ",config_size=20" in line
     )
     assert "-display none" in line
-    assert "virtio-gpu-pci" not in line
+    assert "-device virtio-vga" not in line
 
 
 def test_the_host_decides_on_the_processor(fake_qemu: FakeQemu) -> None:
@@ -141,7 +141,7 @@ def test_the_host_decides_on_the_processor(fake_qemu: FakeQemu) -> None:
 
 def test_two_gpus(fake_qemu: FakeQemu) -> None:
     line = arguments(fake_qemu, dual_gpu=True)
-    assert "-device virtio-gpu-pci" in line
+    assert "-device virtio-vga" in line
     assert "-display none" not in line
 
 

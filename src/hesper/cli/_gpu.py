@@ -14,7 +14,9 @@ from cyclopts import Group, Parameter
 
 from hesper.cli import fail
 from hesper.cli._server import parse_limit
+from hesper.display.record import Recorder, RecordError
 from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
+from hesper.display.snapshot import save_png
 from hesper.display.surface import check_size
 from hesper.isolation.door import StartError
 from hesper.isolation.listen import ListenError
@@ -135,6 +137,10 @@ class DisplayOptions:
     """Show the screens in windows of this desktop."""
     frames_per_second: float = 60.0
     """Most pictures a second that viewers get."""
+    record: Path | None = None
+    """Record the first screen to this video file: .avi, or with ffmpeg .mp4, .mkv, .webm, .gif."""
+    screenshot: Path | None = None
+    """Write the first screen's picture to this PNG file whenever SIGUSR1 comes."""
 
     def output_options(self) -> OutputOptions:
         """The options for the outputs.  Ends the program when they cannot be."""
@@ -172,21 +178,57 @@ class Stop:
 
 @contextlib.contextmanager
 def running(
-    gpu_options: GpuOptions, output_options: OutputOptions, stop: Stop
+    gpu_options: GpuOptions, options: DisplayOptions, stop: Stop
 ) -> Iterator[tuple[Gpu, Outputs]]:
     """Run the device and its outputs.  Ends the program when they cannot start."""
     gpu = Gpu(gpu_options, stop.fail)
-    outputs = Outputs(gpu.display, output_options, gpu.figures)
+    outputs = Outputs(gpu.display, options.output_options(), gpu.figures)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(gpu)
             stack.enter_context(outputs)
-        except (ListenError, OutputError, StartError) as error:
+            stack.enter_context(_files(gpu.display, options))
+        except (ListenError, OSError, OutputError, RecordError, StartError) as error:
             stack.close()
             fail(str(error))
         if gpu.about["notice"]:
             _log.warning(gpu.about["notice"])
         yield gpu, outputs
+
+
+@contextlib.contextmanager
+def _files(display: Display, options: DisplayOptions) -> Iterator[None]:
+    """Write pictures and videos as asked.  Raises `RecordError` and `OSError`."""
+    if (options.record or options.screenshot) and not len(display):
+        raise RecordError("there is no screen to take pictures of")
+    with contextlib.ExitStack() as stack:
+        if options.screenshot is not None:
+            path = options.screenshot
+            # Not in the signal's handler, which may have interrupted anything.
+            stack.enter_context(
+                handled(
+                    [signal.SIGUSR1],
+                    lambda _: threading.Thread(target=_save, args=[display, path]).start(),
+                )
+            )
+        recorder = Recorder(display[0], options.record) if options.record is not None else None
+        if recorder is not None:
+            recorder.__enter__()
+        try:
+            yield
+        finally:
+            if recorder is not None:
+                try:
+                    recorder.__exit__(None, None, None)
+                except (OSError, RecordError) as error:
+                    _log.error("the video is incomplete", reason=str(error))
+
+
+def _save(display: Display, path: Path) -> None:
+    try:
+        save_png(display[0], path)
+    except OSError as error:
+        _log.error("no picture", reason=str(error))
 
 
 @contextlib.contextmanager

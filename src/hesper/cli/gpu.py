@@ -58,7 +58,7 @@ def command(
     stop = Stop()
     with (
         handled(_SIGNALS, lambda _: stop()),
-        running(device.gpu_options(path), display.output_options(), stop) as (gpu, outputs),
+        running(device.gpu_options(path), display, stop) as (gpu, outputs),
     ):
         print(f"ready on {path} with {gpu.about['device']} ({gpu.about['driver']})")
         for place in outputs.places:

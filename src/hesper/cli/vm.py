@@ -223,7 +223,7 @@ def _run(
 
     with (
         handled(_SIGNALS, signalled),
-        running(device.gpu_options(guest.gpu_socket), display.output_options(), stop) as (
+        running(device.gpu_options(guest.gpu_socket), display, stop) as (
             gpu,
             outputs,
         ),

@@ -20,6 +20,8 @@ MAX_DEFAULT_MEMORY = 4 << 30
 MAX_DEFAULT_CPUS = 4
 
 _MACHINES = {"x86_64": "q35", "aarch64": "virt"}
+_DESKTOP_GPUS = {"x86_64": "virtio-vga", "aarch64": "virtio-gpu-pci"}
+"""QEMU's own virtio-gpu; on a PC in the variant that the firmware and boot loaders show on."""
 
 
 def default_memory() -> int:
@@ -96,7 +98,9 @@ class Machine:
         ]
 
     def _display(self) -> list[str]:
-        return ["-device", "virtio-gpu-pci"] if self.dual_gpu else ["-display", "none"]
+        if not self.dual_gpu:
+            return ["-display", "none"]
+        return ["-device", _DESKTOP_GPUS[self.architecture]]
 
     def _boot(self) -> list[str]:
         arguments: list[str] = []
