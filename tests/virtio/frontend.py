@@ -183,6 +183,8 @@ class Frontend:
         self.heap = gpu.QUEUE_COUNT * QUEUE_BYTES
         self.maps: dict[int, tuple[int, int]] = {}
         """Live maps: offset in the host-visible region to length and device:inode of the file."""
+        self.mapped_fds: dict[int, int] = {}
+        """Their descriptors, by offset."""
         self.config_changes = 0
         self.refuse_maps = False
         self.hold_maps = threading.Event()
@@ -245,12 +247,16 @@ class Frontend:
             self.send(Request.SET_VRING_CALL, index, [queue.call.write_fd])
             self.send(Request.SET_VRING_ERR, index, [queue.error.write_fd])
 
-    def set_memory(self) -> int:
-        """Share the guest's memory; returns the acknowledgement."""
-        payload = MEMORY_HEADER.pack(1, 0) + MEMORY_REGION.pack(
-            GUEST_BASE, len(self.memory), USER_BASE, 0
-        )
-        return self.acknowledged(Request.SET_MEM_TABLE, payload, [self.object.fd])
+    def set_memory(self, *more: tuple[int, int, int]) -> int:
+        """Share the guest's memory, and `more`: guest address, size and descriptor of each.
+
+        Returns the acknowledgement.
+        """
+        regions = [(GUEST_BASE, len(self.memory), self.object.fd), *more]
+        payload = MEMORY_HEADER.pack(len(regions), 0)
+        for address, size, _ in regions:
+            payload += MEMORY_REGION.pack(address, size, USER_BASE + address - GUEST_BASE, 0)
+        return self.acknowledged(Request.SET_MEM_TABLE, payload, [fd for _, _, fd in regions])
 
     def start(self, *, event_idx: bool = True) -> None:
         """Load the driver: negotiate, lay out the queues, enable them."""
@@ -340,6 +346,7 @@ class Frontend:
                     if self.maps.get(offset, (0, 0))[0] != length:
                         return 1
                     del self.maps[offset]
+                    os.close(self.mapped_fds.pop(offset))
                     return 0
                 overlaps = any(
                     start < offset + length and offset < start + size
@@ -348,9 +355,17 @@ class Frontend:
                 if self.refuse_maps or overlaps:
                     return 1
                 self.maps[offset] = (length, os.fstat(fds[0]).st_ino)
+                self.mapped_fds[offset] = os.dup(fds[0])
                 return 0
             finally:
                 self._map_seen.notify_all()
+
+    def drop_maps(self) -> None:
+        """Take all maps away, as a VMM does with a reset."""
+        with self._map_seen:
+            self.maps.clear()
+            while self.mapped_fds:
+                os.close(self.mapped_fds.popitem()[1])
 
     def wait_config_changes(self, count: int) -> None:
         """Wait until the back-end has told of `count` config changes."""
@@ -455,6 +470,7 @@ class Frontend:
             self._channel.close()
         for queue in self.queues:
             queue.close()
+        self.drop_maps()
         self.memory.release()
         self.mapping.close()
         self.object.close()

@@ -19,9 +19,10 @@ from driver import (
     send,
     submit_request,
 )
+from frontend import GUEST_BASE
 
 from hesper.display.scanout import Rect
-from hesper.portable import page_size
+from hesper.portable import SharedMemory, page_size
 from hesper.virtio.gpu_wire import BlobMemory, Command, Response
 
 OK = Response.OK_NODATA
@@ -89,6 +90,21 @@ def test_the_main_socket_is_served_while_a_map_is_confirmed(vm: Vm) -> None:
     assert vm.frontend.command(Command.GET_DISPLAY_INFO).type == Response.OK_DISPLAY_INFO
     vm.frontend.hold_maps.set()
     assert vm.frontend.wait(*waiting).type == Response.OK_MAP_INFO
+
+
+def test_what_the_device_has_mapped_is_no_guest_memory(vm: Vm) -> None:
+    """A VMM tells of it in its memory table; holding on to it would keep it alive."""
+    open_context(vm, 1)
+    create_blob(vm, 7, ctx_id=1)
+    send(vm.frontend, map_request(7, 0))
+    window = GUEST_BASE + (1 << 30)
+    assert vm.frontend.set_memory((window, PAGE, vm.frontend.mapped_fds[0])) == 0
+    guest = [(window - GUEST_BASE, PAGE)]
+    assert create_blob(vm, 8, memory=BlobMemory.GUEST, pieces=guest).type == INVALID
+    # What is somebody else's is guest memory.
+    with SharedMemory.create(PAGE, "other") as other:
+        assert vm.frontend.set_memory((window, PAGE, other.fd)) == 0
+    assert create_blob(vm, 8, memory=BlobMemory.GUEST, pieces=guest).type == OK
 
 
 def test_unref_unmaps(vm: Vm) -> None:

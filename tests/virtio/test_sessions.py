@@ -120,7 +120,7 @@ def test_a_driver_that_starts_over_finds_nothing_left(vm: Vm) -> None:
     worker = vm.workers[-1]
     vm.frontend.stop_queues()
     # A VMM takes the maps away with the reset; asking it for that would crash QEMU.
-    vm.frontend.maps.clear()
+    vm.frontend.drop_maps()
     vm.frontend.start()
     assert worker.ended.wait(30)
     assert vm.display[0].surface is None
@@ -132,7 +132,7 @@ def test_ten_reboots_leave_nothing_behind(vm: Vm) -> None:
     def restart() -> None:
         populate(vm)
         vm.frontend.stop_queues()
-        vm.frontend.maps.clear()
+        vm.frontend.drop_maps()
         vm.frontend.start()
         for worker in vm.workers:
             assert worker.ended.wait(30)
@@ -179,7 +179,7 @@ def test_answers_from_before_a_reset_are_dropped(vm: Vm) -> None:
     vm.frontend.post(map_request(8, 1 << 20))
     vm.settle()
     vm.frontend.stop_queues()
-    vm.frontend.maps.clear()
+    vm.frontend.drop_maps()
     vm.frontend.start()
     vm.frontend.hold_maps.set()
     # The late map is taken back.

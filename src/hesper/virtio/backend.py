@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from struct import Struct
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from hesper.log import get_logger
 from hesper.virtio.channel import BackendChannel
@@ -43,6 +43,7 @@ from hesper.virtio.virtqueue import (
 )
 
 if TYPE_CHECKING:
+    from hesper.virtio.interface import Device
     from hesper.virtio.loop import EventLoop
 
 _log = get_logger(__name__)
@@ -59,41 +60,6 @@ RING_FEATURES = F_VERSION_1 | F_INDIRECT_DESC | F_EVENT_IDX
 
 class FrontendError(Exception):
     """The front-end sent what the protocol does not allow; the connection ends."""
-
-
-class Device(Protocol):
-    """What a back-end needs of its device.  All calls come on the loop's thread."""
-
-    features: int
-    """Device features offered, below bit 24."""
-    queue_count: int
-    shared_memory: Mapping[int, int]
-    """Size in bytes of every shared memory region by its id."""
-
-    def connected(self, session: Session) -> None:
-        """A front-end is there; `session` is valid until `disconnected`."""
-
-    def disconnected(self) -> None:
-        """It is gone, and the guest's memory with it."""
-
-    def read_config(self) -> bytes:
-        """Return the whole config space."""
-
-    def write_config(self, offset: int, data: bytes) -> None:
-        """Take what the driver wrote there."""
-
-    def negotiated(self, features: int) -> None:
-        """Learn what the driver has chosen."""
-
-    def available(self, queue: VirtQueue) -> bool:
-        """Pop what `queue` has; `Session` notifies the driver afterwards.
-
-        Returns whether there may be more: a driver that never pauses must not keep the loop busy.
-        Raises `QueueError`.
-        """
-
-    def reset(self) -> None:
-        """Forget everything that the driver has set up."""
 
 
 class Session:
@@ -267,8 +233,18 @@ class Session:
             )
             for i in range(count)
         ]
+        if len(entries) != len(message.fds):
+            raise FrontendError(f"{count} regions came with {len(message.fds)} descriptors")
+        # The VMM also tells of what the device has mapped.  Holding on to that would keep it in
+        # memory after the guest has freed it: QEMU stops telling when there is too much.
+        ours = [self._device.is_mapped(fd) for fd in message.fds]
+        regions = [
+            (entry, fd)
+            for entry, fd, own in zip(entries, message.fds, ours, strict=True)
+            if not own
+        ]
         try:
-            self.memory = GuestMemory.from_table(entries, message.fds, self.memory)
+            self.memory = GuestMemory.from_table(regions, self.memory)
             for queue in self.queues:
                 if queue.running:
                     queue.map_rings(self.memory)

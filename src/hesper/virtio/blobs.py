@@ -58,6 +58,8 @@ class Blobs:
         self._channel = channel
         self._window = window
         self._generation = 0
+        self._mapped: set[tuple[int, int]] = set()
+        """Device and inode of what is mapped."""
         self.aligned = False
         """Whether the driver keeps to our blob alignment."""
 
@@ -159,6 +161,7 @@ class Blobs:
                 pending.finish(Answer(Response.OK_MAP_INFO, MAP_INFO.pack(blob.map_info)))
             else:
                 blob.offset = None
+                self._mapped.discard(_identity(blob.fd))
                 pending.finish(
                     GpuError(
                         Response.ERR_OUT_OF_MEMORY,
@@ -168,6 +171,7 @@ class Blobs:
 
         blob.offset = offset
         blob.mapped_length = length
+        self._mapped.add(_identity(blob.fd))
         channel.map(SHM_ID_HOST_VISIBLE, blob.fd, offset, length, answered)
         return pending
 
@@ -182,6 +186,7 @@ class Blobs:
         pending = Pending()
         channel = self._channel()
         offset, blob.offset = blob.offset, None
+        self._mapped.discard(_identity(blob.fd))
         if channel is None or offset is None:
             pending.finish(OK)
             return pending
@@ -207,6 +212,18 @@ class Blobs:
     def reset(self) -> None:
         """Forget what is mapped: the VMM has taken it away."""
         self._generation += 1
+        self._mapped.clear()
+
+    def is_mapped(self, fd: int) -> bool:
+        """Whether `fd` is memory that is mapped into the guest."""
+        device, inode = _identity(fd)
+        # Some systems have no inodes for shared memory; the guest's own must not be mistaken.
+        return inode != 0 and (device, inode) in self._mapped
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def _size_of(fd: int) -> int:

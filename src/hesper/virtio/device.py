@@ -78,10 +78,10 @@ class _Operation:
 
 
 class GpuDevice:
-    """One virtio-gpu device (a `backend.Device`).  For the loop's thread, but `post_display_event`.
+    """One virtio-gpu device (an `interface.Device`).
 
-    A request is read, waits until what it touches is free, is done, perhaps waits for its fence,
-    and is answered.
+    For the loop's thread, but for `post_display_event` and `figures`.  A request is read,
+    waits until what it touches is free, is done, perhaps waits for its fence, and is answered.
     """
 
     queue_count = wire.QUEUE_COUNT
@@ -164,13 +164,17 @@ class GpuDevice:
     # What the front-end gives.
 
     def connected(self, session: Session) -> None:
-        """See `backend.Device`."""
+        """See `interface.Device`."""
         self._session = session
 
     def disconnected(self) -> None:
-        """See `backend.Device`."""
+        """See `interface.Device`."""
         self.reset()
         self._session = None
+
+    def is_mapped(self, fd: int) -> bool:
+        """See `interface.Device`."""
+        return self._blobs.is_mapped(fd)
 
     def _memory(self) -> GuestMemory:
         return self._session.memory if self._session is not None else GuestMemory()
@@ -179,11 +183,11 @@ class GpuDevice:
         return self._session.channel if self._session is not None else None
 
     def negotiated(self, features: int) -> None:
-        """See `backend.Device`."""
+        """See `interface.Device`."""
         self._blobs.aligned = bool(features & Feature.BLOB_ALIGNMENT)
 
     def reset(self) -> None:
-        """See `backend.Device`."""
+        """See `interface.Device`."""
         self._scanouts.reset()
         self._blobs.reset()
         # Contexts first: their outcomes that are still to come find nothing left to do.
@@ -196,7 +200,7 @@ class GpuDevice:
     # Config space and events.
 
     def read_config(self) -> bytes:
-        """See `backend.Device`."""
+        """See `interface.Device`."""
         return wire.CONFIG.pack(self._events, 0, len(self._display), 1, page_size())
 
     def write_config(self, offset: int, data: bytes) -> None:
@@ -229,7 +233,7 @@ class GpuDevice:
     # Requests.
 
     def available(self, queue: VirtQueue) -> bool:
-        """See `backend.Device`."""
+        """See `interface.Device`."""
         for _ in range(queue.size):
             chain = queue.pop()
             if chain is None:

@@ -62,17 +62,15 @@ class GuestMemory:
 
     @classmethod
     def from_table(
-        cls, entries: Sequence[MemoryRegionEntry], fds: Sequence[int], previous: GuestMemory
+        cls, table: Sequence[tuple[MemoryRegionEntry, int]], previous: GuestMemory
     ) -> GuestMemory:
         """Map what `SET_MEM_TABLE` brought; regions that `previous` has are not mapped again.
 
         The descriptors stay the caller's.  Raises `GuestMemoryError`.
         """
-        if len(entries) != len(fds):
-            raise GuestMemoryError(f"{len(entries)} regions came with {len(fds)} descriptors")
         known = {region.identity: region for region in previous._regions}
         regions = []
-        for entry, fd in zip(entries, fds, strict=True):
+        for entry, fd in table:
             region = known.get(_identity(entry, fd))
             if region is None or region.entry != entry:
                 region = MemoryRegion(entry, fd)

@@ -9,7 +9,7 @@ from hesper.log import get_logger
 from hesper.virtio.backend import Session
 
 if TYPE_CHECKING:
-    from hesper.virtio.backend import Device
+    from hesper.virtio.interface import Device
     from hesper.virtio.loop import EventLoop
 
 _log = get_logger(__name__)
