@@ -302,11 +302,36 @@ def test_what_is_no_vhost_user_is_left() -> None:
         vm.close()
 
 
-def test_a_queue_that_is_not_set_up_cannot_start() -> None:
+def test_a_queue_without_a_size_cannot_start() -> None:
     vm = Vm()
+    vm.frontend.send(Request.SET_VRING_ADDR, VRING_ADDR.pack(0, 0, 0, 0, 0, 0))
     vm.frontend.send(Request.SET_VRING_ENABLE, VRING_STATE.pack(0, 1))
     assert vm.disconnected.wait(30)
     vm.close()
+
+
+def test_a_driver_need_not_use_the_cursor(vm: Vm) -> None:
+    """UEFI firmware sets up the control queue alone; QEMU enables both all the same."""
+    bases = vm.frontend.stop_queues()
+    cursor = vm.frontend.queues.pop()
+    vm.frontend.start()
+    vm.frontend.send(Request.SET_VRING_ENABLE, VRING_STATE.pack(cursor.index, 1))
+    body = struct.pack("<4I", 3, 2, 16, 16)
+    assert vm.frontend.command(Command.RESOURCE_CREATE_2D, body).type == OK
+    # A pause of such a machine is a pause.
+    bases = vm.frontend.stop_queues()
+    vm.frontend.start_queues(bases)
+    vm.frontend.send(Request.SET_VRING_ENABLE, VRING_STATE.pack(cursor.index, 1))
+    assert on_resource(vm, Command.RESOURCE_UNREF, 3).type == OK
+    # Linux comes after it, with both.
+    vm.frontend.stop_queues()
+    vm.frontend.queues.append(cursor)
+    vm.frontend.start()
+    populate(vm)
+    request = struct.pack("<IIQIB3x", Command.MOVE_CURSOR, 0, 0, 0, 0)
+    request += struct.pack("<3I4x3I4x", 0, 11, 12, 0, 0, 0)
+    head, answer = vm.frontend.post(request, queue=1)
+    assert vm.frontend.wait(head, answer, queue=1).type == OK
 
 
 def test_half_a_message_holds_nobody_up(vm: Vm) -> None:

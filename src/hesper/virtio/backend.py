@@ -278,6 +278,8 @@ class Session:
         base = queue.stop()
         self._set_kick_fd(queue, -1)
         self._stopped[index] = (base, queue.addresses)
+        # Whoever starts it again says where it is.
+        queue.addresses = None
         self._config_read = False
         return VRING_STATE.pack(index, base)
 
@@ -316,7 +318,8 @@ class Session:
         if not enable:
             # QEMU stops the queue right after; a chain popped until then would be lost to it.
             return
-        if queue.running:
+        if queue.running or queue.addresses is None:
+            # QEMU enables all queues; a driver need not have set up all: firmware has no cursor.
             return
         self._reset_unless_resumed()
         try:
@@ -335,9 +338,14 @@ class Session:
         """
         if not self._used or any(queue.running for queue in self.queues):
             return
-        now = {queue.index: (queue.next_available, queue.addresses) for queue in self.queues}
-        started = any(queue.next_available for queue in self.queues)
-        if now == self._stopped and (started or not self._config_read):
+        stopped, self._stopped = self._stopped, {}
+        now = {
+            queue.index: (queue.next_available, queue.addresses)
+            for queue in self.queues
+            if queue.addresses is not None
+        }
+        started = any(base for base, _ in now.values())
+        if now == stopped and (started or not self._config_read):
             return
         _log.info("driver starts over")
         for queue in self.queues:
