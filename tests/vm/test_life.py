@@ -115,7 +115,7 @@ def test_a_second_gpu_shows_the_desktop(tree: Tree, programs: list[Path]) -> Non
     """Hesper's has no screens then, and renders all the same (`hesper vm --dual-gpu`)."""
     with gpu_guest(tree, scanouts=0, programs=programs, extra=("-device", "virtio-gpu-pci")) as vm:
         assert "KMS disabled" in vm.run("dmesg | grep drm")
-        assert vm.run("ls /sys/class/drm | grep Virtual").split() == ["card1-Virtual-1"]
+        assert vm.run("ls /sys/class/drm | grep Virtual").split() == ["card0-Virtual-1"]
         assert "frames: 5" in vm.run("render 5")
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from hesper.vm.firmware import Firmware
 
 QUEUE_SIZE = 256
+SLOT = 0x10
+"""Slot on the root bus, behind what QEMU places by itself.  Linux sets up GPUs in the order of
+their slots, desktops take the first for their own, and Mesa's Venus takes the one made last: with
+a second GPU (`--dual-gpu`) each finds the one it can use."""
 MAX_DEFAULT_MEMORY = 4 << 30
 MAX_DEFAULT_CPUS = 4
 
@@ -158,7 +162,7 @@ def gpu_arguments(socket: Path) -> list[str]:
     """Return what connects the device at `socket`."""
     device = (
         f"{DEVICE},chardev=gpu,virtio-id={DEVICE_ID},num_vqs={QUEUE_COUNT}"
-        f",vq_size={QUEUE_SIZE},config_size={CONFIG.size}"
+        f",vq_size={QUEUE_SIZE},config_size={CONFIG.size},addr={SLOT:#x}"
     )
     return ["-chardev", f"socket,id=gpu,path={escape(socket)}", "-device", device]
 
