@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import signal
 from pathlib import Path
@@ -13,7 +14,8 @@ from hesper import log
 from hesper.cli import EXIT_FAILURE
 from hesper.cli._gpu import DeviceOptions, DisplayOptions, Stop, handled, running, wait
 from hesper.vm.libvirt import libvirt_xml
-from hesper.vm.machine import gpu_arguments
+from hesper.vm.machine import MACHINES, gpu_arguments, memory_arguments
+from hesper.vm.qemu import Qemu, QemuError, host_architecture
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -70,7 +72,13 @@ def command(
 
 
 def _qemu_line(socket: Path) -> str:
-    """The arguments as one would type them; memory of 4 GiB stands for any."""
-    memory = "-object memory-backend-memfd,id=ram,size=4G,share=on"
-    machine = "-m 4G -machine q35,memory-backend=ram"
-    return f"{memory} {machine} {shlex.join(gpu_arguments(socket))}"
+    """The arguments as one would type them, of this host's QEMU; memory of 4 GiB stands for any."""
+    machine, backend = "q35", "memory-backend-shm"
+    # Without a QEMU here there is one elsewhere, perhaps; it can do that.
+    with contextlib.suppress(QemuError):
+        architecture = host_architecture()
+        machine = MACHINES[architecture]
+        backend = Qemu.find(architecture).memory_backend
+    memory = memory_arguments(backend, 4 << 30)
+    arguments = [*memory, "-machine", f"{machine},memory-backend=ram", *gpu_arguments(socket)]
+    return shlex.join(arguments)

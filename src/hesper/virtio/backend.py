@@ -6,6 +6,7 @@ messages and what this file says about QEMU.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -353,8 +354,9 @@ class Session:
         self._device.reset()
 
     def _kicked(self, queue: VirtQueue) -> None:
-        # An eventfd gives eight bytes, a pipe what has gathered; it is readable, so nothing blocks.
-        os.read(queue.kick_fd, 4096)
+        # An eventfd gives eight bytes, a pipe what has gathered.
+        with contextlib.suppress(BlockingIOError):  # the front-end has taken it back
+            os.read(queue.kick_fd, 4096)
         self._drain(queue)
 
     def _drain(self, queue: VirtQueue) -> None:

@@ -23,7 +23,7 @@ a second GPU (`--dual-gpu`) each finds the one it can use."""
 MAX_DEFAULT_MEMORY = 4 << 30
 MAX_DEFAULT_CPUS = 4
 
-_MACHINES = {"x86_64": "q35", "aarch64": "virt"}
+MACHINES = {"x86_64": "q35", "aarch64": "virt"}
 _DESKTOP_GPUS = {"x86_64": "virtio-vga", "aarch64": "virtio-gpu-pci"}
 """QEMU's own virtio-gpu; on a PC in the variant that the firmware and boot loaders show on."""
 
@@ -85,8 +85,8 @@ class Machine:
         cpu = "max" if accelerator == "tcg" else "host"
         return [
             *("-accel", accelerator, "-cpu", cpu, "-smp", str(self.cpus)),
-            *("-machine", f"{_MACHINES[self.architecture]},memory-backend=ram"),
-            *memory_arguments(qemu, self.memory),
+            *("-machine", f"{MACHINES[self.architecture]},memory-backend=ram"),
+            *memory_arguments(qemu.memory_backend, self.memory),
             "-nodefaults",
             *("-serial", self.serial),
             *("-qmp", f"unix:{escape(self.monitor_socket)},server=on,wait=off"),
@@ -152,10 +152,9 @@ class Machine:
         return ["-audiodev", f"{audio},id=audio", *device]
 
 
-def memory_arguments(qemu: Qemu, size: int) -> list[str]:
+def memory_arguments(backend: str, size: int) -> list[str]:
     """How the guest's memory is shared with the device; the machine needs memory-backend=ram."""
-    backend = f"{qemu.memory_backend},id=ram,size={size},share=on"
-    return ["-m", f"{size >> 20}M", "-object", backend]
+    return ["-m", f"{size >> 20}M", "-object", f"{backend},id=ram,size={size},share=on"]
 
 
 def gpu_arguments(socket: Path) -> list[str]:
