@@ -119,19 +119,6 @@ def test_a_second_gpu_shows_the_desktop(tree: Tree, programs: list[Path]) -> Non
         assert "frames: 5" in vm.run("render 5")
 
 
-def test_a_host_with_larger_pages(tree: Tree, program: Callable[[str], Path]) -> None:
-    """16 KiB, as Apple Silicon has, under a guest with 4 KiB."""
-    programs = [program("virtgpu"), program("compute")]
-    with (
-        exchange(tree) as place,
-        hesper_gpu(place, HESPER_PAGE_SIZE="16384"),
-        Guest(place, programs) as guest,
-    ):
-        assert "+blob_alignment" in guest.run("dmesg | grep drm")
-        assert "maps: 100 ok" in guest.run("virtgpu maps 100")
-        assert "memory: ok" in guest.run("compute")
-
-
 def test_pictures_and_videos_for_scripts(tree: Tree, tmp_path: Path) -> None:
     picture, video = tmp_path / "screen.png", tmp_path / "screen.avi"
     arguments = ("--screenshot", str(picture), "--record", str(video))
