@@ -119,6 +119,22 @@ def test_a_second_gpu_shows_the_desktop(tree: Tree, programs: list[Path]) -> Non
         assert "frames: 5" in vm.run("render 5")
 
 
+@pytest.mark.parametrize("page", [4096, 16384])
+def test_blobs_have_the_hosts_pages(tree: Tree, program: Callable[[str], Path], page: int) -> None:
+    """16 KiB, as Apple Silicon has, under a guest with 4 KiB: its kernel is told, and heeds it.
+
+    Mesa does from 26.2 on.
+    """
+    with (
+        exchange(tree) as place,
+        hesper_gpu(place, HESPER_PAGE_SIZE=str(page)),
+        Guest(place, [program("virtgpu")]) as guest,
+    ):
+        assert "+blob_alignment" in guest.run("dmesg | grep drm")
+        assert f"align: {page}" in guest.run("virtgpu align")
+        assert "maps: 100 ok" in guest.run("virtgpu maps 100")
+
+
 def test_pictures_and_videos_for_scripts(tree: Tree, tmp_path: Path) -> None:
     picture, video = tmp_path / "screen.png", tmp_path / "screen.avi"
     arguments = ("--screenshot", str(picture), "--record", str(video))

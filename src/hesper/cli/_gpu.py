@@ -21,6 +21,7 @@ from hesper.display.surface import check_size
 from hesper.isolation.door import StartError
 from hesper.isolation.listen import ListenError
 from hesper.log import get_logger
+from hesper.portable import page_size
 from hesper.virtio.device import DEFAULT_CONTEXTS
 from hesper.vm.gpu import DEFAULT_WINDOW, Gpu, GpuOptions
 from hesper.vm.outputs import (
@@ -34,6 +35,9 @@ from hesper.vm.outputs import (
 
 GPU = Group("GPU", sort_key=1)
 DISPLAY = Group("Display", sort_key=2)
+
+GUEST_PAGE = 4096
+"""What a guest's pages are as a rule."""
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -193,6 +197,12 @@ def running(
             fail(str(error))
         if gpu.about["notice"]:
             _log.warning(gpu.about["notice"])
+        if page_size() > GUEST_PAGE:
+            _log.info(
+                "this host has larger pages than most guests",
+                bytes=page_size(),
+                remedy="guests need Mesa 26.2 and Linux 7.2, or pages as large",
+            )
         yield gpu, outputs
 
 

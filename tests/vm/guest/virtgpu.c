@@ -1,6 +1,7 @@
 /* Drives virtio-gpu by the kernel's own interface:
  *
  *   virtgpu maps N     map N blobs at a time, each with a pattern of its own
+ *   virtgpu align      whether blobs of all sizes can be made, or only of whole host pages
  *   virtgpu time       how long maps and fences take
  *   virtgpu garbage N  N submissions of random bytes, each in a context of its own */
 #include <drm.h>
@@ -112,6 +113,21 @@ static int maps(unsigned count)
     return 0;
 }
 
+/* Says the least multiple of 4 KiB that a blob can have. */
+static int align(void)
+{
+    int fd = open_context();
+    for (uint32_t size = 4096; size <= PAGE; size += 4096) {
+        struct create_blob create = {.memory = BLOB_HOST3D, .flags = BLOB_MAPPABLE, .size = size};
+        if (ioctl(fd, IOCTL_CREATE_BLOB, &create) == 0) {
+            printf("align: %u\n", size);
+            return 0;
+        }
+    }
+    printf("align: none\n");
+    return 1;
+}
+
 static int ascending(const void *left, const void *right)
 {
     double difference = *(const double *)left - *(const double *)right;
@@ -180,10 +196,12 @@ int main(int argc, char **argv)
     unsigned count = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : 0;
     if (!strcmp(what, "maps") && count <= MAX_MAPS)
         return maps(count);
+    if (!strcmp(what, "align"))
+        return align();
     if (!strcmp(what, "time"))
         return measure();
     if (!strcmp(what, "garbage"))
         return garbage(count);
-    fprintf(stderr, "virtgpu maps N | time | garbage N\n");
+    fprintf(stderr, "virtgpu maps N | align | time | garbage N\n");
     return 2;
 }
