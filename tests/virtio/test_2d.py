@@ -148,10 +148,12 @@ def test_a_picture_keeps_its_pixels_without_a_backing(vm: Vm) -> None:
     assert np.array_equal(seen(vm), pixels)
 
 
-def test_the_cursor_has_a_shape_and_a_place(vm: Vm) -> None:
-    create(vm, 9, 64, 64, 1)
+@pytest.mark.parametrize("virtio_format", [1, 2])
+def test_the_cursor_has_a_shape_and_a_place(vm: Vm, virtio_format: int) -> None:
+    """It has alpha whether or not its resource says so."""
+    create(vm, 9, 64, 64, virtio_format)
     start = vm.frontend.allocate(64 * 64 * 4)
-    vm.frontend.memory[start : start + 64 * 64 * 4] = b"\x10\x20\x30\xff" * 4096
+    vm.frontend.memory[start : start + 64 * 64 * 4] = b"\x10\x20\x30\x80" * 4096
     attach(vm, 9, [(start, 64 * 64 * 4)])
     transfer(vm, 9, Rect(0, 0, 64, 64))
     subscription = vm.display[0].subscribe(lambda: None)
@@ -161,11 +163,14 @@ def test_the_cursor_has_a_shape_and_a_place(vm: Vm) -> None:
     update = subscription.take()
     assert update.cursor is not None
     assert (update.cursor.hot_x, update.cursor.hot_y) == (3, 4)
-    assert (update.cursor.pixels == 0xFF302010).all()
+    assert (update.cursor.pixels == 0x80302010).all()
     assert update.cursor_position == (100, 50)
     body = struct.pack("<3I4x3I4x", 0, 7, 8, 0, 0, 0)
     vm.frontend.command(Command.MOVE_CURSOR, body, queue=CURSOR_QUEUE)
     assert subscription.take().cursor_position == (7, 8)
+    body = struct.pack("<I2i4x3I4x", 0, -7, -8, 0, 0, 0)
+    vm.frontend.command(Command.MOVE_CURSOR, body, queue=CURSOR_QUEUE)
+    assert subscription.take().cursor_position == (-7, -8)
     vm.frontend.command(Command.UPDATE_CURSOR, body, queue=CURSOR_QUEUE)
     assert subscription.take().cursor is None
 

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +25,7 @@ from initramfs import Tree, build
 from PIL import Image
 
 from hesper.display import snapshot
-from hesper.display.scanout import DEFAULT_SIZE, Display, Size
+from hesper.display.scanout import DEFAULT_SIZE, Display, Size, Update
 from hesper.vm.gpu import Gpu, GpuOptions
 from hesper.vm.machine import Machine
 from hesper.vm.process import start_qemu
@@ -308,16 +308,28 @@ class GpuGuest:
 
     def wait_screen(self, condition: Any, *, index: int = 0) -> Image.Image:
         """Wait until a screen's image meets a condition; returns it."""
+        image: Image.Image | None = None
+
+        def seen(update: Update) -> bool:
+            nonlocal image
+            image = self.screen(index) if update.surface is not None else None
+            return image is not None and bool(condition(image))
+
+        self.wait_update(seen, index=index)
+        assert image is not None
+        return image
+
+    def wait_update(self, condition: Callable[[Update], bool], *, index: int = 0) -> Update:
+        """Wait until what a screen tells of meets a condition; returns it."""
         news = threading.Event()
         subscription = self.display[index].subscribe(news.set)
         deadline = time.monotonic() + PATIENCE
         try:
             while True:
                 news.clear()
-                subscription.take()
-                surface = self.display[index].surface
-                if surface is not None and condition(image := self.screen(index)):
-                    return image
+                update = subscription.take()
+                if condition(update):
+                    return update
                 left = deadline - time.monotonic()
                 assert left > 0, "the screen does not show it"
                 news.wait(left)

@@ -21,7 +21,7 @@ from hesper.host.drivers import choose_driver
 from hesper.vm.monitor import Monitor
 from hesper.vm.outputs import OutputOptions, Outputs
 
-PROGRAMS = ("compute", "render", "scanout", "pattern", "virtgpu")
+PROGRAMS = ("compute", "render", "scanout", "pattern", "cursor", "virtgpu")
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,22 @@ def test_two_screens_show_two_pictures(vm: GpuGuest) -> None:
     assert vm.screen(0).getpixel((32, 15)) == (0xFF, 0x20, 0x00)
     assert vm.screen(1).getpixel((0, 0)) == (0xFF, 0x7F, 0x00)
     vm.run("")
+
+
+def test_the_cursor_is_where_the_guest_puts_it(vm: GpuGuest) -> None:
+    """Linux gives its top left corner, which may be outside the screen."""
+    vm.guest.send("cursor 7 9")
+    vm.guest.wait_line("^shown")
+    cursor = vm.wait_update(lambda update: update.cursor is not None).cursor
+    assert cursor is not None
+    assert (cursor.hot_x, cursor.hot_y) == (7, 9)
+    assert cursor.pixels[20, (8, 24, 40)].tolist() == [0xFFFF0000, 0x80008000, 0]
+    for place in ((100, 50), (-5, -40), (1275, 790)):
+        vm.guest.send("{} {}".format(*place))
+        vm.wait_update(lambda update, place=place: update.cursor_position == place)
+    vm.run("end")
+    # The cursor goes with the program.
+    vm.wait_update(lambda update: update.cursor is None)
 
 
 def test_a_blob_is_shown_without_a_copy(vm: GpuGuest) -> None:

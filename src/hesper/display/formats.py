@@ -71,6 +71,10 @@ class PixelFormat:
             return np.full(pixels.shape[:2], 255, XRGB_DTYPE)
         return _to_eight_bits(pixels.astype(XRGB_DTYPE), self.alpha)
 
+    def with_alpha(self) -> PixelFormat:
+        """Return the format that has alpha where this one has unused bits; itself without such."""
+        return BY_NAME.get(self.name.replace("X", "A"), self)
+
     def _is_xrgb(self) -> bool:
         return (self.red, self.green, self.blue) == (Channel(16, 8), Channel(8, 8), Channel(0, 8))
 

@@ -261,7 +261,11 @@ class MapBlob(NamedTuple):
 
 
 class UpdateCursor(NamedTuple):
-    """`UPDATE_CURSOR` and `MOVE_CURSOR`, which uses the first three."""
+    """`UPDATE_CURSOR` and `MOVE_CURSOR`, which uses the first three.
+
+    (`x`, `y`) is where the picture's top left corner is.  The specification calls both unsigned;
+    Linux writes negative numbers where the picture sticks out at the left or the top.
+    """
 
     scanout_id: int
     x: int
@@ -286,7 +290,7 @@ SET_SCANOUT_BLOB = Layout("<4I5I4xI12xI12x", SetScanoutBlob)
 CTX_CREATE = Layout("<2I64s", CtxCreate)
 SUBMIT_3D = Layout("<I4x", Submit3d)
 RESOURCE_MAP_BLOB = Layout("<I4xQ", MapBlob)
-UPDATE_CURSOR = Layout("<3I4x3I4x", UpdateCursor)
+UPDATE_CURSOR = Layout("<I2i4x3I4x", UpdateCursor)
 
 MEM_ENTRY = Struct("<QI4x")
 """guest address, length"""

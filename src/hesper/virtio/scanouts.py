@@ -155,7 +155,8 @@ class Scanouts:
             if max(size) > MAX_CURSOR:
                 raise GpuError(Response.ERR_INVALID_PARAMETER, f"cursor of {size}")
             pieces: Sequence[memoryview] = [resource.pixels]
-            layout = Layout(resource.stride, 0, resource.format)
+            # Linux makes all its buffers XRGB, those that its cursor planes show as ARGB as well.
+            layout = Layout(resource.stride, 0, resource.format.with_alpha())
         else:
             size = Size(CURSOR_EDGE, CURSOR_EDGE)
             pieces = self._resources.blob(resource.id).pieces()
