@@ -1,7 +1,8 @@
 """A desktop in the guest, and the spinning cube in it, as viewers see them.
 
 The compositor draws with OpenGL by zink on Venus; vkcube shares its pictures with it as dma-bufs;
-what the compositor makes is scanned out where it lies.
+what the compositor makes is scanned out where it lies.  An X server does without OpenGL here: it
+refuses to draw by a processor's.  vkcube's pictures go to it through memory.
 """
 
 from __future__ import annotations
@@ -29,10 +30,8 @@ GROUND = (0x33, 0x33, 0x33)
 """What vkcube paints behind the cube."""
 EDGE = 500
 """Of its window, in pixels."""
-LIKE_A_GPU = (
-    "LIBGL_ALWAYS_SOFTWARE=1 VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json"
-    " MESA_LOADER_DRIVER_OVERRIDE=zink"
-)
+ONLY_VENUS = "VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json"
+LIKE_A_GPU = f"LIBGL_ALWAYS_SOFTWARE=1 {ONLY_VENUS} MESA_LOADER_DRIVER_OVERRIDE=zink"
 """zink takes a processor's Vulkan, which a GPU's would be here, only when it is made to."""
 
 
@@ -103,6 +102,19 @@ def test_the_cube_turns(desktop: GpuGuest) -> None:
     check_cube(first, second)
 
 
+@pytest.fixture(scope="module")
+def x_desktop(tree: Tree) -> Iterator[GpuGuest]:
+    """A guest with an X server and vkcube on the screen."""
+    with gpu_guest(tree, extra=TREE_DEVICE) as vm:
+        vm.enter_tree()
+        vm.run("in_tree Xorg :0 -ac -noreset -keeptty vt1 > /tmp/xorg.log 2>&1 &")
+        vm.run("until [ -S /tmp/.X11-unix/X0 ]; do usleep 20000; done")
+        vkcube = "DISPLAY=:0 MESA_VK_WSI_DEBUG=sw vkcube --wsi xcb"
+        vm.run(f"in_tree env {ONLY_VENUS} {vkcube} > /tmp/vkcube.log 2>&1 &")
+        vm.wait_screen(cube_window)
+        yield vm
+
+
 @contextlib.asynccontextmanager
 async def vnc(outputs: Outputs) -> AsyncIterator[Viewer]:
     """A VNC client."""
@@ -115,33 +127,55 @@ async def vnc(outputs: Outputs) -> AsyncIterator[Viewer]:
         await viewer.close()
 
 
-@pytest.fixture
-def outputs(desktop: GpuGuest) -> Iterator[Outputs]:
-    """Servers for the desktop's screen."""
+@contextlib.contextmanager
+def serving(vm: GpuGuest) -> Iterator[Outputs]:
+    """Servers for the guest's screen."""
     anywhere = Address("127.0.0.1", 0)
     options = OutputOptions(vnc=anywhere, web=anywhere)
-    with Outputs(desktop.display, options, desktop.gpu.figures) as started:
+    with Outputs(vm.display, options, vm.gpu.figures) as started:
         yield started
 
 
-def test_a_vnc_client_sees_it(outputs: Outputs) -> None:
+@pytest.fixture
+def outputs(desktop: GpuGuest) -> Iterator[Outputs]:
+    """Servers for the desktop's screen."""
+    with serving(desktop) as started:
+        yield started
+
+
+def watch(outputs: Outputs, *, frames: int) -> tuple[list[Image.Image], float]:
+    """Look at the screen by VNC; returns the first and the last picture, and updates a second."""
     pictures: list[Image.Image] = []
+    rate = 0.0
 
     async def scenario() -> None:
+        nonlocal rate
         async with vnc(outputs) as viewer:
             assert viewer.size == (1280, 800)
             viewer.request(incremental=False)
             await viewer.update()
             pictures.append(Image.fromarray(viewer.rgb().astype(np.uint8)))
-            start, frames = time.monotonic(), 60
+            start = time.monotonic()
             for _ in range(frames):
                 viewer.request()
                 await viewer.update()
             rate = frames / (time.monotonic() - start)
-            print(f"VNC updates a second, 1280x800 with a turning cube: {rate:.1f}")
             pictures.append(Image.fromarray(viewer.rgb().astype(np.uint8)))
 
     run(scenario())
+    return pictures, rate
+
+
+def test_a_vnc_client_sees_it(outputs: Outputs) -> None:
+    pictures, rate = watch(outputs, frames=60)
+    print(f"VNC updates a second, 1280x800 with a turning cube: {rate:.1f}")
+    check_cube(*pictures)
+
+
+def test_a_vnc_client_sees_it_on_x(x_desktop: GpuGuest) -> None:
+    assert "Virtio-GPU Venus" in x_desktop.run("cat /tmp/vkcube.log")
+    with serving(x_desktop) as outputs:
+        pictures, _ = watch(outputs, frames=60)
     check_cube(*pictures)
 
 
