@@ -1,4 +1,4 @@
-"""QEMU's monitor (QMP): input to the guest, and ending it in order."""
+"""QEMU's monitor (QMP): input to the guest, ending it in order, and what makes it stand still."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 0.05
 CONNECT_SECONDS = 30.0
+RESUME_SECONDS = 5.0
+"""Between two tries to go on with a machine whose disk could not be written."""
 MAX_WAITING = 1024
 """Orders that wait for QEMU; more input is dropped, which a guest that hangs does not miss."""
 
@@ -86,7 +88,6 @@ class Monitor:
         try:
             with self._client.listener("STOP") as stops:
                 watch = asyncio.create_task(self._watch(stops))
-                await self._check_state()
                 try:
                     while True:
                         command, arguments = await self._orders.get()
@@ -98,18 +99,35 @@ class Monitor:
                 await self._client.disconnect()
 
     async def _watch(self, stops: EventListener) -> None:
+        await self._check_state()
         async for _ in stops:
             await self._check_state()
 
     async def _check_state(self) -> None:
-        """Find out whether the guest stands still because it cannot be run."""
-        status: Any = await self._execute("query-status", {})
-        if status is not None and status["status"] == "internal-error":
+        """See to a machine that stands still although nobody wanted it to."""
+        state = await self._state()
+        if state == "internal-error":
             _log.error(
                 "the accelerator cannot run this guest",
                 remedy="choose another with --accel, tcg works everywhere",
             )
             self._broken()
+        elif state == "io-error":
+            _log.error(
+                "the machine stands still: a disk of it cannot be written",
+                remedy="make room where its image lies; it goes on by itself",
+            )
+            await asyncio.sleep(RESUME_SECONDS)
+            while await self._state() == "io-error":
+                # QEMU tries again what has failed; if that fails again, it is soon back here.
+                await self._execute("cont", {})
+                await asyncio.sleep(RESUME_SECONDS)
+            _log.info("the machine no longer waits for its disk")
+
+    async def _state(self) -> str:
+        """QEMU's `RunState`; empty when QEMU has gone."""
+        status: Any = await self._execute("query-status", {})
+        return "" if status is None else str(status["status"])
 
     async def _connect(self) -> None:
         while True:

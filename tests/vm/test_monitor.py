@@ -1,0 +1,148 @@
+"""What QEMU's monitor is asked and told, with a monitor of the tests' own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hesper import log
+from hesper.display.input import Key
+from hesper.display.scanout import Display
+from hesper.vm import monitor
+from hesper.vm.monitor import Monitor
+from hesper.vm.outputs import OutputOptions, Outputs
+
+PATIENCE = 30.0
+GREETING = {"QMP": {"version": {"qemu": {"major": 11, "minor": 1, "micro": 0}}, "capabilities": []}}
+
+
+class FakeQemu:
+    """QEMU's end of the monitor, for one connection.  Source: QEMU's QMP specification."""
+
+    def __init__(self, path: Path) -> None:
+        """Listen."""
+        self.state = "running"
+        self.orders: queue.Queue[dict[str, Any]] = queue.Queue()
+        """What was asked, but for the states."""
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._lock = threading.Lock()
+        self._connection: socket.socket | None = None
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        self._connection, _ = self._listener.accept()
+        self._listener.close()
+        self._say(GREETING)
+        for order in self._requests(self._connection):
+            answer = {}
+            if order["execute"] == "query-status":
+                answer = {"status": self.state, "running": self.state == "running"}
+            self._say({"return": answer, "id": order.get("id")})
+            if order["execute"] not in {"qmp_capabilities", "query-status"}:
+                self.orders.put(order)
+
+    @staticmethod
+    def _requests(connection: socket.socket) -> Iterator[dict[str, Any]]:
+        """JSON objects, with nothing between them."""
+        decoder, text = json.JSONDecoder(), ""
+        while data := connection.recv(65536):
+            text += data.decode()
+            with contextlib.suppress(json.JSONDecodeError):
+                while text:
+                    request, end = decoder.raw_decode(text)
+                    text = text[end:].lstrip()
+                    yield request
+
+    def _say(self, message: dict[str, Any]) -> None:
+        assert self._connection is not None
+        with self._lock:
+            self._connection.sendall(json.dumps(message).encode() + b"\r\n")
+
+    def stop(self, state: str) -> None:
+        """Stand still because of something."""
+        self.state = state
+        stamp = {"seconds": 0, "microseconds": 0}
+        self._say({"event": "STOP", "timestamp": stamp})
+
+    def next_order(self) -> str:
+        """Wait for an order, and return its command."""
+        return str(self.orders.get(timeout=PATIENCE)["execute"])
+
+    def close(self) -> None:
+        """End."""
+        if self._connection is not None:
+            self._connection.shutdown(socket.SHUT_RDWR)
+            self._connection.close()
+
+
+class Scene:
+    """A monitor that is connected."""
+
+    def __init__(self, folder: Path, outputs: Outputs, display: Display) -> None:
+        """Connect, and wait until orders get through."""
+        self.said: queue.Queue[str] = queue.Queue()
+        """What was logged."""
+        self.broken = threading.Event()
+        self.qemu = FakeQemu(folder / "qmp")
+        self.display = display
+        self.monitor = Monitor(str(folder / "qmp"), display, outputs, self.broken.set)
+        self.monitor.start()
+        self.monitor.order("query-name")
+        assert self.qemu.next_order() == "query-name"
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """A machine that runs, as far as its monitor knows."""
+    monkeypatch.setattr(monitor, "RESUME_SECONDS", 0.01)
+    display = Display(1)
+    with Outputs(display, OutputOptions(vnc=None, web=None), list) as outputs:
+        made = Scene(tmp_path, outputs, display)
+        monkeypatch.setattr(log, "_sink", lambda _level, _name, event, _: made.said.put(event))
+        yield made
+        made.qemu.close()
+
+
+def test_input_is_passed_on_in_order(scene: Scene) -> None:
+    scene.display[0].send_input([Key(30, True), Key(30, False)])
+    scene.monitor.power_down()
+    order = scene.qemu.orders.get(timeout=PATIENCE)
+    assert order["execute"] == "input-send-event"
+    assert [event["data"]["down"] for event in order["arguments"]["events"]] == [True, False]
+    assert scene.qemu.next_order() == "system_powerdown"
+
+
+def test_a_machine_whose_disk_is_full_goes_on_when_there_is_room(scene: Scene) -> None:
+    scene.qemu.stop("io-error")
+    assert "cannot be written" in scene.said.get(timeout=PATIENCE)
+    assert scene.qemu.next_order() == "cont"
+    # It is still full; what people do gets through meanwhile.
+    scene.monitor.power_down()
+    assert {scene.qemu.next_order() for _ in range(10)} == {"cont", "system_powerdown"}
+    scene.qemu.state = "running"
+    assert "no longer waits" in scene.said.get(timeout=PATIENCE)
+
+
+def test_a_pause_that_was_wanted_lasts(scene: Scene) -> None:
+    scene.qemu.stop("paused")
+    for _ in range(3):
+        scene.monitor.order("query-name")
+        assert scene.qemu.next_order() == "query-name"
+    assert scene.said.empty()
+    assert not scene.broken.is_set()
+
+
+def test_an_accelerator_that_fails_ends_all(scene: Scene) -> None:
+    scene.qemu.stop("internal-error")
+    assert "accelerator" in scene.said.get(timeout=PATIENCE)
+    assert scene.broken.wait(PATIENCE)
