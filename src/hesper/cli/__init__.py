@@ -41,13 +41,15 @@ def commands() -> list[str]:
 
 def make_app(first: list[str]) -> App:
     """Make the app; if the `first` argument is a command, with that command alone."""
-    from cyclopts import App
+    from cyclopts import App, Parameter
 
     app = App(
         name="hesper",
         help="The host's GPU for virtual machines and containers, through Vulkan.",
         version=_version,
         help_on_error=False,
+        # That what is not given is empty, zero or off goes without saying.
+        default_parameter=Parameter(show_default=lambda value: str(value) if value else None),
     )
     names = commands()
     if first and first[0] in names:

@@ -92,7 +92,7 @@ class DeviceOptions:
     max_contexts: int = DEFAULT_CONTEXTS
     """Programs in the guest that may use the GPU at a time. Each has a process on the host."""
     scanouts: int = 1
-    """Monitors, 0 to 16. None makes a GPU that only renders, beside another that shows."""
+    """Monitors, 0 to 16. With 0 the GPU only renders, beside another that shows."""
     resolution: Annotated[str, Parameter(metavar="WxH", validator=_check(parse_resolution))] = (
         f"{DEFAULT_SIZE.width}x{DEFAULT_SIZE.height}"
     )
