@@ -208,7 +208,11 @@ class GpuDevice:
         config = bytearray(wire.CONFIG.size)
         config[offset : offset + len(data)] = data
         if len(config) == wire.CONFIG.size:
-            self._events &= ~wire.CONFIG.unpack(config)[1]
+            cleared = wire.CONFIG.unpack(config)[1]
+            self._events &= ~cleared
+            # The driver may have looked before the last change and clears the event after it.
+            if cleared & wire.EVENT_DISPLAY and self._scanouts.take_news():
+                self._display_event()
 
     def post_display_event(self, _scanout: object = None) -> None:
         """Make the guest look at display info and EDID again.  From any thread."""

@@ -50,6 +50,8 @@ class Scanouts:
         self._resources = resources
         self._display = display
         self._shown: dict[int, Shown] = {}
+        self._told: set[tuple[int, Size]] = set()
+        """Scanouts and sizes that the driver has heard of since `take_news`."""
 
     def _scanout(self, scanout_id: int) -> Scanout:
         if scanout_id >= len(self._display):
@@ -64,6 +66,7 @@ class Scanouts:
         payload = b""
         left = 0
         for scanout in self._display:
+            self._told.add((scanout.index, scanout.wanted))
             width, height = scanout.wanted
             payload += DISPLAY_ONE.pack(left, 0, width, height, 1, 0)
             left += width
@@ -71,9 +74,15 @@ class Scanouts:
             Response.OK_DISPLAY_INFO, payload.ljust(DISPLAY_ONE.size * MAX_SCANOUTS, b"\0")
         )
 
+    def take_news(self) -> bool:
+        """Whether something has changed since the driver heard of it; asked once for each time."""
+        told, self._told = self._told, set()
+        return any(size != self._display[index].wanted for index, size in told)
+
     def edid(self, _request: Request, asked: GetEdid) -> Answer:
         """`GET_EDID`."""
         scanout = self._scanout(asked.scanout_id)
+        self._told.add((scanout.index, scanout.wanted))
         edid = make_edid(*scanout.wanted, serial=scanout.index + 1)
         return Answer(Response.OK_EDID, EDID.pack(len(edid), edid.ljust(EDID_SIZE, b"\0")))
 
@@ -135,6 +144,7 @@ class Scanouts:
     def reset(self) -> None:
         """Show nothing at all."""
         self._shown.clear()
+        self._told.clear()
         for scanout in self._display:
             scanout.show(None)
             scanout.set_cursor(None)
