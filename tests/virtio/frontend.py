@@ -189,6 +189,19 @@ class Frontend:
         self.refuse_maps = False
         self.hold_maps = threading.Event()
         self.hold_maps.set()
+        self.map_held = threading.Event()
+        """Set when a map has been read and is being held."""
+        self.listens = threading.Event()
+        """Cleared while the main loop has other things to do than to read requests."""
+        self.listens.set()
+        self.called = threading.Event()
+        """Set when the back-end has something to say."""
+        self.unknown = 0
+        """Requests that were thrown away."""
+        self.crashes: list[int] = []
+        """Requests that were read while the device was stopped, which QEMU does not survive."""
+        self._main_loop = threading.Lock()
+        self._started = False
         self._map_seen = threading.Condition()
         self._channel: socket.socket | None = None
         self._fence_ids = 0
@@ -289,16 +302,19 @@ class Frontend:
             )
             self.send(Request.SET_VRING_KICK, U64.pack(index), [queue.kick.read_fd])
             self.send(Request.SET_VRING_CALL, U64.pack(index), [queue.call.write_fd])
+        self._started = True
         for queue in self.queues:
             self.send(Request.SET_VRING_ENABLE, VRING_STATE.pack(queue.index, 1))
 
     def stop_queues(self) -> list[int]:
         """Do what QEMU does on a reset or a pause; returns the next indices."""
         bases = []
-        for queue in self.queues:
-            self.send(Request.SET_VRING_ENABLE, VRING_STATE.pack(queue.index, 0))
-            answer = self.ask(Request.GET_VRING_BASE, VRING_STATE.pack(queue.index, 0))
-            bases.append(VRING_STATE.unpack(answer)[1])
+        with self._main_loop:
+            for queue in self.queues:
+                self.send(Request.SET_VRING_ENABLE, VRING_STATE.pack(queue.index, 0))
+                answer = self.ask(Request.GET_VRING_BASE, VRING_STATE.pack(queue.index, 0))
+                bases.append(VRING_STATE.unpack(answer)[1])
+            self._started = False
         return bases
 
     def config(self) -> tuple[int, ...]:
@@ -315,26 +331,34 @@ class Frontend:
         self.send(Request.SET_CONFIG, CONFIG_HEADER.pack(0, size, 0) + data)
 
     def _serve_channel(self, channel: socket.socket) -> None:
-        """Answer the back-end's requests as QEMU does."""
+        """Answer the back-end's requests as QEMU does: one that begins is read to its end."""
         while True:
             try:
-                header, fds, _, _ = socket.recv_fds(channel, HEADER.size, 4)
-                if len(header) < HEADER.size:
-                    return
-                request, flags, size = HEADER.unpack(header)
-                payload = self._receive(channel, size) if size else b""
-                if request == BackendRequest.CONFIG_CHANGE_MSG:
+                select.select([channel], [], [])
+                self.called.set()
+                self.listens.wait(PATIENCE)
+                with self._main_loop:
+                    header, fds, _, _ = socket.recv_fds(channel, HEADER.size, 4)
+                    header += self._receive(channel, HEADER.size - len(header))
+                    request, flags, size = HEADER.unpack(header)
+                    payload = self._receive(channel, size)
+                    known = request in list(BackendRequest)
+                    if known and not self._started:
+                        self.crashes.append(request)
+                if known and request != BackendRequest.CONFIG_CHANGE_MSG:
+                    self.map_held.set()
+                    self.hold_maps.wait(PATIENCE)
+                    refused = self._map(request, payload, fds)
+                    assert flags & 8
+                    channel.sendall(HEADER.pack(request, 5, 8) + U64.pack(refused))
+                else:
                     with self._map_seen:
-                        self.config_changes += 1
+                        self.unknown += not known
+                        self.config_changes += known
                         self._map_seen.notify_all()
-                    continue
-                self.hold_maps.wait(PATIENCE)
-                refused = self._map(request, payload, fds)
                 for fd in fds:
                     os.close(fd)
-                assert flags & 8
-                channel.sendall(HEADER.pack(request, 5, 8) + U64.pack(refused))
-            except OSError:
+            except (OSError, ValueError):
                 return
 
     def _map(self, request: int, payload: bytes, fds: list[int]) -> int:
@@ -366,6 +390,11 @@ class Frontend:
             self.maps.clear()
             while self.mapped_fds:
                 os.close(self.mapped_fds.popitem()[1])
+
+    def wait_unknown(self, count: int) -> None:
+        """Wait until `count` requests were thrown away."""
+        with self._map_seen:
+            assert self._map_seen.wait_for(lambda: self.unknown >= count, PATIENCE)
 
     def wait_config_changes(self, count: int) -> None:
         """Wait until the back-end has told of `count` config changes."""
@@ -474,3 +503,4 @@ class Frontend:
         self.memory.release()
         self.mapping.close()
         self.object.close()
+        assert not self.crashes

@@ -83,6 +83,25 @@ def test_a_viewer_that_resizes_tells_the_guest(vm: Vm) -> None:
     assert (width, height) == (1920, 1200)
 
 
+def test_a_size_that_a_driver_has_missed_is_told_again(vm: Vm) -> None:
+    """It looks, the size changes, and it clears the event of both."""
+    vm.display[0].request_size(Size(800, 600))
+    vm.frontend.wait_config_changes(1)
+    vm.frontend.command(Command.GET_EDID, struct.pack("<I4x", 0))
+    vm.display[0].request_size(Size(900, 600))
+    vm.frontend.wait_config_changes(2)
+    vm.frontend.command(Command.GET_DISPLAY_INFO)
+    vm.frontend.clear_events(1)
+    vm.frontend.wait_config_changes(3)
+    assert vm.frontend.config()[0] == 1
+    # One that does not look is not told time and again.
+    for _ in range(3):
+        vm.frontend.clear_events(1)
+    assert vm.frontend.config()[0] == 0
+    vm.settle()
+    assert vm.frontend.config_changes == 3
+
+
 def test_sixteen_scanouts() -> None:
     vm = Vm(scanouts=16)
     vm.frontend.start()
@@ -176,8 +195,9 @@ def test_answers_from_before_a_reset_are_dropped(vm: Vm) -> None:
     worker.wait(lambda: worker.fences)
     vm.frontend.hold_maps.clear()
     create_blob(vm, 8, ctx_id=1)
+    vm.frontend.map_held.clear()
     vm.frontend.post(map_request(8, 1 << 20))
-    vm.settle()
+    assert vm.frontend.map_held.wait(30)
     vm.frontend.stop_queues()
     vm.frontend.drop_maps()
     vm.frontend.start()
@@ -186,6 +206,68 @@ def test_answers_from_before_a_reset_are_dropped(vm: Vm) -> None:
     vm.frontend.wait_maps(0)
     assert vm.frontend.queues[0].take_used() is None
     populate(vm)
+
+
+def post_unheard(vm: Vm, request: bytes) -> tuple[int, int]:
+    """Post what makes the device call the VMM while that does not listen."""
+    vm.frontend.listens.clear()
+    vm.frontend.called.clear()
+    posted = vm.frontend.post(request)
+    assert vm.frontend.called.wait(30)
+    return posted
+
+
+def test_a_map_that_a_pause_overtakes_is_made_afterwards(vm: Vm) -> None:
+    open_context(vm, 1)
+    create_blob(vm, 7, ctx_id=1)
+    waiting = post_unheard(vm, map_request(7, 0))
+    bases = vm.frontend.stop_queues()
+    vm.frontend.listens.set()
+    vm.frontend.wait_unknown(1)
+    assert not vm.frontend.maps
+    vm.frontend.start_queues(bases)
+    assert vm.frontend.wait(*waiting).type == Response.OK_MAP_INFO
+    vm.frontend.wait_maps(1)
+
+
+def test_a_map_that_a_short_pause_overtakes_is_made(vm: Vm) -> None:
+    open_context(vm, 1)
+    create_blob(vm, 7, ctx_id=1)
+    waiting = post_unheard(vm, map_request(7, 0))
+    vm.frontend.start_queues(vm.frontend.stop_queues())
+    vm.frontend.listens.set()
+    assert vm.frontend.wait(*waiting).type == Response.OK_MAP_INFO
+    assert vm.frontend.unknown == 0
+
+
+def test_a_map_that_a_reset_overtakes_is_dropped(vm: Vm) -> None:
+    """The first is on its way, the second waits for it."""
+    open_context(vm, 1)
+    for resource in (7, 8):
+        create_blob(vm, resource, ctx_id=1)
+    post_unheard(vm, map_request(7, 0))
+    vm.frontend.post(map_request(8, 1 << 20))
+    vm.settle()
+    vm.frontend.stop_queues()
+    vm.frontend.start()
+    vm.frontend.listens.set()
+    vm.frontend.wait_unknown(1)
+    populate(vm)
+    vm.frontend.wait_maps(1)
+    assert vm.frontend.queues[0].take_used() is None
+
+
+def test_viewers_may_resize_while_the_machine_stands_still(vm: Vm) -> None:
+    bases = vm.frontend.stop_queues()
+    for width in (800, 900):
+        vm.display[0].request_size(Size(width, 600))
+    vm.settle()
+    assert vm.frontend.config_changes == 0
+    vm.frontend.start_queues(bases)
+    vm.frontend.wait_config_changes(1)
+    # Once is enough.
+    populate(vm)
+    assert vm.frontend.config_changes == 1
 
 
 def test_a_vmm_that_dies_leaves_nothing_behind(vm: Vm) -> None:

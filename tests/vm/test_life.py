@@ -16,6 +16,7 @@ from guest_vm import PATIENCE, Exchange, GpuGuest, Guest, exchange, gpu_guest
 from initramfs import Tree
 from PIL import Image
 
+from hesper.display.scanout import Size
 from hesper.portable import open_descriptors
 from hesper.vm.gpu import Gpu, GpuOptions
 
@@ -47,6 +48,28 @@ def test_ten_reboots_while_rendering(tree: Tree, programs: list[Path]) -> None:
         assert counts[-1] <= counts[0] + 1
         vm.run("echo shown > /dev/tty0")
         vm.wait_screen(lambda image: image.getextrema() != ((0, 0), (0, 0), (0, 0)))
+
+
+def test_resets_and_pauses_while_programs_map(tree: Tree, programs: list[Path]) -> None:
+    """QEMU does not survive a request while the device stands still: none may reach it."""
+
+    def keep_mapping(count: int) -> None:
+        vm.run(f"(while virtgpu maps {count}; do :; done) > /tmp/maps & pid=$!")
+        vm.run("until grep -q ok /tmp/maps; do usleep 20000; done")
+
+    with gpu_guest(tree, programs=programs) as vm:
+        for _ in range(3):
+            keep_mapping(300)
+            vm.guest.monitor("system_reset")
+            vm.guest.wait_ready()
+        keep_mapping(3)
+        for width in range(1000, 1080, 8):
+            vm.guest.monitor("stop")
+            vm.display[0].request_size(Size(width, 700))
+            vm.guest.monitor("cont")
+        vm.run("kill $pid; wait; until ! pgrep virtgpu > /tmp/pids; do usleep 20000; done")
+        assert "maps: 300 ok" in vm.run("virtgpu maps 300")
+        vm.run("until grep -q 1072x700 /sys/class/drm/card0-Virtual-1/modes; do usleep 20000; done")
 
 
 def test_a_vmm_that_crashes_is_followed_by_another(tree: Tree, programs: list[Path]) -> None:

@@ -194,6 +194,8 @@ class Session:
         if self.channel is not None:
             self.channel.close()
         self.channel = BackendChannel(socket.socket(fileno=fd), self._loop)
+        if any(queue.running for queue in self.queues):
+            self.channel.release()
 
     def _get_config(self, message: Message) -> bytes:
         offset, size, flags = _unpack(CONFIG_HEADER, message, more=True)
@@ -273,7 +275,8 @@ class Session:
         self._queue(index).next_available = base & 0xFFFF
 
     def _stop_queue(self, message: Message) -> bytes:
-        # Nothing here may ask the VMM for anything: QEMU crashes when a map changes meanwhile.
+        if self.channel is not None:
+            self.channel.hold()
         index, _ = _unpack(VRING_STATE, message)
         queue = self._queue(index)
         base = queue.stop()
@@ -318,6 +321,8 @@ class Session:
         queue = self._queue(index)
         if not enable:
             # QEMU stops the queue right after; a chain popped until then would be lost to it.
+            if self.channel is not None:
+                self.channel.hold()
             return
         if queue.running or queue.addresses is None:
             # QEMU enables all queues; a driver need not have set up all: firmware has no cursor.
@@ -328,6 +333,8 @@ class Session:
         except QueueError as error:
             raise FrontendError(str(error)) from error
         self._used = True
+        if self.channel is not None:
+            self.channel.release()
         # What the driver made available before its kick reached us.
         self._drain(queue)
 
@@ -352,6 +359,8 @@ class Session:
         for queue in self.queues:
             queue.reset()
         self._device.reset()
+        if self.channel is not None:
+            self.channel.forget()
 
     def _kicked(self, queue: VirtQueue) -> None:
         # An eventfd gives eight bytes, a pipe what has gathered.

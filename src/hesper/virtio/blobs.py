@@ -191,8 +191,10 @@ class Blobs:
             pending.finish(OK)
             return pending
 
+        generation = self._generation
+
         def answered(accepted: bool) -> None:
-            if not accepted and not channel.closed:
+            if not accepted and not channel.closed and generation == self._generation:
                 _log.error("the VMM does not unmap", offset=offset, length=blob.mapped_length)
             pending.finish(OK)
 

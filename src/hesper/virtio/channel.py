@@ -2,6 +2,15 @@
 
 The VMM answers every request in order, but only while its main loop runs; it may be waiting for
 this device at that moment.  So nothing here waits: an answer is a callback of the event loop.
+
+QEMU 11.1 crashes when it reads a request while the device is stopped: until the guest's driver is
+there, when the guest is reset, and while the machine is paused.  So requests are held back then.
+And since a stop may overtake a request that is on its way, a request begins with an announcement,
+its first bytes.  QEMU reads them and waits for the rest, and as it does so nothing can stop the
+device: that is the moment to send the rest.  Has the device been stopped before, the rest makes a
+message out of it that QEMU does not know and throws away.  The socket tells of that moment by
+becoming writable, its buffer being so small that the announcement fills it.  Where a system does
+not count like that, it is writable at once, and a stop may still overtake a request.
 """
 
 from __future__ import annotations
@@ -9,44 +18,94 @@ from __future__ import annotations
 import collections
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesper.log import get_logger
 from hesper.virtio.stream import MessageStream
-from hesper.virtio.vhost_wire import MMAP, SHMEM_MAP_WRITABLE, U64, BackendRequest, Flag
+from hesper.virtio.vhost_wire import (
+    HEADER,
+    MMAP,
+    SHMEM_MAP_WRITABLE,
+    U64,
+    BackendRequest,
+    Flag,
+)
 
 if TYPE_CHECKING:
     from hesper.virtio.loop import EventLoop
 
 _log = get_logger(__name__)
 
-MAX_UNANSWERED = 64
-"""More requests wait here, so that sending never fills the socket."""
+SEND_BUFFER = 2304
+"""Bytes; Linux doubles them, and gives no socket less."""
+ANNOUNCEMENT = 3
+"""Bytes, each sent by itself.  Linux counts some 700 bytes for every one, and calls a socket
+writable as long as no more than a quarter of its buffer is taken."""
+UNKNOWN = HEADER.pack(0xFF000000, Flag.VERSION, 0)[ANNOUNCEMENT:]
+"""Ends an announced message as one that no VMM knows; no answer is wanted."""
 
 Answered = Callable[[bool], None]
 """Told whether the VMM has done it."""
 
 
+@dataclass(slots=True, eq=False)
+class _Order:
+    """A request on its way."""
+
+    request: BackendRequest
+    payload: bytes
+    fd: int
+    """To go with it; -1 for none."""
+    answered: Answered | None
+    """None for a request without an answer."""
+    dropped: bool = False
+
+    def drop(self) -> None:
+        """Tell whoever waits that it will not be done."""
+        self.dropped = True
+        if self.answered is not None:
+            self.answered(False)
+
+
 class BackendChannel:
-    """Requests to the VMM.  For the loop's thread."""
+    """Requests to the VMM, one at a time.  For the loop's thread."""
 
     def __init__(self, sock: socket.socket, loop: EventLoop) -> None:
         """Take over the socket of `SET_BACKEND_REQ_FD`."""
         self.closed = False
+        self._held = True
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._stream = MessageStream(sock)
         self._loop = loop
-        self._waiting: collections.deque[tuple[BackendRequest, bytes, int, Answered]] = (
-            collections.deque()
-        )
-        self._unanswered: collections.deque[Answered] = collections.deque()
+        self._waiting: collections.deque[_Order] = collections.deque()
+        self._announced: _Order | None = None
+        self._unanswered: _Order | None = None
         loop.add_reader(self._stream.fileno(), self._receive)
+
+    def hold(self) -> None:
+        """Send nothing from now on: the device stops."""
+        self._held = True
+
+    def release(self) -> None:
+        """Send what has waited: the device has started."""
+        self._held = False
+        self._send()
+
+    def forget(self) -> None:
+        """Drop what is not sent yet; it is told no."""
+        orders = [*self._waiting]
+        if self._announced is not None and not self._announced.dropped:
+            orders.insert(0, self._announced)
+        self._waiting.clear()
+        for order in orders:
+            order.drop()
 
     def config_changed(self) -> None:
         """Make the guest read its config space again."""
-        if not self.closed:
-            with contextlib.suppress(OSError):
-                self._stream.send(BackendRequest.CONFIG_CHANGE_MSG, 0, b"")
+        if not any(order.answered is None for order in self._waiting):
+            self._request(BackendRequest.CONFIG_CHANGE_MSG, b"", -1, None)
 
     def map(self, region: int, fd: int, offset: int, length: int, answered: Answered) -> None:
         """Show the first `length` bytes of `fd` to the guest at `offset` of a region.
@@ -63,35 +122,62 @@ class BackendChannel:
         self._request(BackendRequest.SHMEM_UNMAP, payload, -1, answered)
 
     def _request(
-        self, request: BackendRequest, payload: bytes, fd: int, answered: Answered
+        self, request: BackendRequest, payload: bytes, fd: int, answered: Answered | None
     ) -> None:
-        self._waiting.append((request, payload, fd, answered))
+        if self.closed:
+            if answered is not None:
+                answered(False)
+            return
+        self._waiting.append(_Order(request, payload, fd, answered))
         self._send()
 
     def _send(self) -> None:
-        while not self.closed and self._waiting and len(self._unanswered) < MAX_UNANSWERED:
-            request, payload, fd, answered = self._waiting.popleft()
-            self._unanswered.append(answered)
-            try:
-                self._stream.send(request, Flag.NEED_REPLY, payload, () if fd < 0 else (fd,))
-            except OSError as error:
-                self._fail(error)
+        """Announce the next request, if it is its turn."""
+        if self._held or self._announced or self._unanswered or not self._waiting:
+            return
+        order = self._announced = self._waiting.popleft()
+        fds = () if order.fd < 0 else (order.fd,)
+        message = _message(order)
+        with self._failing():
+            self._stream.write(message[:1], fds)
+            for index in range(1, ANNOUNCEMENT):
+                self._stream.write(message[index : index + 1])
+            self._loop.set_writer(self._stream.fileno(), self._finish)
+
+    def _finish(self) -> None:
+        """Send the rest of what was announced: the VMM is reading it."""
+        order, self._announced = self._announced, None
+        self._loop.set_writer(self._stream.fileno(), None)
+        if order is None:
+            return
+        with self._failing():
+            if self._held or order.dropped:
+                self._stream.write(UNKNOWN)
+                if not order.dropped:
+                    self._waiting.appendleft(order)
+            else:
+                self._stream.write(_message(order)[ANNOUNCEMENT:])
+                self._unanswered = order if order.answered is not None else None
+            self._send()
 
     def _receive(self) -> None:
-        try:
+        with self._failing():
             while not self.closed and (message := self._stream.receive()) is not None:
                 message.close()
-                if len(message.payload) != U64.size or not self._unanswered:
+                order, self._unanswered = self._unanswered, None
+                if len(message.payload) != U64.size or order is None or order.answered is None:
                     raise ConnectionError(f"unexpected answer to request {message.request}")
-                self._unanswered.popleft()(U64.unpack(message.payload)[0] == 0)
-        except OSError as error:
-            self._fail(error)
-        self._send()
+                order.answered(U64.unpack(message.payload)[0] == 0)
+                self._send()
 
-    def _fail(self, error: OSError) -> None:
-        """Give up.  As a rule the VMM has ended, and the main socket will say so."""
-        _log.info("the VMM takes no more requests", reason=str(error))
-        self.close()
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Give up when the VMM does not listen.  It has ended, then; the main socket says so."""
+        try:
+            yield
+        except OSError as error:
+            _log.info("the VMM takes no more requests", reason=str(error))
+            self.close()
 
     def close(self) -> None:
         """Close it; whatever waits for an answer is told no."""
@@ -100,8 +186,14 @@ class BackendChannel:
         self.closed = True
         self._loop.remove(self._stream.fileno())
         self._stream.close()
-        orphans = [*self._unanswered, *(answered for _, _, _, answered in self._waiting)]
-        self._unanswered.clear()
-        self._waiting.clear()
-        for answered in orphans:
-            answered(False)
+        unanswered, self._unanswered = self._unanswered, None
+        if unanswered is not None:
+            unanswered.drop()
+        self.forget()
+        self._announced = None
+
+
+def _message(order: _Order) -> bytes:
+    """The bytes of a request."""
+    flags = Flag.VERSION if order.answered is None else Flag.VERSION | Flag.NEED_REPLY
+    return HEADER.pack(order.request, flags, len(order.payload)) + order.payload

@@ -84,7 +84,10 @@ class MessageStream:
 
     def send(self, request: int, flags: int, payload: bytes, fds: Sequence[int] = ()) -> None:
         """Send one message; the descriptors stay the caller's.  Raises `OSError`."""
-        data = HEADER.pack(request, flags | Flag.VERSION, len(payload)) + payload
+        self.write(HEADER.pack(request, flags | Flag.VERSION, len(payload)) + payload, fds)
+
+    def write(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Send a part of a message; the descriptors stay the caller's.  Raises `OSError`."""
         sent = ancillary.send(self._socket, data, fds)
         if sent < len(data):
             self._socket.sendall(data[sent:])

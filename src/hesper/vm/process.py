@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Sequence
 
-NOISE = ("Failed preparing vhost-user memory table msg", "vhost_set_mem_table failed")
-"""What QEMU says for every mapped blob beyond the first few.
+from hesper.log import get_logger
 
-It means that QEMU does not share the blob back with the device, which has made it.  The guest's
-own mapping of it works.
+NOISE = (
+    "Failed preparing vhost-user memory table msg",
+    "vhost_set_mem_table failed",
+    "Received unexpected msg type: -",
+)
+"""What QEMU says without need.
+
+The first two for every mapped blob beyond the first few: QEMU does not share it back with the
+device, which has made it; the guest's own mapping of it works.  The third when a pause or a reset
+has overtaken a request (see `virtio.channel`).
 """
+
+_TOO_MUCH_MAPPED = f"Error starting vhost-user-base: {errno.ENOBUFS}"
+"""What QEMU says when it cannot tell a device that goes on of all that is mapped."""
+
+_log = get_logger(__name__)
 
 
 def start_qemu(
@@ -42,6 +55,11 @@ def start_qemu(
 def _pass_on(lines: Iterable[bytes]) -> None:
     for line in lines:
         text = line.decode(errors="replace")
+        if _TOO_MUCH_MAPPED in text:
+            _log.error(
+                "QEMU cannot go on with the GPU after a pause: the guest has too much mapped",
+                remedy="reset the machine",
+            )
         if not any(noise in text for noise in NOISE):
             sys.stderr.write(text)
             sys.stderr.flush()
