@@ -431,6 +431,8 @@ def test_the_commands_print_what_they_would_do(fake_qemu: FakeQemu, tmp_path: Pa
         (("/nowhere/disk.img",), "No such file"),
         (("--kernel", "/nowhere/vmlinuz"), "No such file"),
         (("KERNEL",), "say --kernel"),
+        (("PACKED",), "is compressed: unpack it first (xz -d)"),
+        (("/",), "/: Is a directory"),
         (("DISK", "--port", "22"), "--port 22: must be HOST:GUEST"),
         (("DISK", "--memory", "much"), "is no size"),
         (("DISK", "--qemu", "/nowhere/qemu"), "there is no /nowhere/qemu"),
@@ -442,6 +444,7 @@ def test_what_cannot_be_is_said_clearly(
     files = {
         "KERNEL": str(image(tmp_path / "vmlinuz", (0x202, b"HdrS"))),
         "DISK": str(image(tmp_path / "disk.img")),
+        "PACKED": str(image(tmp_path / "disk.img.xz", (0, b"\xfd7zXZ\0"))),
     }
     words = tuple(files.get(word, word) for word in words)
     if "--qemu" not in words:

@@ -27,7 +27,7 @@ from hesper.cli._gpu import (
     wait,
 )
 from hesper.virtio.workers import private_folder
-from hesper.vm.disks import FileKind, file_kind, wants_uefi
+from hesper.vm.disks import FileKind, check_disk, file_kind, wants_uefi
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory
 from hesper.vm.monitor import Monitor
@@ -116,8 +116,10 @@ def command(
             qemu = Qemu.find(architecture, machine.qemu)
             guest = _machine(machine, architecture, qemu, files, extra, folder=Path(folder))
             arguments = [*qemu.command, *guest.arguments(qemu)]
-        except (QemuError, FirmwareError, OSError, ValueError) as error:
+        except (QemuError, FirmwareError, ValueError) as error:
             fail(str(error))
+        except OSError as error:
+            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         if dry_run:
             print(shlex.join(arguments))
             return
@@ -148,10 +150,7 @@ def _machine(
     folder: Path,
 ) -> Machine:
     """Describe the machine.  Raises `OSError`, `ValueError`, `FirmwareError`."""
-    disks = [Disk(path, file_kind(path)) for path in files]
-    for disk in disks:
-        if disk.kind.is_kernel:
-            raise ValueError(f"{disk.path} is a Linux kernel: say --kernel {disk.path}")
+    disks = [Disk(path, check_disk(path)) for path in files]
     firmware = variables = None
     uefi = options.uefi or architecture == "aarch64" or _first_wants_uefi(disks)
     if options.kernel is None and uefi:

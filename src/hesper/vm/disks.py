@@ -41,6 +41,17 @@ _MAGIC = (
 )
 
 
+_COMPRESSED = (
+    (b"\xfd7zXZ\0", "xz -d"),
+    (b"\x1f\x8b", "gunzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd -d"),
+    (b"BZh", "bunzip2"),
+    (b"PK\x03\x04", "unzip"),
+    (b"7z\xbc\xaf\x27\x1c", "7z x"),
+)
+"""How compressed files begin, and what unpacks them."""
+
+
 def file_kind(path: Path) -> FileKind:
     """Tell what `path` is; a disk without any mark is raw.
 
@@ -55,6 +66,22 @@ def file_kind(path: Path) -> FileKind:
         if head[offset : offset + len(magic)] == magic:
             return kind
     return FileKind.RAW
+
+
+def check_disk(path: Path) -> FileKind:
+    """Tell what kind of disk `path` is.
+
+    Raises `OSError` when it cannot be read, and `ValueError` for what is no disk.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    for magic, program in _COMPRESSED:
+        if head.startswith(magic):
+            raise ValueError(f"{path} is compressed: unpack it first ({program})")
+    kind = file_kind(path)
+    if kind.is_kernel:
+        raise ValueError(f"{path} is a Linux kernel: say --kernel {path}")
+    return kind
 
 
 def wants_uefi(path: Path) -> bool:
