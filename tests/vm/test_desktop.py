@@ -107,8 +107,13 @@ def x_desktop(tree: Tree) -> Iterator[GpuGuest]:
     """A guest with an X server and vkcube on the screen."""
     with gpu_guest(tree, extra=TREE_DEVICE) as vm:
         vm.enter_tree()
-        vm.run("in_tree Xorg :0 -ac -noreset -keeptty vt1 > /tmp/xorg.log 2>&1 &")
-        vm.run("until [ -S /tmp/.X11-unix/X0 ]; do usleep 20000; done")
+        # Not with every kernel can files be made in the folders of an overlay over 9p.
+        vm.run("mount -t tmpfs keymaps /root-in-tree/var/lib/xkb")
+        xorg = "Xorg :0 -ac -noreset -keeptty -logfile /tmp/xorg.txt vt1"
+        vm.run(f"in_tree {xorg} > /tmp/xorg.log 2>&1 & x=$!")
+        there = "[ -S /tmp/.X11-unix/X0 ]"
+        vm.run(f"until {there} || ! kill -0 $x; do usleep 20000; done")
+        vm.run(f"{there} || {{ cat /tmp/xorg.log; false; }}")
         vkcube = "DISPLAY=:0 MESA_VK_WSI_DEBUG=sw vkcube --wsi xcb"
         vm.run(f"in_tree env {ONLY_VENUS} {vkcube} > /tmp/vkcube.log 2>&1 &")
         vm.wait_screen(cube_window)
