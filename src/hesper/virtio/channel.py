@@ -43,8 +43,8 @@ SEND_BUFFER = 2304
 ANNOUNCEMENT = 3
 """Bytes, each sent by itself.  Linux counts some 700 bytes for every one, and calls a socket
 writable as long as no more than a quarter of its buffer is taken."""
-UNKNOWN = HEADER.pack(0xFF000000, Flag.VERSION, 0)[ANNOUNCEMENT:]
-"""Ends an announced message as one that no VMM knows; no answer is wanted."""
+UNKNOWN = HEADER.pack(0xFF000000, Flag.VERSION, 0)
+"""Its end makes an announced message one that no VMM knows; no answer is wanted."""
 
 Answered = Callable[[bool], None]
 """Told whether the VMM has done it."""
@@ -60,7 +60,20 @@ class _Order:
     """To go with it; -1 for none."""
     answered: Answered | None
     """None for a request without an answer."""
+    announced: int = 0
+    """Bytes that have been sent."""
     dropped: bool = False
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """What goes with the first byte."""
+        return () if self.fd < 0 or self.announced else (self.fd,)
+
+    @property
+    def message(self) -> bytes:
+        """All bytes."""
+        flags = Flag.VERSION if self.answered is None else Flag.VERSION | Flag.NEED_REPLY
+        return HEADER.pack(self.request, flags, len(self.payload)) + self.payload
 
     def drop(self) -> None:
         """Tell whoever waits that it will not be done."""
@@ -136,12 +149,12 @@ class BackendChannel:
         if self._held or self._announced or self._unanswered or not self._waiting:
             return
         order = self._announced = self._waiting.popleft()
-        fds = () if order.fd < 0 else (order.fd,)
-        message = _message(order)
+        order.announced = 0
         with self._failing():
-            self._stream.write(message[:1], fds)
-            for index in range(1, ANNOUNCEMENT):
-                self._stream.write(message[index : index + 1])
+            for byte in order.message[:ANNOUNCEMENT]:
+                if not self._stream.write_byte(bytes([byte]), order.fds):
+                    break
+                order.announced += 1
             self._loop.set_writer(self._stream.fileno(), self._finish)
 
     def _finish(self) -> None:
@@ -152,11 +165,12 @@ class BackendChannel:
             return
         with self._failing():
             if self._held or order.dropped:
-                self._stream.write(UNKNOWN)
+                if order.announced:
+                    self._stream.write(UNKNOWN[order.announced :])
                 if not order.dropped:
                     self._waiting.appendleft(order)
             else:
-                self._stream.write(_message(order)[ANNOUNCEMENT:])
+                self._stream.write(order.message[order.announced :], order.fds)
                 self._unanswered = order if order.answered is not None else None
             self._send()
 
@@ -191,9 +205,3 @@ class BackendChannel:
             unanswered.drop()
         self.forget()
         self._announced = None
-
-
-def _message(order: _Order) -> bytes:
-    """The bytes of a request."""
-    flags = Flag.VERSION if order.answered is None else Flag.VERSION | Flag.NEED_REPLY
-    return HEADER.pack(order.request, flags, len(order.payload)) + order.payload

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from hesper.virtio import ancillary
 from hesper.virtio.vhost_wire import HEADER, MAX_FDS, MAX_PAYLOAD, Flag
-
-if TYPE_CHECKING:
-    import socket
 
 
 @dataclass(slots=True)
@@ -91,6 +88,13 @@ class MessageStream:
         sent = ancillary.send(self._socket, data, fds)
         if sent < len(data):
             self._socket.sendall(data[sent:])
+
+    def write_byte(self, byte: bytes, fds: Sequence[int] = ()) -> bool:
+        """Send one byte of a message if there is room for it.  Raises `OSError`."""
+        try:
+            return ancillary.send(self._socket, byte, fds, socket.MSG_DONTWAIT) == 1
+        except BlockingIOError:
+            return False
 
     def close(self) -> None:
         """Close the socket and what came with a message that was not read to its end."""
