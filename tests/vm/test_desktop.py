@@ -30,6 +30,8 @@ GROUND = (0x33, 0x33, 0x33)
 """What vkcube paints behind the cube."""
 EDGE = 500
 """Of its window, in pixels."""
+PANEL = 32
+"""Rows at the top that the compositor's panel has; some shade in its clock may be the ground's."""
 ONLY_VENUS = "VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json"
 LIKE_A_GPU = f"LIBGL_ALWAYS_SOFTWARE=1 {ONLY_VENUS} MESA_LOADER_DRIVER_OVERRIDE=zink"
 """zink takes a processor's Vulkan, which a GPU's would be here, only when it is made to."""
@@ -53,6 +55,7 @@ def desktop(tree: Tree) -> Iterator[GpuGuest]:
 def cube_window(image: Image.Image) -> tuple[int, int] | None:
     """Where vkcube's window is, if it is there."""
     ground = (np.asarray(image.convert("RGB")) == GROUND).all(axis=2)
+    ground[:PANEL] = False
     if ground.sum() < EDGE * EDGE // 4:
         return None
     rows, columns = np.nonzero(ground)
