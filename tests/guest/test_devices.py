@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from guest_client import DEVICE, INSTANCE, PHYSICAL_DEVICE, QUEUE, Guest
+from guest_client import DEVICE, INSTANCE, PHYSICAL_DEVICE, QUEUE, RING_IDX, Guest
 
 from hesper import protocol
-from hesper.guest import Limits
+from hesper.guest import InvalidParameterError, Limits
 from hesper.guest.physical_device import EMULATED_EXTENSIONS
 from hesper.host.profile import MemoryRule, Profile, load_profile
 from hesper.kernel.engine import ProtocolError
@@ -237,7 +237,8 @@ def test_a_queue_needs_a_timeline(make_guest: MakeGuest) -> None:
 
 def test_a_device_takes_its_timelines_along(guest: Guest) -> None:
     guest.send("vkDestroyDevice", device=DEVICE)
-    assert guest.context.timelines == {}
+    with pytest.raises(InvalidParameterError, match="bound to no queue"):
+        guest.context.fence(RING_IDX, lambda: None)
     assert guest.try_device()[0] == 0
     guest.name_queue()
     guest.wait_for_queue()

@@ -16,15 +16,26 @@ COMMAND_BUFFER, BUFFER, LAYOUT = 4, 5, 6
 """Guest ids of the objects every engine starts with."""
 
 
+def compile_library(name: str, folder: Path) -> Path:
+    """A library made of `name`.c."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    assert compiler, "the kernel's tests need a C compiler (Debian: apt install gcc)"
+    library = folder / f"lib{name}.so"
+    source = Path(__file__).parent / f"{name}.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    return library
+
+
 @pytest.fixture(scope="session")
 def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled fake driver."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    assert compiler, "the kernel's tests need a C compiler (Debian: apt install gcc)"
-    library = tmp_path_factory.mktemp("driver") / "libfake.so"
-    source = Path(__file__).parent / "fake_driver.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
-    return library
+    return compile_library("fake_driver", tmp_path_factory.mktemp("driver"))
+
+
+@pytest.fixture(scope="session")
+def queue_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled driver whose queue is the test's to drive."""
+    return compile_library("queue_driver", tmp_path_factory.mktemp("driver"))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hesper.guest import teardown
@@ -15,14 +16,13 @@ from hesper.guest.handlers import bind
 from hesper.guest.limits import Limits
 from hesper.guest.regions import Budget, Region, Spares
 from hesper.guest.resources import Resources
-from hesper.kernel.engine import Engine, ProtocolError, Vulkan
+from hesper.kernel.engine import Engine, ProtocolError, Sink, Vulkan
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from hesper.guest.device import Device
     from hesper.guest.device_memory import DeviceMemory
     from hesper.guest.instance import Instance
-    from hesper.guest.timeline import Timeline
     from hesper.host.drivers import Driver
     from hesper.host.profile import Profile
 
@@ -95,7 +95,6 @@ class Context:
         self.instance: Instance | None = None
         self.devices: dict[int, Device] = {}
         self.memories: dict[int, DeviceMemory] = {}
-        self.timelines: dict[int, Timeline] = {}
         self.is_abandoned = False
         """Whether `close` has left work on the driver that did not end; the process must end."""
         self._has_instance = False
@@ -176,14 +175,15 @@ class Context:
         at once.  Others are bound to queues; `retired` is called from a thread, in order.
         Raises `InvalidParameterError` for a timeline that is bound to no queue.
         """
-        if ring_idx == 0 or self.fatal:
-            retired()
-            return
-        with self.lock:
-            timeline = self.timelines.get(ring_idx)
-        if timeline is None:
-            raise InvalidParameterError(f"timeline {ring_idx} is bound to no queue")
-        timeline.fence(retired)
+        try:
+            self.engine.fence(ring_idx, partial(_call, retired))
+        except (KeyError, OverflowError):
+            raise InvalidParameterError(f"timeline {ring_idx} is bound to no queue") from None
+
+    @property
+    def sink(self) -> Sink:
+        """The same as `submit` and `fence`, for compiled frontends; one thread at a time."""
+        return self.engine.sink()
 
     def device(self, device_id: int) -> Device:
         """The device with that guest id.  Raises `ProtocolError`."""
@@ -239,3 +239,11 @@ class Context:
         self.is_abandoned = False
         self.resources.close()
         self.spares.close()
+
+
+def _call(retired: Callable[[], None]) -> None:
+    """Call a frontend's function; what it raises must not reach the kernel."""
+    try:
+        retired()
+    except Exception:
+        log.exception("a fence's callback failed")

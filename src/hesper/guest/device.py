@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.image import HostImage
     from hesper.guest.results import QueryPool
-    from hesper.kernel.engine import Object
+    from hesper.kernel.engine import Object, Timeline
 
 
 class Device:
@@ -53,7 +53,7 @@ class Device:
         self.queues = queues
         self.named_queues: dict[tuple[int, int, int], int] = {}
         """Guest ids of the queues the guest has asked for, by (family, flags, index)."""
-        self.timelines: list[int] = []
+        self.timelines: list[Timeline] = []
         """Timelines bound to queues of this device."""
         self.retired_fences: list[int] = []
         """Host fences that were replaced while the driver still had them (see `sync`)."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from hesper.guest.handlers import handles
-from hesper.guest.timeline import MAX_TIMELINES, Timeline
 from hesper.kernel.engine import Call, ProtocolError, Scratch
+from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
+
+log = get_logger(__name__)
 
 
 @handles("vkGetDeviceQueue2")
@@ -80,12 +81,8 @@ def _host_queue(device: Device, place: tuple[int, int, int]) -> int:
 
 def _bind_timeline(context: Context, device: Device, queue_id: int, ring_idx: int) -> None:
     """Bind a timeline (1 to 63) to a queue."""
-    if not 0 < ring_idx < MAX_TIMELINES:
-        raise ProtocolError(f"timeline {ring_idx} is out of range")
-    submit = partial(context.engine.queue_call, queue_id, "vkQueueSubmit", 0, None)
-    timeline = Timeline(ring_idx, device.table, device.handle, submit)
-    with context.lock:
-        if ring_idx in context.timelines:
-            raise ProtocolError(f"timeline {ring_idx} is bound already")
-        context.timelines[ring_idx] = timeline
-    device.timelines.append(ring_idx)
+
+    def refused(result: int) -> None:
+        log.warning("queue takes no fences", ring_idx=ring_idx, result=result)
+
+    device.timelines.append(context.engine.bind_timeline(ring_idx, queue_id, refused))

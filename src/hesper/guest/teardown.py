@@ -77,9 +77,7 @@ def destroy_device(context: Context, device: Device) -> None:
     except BusyError:
         context.devices[device.id] = device
         raise
-    for ring_idx in device.timelines:
-        with context.lock:
-            timeline = context.timelines.pop(ring_idx)
+    for timeline in device.timelines:
         timeline.stop(DRAIN_SECONDS)
     for each in sorted(context.engine.objects(device=device.id), key=destruction_rank):
         _destroy(context, device, each)

@@ -30,6 +30,7 @@ cdef class Engine:
     cdef object watch
     cdef QueueState *queues
     cdef DeviceState *devices
+    cdef TimelineCore *timelines    # all there ever were: a thread may still look at one
     cdef uint32_t device_serial
 
     def __cinit__(self):
@@ -66,6 +67,7 @@ cdef class Engine:
     def __dealloc__(self):
         cdef QueueState *queue
         cdef DeviceState *device
+        cdef TimelineCore *timeline
         if self.core == NULL:
             return
         while self.queues != NULL:
@@ -73,6 +75,11 @@ cdef class Engine:
             self.queues = queue.next
             hesper_monitor_destroy(&queue.monitor)
             free(queue)
+        while self.timelines != NULL:
+            timeline = self.timelines
+            self.timelines = timeline.next
+            hesper_monitor_destroy(&timeline.monitor)
+            timeline_free(timeline)
         while self.devices != NULL:
             device = self.devices
             self.devices = device.next
@@ -112,15 +119,69 @@ cdef class Engine:
         cdef int result
         if size == 0:
             return
-        if hesper_load_acquire(&self.core.fatal):
-            raise ProtocolError("the context is poisoned")
         start = &view[0]
         with nogil:
-            result = run_span(self.stream, start, size)
+            result = -1 if hesper_load_acquire(&self.core.fatal) else run_span(
+                self.stream, start, size)
         if result:
-            reason = describe(self.stream)
-            self.break_off(reason)
-            raise ProtocolError(reason)
+            raise self.refusal()
+
+    cdef object refusal(self):
+        """Poison the context, whose own stream has failed; return what to raise."""
+        if self.stream.error == ERROR_NONE:
+            return ProtocolError("the context is poisoned")
+        reason = describe(self.stream)
+        self.break_off(reason)
+        return ProtocolError(reason)
+
+    def sink(self):
+        cdef EngineSink sink = EngineSink.__new__(EngineSink)
+        sink.engine = self
+        sink.core = self.core
+        sink.stream = self.stream
+        return sink
+
+    # Fences.
+
+    def bind_timeline(self, uint32_t ring_idx, uint64_t queue, on_refused):
+        cdef Objects *objects = &self.core.objects
+        cdef Entry *entry = object_find(objects, queue)
+        cdef Timeline timeline = Timeline.__new__(Timeline)
+        if entry == NULL or entry.type != QUEUE_TYPE + 1:
+            raise KeyError(f"there is no queue {queue}")
+        if not 0 < ring_idx < TIMELINES:
+            raise ProtocolError(f"timeline {ring_idx} is out of range")
+        if self.core.timelines[ring_idx] != NULL:
+            raise ProtocolError(f"timeline {ring_idx} is bound already")
+        if (<QueueState *>entry.extra).fences != NULL:
+            raise ProtocolError(f"queue {queue} has a timeline already")
+        timeline.core = timeline_new(
+            entry, object_find(objects, object_kin(objects, queue, entry).device_id))
+        timeline.core.next = self.timelines
+        self.timelines = timeline.core
+        pthread_mutex_lock(&timeline.core.queue.monitor.mutex)
+        timeline.core.queue.fences = &timeline.core.fences
+        pthread_mutex_unlock(&timeline.core.queue.monitor.mutex)
+        pthread_mutex_lock(&self.core.monitor.mutex)
+        self.core.timelines[ring_idx] = timeline.core
+        pthread_mutex_unlock(&self.core.monitor.mutex)
+        timeline.engine = self
+        timeline.ring_idx = ring_idx
+        timeline.on_refused = on_refused
+        timeline.thread = threading.Thread(target=timeline._run, name=f"fences-{ring_idx}",
+                                           daemon=True)
+        timeline.thread.start()
+        return timeline
+
+    def fence(self, uint32_t ring_idx, retired):
+        cdef int result
+        cdef void *data = <void *>retired
+        Py_INCREF(retired)
+        with nogil:
+            result = core_fence(self.core, ring_idx, call_retired, data)
+        if result:
+            Py_DECREF(retired)
+            raise KeyError(ring_idx)
 
     # Resources.
 

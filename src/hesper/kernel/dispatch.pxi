@@ -19,6 +19,8 @@ cdef uint32_t WAIT_VIRTQUEUE_SEQNO = command_named(b"vkWaitVirtqueueSeqnoMESA")
 cdef uint32_t WAIT_RING_SEQNO = command_named(b"vkWaitRingSeqnoMESA")
 cdef uint32_t WAIT_FOR_FENCES = command_named(b"vkWaitForFences")
 cdef uint32_t WAIT_SEMAPHORES = command_named(b"vkWaitSemaphores")
+cdef uint32_t QUEUE_SUBMIT = command_named(b"vkQueueSubmit")
+cdef uint32_t QUEUE_SUBMIT_2 = command_named(b"vkQueueSubmit2")
 cdef uint32_t GET_QUERY_POOL_RESULTS = command_named(b"vkGetQueryPoolResults")
 cdef uint32_t CREATE_BUFFER = command_named(b"vkCreateBuffer")
 cdef uint32_t BUFFER_REQUIREMENTS = command_named(b"vkGetDeviceBufferMemoryRequirements")
@@ -134,13 +136,20 @@ cdef hesper_function host_function(Stream *s) noexcept nogil:
 cdef void call_host(Stream *s, hesper_function function) noexcept nogil:
     """Call the driver; queues are one thread's at a time (Vulkan: externally synchronised)."""
     cdef QueueState *queue = NULL
+    cdef uint64_t ahead = 0
     if s.first != NULL and s.first.type == QUEUE_TYPE + 1:
         queue = <QueueState *>s.first.extra
     if queue == NULL:
         s.command.call(function, s.parameters)
         return
     pthread_mutex_lock(&queue.monitor.mutex)
+    queue.calls += 1
+    if queue.fences != NULL and (s.command == &hesper_commands[QUEUE_SUBMIT]
+                                 or s.command == &hesper_commands[QUEUE_SUBMIT_2]):
+        ahead = fence_ahead(queue.fences, <uint64_t *>(s.parameters + 24))
     s.command.call(function, s.parameters)
+    if ahead:
+        fence_is_ahead(queue, ahead, (<int32_t *>(s.parameters + s.command.result_offset))[0])
     pthread_mutex_unlock(&queue.monitor.mutex)
 
 

@@ -192,6 +192,28 @@ class Engine:
 
         Raises `ProtocolError` (the context is poisoned by then).
         """
+    def sink(self) -> Sink:
+        """What a compiled frontend submits to and asks for fences, see `engine.pxd`.
+
+        It stands for `submit` and `fence`; only one thread may use it, or `submit`, at a time.
+        """
+    # Fences.
+    def bind_timeline(
+        self, ring_idx: int, queue: int, on_refused: Callable[[int], None]
+    ) -> Timeline:
+        """Bind timeline `ring_idx` (1 to 63) to the queue with guest id `queue`.
+
+        on_refused: called once, from a thread, with the VkResult for which the queue takes no
+        fence; from then on it counts as through with whatever it was given.
+        Raises `KeyError` for an unknown queue, `ProtocolError` for a timeline that is out of range
+        or bound.
+        """
+    def fence(self, ring_idx: int, retired: Callable[[], None]) -> None:
+        """Call `retired`, which must not raise, when a timeline is through with what it has so far.
+
+        It is called in order, from any thread: at once on the CPU's timeline (0), and when the
+        context is poisoned.  Raises `KeyError` for a timeline that is bound to no queue.
+        """
     # Resources: shared memory the guest names by a 32-bit id.
     def add_resource(self, resource_id: int, address: int, size: int) -> None:
         """Make `size` bytes mapped at `address` known for streams, replies and rings.
@@ -266,6 +288,21 @@ class Engine:
         """
     def statistics(self) -> dict[str, int]:
         """Counters: commands, bytes, replies, objects, rings, handler_calls."""
+
+class Sink:
+    """A context's own stream and its fences, for compiled frontends."""
+
+class Timeline:
+    """A queue's fences, and the thread that waits for them."""
+
+    @property
+    def ring_idx(self) -> int: ...
+    def stop(self, timeout: float) -> bool:
+        """Unbind it, retire what is pending, and end the thread; call it once.
+
+        After `timeout` seconds, fences that are still pending are retired all the same.  Returns
+        whether the queue was through by then; if not, the driver still has the fences.
+        """
 
 class Ring:
     """One ring and the thread that serves it."""

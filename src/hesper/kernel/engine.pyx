@@ -9,7 +9,8 @@ called from `dispatch.pxi` through the stubs made from the registry -> `encode.p
 import threading
 import traceback
 
-from libc.stdlib cimport calloc, free, malloc
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset, strcmp
 
 from hesper.kernel.wire cimport *
@@ -29,14 +30,17 @@ include "state.pxi"
 include "structs.pxi"
 include "decode.pxi"
 include "encode.pxi"
+include "fences.pxi"
 include "dispatch.pxi"
 include "ring.pxi"
 include "sample.pxi"
+include "timeline.pxi"
 include "views.pxi"
 include "vulkan.pxi"
 include "call.pxi"
 include "describe.pxi"
 include "context.pxi"
+include "sink.pxi"
 
 
 def commands():

@@ -72,7 +72,9 @@ cdef struct Resource:
 
 
 cdef struct QueueState:
-    hesper_monitor monitor          # one thread at a time submits
+    hesper_monitor monitor          # one thread at a time submits; guards what follows
+    uint64_t calls                  # that it was given so far
+    Fences *fences                  # null: no timeline is bound to it
     QueueState *next
 
 
@@ -88,6 +90,7 @@ cdef struct Core:
     hesper_monitor monitor          # guards resources, rings; signalled when a user is done
     Resource *resources[ENGINE_RESOURCES]
     RingCore *rings
+    TimelineCore *timelines[64]     # by ring_idx; null: bound to no queue
     uint32_t fatal
     uint32_t stopping
     uint32_t watch_asleep

@@ -66,6 +66,7 @@ cdef class ProcTable:
         with nogil:
             if queue != NULL:
                 pthread_mutex_lock(&queue.monitor.mutex)
+                queue.calls += 1
             c.call(self.functions[index], block)
             if queue != NULL:
                 pthread_mutex_unlock(&queue.monitor.mutex)

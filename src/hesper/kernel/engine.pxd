@@ -1,0 +1,12 @@
+"""What compiled frontends use of a context: its own stream and its fences, without Python."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+ctypedef void (*retired_fn)(void *data) noexcept nogil
+
+
+cdef class Sink:
+    # -1 when the context will not do it; `refusal` says why.
+    cdef int submit(self, const uint8_t *data, uint64_t size) noexcept nogil
+    cdef int fence(self, uint32_t ring_idx, retired_fn retired, void *data) noexcept nogil
+    cdef object refusal(self)

@@ -1,0 +1,241 @@
+# Fences of a queue's timeline, retired in the order in which they were asked for.
+
+cdef enum:
+    TIMELINES = 64              # the CPU's (0) and 63 for queues
+    FENCE_WAIT_NS = 250000000   # of one vkWaitForFences: a waiter must notice that it has to stop
+    # How long whoever asks for a fence waits for it before it is left to the waiter: most
+    # submissions are short, and a switch of threads is not.
+    TRY_NS = 30000
+    RETIRED_AT_ONCE = 32
+
+
+cdef struct Pending:
+    uint64_t fence              # a host VkFence; 0: the queue takes none, and counts as through
+    uint64_t calls              # of the queue that it covers
+    retired_fn retired
+    void *data
+
+
+cdef struct TimelineCore:
+    hesper_monitor monitor      # guards what follows; taken before the queue's, never after it
+    Pending *pending            # a ring of `capacity` entries
+    uint32_t capacity
+    uint32_t first
+    uint32_t count
+    uint64_t through            # calls of the queue that are known to be done
+    uint64_t deadline           # when a stopped timeline gives up; 0 while it lives
+    bint refused                # the queue has taken no fence
+    bint told                   # and that has been said
+    Fences fences               # the queue's monitor guards them
+    QueueState *queue
+    TimelineCore *next
+
+
+cdef bint grow_timeline(TimelineCore *t) noexcept nogil:
+    """Make room for more pending fences; False without memory."""
+    cdef uint32_t capacity = 2 * t.capacity if t.capacity else 16
+    cdef Pending *pending = <Pending *>calloc(capacity, sizeof(Pending))
+    cdef uint32_t i
+    if pending == NULL:
+        return False
+    for i in range(t.count):
+        pending[i] = t.pending[(t.first + i) % t.capacity]
+    free(t.pending)
+    t.pending = pending
+    t.capacity = capacity
+    t.first = 0
+    return True
+
+
+cdef bint begin_fence(TimelineCore *t, Pending *place) noexcept nogil:
+    """Ask the queue for a fence; False if it has nothing to do.  The monitor is held."""
+    cdef QueueState *queue = t.queue
+    cdef bint busy
+    pthread_mutex_lock(&queue.monitor.mutex)
+    place.calls = queue.calls
+    # Mesa asks for a fence alone where a submission holds nothing.
+    busy = t.count != 0 or t.through != place.calls
+    if busy:
+        place.fence = fence_submit(queue)
+        t.refused = t.refused or place.fence == 0
+    pthread_mutex_unlock(&queue.monitor.mutex)
+    return busy
+
+
+cdef void end_fence(TimelineCore *t, const Pending *place) noexcept nogil:
+    """A fence is through.  The monitor is held."""
+    if place.fence == 0:
+        return
+    t.through = place.calls
+    pthread_mutex_lock(&t.queue.monitor.mutex)
+    fence_spare(&t.fences, place.fence)
+    pthread_mutex_unlock(&t.queue.monitor.mutex)
+
+
+cdef void timeline_fence(TimelineCore *t, retired_fn retired, void *data) noexcept nogil:
+    """Call `retired(data)`, here or in the waiter, once the queue has done its work so far.
+
+    A queue that has lost its device, or cannot take a fence, counts as done; so does one whose
+    timeline has been stopped.
+    """
+    cdef Pending *place
+    cdef Fences *f = &t.fences
+    pthread_mutex_lock(&t.monitor.mutex)
+    if t.deadline or (t.count == t.capacity and not grow_timeline(t)):
+        pthread_mutex_unlock(&t.monitor.mutex)
+        retired(data)
+        return
+    place = &t.pending[(t.first + t.count) % t.capacity]
+    place.retired = retired
+    place.data = data
+    if not begin_fence(t, place):
+        pthread_mutex_unlock(&t.monitor.mutex)
+        retired(data)
+    elif place.fence and t.count == 0 and f.wait(f.device, 1, &place.fence, 1, TRY_NS) == 0:
+        end_fence(t, place)
+        pthread_mutex_unlock(&t.monitor.mutex)
+        retired(data)
+    else:
+        t.count += 1
+        pthread_cond_broadcast(&t.monitor.condition)
+        pthread_mutex_unlock(&t.monitor.mutex)
+
+
+cdef void retire_signalled(TimelineCore *t) noexcept nogil:
+    """Retire the first fence, and those after it that are signalled as well."""
+    cdef Pending through[RETIRED_AT_ONCE]
+    cdef Pending *first
+    cdef uint32_t count = 0
+    cdef uint32_t i
+    pthread_mutex_lock(&t.monitor.mutex)
+    while t.count and count < RETIRED_AT_ONCE:
+        first = &t.pending[t.first]
+        if (count and first.fence
+                and t.fences.status(t.fences.device, first.fence) == VK_NOT_READY):
+            break
+        through[count] = first[0]
+        count += 1
+        end_fence(t, first)
+        t.first = (t.first + 1) % t.capacity
+        t.count -= 1
+    pthread_mutex_unlock(&t.monitor.mutex)
+    for i in range(count):
+        through[i].retired(through[i].data)
+
+
+cdef bint timeline_loop(TimelineCore *t) noexcept nogil:
+    """The waiter: until the timeline is stopped and through, or past its deadline.
+
+    Returns True, once, when the queue has refused a fence: call it again then.
+    """
+    cdef uint64_t fence
+    cdef uint64_t deadline
+    while True:
+        pthread_mutex_lock(&t.monitor.mutex)
+        while t.count == 0 and t.deadline == 0:
+            pthread_cond_wait(&t.monitor.condition, &t.monitor.mutex)
+        if t.count == 0:
+            pthread_mutex_unlock(&t.monitor.mutex)
+            return False
+        if t.refused and not t.told:
+            t.told = True
+            pthread_mutex_unlock(&t.monitor.mutex)
+            return True
+        fence = t.pending[t.first].fence
+        deadline = t.deadline
+        pthread_mutex_unlock(&t.monitor.mutex)
+        # Anything but a time-out, a lost device for instance, counts as through.
+        if fence and t.fences.wait(t.fences.device, 1, &fence, 1, FENCE_WAIT_NS) == VK_TIMEOUT:
+            if deadline and hesper_now_ns() > deadline:
+                return False
+            continue
+        retire_signalled(t)
+
+
+cdef int core_fence(Core *core, uint32_t ring_idx, retired_fn retired, void *data) noexcept nogil:
+    """`Engine.fence`; -1 for a timeline that is bound to no queue."""
+    cdef TimelineCore *timeline
+    if ring_idx == 0 or hesper_load_acquire(&core.fatal):
+        retired(data)
+        return 0
+    if ring_idx >= TIMELINES:
+        return -1
+    pthread_mutex_lock(&core.monitor.mutex)
+    timeline = core.timelines[ring_idx]
+    pthread_mutex_unlock(&core.monitor.mutex)
+    if timeline == NULL:
+        return -1
+    timeline_fence(timeline, retired, data)
+    return 0
+
+
+cdef void call_retired(void *data) noexcept with gil:
+    """Call a Python function that was kept alive for this."""
+    cdef object function = <object>data
+    Py_DECREF(function)
+    function()
+
+
+cdef TimelineCore *timeline_new(Entry *queue, Entry *device) except NULL:
+    cdef TimelineCore *t = <TimelineCore *>calloc(1, sizeof(TimelineCore))
+    if t == NULL or not grow_timeline(t) or hesper_monitor_init(&t.monitor):
+        timeline_free(t)
+        raise MemoryError
+    t.queue = <QueueState *>queue.extra
+    fences_init(&t.fences, <void *>queue.handle, <void *>device.handle, queue.table)
+    return t
+
+
+cdef void timeline_free(TimelineCore *t) noexcept:
+    if t == NULL:
+        return
+    free(t.pending)
+    free(t.fences.spare)
+    free(t)
+
+
+cdef class Timeline:
+    cdef TimelineCore *core
+    cdef Engine engine              # whose memory the waiter uses
+    cdef readonly uint32_t ring_idx
+    cdef object on_refused
+    cdef object thread
+
+    def _run(self):
+        """Body of the waiter's thread."""
+        cdef bint refused = True
+        while refused:
+            with nogil:
+                refused = timeline_loop(self.core)
+            if refused:
+                self.on_refused(self.core.fences.result)
+
+    def stop(self, double timeout):
+        cdef TimelineCore *t = self.core
+        cdef Core *core = self.engine.core
+        cdef bint idle = True
+        cdef Pending first
+        pthread_mutex_lock(&core.monitor.mutex)
+        if core.timelines[self.ring_idx] == t:
+            core.timelines[self.ring_idx] = NULL
+        pthread_mutex_unlock(&core.monitor.mutex)
+        pthread_mutex_lock(&t.monitor.mutex)
+        t.deadline = hesper_now_ns() + <uint64_t>(timeout * 1e9)
+        pthread_cond_broadcast(&t.monitor.condition)
+        pthread_mutex_unlock(&t.monitor.mutex)
+        self.thread.join()
+        with nogil:
+            pthread_mutex_lock(&t.queue.monitor.mutex)
+            t.queue.fences = NULL
+            pthread_mutex_unlock(&t.queue.monitor.mutex)
+        # Nobody adds to it any more.
+        while t.count:
+            first = t.pending[t.first]
+            t.first = (t.first + 1) % t.capacity
+            t.count -= 1
+            idle = idle and first.fence == 0
+            with nogil:
+                first.retired(first.data)
+        if idle:
+            fences_destroy(&t.fences)
+        return idle
