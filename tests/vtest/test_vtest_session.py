@@ -168,6 +168,40 @@ def test_waits_for_all_and_any(served: Served) -> None:
     close_all(all_, any_, twice, ready, half, never)
 
 
+def test_messages_that_come_together_are_served_in_order(served: Served) -> None:
+    """Some are the kernel's, some the session's, and the last one is not whole yet."""
+    client = served.client
+    create, read, ping = (struct.pack("<IIQ", 2, 19, 7), struct.pack("<III", 1, 21, 1), (0, 10))
+    client.sock.sendall(create + read + struct.pack("<II", *ping) + read + create[:11])
+    replies = [client.reply() for _ in range(4)]
+    client.sock.sendall(create[11:])
+    replies.append(client.reply())
+    assert [reply.command for reply in replies] == [19, 21, 10, 21, 19]
+    assert [struct.unpack("<I", replies[i].data) for i in (0, 4)] == [(1,), (2,)]
+    assert replies[1] == replies[3]
+    assert served.end() == ""
+
+
+def test_a_fence_may_outlive_its_session(served: Served) -> None:
+    sync = served.client.sync(0)
+    served.client.submit((b"", [(sync, 1), (sync, 2)], 1))
+    served.client.words(20, sync)
+    served.client.flush()
+    ((_, retired),) = served.host.context.fences
+    assert served.end() == ""
+    retired()
+
+
+def test_ids_of_syncs_are_used_again(served: Served) -> None:
+    client = served.client
+    syncs = [client.sync(value) for value in range(200)]
+    assert sorted(syncs) == list(range(1, 201))
+    client.words(20, syncs[70])
+    assert client.sync(5) == syncs[70]
+    assert client.sync_value(syncs[70]) == 5
+    assert client.sync_value(syncs[199]) == 199
+
+
 def test_nothing_stays_open_behind_a_client() -> None:
     before = open_descriptors()
     for _ in range(3):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hesper.isolation.door import ClientError
 from hesper.portable import SharedMemory
+from hesper.vtest.pump import CallbackSink
 from hesper.vtest.session import Session
 
 
@@ -33,6 +34,10 @@ class FakeContext:
         self.fences: list[tuple[int, Callable[[], None]]] = []
         self.closed = False
         self.poisoned = threading.Event()
+
+    @property
+    def sink(self) -> CallbackSink:
+        return CallbackSink(self.submit, self.fence)
 
     def submit(self, data: memoryview) -> None:
         self.submitted.append(bytes(data))

@@ -6,15 +6,16 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from hesper.isolation.door import ClientError
 from hesper.vtest import wire
-from hesper.vtest.stream import Stream, TruncatedError
-from hesper.vtest.syncs import Sync, SyncError, Syncs
+from hesper.vtest.pump import Pump, TruncatedError
 from hesper.vtest.wire import Command, Phase
+
+if TYPE_CHECKING:
+    from hesper.kernel.engine import Sink
 
 
 class Blob(Protocol):
@@ -28,8 +29,9 @@ class Blob(Protocol):
 class GuestContext(Protocol):
     """What a session needs of `guest.Context`."""
 
-    def submit(self, data: memoryview) -> None:
-        """Run commands; `data` is valid only during the call."""
+    @property
+    def sink(self) -> Sink:
+        """Where submissions go; one thread uses it."""
 
     def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> Blob:
         """Make a resource of at least `size` bytes."""
@@ -37,11 +39,8 @@ class GuestContext(Protocol):
     def destroy_resource(self, resource_id: int) -> None:
         """Forget a resource."""
 
-    def fence(self, ring_idx: int, retired: Callable[[], None]) -> None:
-        """Call `retired`, from any thread, when what a timeline has to do by now is done."""
-
     def poison(self, reason: str) -> None:
-        """Make a `submit` that is under way end, whatever it waits for."""
+        """Make a submission that is under way end, whatever it waits for."""
 
     def close(self) -> None:
         """Free everything; no fence retires afterwards."""
@@ -78,8 +77,7 @@ class Session:
         """Take over `sock`, a connected blocking stream socket; `run` closes it."""
         self._sock = sock
         self._host = host
-        self._stream = Stream(sock)
-        self._syncs = Syncs()
+        self._pump = Pump(sock.fileno())
         self._phase = Phase.CONNECTED
         self._name = ""
         self._context: GuestContext | None = None
@@ -99,12 +97,6 @@ class Session:
             Command.CONTEXT_INIT: self._context_init,
             Command.RESOURCE_CREATE_BLOB: self._create_blob,
             Command.RESOURCE_UNREF: self._unref_resource,
-            Command.SYNC_CREATE: self._sync_create,
-            Command.SYNC_UNREF: self._sync_unref,
-            Command.SYNC_READ: self._sync_read,
-            Command.SYNC_WRITE: self._sync_write,
-            Command.SYNC_WAIT: self._sync_wait,
-            Command.SUBMIT_CMD2: self._submit,
         }
 
     def run(self) -> None:
@@ -130,7 +122,7 @@ class Session:
             self._hang_up()
             if self._context is not None:
                 self._context.close()
-            self._syncs.close()
+            self._pump.close()
             self._sock.close()
         if self._fatal is not None:
             raise ClientError(self._fatal)
@@ -158,39 +150,36 @@ class Session:
         self._hang_up()
 
     def _loop(self) -> None:
-        stream = self._stream
+        pump = self._pump
         while True:
-            what = "header"
             try:
-                header = stream.header()
+                header = pump.header()
                 if header is None:
                     return
                 length, number = header
-                what, size = self._check(number, length)
-                self._serve[number](stream.data(size, hold=number in wire.ANSWERED))
+                size = self._check(number, length)
+                self._serve[number](pump.data(size, hold=number in wire.ANSWERED))
             except ClientError:
                 raise
             except TruncatedError as error:
                 if self._stopping:
                     return
-                raise ClientError(f"{what}: {error}") from None
+                raise ClientError(f"{pump.what}: {error}") from None
             except ConnectionError:
                 return  # the client has left without waiting for its answer
-            except SyncError as error:
-                raise ClientError(f"{what}: {error}") from None
             except self._host.refusals as error:
-                raise ClientError(f"{what}: {error}") from None
+                raise ClientError(f"{pump.what}: {error}") from None
 
-    def _check(self, number: int, length: int) -> tuple[str, int]:
-        """Return the command's name and its data's size in bytes, or raise `ClientError`."""
-        request = wire.REQUESTS.get(number)  # type: ignore[call-overload]
+    def _check(self, number: int, length: int) -> int:
+        """Return the size of the command's data in bytes, or raise `ClientError`."""
+        try:
+            command = Command(number)
+        except ValueError:
+            raise ClientError(f"unknown command {number}") from None
+        name = command.name
+        request = wire.REQUESTS.get(command)
         if request is None:
-            try:
-                name = Command(number).name
-            except ValueError:
-                raise ClientError(f"unknown command {number}") from None
             raise ClientError(f"{name}: not for Venus clients")
-        name = Command(number).name
         if not request.first <= self._phase <= request.last:
             raise ClientError(f"{name}: out of order, the client is {self._phase.name}")
         size = length * request.unit
@@ -198,7 +187,7 @@ class Session:
             raise ClientError(
                 f"{name}: {size} bytes of data, must be {request.shortest} to {request.longest}"
             )
-        return name, size
+        return size
 
     def _create_renderer(self, data: memoryview) -> None:
         text = bytes(data).split(b"\0", 1)[0].decode("utf-8", "replace")
@@ -207,14 +196,14 @@ class Session:
         self._host.named(self._name)
 
     def _ping(self, _: memoryview) -> None:
-        self._stream.send(wire.HEADER.pack(0, Command.PING_PROTOCOL_VERSION))
+        self._sock.sendall(wire.HEADER.pack(0, Command.PING_PROTOCOL_VERSION))
 
     def _busy_wait(self, data: memoryview) -> None:
         # Venus clients send it once, with resource 0, to learn whether PING is known.
         resource, _ = wire.BUSY_WAIT.unpack(data)
         if resource:
             raise ClientError(f"RESOURCE_BUSY_WAIT: resource {resource}, must be 0")
-        self._stream.send(wire.REPLY_U32.pack(1, Command.RESOURCE_BUSY_WAIT, 0))
+        self._sock.sendall(wire.REPLY_U32.pack(1, Command.RESOURCE_BUSY_WAIT, 0))
 
     def _protocol_version(self, data: memoryview) -> None:
         (version,) = wire.U32.unpack(data)
@@ -229,7 +218,7 @@ class Session:
         (param,) = wire.U32.unpack(data)
         known = param == wire.Param.MAX_TIMELINE_COUNT
         value = wire.MAX_TIMELINES if known else 0
-        self._stream.send(wire.REPLY_TWO_U32.pack(2, Command.GET_PARAM, known, value))
+        self._sock.sendall(wire.REPLY_TWO_U32.pack(2, Command.GET_PARAM, known, value))
 
     def _get_capset(self, data: memoryview) -> None:
         capset_id, version = wire.CAPSET.unpack(data)
@@ -238,13 +227,14 @@ class Session:
             return
         capset = self._host.capset
         head = wire.REPLY_U32.pack(1 + len(capset) // 4, Command.GET_CAPSET, 1)
-        self._stream.send(head + capset)
+        self._sock.sendall(head + capset)
 
     def _context_init(self, data: memoryview) -> None:
         (capset_id,) = wire.U32.unpack(data)
         if capset_id != wire.CAPSET_VENUS:
             raise ClientError(f"CONTEXT_INIT: capset {capset_id}, only Venus (4) is served")
         self._context = self._host.create_context(self._name, self._poisoned)
+        self._pump.attach(self._context.sink)
         self._phase = Phase.RUNNING
         self._end_handshake()
 
@@ -272,7 +262,7 @@ class Session:
             self._send_unmappable(reply)
             return
         self._resources[resource_id] = True
-        self._stream.send_with_fd(reply, blob.fd)
+        self._send_with_fd(reply, blob.fd)
 
     def _send_unmappable(self, reply: bytes) -> None:
         """Answer with a descriptor that cannot be mapped.
@@ -283,7 +273,7 @@ class Session:
         read_fd, write_fd = os.pipe()
         os.close(write_fd)
         try:
-            self._stream.send_with_fd(reply, read_fd)
+            self._send_with_fd(reply, read_fd)
         finally:
             os.close(read_fd)
 
@@ -296,82 +286,13 @@ class Session:
             self._running().destroy_resource(resource_id)
         self._free_resources.append(resource_id)
 
-    def _sync_create(self, data: memoryview) -> None:
-        (value,) = wire.SYNC_CREATE.unpack(data)
-        self._reply(Command.SYNC_CREATE, self._syncs.create(value))
-
-    def _sync_unref(self, data: memoryview) -> None:
-        self._syncs.unref(wire.U32.unpack(data)[0])
-
-    def _sync_read(self, data: memoryview) -> None:
-        sync = self._syncs.get(wire.U32.unpack(data)[0])
-        self._stream.send(wire.REPLY_U64.pack(2, Command.SYNC_READ, sync.value))
-
-    def _sync_write(self, data: memoryview) -> None:
-        sync_id, value = wire.SYNC_VALUE.unpack(data)
-        self._syncs.signal([(self._syncs.get(sync_id), value)])
-
-    def _points(self, data: memoryview) -> Iterator[tuple[Sync, int]]:
-        """Decode sync triples."""
-        for sync_id, value in wire.SYNC_VALUE.iter_unpack(data):
-            yield self._syncs.get(sync_id), value
-
-    def _sync_wait(self, data: memoryview) -> None:
-        flags, timeout = wire.SYNC_WAIT.unpack_from(data)
-        triples = data[wire.SYNC_WAIT.size :]
-        if flags & ~wire.SYNC_WAIT_ANY:
-            raise ClientError(f"SYNC_WAIT: unknown flags {flags:#x}")
-        if len(triples) % wire.SYNC_VALUE.size:
-            raise ClientError(f"SYNC_WAIT: {len(triples)} bytes are no list of syncs")
-        fd, owned = self._syncs.wait(
-            list(self._points(triples)), any_=bool(flags), timeout_ms=timeout
-        )
-        try:
-            self._stream.send_with_fd(wire.HEADER.pack(0, Command.SYNC_WAIT), fd)
-        finally:
-            if owned:
-                os.close(fd)
-
-    def _submit(self, data: memoryview) -> None:
-        (count,) = wire.U32.unpack_from(data)
-        total = len(data)
-        stride = self._batch_stride(data, count)
-        if 4 + count * stride > total:
-            raise ClientError(f"SUBMIT_CMD2: {count} batches in {total} bytes")
-        context = self._running()
-        for index in range(count):
-            flags, command_at, command_size, sync_at, sync_count, ring_idx = wire.BATCH.unpack_from(
-                data, 4 + index * stride
-            )
-            if flags & ~wire.BATCH_RING_IDX:
-                raise ClientError(
-                    f"SUBMIT_CMD2: batch {index}: flags {flags:#x} are not in protocol version 3"
-                )
-            command_end = (command_at + command_size) * 4
-            sync_end = sync_at * 4 + sync_count * wire.SYNC_VALUE.size
-            if command_end > total or sync_end > total:
-                raise ClientError(f"SUBMIT_CMD2: batch {index} ends outside the message")
-            if flags and ring_idx >= wire.MAX_TIMELINES:
-                raise ClientError(f"SUBMIT_CMD2: batch {index}: no timeline {ring_idx}")
-            if command_size:
-                context.submit(data[command_at * 4 : command_end])
-            if not sync_count:
-                continue
-            retired = partial(self._syncs.signal, list(self._points(data[sync_at * 4 : sync_end])))
-            if flags:
-                context.fence(ring_idx, retired)
-            else:
-                retired()
-
-    @staticmethod
-    def _batch_stride(data: memoryview, count: int) -> int:
-        """Bytes from one batch to the next; the first batch's commands lie behind the last."""
-        short, long = wire.BATCH_STRIDES
-        if count and len(data) >= 4 + short:
-            command_at = wire.BATCH.unpack_from(data, 4)[1]
-            if command_at * 4 == 4 + count * short:
-                return short
-        return long
-
     def _reply(self, command: Command, value: int) -> None:
-        self._stream.send(wire.REPLY_U32.pack(1, command, value))
+        self._sock.sendall(wire.REPLY_U32.pack(1, command, value))
+
+    def _send_with_fd(self, data: bytes, fd: int) -> None:
+        """Send a reply and then a descriptor (a copy), on a byte of its own.
+
+        Clients read the reply with plain read(2), which would drop a descriptor attached to it.
+        """
+        self._sock.sendall(data)
+        socket.send_fds(self._sock, [b"\0"], [fd])

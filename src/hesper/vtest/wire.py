@@ -151,13 +151,6 @@ class BlobType(IntEnum):
     HOST3D_GUEST = 3
 
 
-SYNC_WAIT_ANY = 1
-"""Flag of SYNC_WAIT: one of the syncs is enough."""
-
-BATCH_RING_IDX = 1
-"""Flag of a SUBMIT_CMD2 batch: its syncs are signalled by the timeline it names."""
-
-
 HEADER = Struct("<II")
 """length, command"""
 U32 = Struct("<I")
@@ -167,22 +160,7 @@ CAPSET = Struct("<II")
 """capset id, version"""
 CREATE_BLOB = Struct("<IIQQ")
 """blob type, blob flags, size, blob id"""
-SYNC_CREATE = Struct("<Q")
-"""initial value"""
-SYNC_VALUE = Struct("<IQ")
-"""sync, value: SYNC_WRITE, and each sync of SYNC_WAIT and of a batch"""
-SYNC_WAIT = Struct("<II")
-"""flags, time-out in milliseconds (endless above 2^31 - 1); `SYNC_VALUE`s follow"""
-BATCH = Struct("<6I")
-"""flags, offset and size of the commands, offset and count of the syncs, ring_idx.  Offsets and
-sizes are in dwords from the start of the message's data."""
-BATCH_STRIDES = (24, 32)
-"""Bytes from one batch to the next: Mesa 25.0 sends six fields, 26.1 two more for DRM sync objects,
-which mean something from protocol version 4 on.  The first commands follow the last batch."""
-
 REPLY_U32 = Struct("<III")
 """header and one dword"""
 REPLY_TWO_U32 = Struct("<IIII")
 """header and two dwords"""
-REPLY_U64 = Struct("<IIQ")
-"""header and a u64"""

@@ -1,0 +1,35 @@
+/* Descriptors over a socket. */
+#ifndef HESPER_SOCKETS_H
+#define HESPER_SOCKETS_H
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* Sends one zero byte with a copy of `passed`; 0, or -1 with errno set. */
+static inline int hesper_send_descriptor(int fd, int passed) {
+    char byte = 0;
+    struct iovec part = {&byte, 1};
+    union {
+        struct cmsghdr aligned;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    memset(&control, 0, sizeof control);
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof control.bytes;
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(head), &passed, sizeof passed);
+    while (sendmsg(fd, &message, 0) < 0)
+        if (errno != EINTR)
+            return -1;
+    return 0;
+}
+
+#endif

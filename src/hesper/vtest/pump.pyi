@@ -1,0 +1,61 @@
+"""Reads a client's messages, and serves without Python those that every submission needs.
+
+These are SUBMIT_CMD2 and the SYNC commands: Mesa sends four of them for a submission and the wait
+for it.  All others are the session's.
+"""
+
+from collections.abc import Callable
+
+from hesper.kernel.engine import Sink
+
+class TruncatedError(Exception):
+    """The stream ended in the middle of a message."""
+
+class Pump:
+    """A blocking stream socket that brings messages: a header, then data; and the client's syncs.
+
+    Nothing is read ahead, and the last byte of a command that wants an answer stays in the socket
+    until the command is served: Mesa's client takes the end of the stream for an empty read and
+    tries again for ever, but where bytes of its own are lost it gets ECONNRESET and gives up.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Read from and write to `fd`, which the caller keeps open and closes.
+
+        Raises `OSError` without descriptors for the syncs.
+        """
+    def attach(self, sink: Sink) -> None:
+        """Serve submissions and syncs from now on."""
+    def header(self) -> tuple[int, int] | None:
+        """Return the next header that is not served here, (length, command); see `data`.
+
+        A header of a command that is served here comes back when its length is out of bounds.
+        None when the client has left between two messages, or without waiting for its answer.
+        Raises `ClientError` for a message that is wrong, `TruncatedError`, `OSError`, and what the
+        context refuses a submission with.
+        """
+    def data(self, size: int, *, hold: bool) -> memoryview:
+        """Return the `size` bytes behind a header; they are valid until the next call.
+
+        hold: leave the last byte in the socket until the next header is read.
+        Raises `TruncatedError` and `OSError`.
+        """
+    @property
+    def what(self) -> str:
+        """Name of the command that is being served; `header` between two."""
+    def close(self) -> None:
+        """Drop all syncs; fences that are still pending signal nothing."""
+
+class CallbackSink(Sink):
+    """A sink that calls Python: for contexts that are not the kernel's."""
+
+    def __init__(
+        self,
+        submit: Callable[[memoryview], None],
+        fence: Callable[[int, Callable[[], None]], None],
+    ) -> None:
+        """submit: runs commands, valid only during the call.
+
+        fence: calls its second argument, from any thread, when a timeline is through.
+        What they raise goes to the caller of `Pump.header`.
+        """

@@ -1,0 +1,559 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, embedsignature=False, freethreading_compatible=False
+"""A client's messages; those that every submission needs are served here, without Python.
+
+`pump.pyi` says what it offers.
+"""
+
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.errno cimport EINTR, ECONNRESET, EPIPE, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy
+
+from hesper.kernel.engine cimport Sink, retired_fn
+
+from hesper.isolation.door import ClientError
+from hesper.vtest import wire
+
+cdef extern from "Python.h":
+    enum:
+        PyBUF_READ
+    int PyErr_CheckSignals() except -1
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
+    int pthread_mutex_lock(pthread_mutex_t *mutex)
+    int pthread_mutex_unlock(pthread_mutex_t *mutex)
+    int pthread_mutex_destroy(pthread_mutex_t *mutex)
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        MSG_DONTWAIT
+        MSG_PEEK
+        MSG_WAITALL
+    ssize_t recv(int fd, void *data, size_t size, int flags)
+    ssize_t send(int fd, const void *data, size_t size, int flags)
+
+cdef extern from "<unistd.h>" nogil:
+    int pipe(int *ends)
+    int close(int fd)
+    ssize_t write(int fd, const void *data, size_t size)
+
+cdef extern from "<fcntl.h>" nogil:
+    enum:
+        F_SETFD
+        FD_CLOEXEC
+    int fcntl(int fd, int command, ...)
+
+cdef extern from "threads.h" nogil:
+    uint64_t hesper_now_ns()
+
+cdef extern from "sockets.h" nogil:
+    int hesper_send_descriptor(int fd, int passed)
+
+include "syncs.pxi"
+
+
+class TruncatedError(Exception):
+    pass
+
+
+cdef enum:
+    ROOM = 65536                # of the buffer; longer messages get one of their own
+    HEADER_SIZE = 8
+    FIRST_HOT = 19              # SYNC_CREATE to SUBMIT_CMD2
+    SYNC_CREATE = 19
+    SYNC_UNREF = 20
+    SYNC_READ = 21
+    SYNC_WRITE = 22
+    SYNC_WAIT = 23
+    SUBMIT_CMD2 = 24
+    WAIT_EITHER = 1             # flag of SYNC_WAIT
+    BATCH_RING_IDX = 1          # flag of a batch
+    SHORT_BATCH = 24
+    LONG_BATCH = 32
+
+
+cdef enum Outcome:
+    SERVED
+    COLD                        # a header that Python has to look at
+    LEFT                        # the client, between messages or without its answer
+    TRUNCATED                   # the client left inside a message
+    INTERRUPTED                 # a signal handler has raised
+    REFUSED                     # by the context
+    WRONG                       # the message, see Fault
+    FAILED                      # see errno
+
+
+cdef enum Fault:
+    NO_SYNC                     # a: id
+    SYNCS_FULL
+    WAITS_FULL
+    WAIT_FLAGS                  # a: flags
+    WAIT_LIST                   # a: bytes
+    BATCHES                     # a: how many, b: bytes
+    BATCH_FLAGS                 # a: batch, b: flags
+    BATCH_END                   # a: batch
+    BATCH_TIMELINE              # a: batch, b: timeline
+    NO_MEMORY
+
+
+cdef struct Limits:
+    uint64_t shortest
+    uint64_t longest
+
+
+cdef class Pump:
+    cdef int fd
+    cdef Sink sink              # None before there is a context
+    cdef object interrupt
+    cdef Syncs *syncs
+    cdef uint8_t *buffer
+    cdef uint8_t *large
+    cdef Limits limits[SUBMIT_CMD2 - FIRST_HOT + 1]
+    cdef uint32_t timelines
+    cdef bint attached
+    cdef uint32_t held          # bytes of the last message that are still in the socket
+    cdef uint64_t have          # of `want` bytes when the client left
+    cdef uint64_t want
+    cdef uint32_t length        # of the header read last
+    cdef uint32_t number
+    cdef bint in_header
+    cdef Fault fault
+    cdef uint64_t a
+    cdef uint64_t b
+
+    def __cinit__(self, int fd):
+        self.fd = fd
+        self.buffer = <uint8_t *>malloc(ROOM)
+        if self.buffer == NULL:
+            raise MemoryError
+        self.syncs = syncs_new()
+
+    def __init__(self, int fd):
+        for number in range(FIRST_HOT, SUBMIT_CMD2 + 1):
+            self.limits[number - FIRST_HOT].shortest = wire.REQUESTS[number].shortest
+            self.limits[number - FIRST_HOT].longest = wire.REQUESTS[number].longest
+        self.timelines = wire.MAX_TIMELINES
+
+    def __dealloc__(self):
+        if self.syncs != NULL:
+            syncs_close(self.syncs)
+        free(self.buffer)
+        free(self.large)
+
+    def attach(self, Sink sink not None):
+        self.sink = sink
+        self.attached = True
+
+    def close(self):
+        if self.syncs != NULL:
+            syncs_close(self.syncs)
+            self.syncs = NULL
+        self.sink = None
+        self.attached = False
+
+    @property
+    def what(self):
+        return "header" if self.in_header else wire.Command(self.number).name
+
+    def header(self):
+        cdef Outcome outcome
+        cdef Sink sink = self.sink
+        with nogil:
+            outcome = self.pump(sink)
+        if outcome == COLD:
+            return self.length, self.number
+        if outcome == LEFT:
+            return None
+        self.complain(outcome)
+
+    def data(self, uint64_t size, *, bint hold):
+        cdef Outcome outcome
+        with nogil:
+            outcome = self.take_data(size, hold)
+        if outcome != SERVED:
+            self.complain(outcome)
+        return PyMemoryView_FromMemory(
+            <char *>(self.large if self.large != NULL else self.buffer), size, PyBUF_READ)
+
+    cdef int complain(self, Outcome outcome) except -1:
+        """Raise what `outcome` stands for."""
+        if outcome == TRUNCATED:
+            raise TruncatedError(f"the client left after {self.have} of {self.want} bytes")
+        if outcome == INTERRUPTED:
+            raise self.interrupt
+        if outcome == REFUSED:
+            raise self.sink.refusal()
+        if outcome == WRONG:
+            raise ClientError(f"{self.what}: {self.describe()}")
+        raise OSError(errno, "the client's socket failed")
+
+    cdef str describe(self):
+        if self.fault == NO_SYNC:
+            return f"no sync {self.a}"
+        if self.fault == SYNCS_FULL:
+            return f"more than {MOST_SYNCS} syncs, or no memory for another"
+        if self.fault == WAITS_FULL:
+            return f"more than {MOST_WAITS} unfinished waits, or no descriptors for another"
+        if self.fault == WAIT_FLAGS:
+            return f"unknown flags {self.a:#x}"
+        if self.fault == WAIT_LIST:
+            return f"{self.a} bytes are no list of syncs"
+        if self.fault == BATCHES:
+            return f"{self.a} batches in {self.b} bytes"
+        if self.fault == BATCH_FLAGS:
+            return f"batch {self.a}: flags {self.b:#x} are not in protocol version 3"
+        if self.fault == BATCH_END:
+            return f"batch {self.a} ends outside the message"
+        if self.fault == BATCH_TIMELINE:
+            return f"batch {self.a}: no timeline {self.b}"
+        return "out of memory"
+
+    cdef Outcome wrong(self, Fault fault, uint64_t a=0, uint64_t b=0) noexcept nogil:
+        self.fault = fault
+        self.a = a
+        self.b = b
+        return WRONG
+
+    # Reading.
+
+    cdef Outcome fill(self, uint8_t *target, uint64_t size) noexcept nogil:
+        """Receive `size` bytes.
+
+        A client writes a message in many small pieces; this waits in the kernel for the last byte
+        instead of coming back for each piece.
+        """
+        cdef ssize_t count
+        self.have = 0
+        self.want = size
+        while self.have < size:
+            count = recv(self.fd, target + self.have, size - self.have, MSG_WAITALL)
+            if count > 0:
+                self.have += <uint64_t>count
+            elif count == 0:
+                return TRUNCATED
+            elif errno == EINTR:
+                if self.interrupted():
+                    return INTERRUPTED
+            else:
+                return LEFT if errno == ECONNRESET else FAILED
+        return SERVED
+
+    cdef bint interrupted(self) noexcept with gil:
+        """Let Python handle signals; whether a handler has raised."""
+        try:
+            PyErr_CheckSignals()
+        except BaseException as error:
+            self.interrupt = error
+            return True
+        return False
+
+    cdef Outcome take_header(self) noexcept nogil:
+        cdef uint32_t held = self.held
+        cdef Outcome outcome
+        cdef uint32_t words[2]
+        self.held = 0
+        self.in_header = True
+        free(self.large)
+        self.large = NULL
+        outcome = self.fill(self.buffer, held + HEADER_SIZE)
+        if outcome == TRUNCATED:
+            self.have -= held if self.have > held else self.have
+            self.want -= held
+            return TRUNCATED if self.have else LEFT
+        if outcome != SERVED:
+            return outcome
+        memcpy(words, self.buffer + held, HEADER_SIZE)
+        self.length = words[0]
+        self.number = words[1]
+        return SERVED
+
+    cdef Outcome take_data(self, uint64_t size, bint hold) noexcept nogil:
+        """Read what stands behind a header; with `hold`, leave the last byte in the socket."""
+        cdef uint8_t *target = self.buffer
+        cdef uint64_t rest = 1 if hold and size else 0
+        cdef Outcome outcome
+        cdef ssize_t count
+        self.in_header = False
+        if size > ROOM:
+            self.large = <uint8_t *>malloc(size)
+            if self.large == NULL:
+                return self.wrong(NO_MEMORY)
+            target = self.large
+        outcome = self.fill(target, size - rest)
+        if outcome != SERVED or not rest:
+            self.want = size
+            return outcome
+        self.want = size
+        while True:
+            count = recv(self.fd, target + size - 1, 1, MSG_PEEK)
+            if count == 1:
+                self.held = 1
+                return SERVED
+            if count == 0:
+                return TRUNCATED
+            if errno != EINTR:
+                return LEFT if errno == ECONNRESET else FAILED
+            if self.interrupted():
+                return INTERRUPTED
+
+    # Answering.
+
+    cdef Outcome answer(self, const void *data, size_t size) noexcept nogil:
+        cdef const uint8_t *at = <const uint8_t *>data
+        cdef ssize_t count
+        while size:
+            count = send(self.fd, at, size, 0)
+            if count >= 0:
+                at += count
+                size -= <size_t>count
+            elif errno == EINTR:
+                if self.interrupted():
+                    return INTERRUPTED
+            else:
+                return LEFT if errno == EPIPE or errno == ECONNRESET else FAILED
+        return SERVED
+
+    # Serving.
+
+    cdef Outcome pump(self, Sink sink) noexcept nogil:
+        """Serve messages until there is one for Python, or none any more."""
+        cdef Outcome outcome
+        cdef uint64_t size
+        cdef bint answered
+        while True:
+            if self.attached:
+                outcome = self.glance(sink)
+                if outcome != SERVED:
+                    return outcome
+            outcome = self.take_header()
+            if outcome != SERVED:
+                return outcome
+            if not self.is_hot():
+                return COLD
+            size = self.length * <uint64_t>4
+            answered = (self.number == SYNC_CREATE or self.number == SYNC_READ
+                        or self.number == SYNC_WAIT)
+            outcome = self.take_data(size, answered)
+            if outcome == SERVED:
+                outcome = self.serve(
+                    sink, self.large if self.large != NULL else self.buffer, size)
+            if outcome != SERVED:
+                return outcome
+
+    cdef Outcome glance(self, Sink sink) noexcept nogil:
+        """Serve the messages that are there whole, and only then take them off the socket.
+
+        Taking them off would wake a client that waits for an answer, for nothing.
+        """
+        cdef uint32_t words[2]
+        cdef uint64_t have
+        cdef uint64_t size
+        cdef uint64_t at = 0
+        cdef Outcome outcome
+        cdef ssize_t count = 0
+        if self.held == 0:
+            count = recv(self.fd, self.buffer, ROOM, MSG_PEEK | MSG_DONTWAIT)
+        have = <uint64_t>count if count > 0 else 0
+        while have - at >= HEADER_SIZE:
+            memcpy(words, self.buffer + at, HEADER_SIZE)
+            self.length = words[0]
+            self.number = words[1]
+            size = self.length * <uint64_t>4
+            if not self.is_hot() or have - at - HEADER_SIZE < size:
+                break
+            self.in_header = False
+            outcome = self.serve(sink, self.buffer + at + HEADER_SIZE, size)
+            if outcome != SERVED:
+                return outcome
+            at += HEADER_SIZE + size
+        return self.fill(self.buffer, at) if at else SERVED
+
+    cdef bint is_hot(self) noexcept nogil:
+        """Whether the message whose header was read is served here."""
+        cdef Limits *limits
+        if not self.attached or not FIRST_HOT <= self.number <= SUBMIT_CMD2:
+            return False
+        limits = &self.limits[self.number - FIRST_HOT]
+        return limits.shortest <= self.length * <uint64_t>4 <= limits.longest
+
+    cdef Outcome serve(self, Sink sink, const uint8_t *data, uint64_t size) noexcept nogil:
+        cdef const uint32_t *words = <const uint32_t *>data
+        cdef uint64_t value = 0
+        cdef uint32_t reply[4]
+        cdef Point point
+        if self.number == SUBMIT_CMD2:
+            return self.submit(sink, data, size)
+        if self.number == SYNC_WAIT:
+            return self.sync_wait(data, size)
+        if self.number == SYNC_CREATE:
+            reply[0] = 1
+            reply[1] = SYNC_CREATE
+            pthread_mutex_lock(&self.syncs.lock)
+            reply[2] = sync_create(self.syncs, words[0] | <uint64_t>words[1] << 32)
+            pthread_mutex_unlock(&self.syncs.lock)
+            if reply[2] == 0:
+                return self.wrong(SYNCS_FULL)
+            return self.answer(reply, 12)
+        point.sync = sync_find(self.syncs, words[0])
+        if point.sync == NULL:
+            return self.wrong(NO_SYNC, words[0])
+        pthread_mutex_lock(&self.syncs.lock)
+        if self.number == SYNC_UNREF:
+            sync_forget(self.syncs, words[0])
+        elif self.number == SYNC_WRITE:
+            point.value = words[1] | <uint64_t>words[2] << 32
+            syncs_signal(self.syncs, &point, 1)
+        else:
+            value = point.sync.value
+        pthread_mutex_unlock(&self.syncs.lock)
+        if self.number != SYNC_READ:
+            return SERVED
+        reply[0] = 2
+        reply[1] = SYNC_READ
+        reply[2] = <uint32_t>value
+        reply[3] = <uint32_t>(value >> 32)
+        return self.answer(reply, 16)
+
+    cdef Outcome sync_wait(self, const uint8_t *data, uint64_t size) noexcept nogil:
+        """Flags and a time-out in ms, then points; answered with a descriptor to poll."""
+        cdef const uint32_t *words = <const uint32_t *>data
+        cdef uint32_t count = <uint32_t>((size - 8) // 12)
+        cdef uint32_t reply[2]
+        cdef int64_t unknown = -1
+        cdef Point *points
+        cdef bint owned
+        cdef int fd
+        cdef Outcome outcome
+        if words[0] & ~<uint32_t>WAIT_EITHER:
+            return self.wrong(WAIT_FLAGS, words[0])
+        if size != 8 + 12 * <uint64_t>count:
+            return self.wrong(WAIT_LIST, size - 8)
+        points = <Point *>malloc((count + 1) * sizeof(Point))
+        if points == NULL:
+            return self.wrong(NO_MEMORY)
+        if not points_read(self.syncs, data + 8, count, points, &unknown):
+            free(points)
+            return self.wrong(NO_SYNC, <uint64_t>unknown)
+        fd = wait_begin(self.syncs, points, count, words[0], words[1], &owned)
+        if fd < 0:
+            return self.wrong(WAITS_FULL)
+        reply[0] = 0
+        reply[1] = SYNC_WAIT
+        outcome = self.answer(reply, 8)
+        if outcome == SERVED and hesper_send_descriptor(self.fd, fd):
+            outcome = LEFT if errno == EPIPE or errno == ECONNRESET else FAILED
+        if owned:
+            close(fd)
+        return outcome
+
+    cdef Outcome submit(self, Sink sink, const uint8_t *data, uint64_t size) noexcept nogil:
+        """Batches: commands for the context's own stream, and syncs that a fence signals.
+
+        Mesa 25.0 sends batches of six words, 26.1 two more for DRM sync objects, which mean
+        something from protocol version 4 on.
+        """
+        cdef uint32_t count = (<const uint32_t *>data)[0]
+        cdef uint64_t stride = LONG_BATCH
+        cdef uint32_t i
+        cdef Outcome outcome
+        # The first commands follow the last batch.
+        if (count and size >= 4 + SHORT_BATCH
+                and (<const uint32_t *>data)[2] * <uint64_t>4 == 4 + count * <uint64_t>SHORT_BATCH):
+            stride = SHORT_BATCH
+        if 4 + count * stride > size:
+            return self.wrong(BATCHES, count, size)
+        for i in range(count):
+            outcome = self.submit_batch(sink, data, size, i, data + 4 + i * stride)
+            if outcome != SERVED:
+                return outcome
+        return SERVED
+
+    cdef Outcome submit_batch(self, Sink sink, const uint8_t *data, uint64_t size,
+                              uint32_t index, const uint8_t *at) noexcept nogil:
+        # Flags, commands: offset and size, syncs: offset and count, ring_idx.  Offsets and sizes
+        # are in words from the start of the message's data.
+        cdef uint32_t f[6]
+        cdef uint64_t commands
+        cdef uint64_t command_size
+        cdef uint64_t syncs
+        cdef int64_t unknown = -1
+        cdef Batch *batch
+        memcpy(f, at, sizeof(f))
+        commands = f[1] * <uint64_t>4
+        command_size = f[2] * <uint64_t>4
+        syncs = f[3] * <uint64_t>4
+        if f[0] & ~<uint32_t>BATCH_RING_IDX:
+            return self.wrong(BATCH_FLAGS, index, f[0])
+        if commands + command_size > size or syncs + f[4] * <uint64_t>12 > size:
+            return self.wrong(BATCH_END, index)
+        if f[0] and f[5] >= self.timelines:
+            return self.wrong(BATCH_TIMELINE, index, f[5])
+        if command_size and sink.submit(data + commands, command_size):
+            return REFUSED
+        if f[4] == 0:
+            return SERVED
+        batch = batch_new(self.syncs, data + syncs, f[4], &unknown)
+        if batch == NULL:
+            return self.wrong(NO_MEMORY) if unknown < 0 else self.wrong(NO_SYNC, <uint64_t>unknown)
+        if not f[0]:
+            batch_retired(batch)
+        elif sink.fence(f[5], batch_retired, batch):
+            batch_retired(batch)
+            return REFUSED
+        return SERVED
+
+
+cdef class CallbackSink(Sink):
+    cdef object submit_
+    cdef object fence_
+    cdef object error
+
+    def __init__(self, submit, fence):
+        self.submit_ = submit
+        self.fence_ = fence
+
+    cdef int submit(self, const uint8_t *data, uint64_t size) noexcept nogil:
+        with gil:
+            try:
+                self.submit_(PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ))
+            except BaseException as error:
+                self.error = error
+                return -1
+        return 0
+
+    cdef int fence(self, uint32_t ring_idx, retired_fn retired, void *data) noexcept nogil:
+        with gil:
+            return self.ask_fence(ring_idx, retired, data)
+
+    cdef int ask_fence(self, uint32_t ring_idx, retired_fn retired, void *data) noexcept:
+        cdef Retired function = Retired.__new__(Retired)
+        function.retired = retired
+        function.data = data
+        try:
+            self.fence_(ring_idx, function)
+        except BaseException as error:
+            function.data = NULL
+            self.error = error
+            return -1
+        return 0
+
+    cdef object refusal(self):
+        return self.error
+
+
+cdef class Retired:
+    # What a Python function is given to call when a timeline is through.
+    cdef retired_fn retired
+    cdef void *data
+
+    def __call__(self):
+        cdef void *data = self.data
+        if data != NULL:
+            self.data = NULL
+            with nogil:
+                self.retired(data)

@@ -1,0 +1,327 @@
+# Timeline syncs: 64-bit counters that a client waits for by polling a descriptor.
+#
+# The socket's thread creates, reads, writes and waits; whichever thread retires a fence signals.
+
+cdef enum:
+    MOST_SYNCS = 65536          # that a client may have at a time
+    MOST_WAITS = 1024           # unfinished ones; each holds a descriptor here
+    ENDLESS_MS = 0x7fffffff     # longer time-outs mean for ever
+
+
+cdef struct Sync:
+    uint64_t value
+    uint32_t owners             # its id, and the points that name it
+    uint32_t awaited            # points of unfinished waits
+
+
+cdef struct Point:
+    Sync *sync
+    uint64_t value
+
+
+cdef struct Wait:
+    # One that is not over: its client polls the other end of `write_fd`.
+    int write_fd
+    bint either
+    uint64_t deadline           # ns; 0: none
+    uint32_t count
+    Point *points               # that are not reached
+    Wait *next
+
+
+cdef struct Syncs:
+    # All syncs of one client.
+    pthread_mutex_t lock        # guards everything here, values included
+    uint32_t owners             # the pump, and batches whose fence is pending
+    bint closed
+    Sync **syncs                # by id - 1
+    uint32_t *free_ids
+    uint32_t size
+    uint32_t free_count
+    Wait *waits
+    uint32_t wait_count
+    # Most waits are over before they begin, or are polls: they share two descriptors.
+    int ready_fd
+    int never_fd
+    int never_write_fd
+
+
+cdef struct Batch:
+    # Syncs that a fence will signal.
+    Syncs *syncs
+    uint32_t count
+    Point points[1]             # and more
+
+
+cdef int make_pipe(int *ends) noexcept nogil:
+    """A pipe that children do not inherit; -1 without descriptors."""
+    if pipe(ends):
+        return -1
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC)
+    fcntl(ends[1], F_SETFD, FD_CLOEXEC)
+    return 0
+
+
+cdef Syncs *syncs_new() except NULL:
+    cdef int ends[2]
+    cdef Syncs *s = <Syncs *>calloc(1, sizeof(Syncs))
+    if s == NULL:
+        raise MemoryError
+    s.owners = 1
+    if make_pipe(ends):
+        free(s)
+        raise OSError(errno, "no descriptors for a client's syncs")
+    s.ready_fd = ends[0]
+    write(ends[1], b"\1", 1)
+    close(ends[1])
+    if make_pipe(ends):
+        close(s.ready_fd)
+        free(s)
+        raise OSError(errno, "no descriptors for a client's syncs")
+    s.never_fd = ends[0]
+    s.never_write_fd = ends[1]
+    pthread_mutex_init(&s.lock, NULL)
+    return s
+
+
+cdef void sync_release(Sync *sync) noexcept nogil:
+    sync.owners -= 1
+    if sync.owners == 0:
+        free(sync)
+
+
+cdef Sync *sync_find(Syncs *s, uint32_t id) noexcept nogil:
+    return s.syncs[id - 1] if 0 < id <= s.size else NULL
+
+
+cdef uint32_t sync_create(Syncs *s, uint64_t value) noexcept nogil:
+    """Make a sync that stands at `value`; its id, 0 when there are too many."""
+    cdef uint32_t size = 2 * s.size if s.size else 64
+    cdef uint32_t id
+    cdef Sync **syncs
+    cdef uint32_t *free_ids
+    cdef Sync *sync
+    if s.free_count == 0:
+        if s.size >= MOST_SYNCS:
+            return 0
+        syncs = <Sync **>realloc(s.syncs, size * sizeof(Sync *))
+        if syncs == NULL:
+            return 0
+        s.syncs = syncs
+        free_ids = <uint32_t *>realloc(s.free_ids, size * sizeof(uint32_t))
+        if free_ids == NULL:
+            return 0
+        s.free_ids = free_ids
+        # The lowest id is the next one.
+        for id in range(size, s.size, -1):
+            s.syncs[id - 1] = NULL
+            s.free_ids[s.free_count] = id
+            s.free_count += 1
+        s.size = size
+    sync = <Sync *>calloc(1, sizeof(Sync))
+    if sync == NULL:
+        return 0
+    s.free_count -= 1
+    id = s.free_ids[s.free_count]
+    sync.value = value
+    sync.owners = 1
+    s.syncs[id - 1] = sync
+    return id
+
+
+cdef void sync_forget(Syncs *s, uint32_t id) noexcept nogil:
+    """Forget an id that there is.  The sync lives on as long as waits or fences hold it."""
+    cdef Sync *sync = s.syncs[id - 1]
+    s.syncs[id - 1] = NULL
+    s.free_ids[s.free_count] = id
+    s.free_count += 1
+    sync_release(sync)
+
+
+cdef void point_drop(Wait *wait, uint32_t index) noexcept nogil:
+    """Take a point off a wait; the last one takes its place."""
+    cdef Sync *sync = wait.points[index].sync
+    wait.count -= 1
+    wait.points[index] = wait.points[wait.count]
+    sync.awaited -= 1
+    sync_release(sync)
+
+
+cdef void wait_end(Syncs *s, Wait **link) noexcept nogil:
+    """Forget a wait; its client sees the pipe's end."""
+    cdef Wait *wait = link[0]
+    link[0] = wait.next
+    s.wait_count -= 1
+    close(wait.write_fd)
+    while wait.count:
+        point_drop(wait, wait.count - 1)
+    free(wait.points)
+    free(wait)
+
+
+cdef void syncs_advance(Syncs *s) noexcept nogil:
+    """End the waits whose points are reached by now."""
+    cdef Wait **link = &s.waits
+    cdef Wait *wait
+    cdef uint32_t before
+    cdef uint32_t i
+    while link[0] != NULL:
+        wait = link[0]
+        before = wait.count
+        i = 0
+        while i < wait.count:
+            if wait.points[i].sync.value >= wait.points[i].value:
+                point_drop(wait, i)
+            else:
+                i += 1
+        if wait.count == 0 or (wait.either and wait.count < before):
+            # The client may have stopped polling and closed its end.
+            write(wait.write_fd, b"\1", 1)
+            wait_end(s, link)
+        else:
+            link = &wait.next
+
+
+cdef void syncs_signal(Syncs *s, const Point *points, uint32_t count) noexcept nogil:
+    """Set syncs to values and end the waits that were for them; the lock is held."""
+    cdef bint awaited = False
+    cdef uint32_t i
+    for i in range(count):
+        awaited = awaited or (points[i].sync.awaited != 0
+                              and points[i].value > points[i].sync.value)
+        points[i].sync.value = points[i].value
+    if awaited:
+        syncs_advance(s)
+
+
+cdef void syncs_release(Syncs *s) noexcept nogil:
+    """Give up one ownership; the lock is held, and is not when this returns."""
+    s.owners -= 1
+    if s.owners:
+        pthread_mutex_unlock(&s.lock)
+        return
+    pthread_mutex_unlock(&s.lock)
+    pthread_mutex_destroy(&s.lock)
+    free(s.syncs)
+    free(s.free_ids)
+    free(s)
+
+
+cdef void syncs_close(Syncs *s) noexcept nogil:
+    """Drop every wait and close all descriptors.  Later signals do nothing visible."""
+    cdef uint32_t i
+    pthread_mutex_lock(&s.lock)
+    while s.waits != NULL:
+        wait_end(s, &s.waits)
+    for i in range(s.size):
+        if s.syncs[i] != NULL:
+            sync_release(s.syncs[i])
+            s.syncs[i] = NULL
+    close(s.ready_fd)
+    close(s.never_fd)
+    close(s.never_write_fd)
+    syncs_release(s)
+
+
+cdef void batch_retired(void *data) noexcept nogil:
+    """A fence is through: signal what stands in its batch."""
+    cdef Batch *batch = <Batch *>data
+    cdef Syncs *s = batch.syncs
+    cdef uint32_t i
+    pthread_mutex_lock(&s.lock)
+    syncs_signal(s, batch.points, batch.count)
+    for i in range(batch.count):
+        sync_release(batch.points[i].sync)
+    syncs_release(s)
+    free(batch)
+
+
+cdef Batch *batch_new(Syncs *s, const uint8_t *triples, uint32_t count,
+                      int64_t *unknown) noexcept nogil:
+    """What is to be signalled later; null with the first id in `unknown` that does not exist."""
+    cdef Batch *batch = <Batch *>malloc(sizeof(Batch) + count * sizeof(Point))
+    cdef uint32_t i
+    if batch == NULL:
+        return NULL
+    batch.syncs = s
+    batch.count = count
+    if not points_read(s, triples, count, batch.points, unknown):
+        free(batch)
+        return NULL
+    pthread_mutex_lock(&s.lock)
+    s.owners += 1
+    for i in range(count):
+        batch.points[i].sync.owners += 1
+    pthread_mutex_unlock(&s.lock)
+    return batch
+
+
+cdef bint points_read(Syncs *s, const uint8_t *triples, uint32_t count, Point *points,
+                      int64_t *unknown) noexcept nogil:
+    """Decode (sync, value low, value high) triples; False with an unknown id noted."""
+    cdef uint32_t words[3]
+    cdef uint32_t i
+    for i in range(count):
+        memcpy(words, triples + 12 * i, 12)
+        points[i].sync = sync_find(s, words[0])
+        points[i].value = words[1] | <uint64_t>words[2] << 32
+        if points[i].sync == NULL:
+            unknown[0] = words[0]
+            return False
+    return True
+
+
+cdef int wait_begin(Syncs *s, Point *points, uint32_t count, bint either, uint32_t timeout_ms,
+                    bint *owned) noexcept nogil:
+    """Begin a wait; a descriptor that becomes readable when all (or any) points are reached.
+
+    points: from malloc; taken over.  owned: whether the caller must close the descriptor.
+    A wait whose time-out has passed is dropped some time after.  -1: too many waits, or no
+    descriptors or memory.
+    """
+    cdef int fd
+    pthread_mutex_lock(&s.lock)
+    fd = wait_add(s, points, count, either, timeout_ms, owned)
+    pthread_mutex_unlock(&s.lock)
+    return fd
+
+
+cdef int wait_add(Syncs *s, Point *points, uint32_t count, bint either, uint32_t timeout_ms,
+                  bint *owned) noexcept nogil:
+    cdef uint64_t now = hesper_now_ns()
+    cdef uint32_t left = 0
+    cdef uint32_t i
+    cdef int ends[2]
+    cdef Wait **link = &s.waits
+    cdef Wait *wait
+    owned[0] = False
+    for i in range(count):
+        if points[i].sync.value < points[i].value:
+            points[left] = points[i]
+            left += 1
+    if left == 0 or (either and left < count) or timeout_ms == 0:
+        free(points)
+        return s.ready_fd if left == 0 or (either and left < count) else s.never_fd
+    while link[0] != NULL:
+        if link[0].deadline and link[0].deadline < now:
+            wait_end(s, link)
+        else:
+            link = &link[0].next
+    wait = <Wait *>calloc(1, sizeof(Wait)) if s.wait_count < MOST_WAITS else NULL
+    if wait == NULL or make_pipe(ends):
+        free(wait)
+        free(points)
+        return -1
+    wait.write_fd = ends[1]
+    wait.either = either
+    wait.deadline = now + timeout_ms * <uint64_t>1000000 if timeout_ms <= ENDLESS_MS else 0
+    wait.count = left
+    wait.points = points
+    for i in range(left):
+        points[i].sync.owners += 1
+        points[i].sync.awaited += 1
+    wait.next = s.waits
+    s.waits = wait
+    s.wait_count += 1
+    owned[0] = True
+    return ends[0]
