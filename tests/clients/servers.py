@@ -154,13 +154,15 @@ def through(place: Place, socket: Path) -> Client:
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
     """A running server."""
 
     socket: Path
     log: Path
     process: subprocess.Popen[bytes]
+    said: str = ""
+    """All that it and its workers have printed, once it has been stopped."""
 
     def client(self, place: Place) -> Client:
         """A client of this server."""
@@ -203,6 +205,7 @@ def serving(
             raise
         finally:
             _stop(server, clean=not custom)
+            server.said = server.printed()
     finally:
         shutil.rmtree(folder)
 

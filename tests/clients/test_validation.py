@@ -31,13 +31,16 @@ EXPECTED = {
 Program = Callable[[Client], None]
 
 
-def layer(folder: Path, place: Place) -> dict[str, str]:
-    """Variables that switch the layer on in `place`; it writes to `folder`/log."""
+def layer(folder: Path, place: Place, *, log: bool = False) -> dict[str, str]:
+    """Variables that switch the layer on in `place`.
+
+    It writes to `folder`/log, or to the standard output: each process would begin that file anew.
+    """
     folder.mkdir()
     settings = {
         "debug_action": "VK_DBG_LAYER_ACTION_LOG_MSG",
         "report_flags": "error,info",
-        "log_filename": f"{place.path(folder)}/log",
+        "log_filename": f"{place.path(folder)}/log" if log else "stdout",
         "duplicate_message_limit": 0,
     }
     lines = [f"khronos_validation.{name} = {value}\n" for name, value in settings.items()]
@@ -48,9 +51,8 @@ def layer(folder: Path, place: Place) -> dict[str, str]:
     }
 
 
-def errors(folder: Path) -> dict[str, str]:
+def errors(log: str) -> dict[str, str]:
     """The first message of each kind of error, by its id; the layer must have been active."""
-    log = (folder / "log").read_text(errors="replace")
     assert STARTED in log.lower(), "the layer was not loaded"
     found: dict[str, str] = {}
     for message in re.findall(r"Validation Error: .*", log):
@@ -84,11 +86,11 @@ def _run(client: Client, argv: list[str], environ: dict[str, str] | None = None)
 
 def test_nothing_new(machine: Place, setup: Setup, program: Program, tmp_path: Path) -> None:
     before, after = tmp_path / "bare", tmp_path / "hesper"
-    program(bare(machine, layer(before, machine)))
+    program(bare(machine, layer(before, machine, log=True)))
     with serving(machine, setup, layer(after, machine)) as server:
         program(server.client(machine))
-    known = EXPECTED.union(errors(before))
-    new = [message for name, message in errors(after).items() if name not in known]
+    known = EXPECTED.union(errors((before / "log").read_text(errors="replace")))
+    new = [message for name, message in errors(server.said).items() if name not in known]
     assert not new, "\n".join(new)
 
 
@@ -98,11 +100,11 @@ def test_nothing_new_of_vkmark(machine: Place, trixie: Place, tmp_path: Path) ->
     vkmark = ["vkmark", "--winsys", "headless", "-s", "400x300", *scenes]
     before, after = trixie.exchange / f"layer-{os.getpid()}", tmp_path / "hesper"
     try:
-        bare(trixie, layer(before, trixie)).run(vkmark)
-        known = EXPECTED.union(errors(before))
+        bare(trixie, layer(before, trixie, log=True)).run(vkmark)
+        known = EXPECTED.union(errors((before / "log").read_text(errors="replace")))
     finally:
         shutil.rmtree(before)
     with serving(trixie, PLAIN, layer(after, machine)) as server:
         server.client(trixie).run(vkmark)
-    new = [message for name, message in errors(after).items() if name not in known]
+    new = [message for name, message in errors(server.said).items() if name not in known]
     assert not new, "\n".join(new)
