@@ -30,9 +30,11 @@ START_PATIENCE = 60.0
 """Seconds in which a worker must get ready."""
 STOP_PATIENCE = 5.0
 """Seconds from the order to stop to the kill."""
-REFILL_DELAY = 0.3
-"""Seconds after which a worker that took a client is replaced, unless the next client is there: a
-client's start needs the processor more than the next worker's."""
+REFILL_DELAY = 5.0
+"""Seconds after which a worker that took a client is replaced: the client's start needs the
+processor more than the next worker's."""
+HURRIED_REFILL_DELAY = 0.5
+"""The same when no other worker is ready.  A client that finds none is not made to wait for it."""
 ACCEPT_PAUSE = 1.0
 """Seconds to wait when accepting fails, for descriptors to become free."""
 MAX_BACKOFF = 30.0
@@ -399,8 +401,9 @@ class Supervisor:
             worker.client = next(self._client_numbers)
             worker.client_pid = peer_pid(client)
             self._order(worker, "serve", [client.fileno()], client=worker.client)
-        self._refill_at = time.monotonic() + REFILL_DELAY
-        self._after(REFILL_DELAY, self._refill)
+        delay = REFILL_DELAY if self._count("ready") else HURRIED_REFILL_DELAY
+        self._refill_at = time.monotonic() + delay
+        self._after(delay, self._refill)
         self._refill()
 
     def _end(self) -> None:
