@@ -6,6 +6,7 @@ cdef enum:
     # How long whoever asks for a fence waits for it before it is left to the waiter: most
     # submissions are short, and a switch of threads is not.
     TRY_NS = 30000
+    TRY_AGAIN = 16              # submissions after one that was not short
     RETIRED_AT_ONCE = 32
 
 
@@ -22,6 +23,7 @@ cdef struct TimelineCore:
     uint32_t capacity
     uint32_t first
     uint32_t count
+    uint32_t untried            # fences that are not waited for here before one is tried again
     uint64_t through            # calls of the queue that are known to be done
     uint64_t deadline           # when a stopped timeline gives up; 0 while it lives
     bint refused                # the queue has taken no fence
@@ -72,6 +74,17 @@ cdef void end_fence(TimelineCore *t, const Pending *place) noexcept nogil:
     pthread_mutex_unlock(&t.queue.monitor.mutex)
 
 
+cdef bint is_soon_signalled(TimelineCore *t, uint64_t fence) noexcept nogil:
+    """Wait a little for `fence`, if the queue's work was short lately.  The monitor is held."""
+    if t.untried:
+        t.untried -= 1
+        return False
+    if t.fences.wait(t.fences.device, 1, &fence, 1, TRY_NS) == 0:
+        return True
+    t.untried = TRY_AGAIN
+    return False
+
+
 cdef void timeline_fence(TimelineCore *t, retired_fn retired, void *data) noexcept nogil:
     """Call `retired(data)`, here or in the waiter, once the queue has done its work so far.
 
@@ -79,7 +92,6 @@ cdef void timeline_fence(TimelineCore *t, retired_fn retired, void *data) noexce
     timeline has been stopped.
     """
     cdef Pending *place
-    cdef Fences *f = &t.fences
     pthread_mutex_lock(&t.monitor.mutex)
     if t.deadline or (t.count == t.capacity and not grow_timeline(t)):
         pthread_mutex_unlock(&t.monitor.mutex)
@@ -91,7 +103,7 @@ cdef void timeline_fence(TimelineCore *t, retired_fn retired, void *data) noexce
     if not begin_fence(t, place):
         pthread_mutex_unlock(&t.monitor.mutex)
         retired(data)
-    elif place.fence and t.count == 0 and f.wait(f.device, 1, &place.fence, 1, TRY_NS) == 0:
+    elif place.fence and t.count == 0 and is_soon_signalled(t, place.fence):
         end_fence(t, place)
         pthread_mutex_unlock(&t.monitor.mutex)
         retired(data)
