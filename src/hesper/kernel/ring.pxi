@@ -6,12 +6,14 @@ cdef enum:
     STATUS_ALIVE = 4
     RING_BUFFER_LIMIT = 16 << 20
 
-    # Waiting for commands.  The first steps answer a guest that works synchronously; the later
-    # ones leave the processor to the driver's own threads.
+    # Waiting for commands.  The first steps answer a guest that works synchronously; after them
+    # come naps, half as long as it has been quiet, that leave the processor to the driver's own
+    # threads.  IDLE may not be said before the time-out that the guest has named: within that time
+    # after a notification it sends no other (`vn_ring_submit_internal` in Mesa).
     SPINS = 8
     YIELD_NS = 10000
     FIRST_SLEEP_NS = 5000
-    LAST_SLEEP_NS = 40000
+    LAST_SLEEP_NS = 200000
     WAIT_NS = 1000000
     WAIT_TRIES = 64
     BORROWED = 8                # commands that the notifying thread runs at most
@@ -199,9 +201,6 @@ cdef void ring_borrow(RingCore *ring) noexcept nogil:
         return
     ring.borrowed = 1
     hesper_clear_bits(ring.status, STATUS_IDLE)
-    # Not before IDLE is cleared: the ring's thread may have gone back to sleep since the guest
-    # notified it, and nobody would wake it without that bit.
-    ring_wake(ring)
     tail = hesper_load_acquire(ring.tail)
     if tail != ring.position and ring.stream.error == ERROR_NONE \
             and not hesper_load_acquire(&ring.stream.core.fatal):
@@ -209,6 +208,9 @@ cdef void ring_borrow(RingCore *ring) noexcept nogil:
         ring_run(ring, tail, BORROWED + 1)
     ring.borrowed = 0
     hesper_spin_unlock(&ring.owned)
+    # Not before IDLE is cleared: the ring's thread may have gone back to sleep since the guest
+    # notified it, and nobody would wake it without that bit.
+    ring_wake(ring)
 
 
 cdef void ring_sleep(RingCore *ring) noexcept nogil:
@@ -237,7 +239,7 @@ cdef int ring_loop(RingCore *ring) noexcept nogil:
     cdef Core *core = ring.stream.core
     cdef uint32_t tail
     cdef uint32_t quiet = 0
-    cdef uint64_t sleep_ns = FIRST_SLEEP_NS
+    cdef uint64_t sleep_ns
     cdef uint64_t last = hesper_now_ns()
     cdef uint64_t now
     hesper_precise_sleep()
@@ -252,8 +254,6 @@ cdef int ring_loop(RingCore *ring) noexcept nogil:
             hesper_spin_unlock(&ring.owned)
             if ring.stream.error != ERROR_NONE:
                 return -1
-            if quiet > SPINS:
-                sleep_ns = FIRST_SLEEP_NS
             quiet = 0
             continue
         quiet += 1
@@ -269,11 +269,13 @@ cdef int ring_loop(RingCore *ring) noexcept nogil:
         if now - last >= ring.idle_ns:
             ring_sleep(ring)
             quiet = 0
-            sleep_ns = FIRST_SLEEP_NS
             continue
+        sleep_ns = (now - last) >> 1
+        if sleep_ns < FIRST_SLEEP_NS:
+            sleep_ns = FIRST_SLEEP_NS
+        elif sleep_ns > LAST_SLEEP_NS:
+            sleep_ns = LAST_SLEEP_NS
         hesper_sleep_ns(sleep_ns)
-        if sleep_ns < LAST_SLEEP_NS:
-            sleep_ns += sleep_ns >> 1
     return 0
 
 
