@@ -14,6 +14,7 @@ cdef enum:
     YIELD_NS = 10000
     FIRST_SLEEP_NS = 5000
     LAST_SLEEP_NS = 200000
+    PATIENCE_NS = 30000         # of a thread that waits for another stream, before it blocks
     WAIT_NS = 1000000
     WAIT_TRIES = 64
     BORROWED = 8                # commands that the notifying thread runs at most
@@ -85,7 +86,7 @@ cdef int run_ring_command(Stream *s, uint32_t index) noexcept nogil:
         return 0
     if index == SUBMIT_VIRTQUEUE_SEQNO:
         pthread_mutex_lock(&ring.monitor.mutex)
-        ring.virtqueue_seqno = parameters[1]
+        hesper_store_u64(&ring.virtqueue_seqno, parameters[1])
         ring.notified = 1
         pthread_cond_broadcast(&ring.monitor.condition)
         pthread_mutex_unlock(&ring.monitor.mutex)
@@ -126,10 +127,16 @@ cdef int wait_ring(Stream *s, RingCore *ring, uint32_t seqno) noexcept nogil:
 cdef int wait_virtqueue(Stream *s, uint64_t seqno) noexcept nogil:
     """vkWaitVirtqueueSeqnoMESA: go on when the context's own stream has come to `seqno`."""
     cdef RingCore *ring = s.ring
+    cdef uint64_t start = hesper_now_ns()
     if ring.borrowed:
         # The guest has changed the command since it was looked at: it would wait for itself.
         return fail(s, ERROR_PLACE, NULL, 0)
     ring_settle(ring)
+    # What it waits for is mostly on its way: the guest sends both at once.
+    while hesper_load_u64(&ring.virtqueue_seqno) < seqno:
+        if hesper_now_ns() - start > PATIENCE_NS:
+            break
+        sched_yield()
     pthread_mutex_lock(&ring.monitor.mutex)
     while (ring.virtqueue_seqno < seqno and not hesper_load_acquire(&ring.stopping)
            and not hesper_load_acquire(&s.core.fatal)):

@@ -130,6 +130,8 @@ cdef extern from "memory.h" nogil:
     void hesper_write_u32(void *at, uint32_t value)
     void hesper_copy_words(void *to, const void *source, size_t size)
     uint32_t hesper_load_acquire(const uint32_t *at)
+    uint64_t hesper_load_u64(const uint64_t *at)
+    void hesper_store_u64(uint64_t *at, uint64_t value)
     uint32_t hesper_load_ordered(const uint32_t *at)
     void hesper_store_release(uint32_t *at, uint32_t value)
     void hesper_set_bits(uint32_t *at, uint32_t bits)

@@ -75,6 +75,14 @@ static inline void hesper_store_release(uint32_t *at, uint32_t value) {
     __atomic_store_n(at, value, __ATOMIC_RELEASE);
 }
 
+static inline uint64_t hesper_load_u64(const uint64_t *at) {
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}
+
+static inline void hesper_store_u64(uint64_t *at, uint64_t value) {
+    __atomic_store_n(at, value, __ATOMIC_RELEASE);
+}
+
 static inline void hesper_set_bits(uint32_t *at, uint32_t bits) {
     (void)__atomic_fetch_or(at, bits, __ATOMIC_SEQ_CST);
 }
