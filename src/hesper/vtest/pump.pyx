@@ -85,7 +85,7 @@ cdef enum Outcome:
     INTERRUPTED                 # a signal handler has raised
     REFUSED                     # by the context
     WRONG                       # the message, see Fault
-    FAILED                      # see errno
+    FAILED                      # a call of the socket
 
 
 cdef enum Fault:
@@ -125,6 +125,7 @@ cdef class Pump:
     cdef Fault fault
     cdef uint64_t a
     cdef uint64_t b
+    cdef int error              # errno of FAILED
 
     def __cinit__(self, int fd):
         self.fd = fd
@@ -190,7 +191,7 @@ cdef class Pump:
             raise self.sink.refusal()
         if outcome == WRONG:
             raise ClientError(f"{self.what}: {self.describe()}")
-        raise OSError(errno, "the client's socket failed")
+        raise OSError(self.error, "the client's socket failed")
 
     cdef str describe(self):
         if self.fault == NO_SYNC:
@@ -240,8 +241,13 @@ cdef class Pump:
                 if self.interrupted():
                     return INTERRUPTED
             else:
-                return LEFT if errno == ECONNRESET else FAILED
+                return self.failed()
         return SERVED
+
+    cdef Outcome failed(self) noexcept nogil:
+        """What a failed call of the socket means."""
+        self.error = errno
+        return LEFT if errno == EPIPE or errno == ECONNRESET else FAILED
 
     cdef bint interrupted(self) noexcept with gil:
         """Let Python handle signals; whether a handler has raised."""
@@ -297,7 +303,7 @@ cdef class Pump:
             if count == 0:
                 return TRUNCATED
             if errno != EINTR:
-                return LEFT if errno == ECONNRESET else FAILED
+                return self.failed()
             if self.interrupted():
                 return INTERRUPTED
 
@@ -315,7 +321,7 @@ cdef class Pump:
                 if self.interrupted():
                     return INTERRUPTED
             else:
-                return LEFT if errno == EPIPE or errno == ECONNRESET else FAILED
+                return self.failed()
         return SERVED
 
     # Serving.
@@ -446,7 +452,7 @@ cdef class Pump:
         reply[1] = SYNC_WAIT
         outcome = self.answer(reply, 8)
         if outcome == SERVED and hesper_send_descriptor(self.fd, fd):
-            outcome = LEFT if errno == EPIPE or errno == ECONNRESET else FAILED
+            outcome = self.failed()
         if owned:
             close(fd)
         return outcome
