@@ -37,7 +37,8 @@ class FakeQemu:
         self._listener.listen()
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def _serve(self) -> None:
         self._connection, _ = self._listener.accept()
@@ -65,7 +66,8 @@ class FakeQemu:
 
     def _say(self, message: dict[str, Any]) -> None:
         assert self._connection is not None
-        with self._lock:
+        # What is under way when the connection ends has nobody to reach.
+        with self._lock, contextlib.suppress(BrokenPipeError):
             self._connection.sendall(json.dumps(message).encode() + b"\r\n")
 
     def stop(self, state: str) -> None:
@@ -82,6 +84,7 @@ class FakeQemu:
         """End."""
         if self._connection is not None:
             self._connection.shutdown(socket.SHUT_RDWR)
+            self._thread.join(PATIENCE)
             self._connection.close()
 
 
