@@ -12,16 +12,8 @@ int main(int argc, char **argv)
     if (argc != 3 || find_screens(fd, screens) == 0)
         return 2;
     /* What the screen shows already stays: a cursor needs a CRTC that is on. */
-    struct drm_mode_create_dumb create = {.width = EDGE, .height = EDGE, .bpp = 32};
-    MUST(fd, DRM_IOCTL_MODE_CREATE_DUMB, &create);
-    struct drm_mode_map_dumb map = {.handle = create.handle};
-    MUST(fd, DRM_IOCTL_MODE_MAP_DUMB, &map);
-    uint32_t *pixels =
-        mmap(NULL, create.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)map.offset);
-    if (pixels == MAP_FAILED) {
-        perror("mmap");
-        return 2;
-    }
+    struct drm_mode_create_dumb create = {.width = EDGE, .height = EDGE};
+    uint32_t *pixels = make_dumb(fd, &create);
     /* Opaque at the left, half so in the middle, nothing at the right. */
     for (uint32_t y = 0; y < EDGE; y++)
         for (uint32_t x = 0; x < EDGE; x++)

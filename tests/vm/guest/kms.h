@@ -66,6 +66,22 @@ static inline unsigned find_screens(int fd, struct screen *screens)
     return found;
 }
 
+/* Memory for a picture, XRGB, which the card can show; its rows are `create.pitch` bytes apart. */
+static inline uint32_t *make_dumb(int fd, struct drm_mode_create_dumb *create)
+{
+    create->bpp = 32;
+    MUST(fd, DRM_IOCTL_MODE_CREATE_DUMB, create);
+    struct drm_mode_map_dumb map = {.handle = create->handle};
+    MUST(fd, DRM_IOCTL_MODE_MAP_DUMB, &map);
+    void *pixels =
+        mmap(NULL, create->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)map.offset);
+    if (pixels == MAP_FAILED) {
+        perror("mmap");
+        exit(2);
+    }
+    return pixels;
+}
+
 static inline uint32_t add_framebuffer(int fd, uint32_t handle, uint32_t width, uint32_t height,
                                        uint32_t format, uint32_t pitch)
 {

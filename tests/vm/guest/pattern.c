@@ -12,16 +12,8 @@ int main(int argc, char **argv)
         uint32_t width = screens[i].mode.hdisplay, height = screens[i].mode.vdisplay;
         const char *text = argv[argc - 1 < (int)i + 1 ? argc - 1 : (int)i + 1];
         uint32_t colour = (uint32_t)strtoul(text, NULL, 16);
-        struct drm_mode_create_dumb create = {.width = width, .height = height, .bpp = 32};
-        MUST(fd, DRM_IOCTL_MODE_CREATE_DUMB, &create);
-        struct drm_mode_map_dumb map = {.handle = create.handle};
-        MUST(fd, DRM_IOCTL_MODE_MAP_DUMB, &map);
-        uint32_t *pixels =
-            mmap(NULL, create.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)map.offset);
-        if (pixels == MAP_FAILED) {
-            perror("mmap");
-            return 2;
-        }
+        struct drm_mode_create_dumb create = {.width = width, .height = height};
+        uint32_t *pixels = make_dumb(fd, &create);
         for (uint32_t y = 0; y < height; y++)
             for (uint32_t x = 0; x < width; x++)
                 pixels[y * (create.pitch / 4) + x] = colour;
