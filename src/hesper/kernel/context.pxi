@@ -121,8 +121,7 @@ cdef class Engine:
             return
         start = &view[0]
         with nogil:
-            result = -1 if hesper_load_acquire(&self.core.fatal) else run_span(
-                self.stream, start, size)
+            result = run_span(self.stream, start, size)
         if result:
             raise self.refusal()
 
@@ -137,7 +136,6 @@ cdef class Engine:
     def sink(self):
         cdef EngineSink sink = EngineSink.__new__(EngineSink)
         sink.engine = self
-        sink.core = self.core
         sink.stream = self.stream
         return sink
 
@@ -445,7 +443,7 @@ cdef class Engine:
             self.watch = None
 
     def sample(self, uint64_t interval_ns):
-        cdef uint64_t *counts = <uint64_t *>calloc(2 * STAGES * hesper_number_count, 8)
+        cdef uint64_t *counts = <uint64_t *>calloc(2 * sample_size(), sizeof(uint64_t))
         if counts == NULL:
             raise MemoryError
         try:

@@ -563,7 +563,9 @@ cdef int execute_stream(Stream *s, uint8_t *info, Arena *mark) noexcept nogil:
 
 
 cdef int run_span(Stream *s, const uint8_t *data, uint64_t size) noexcept nogil:
-    """Run the commands in `size` bytes at `data`."""
+    """Run the commands in `size` bytes at `data`, unless the context is poisoned."""
+    if hesper_load_acquire(&s.core.fatal):
+        return -1
     s.start = data
     s.cursor = data
     s.end = data + size

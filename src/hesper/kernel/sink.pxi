@@ -16,18 +16,15 @@ cdef class Sink:
 
 cdef class EngineSink(Sink):
     cdef Engine engine
-    cdef Core *core
     cdef Stream *stream
     cdef int64_t unbound            # the timeline that was asked for and is not there, else -1
 
     cdef int submit(self, const uint8_t *data, uint64_t size) noexcept nogil:
         self.unbound = -1
-        if hesper_load_acquire(&self.core.fatal):
-            return -1
         return run_span(self.stream, data, size)
 
     cdef int fence(self, uint32_t ring_idx, retired_fn retired, void *data) noexcept nogil:
-        if core_fence(self.core, ring_idx, retired, data):
+        if core_fence(self.stream.core, ring_idx, retired, data):
             self.unbound = ring_idx
             return -1
         return 0

@@ -5,6 +5,7 @@ cdef enum:
     CHAIN_LIMIT = 256           # structs in one pNext chain
     STRING_LIMIT = 1 << 20
     ENGINE_RESOURCES = 4096     # slots of the hash table
+    TIMELINES = 64              # the CPU's (0) and 63 for queues
     DEVICES = 16384             # that a context may make in its life
 
 
@@ -90,7 +91,7 @@ cdef struct Core:
     hesper_monitor monitor          # guards resources, rings; signalled when a user is done
     Resource *resources[ENGINE_RESOURCES]
     RingCore *rings
-    TimelineCore *timelines[64]     # by ring_idx; null: bound to no queue
+    TimelineCore *timelines[TIMELINES]  # by ring_idx; null: bound to no queue
     uint32_t fatal
     uint32_t stopping
     uint32_t watch_asleep

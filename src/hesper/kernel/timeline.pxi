@@ -1,7 +1,6 @@
 # Fences of a queue's timeline, retired in the order in which they were asked for.
 
 cdef enum:
-    TIMELINES = 64              # the CPU's (0) and 63 for queues
     FENCE_WAIT_NS = 250000000   # of one vkWaitForFences: a waiter must notice that it has to stop
     # How long whoever asks for a fence waits for it before it is left to the waiter: most
     # submissions are short, and a switch of threads is not.
