@@ -101,9 +101,24 @@ cdef enum Fault:
     NO_MEMORY
 
 
-cdef struct Limits:
+FAULTS = {
+    NO_SYNC: "no sync {0}",
+    SYNCS_FULL: f"more than {MOST_SYNCS} syncs, or no memory for another",
+    WAITS_FULL: f"more than {MOST_WAITS} unfinished waits, or no descriptors for another",
+    WAIT_FLAGS: "unknown flags {0:#x}",
+    WAIT_LIST: "{0} bytes are no list of syncs",
+    BATCHES: "{0} batches in {1} bytes",
+    BATCH_FLAGS: "batch {0}: flags {1:#x} are not in protocol version 3",
+    BATCH_END: "batch {0} ends outside the message",
+    BATCH_TIMELINE: "batch {0}: no timeline {1}",
+    NO_MEMORY: "out of memory",
+}
+
+
+cdef struct Shape:
     uint64_t shortest
     uint64_t longest
+    bint answered
 
 
 cdef class Pump:
@@ -113,9 +128,8 @@ cdef class Pump:
     cdef Syncs *syncs
     cdef uint8_t *buffer
     cdef uint8_t *large
-    cdef Limits limits[SUBMIT_CMD2 - FIRST_HOT + 1]
+    cdef Shape shapes[SUBMIT_CMD2 - FIRST_HOT + 1]
     cdef uint32_t timelines
-    cdef bint attached
     cdef uint32_t held          # bytes of the last message that are still in the socket
     cdef uint64_t have          # of `want` bytes when the client left
     cdef uint64_t want
@@ -136,8 +150,9 @@ cdef class Pump:
 
     def __init__(self, int fd):
         for number in range(FIRST_HOT, SUBMIT_CMD2 + 1):
-            self.limits[number - FIRST_HOT].shortest = wire.REQUESTS[number].shortest
-            self.limits[number - FIRST_HOT].longest = wire.REQUESTS[number].longest
+            self.shapes[number - FIRST_HOT].shortest = wire.REQUESTS[number].shortest
+            self.shapes[number - FIRST_HOT].longest = wire.REQUESTS[number].longest
+            self.shapes[number - FIRST_HOT].answered = number in wire.ANSWERED
         self.timelines = wire.MAX_TIMELINES
 
     def __dealloc__(self):
@@ -148,14 +163,12 @@ cdef class Pump:
 
     def attach(self, Sink sink not None):
         self.sink = sink
-        self.attached = True
 
     def close(self):
         if self.syncs != NULL:
             syncs_close(self.syncs)
             self.syncs = NULL
         self.sink = None
-        self.attached = False
 
     @property
     def what(self):
@@ -190,29 +203,8 @@ cdef class Pump:
         if outcome == REFUSED:
             raise self.sink.refusal()
         if outcome == WRONG:
-            raise ClientError(f"{self.what}: {self.describe()}")
+            raise ClientError(f"{self.what}: {FAULTS[self.fault].format(self.a, self.b)}")
         raise OSError(self.error, "the client's socket failed")
-
-    cdef str describe(self):
-        if self.fault == NO_SYNC:
-            return f"no sync {self.a}"
-        if self.fault == SYNCS_FULL:
-            return f"more than {MOST_SYNCS} syncs, or no memory for another"
-        if self.fault == WAITS_FULL:
-            return f"more than {MOST_WAITS} unfinished waits, or no descriptors for another"
-        if self.fault == WAIT_FLAGS:
-            return f"unknown flags {self.a:#x}"
-        if self.fault == WAIT_LIST:
-            return f"{self.a} bytes are no list of syncs"
-        if self.fault == BATCHES:
-            return f"{self.a} batches in {self.b} bytes"
-        if self.fault == BATCH_FLAGS:
-            return f"batch {self.a}: flags {self.b:#x} are not in protocol version 3"
-        if self.fault == BATCH_END:
-            return f"batch {self.a} ends outside the message"
-        if self.fault == BATCH_TIMELINE:
-            return f"batch {self.a}: no timeline {self.b}"
-        return "out of memory"
 
     cdef Outcome wrong(self, Fault fault, uint64_t a=0, uint64_t b=0) noexcept nogil:
         self.fault = fault
@@ -330,21 +322,18 @@ cdef class Pump:
         """Serve messages until there is one for Python, or none any more."""
         cdef Outcome outcome
         cdef uint64_t size
-        cdef bint answered
         while True:
-            if self.attached:
+            if sink is not None:
                 outcome = self.glance(sink)
                 if outcome != SERVED:
                     return outcome
             outcome = self.take_header()
             if outcome != SERVED:
                 return outcome
-            if not self.is_hot():
+            if sink is None or not self.is_hot():
                 return COLD
             size = self.length * <uint64_t>4
-            answered = (self.number == SYNC_CREATE or self.number == SYNC_READ
-                        or self.number == SYNC_WAIT)
-            outcome = self.take_data(size, answered)
+            outcome = self.take_data(size, self.shapes[self.number - FIRST_HOT].answered)
             if outcome == SERVED:
                 outcome = self.serve(
                     sink, self.large if self.large != NULL else self.buffer, size)
@@ -380,12 +369,12 @@ cdef class Pump:
         return self.fill(self.buffer, at) if at else SERVED
 
     cdef bint is_hot(self) noexcept nogil:
-        """Whether the message whose header was read is served here."""
-        cdef Limits *limits
-        if not self.attached or not FIRST_HOT <= self.number <= SUBMIT_CMD2:
+        """Whether the message whose header was read is served here, once there is a sink."""
+        cdef Shape *shape
+        if not FIRST_HOT <= self.number <= SUBMIT_CMD2:
             return False
-        limits = &self.limits[self.number - FIRST_HOT]
-        return limits.shortest <= self.length * <uint64_t>4 <= limits.longest
+        shape = &self.shapes[self.number - FIRST_HOT]
+        return shape.shortest <= self.length * <uint64_t>4 <= shape.longest
 
     cdef Outcome serve(self, Sink sink, const uint8_t *data, uint64_t size) noexcept nogil:
         cdef const uint32_t *words = <const uint32_t *>data
