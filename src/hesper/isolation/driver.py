@@ -40,7 +40,12 @@ class OpenDriver:
     profile: Profile | None
 
     def warm_up(self) -> None:
-        """Let the driver do once what takes it long the first time."""
+        """Let the driver do once what takes it long the first time.
+
+        Nothing where that would make the client's instance the second one and matter for it.
+        """
+        if self.driver.keeps_first_application:
+            return
         warm_up(Vulkan(self.driver.library), self.profile)
 
     @property
