@@ -387,6 +387,13 @@ def _ps_usage(pid: int) -> ProcessUsage:
     return ProcessUsage(int(answer[0]) * 1024, seconds + int(days or 0) * 86400)
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def open_descriptors() -> int:
     """How many descriptors this process has open."""
     return len(os.listdir("/dev/fd")) - 1  # one is the listing's own

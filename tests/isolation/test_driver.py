@@ -25,5 +25,5 @@ def test_a_worker_makes_no_instance_ahead_where_the_first_one_counts(
         driver = replace(driver, devices=(device,))
     warmed: list[object] = []
     monkeypatch.setattr(module, "warm_up", lambda *arguments: warmed.append(arguments))
-    OpenDriver(driver, Limits(), None).warm_up()
+    OpenDriver(driver, Limits(), None, None).warm_up()
     assert bool(warmed) == is_warmed

@@ -12,18 +12,19 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static uint64_t with_fence[FENCES]; /* by submission: its fence, or 0 */
 static int alive[FENCES], signalled[FENCES];
-static unsigned submitted, done, made, live;
+static unsigned submitted, done, made, live, waits;
 static int refusal;
 
 unsigned submissions(void) { return submitted; }
 unsigned live_fences(void) { return live; }
+unsigned waits_begun(void) { return __atomic_load_n(&waits, __ATOMIC_ACQUIRE); }
 uint64_t fence_of(unsigned submission) { return with_fence[submission]; }
 void refuse(int result) { refusal = result; }
 
 void reset(void) {
     memset(alive, 0, sizeof alive);
     memset(signalled, 0, sizeof signalled);
-    submitted = done = made = live = 0;
+    submitted = done = made = live = waits = 0;
     refusal = 0;
 }
 
@@ -77,6 +78,7 @@ static int wait_for_fences(void *device, uint32_t count, const uint64_t *fences,
     struct timespec until;
     int result = SUCCESS;
     (void)device, (void)count, (void)all;
+    __atomic_fetch_add(&waits, 1, __ATOMIC_ACQ_REL);
     clock_gettime(CLOCK_REALTIME, &until);
     timeout += (uint64_t)until.tv_nsec;
     until.tv_sec += (time_t)(timeout / 1000000000u);

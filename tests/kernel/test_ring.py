@@ -75,8 +75,9 @@ class Guest:
         wait_for(lambda: self.word(HEAD) == self.tail & 0xFFFFFFFF, "the head to reach the tail")
 
 
-@pytest.fixture
-def guest(host: Host) -> Iterator[Guest]:
+@pytest.fixture(params=[0, 300_000], ids=["few processors", "many"])
+def guest(host: Host, request: pytest.FixtureRequest) -> Iterator[Guest]:
+    host.engine.set_patience(request.param)
     guest = Guest(host)
     yield guest
     host.engine.stop()

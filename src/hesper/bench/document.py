@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from hesper.bench.metric import Row  # noqa: TC001  msgspec reads the annotations
+from hesper.portable import processors
 
 
 class DocumentError(Exception):
@@ -26,7 +26,7 @@ class Machine(msgspec.Struct, frozen=True):
     @classmethod
     def this(cls) -> Machine:
         """The machine we run on."""
-        return cls(f"{platform.system()} {platform.release()}", _processor(), _cores())
+        return cls(f"{platform.system()} {platform.release()}", _processor(), processors())
 
 
 class SuiteResult(msgspec.Struct, frozen=True):
@@ -77,13 +77,6 @@ class Document(msgspec.Struct, frozen=True):
 def now() -> str:
     """The time, as documents have it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _cores() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor() -> str:

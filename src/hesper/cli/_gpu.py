@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from hesper.cli import fail
-from hesper.cli._server import parse_limit
+from hesper.cli._server import Patience, parse_limit
 from hesper.display.record import Recorder, RecordError
 from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
 from hesper.display.snapshot import save_png
@@ -89,6 +89,9 @@ class DeviceOptions:
     ] = field(default=())
     """What one program in the guest may use at most: memory, objects, rings, arena or resources,
     as in `memory=8G`. Can be repeated."""
+    patience: Patience = None
+    """Microseconds for which threads stay awake for what the guest may send next: fewer delays,
+    more processor time. Default: 500 with a GPU and four processors or more, else 0."""
     max_contexts: int = DEFAULT_CONTEXTS
     """Programs in the guest that may use the GPU at a time. Each has a process on the host."""
     scanouts: int = 1
@@ -120,6 +123,7 @@ class DeviceOptions:
                     "driver": self.driver,
                     "profile": self.host_profile,
                     "limits": dict(map(parse_limit, self.limit)),
+                    "patience": self.patience,
                 },
             )
         except ValueError as error:

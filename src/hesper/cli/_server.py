@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SERVER = Group("Server", sort_key=1)
 LIMITS = ("memory", "objects", "rings", "arena", "resources")
+MOST_PATIENCE = 100_000
+"""Microseconds."""
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -35,6 +37,16 @@ def parse_limit(text: str) -> tuple[str, int]:
 def _check_limits(_: Any, limits: Sequence[str]) -> None:
     for limit in limits:
         parse_limit(limit)
+
+
+def _check_patience(_: Any, patience: int | None) -> None:
+    if patience is not None and not 0 <= patience <= MOST_PATIENCE:
+        raise ValueError(f"must be 0 to {MOST_PATIENCE}")
+
+
+Patience = Annotated[
+    int | None, Parameter(metavar="MICROSECONDS", validator=_check_patience, negative=())
+]
 
 
 @Parameter(name="*", group=SERVER)
@@ -59,6 +71,9 @@ class ServerOptions:
     `memory=8G`. Can be repeated."""
     handshake_timeout: float = 30.0
     """Seconds a client has to introduce itself; 0: for ever."""
+    patience: Patience = None
+    """Microseconds for which threads stay awake for what a client may send next: fewer delays, more
+    processor time. Default: 500 with a GPU and four processors or more, else 0."""
     sample: int = 0
     """Look every so many microseconds at what each client's streams are doing, and log it when
     the client leaves (see `hesper bench --explain`)."""
@@ -75,6 +90,7 @@ class ServerOptions:
             "profile": self.host_profile,
             "limits": dict(map(parse_limit, self.limit)),
             "handshake_timeout": self.handshake_timeout or None,
+            "patience": self.patience,
             "sample": self.sample,
         }
         return Supervisor(

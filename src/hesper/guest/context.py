@@ -69,16 +69,20 @@ class Context:
         on_fatal: Callable[[str], None],
         limits: Limits | None = None,
         profile: Profile | None = None,
+        patience: int | None = None,
     ) -> None:
         """Open `driver`; nothing is asked of it yet.
 
         name: what the guest calls itself, for the log.  on_fatal: called once, from any thread,
         with one line, when the context is poisoned.  profile: what to mask the driver down to.
+        patience: microseconds for which threads look out for what comes next before they block;
+        None: what suits the device and this machine.
         Raises `kernel.engine.VulkanLoadError`.
         """
         self.name = name
         self.limits = limits or Limits()
         self.profile = profile
+        self.patience = patience
         os.environ.update(driver.environment)
         self.vulkan = Vulkan(driver.library)
         self.engine = Engine(

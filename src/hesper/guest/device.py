@@ -20,12 +20,18 @@ from hesper.guest.vk import (
     VK_SUCCESS,
 )
 from hesper.kernel.engine import Call, ProcTable, ProtocolError, View
+from hesper.portable import processors
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.image import HostImage
     from hesper.guest.results import QueryPool
     from hesper.kernel.engine import Object, Timeline
+
+PATIENCE = 500
+"""Microseconds for which threads look out for what comes next, where there is room for that."""
+ROOMY_PROCESSORS = 4
+"""Processors from which on there is: a guest's thread, its ring's, its socket's, and others'."""
 
 
 class Device:
@@ -146,7 +152,17 @@ def create_device(context: Context, call: Call) -> None:
     context.engine.set_external_buffers(
         guest_id, strategy.handle_type, always=strategy.wants_external_buffers
     )
+    context.engine.set_patience(_patience(context, physical))
     context.devices[guest_id] = device
+
+
+def _patience(context: Context, physical: PhysicalDevice) -> int:
+    """How long to look out for what comes next, in ns, while the guest has this device."""
+    if context.patience is not None:
+        return context.patience * 1000
+    # A driver that draws on the processors needs them itself.
+    is_roomy = processors() >= ROOMY_PROCESSORS and not physical.is_software
+    return PATIENCE * 1000 if is_roomy else 0
 
 
 @handles("vkDestroyDevice")

@@ -17,6 +17,7 @@ from hesper.guest.vk import (
     VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
     VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
     VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT,
+    VK_PHYSICAL_DEVICE_TYPE_CPU,
     VK_SUCCESS,
     make_version,
     version_text,
@@ -89,6 +90,7 @@ class PhysicalDevice:
         properties = Scratch().new("VkPhysicalDeviceProperties")
         table.call("vkGetPhysicalDeviceProperties", handle, properties)
         self.name: str = properties.deviceName
+        self.is_software = properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU
         self.api_version = self.profile.version(known_version(properties.apiVersion))
         if self.api_version < VK_API_VERSION_1_1:
             raise ProbeError(

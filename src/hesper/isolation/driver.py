@@ -29,6 +29,8 @@ class DriverOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What `--host-profile` says."""
     limits: dict[str, int] = {}
     """Fields of `guest.Limits`."""
+    patience: int | None = None
+    """Microseconds, see `guest.Context`."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class OpenDriver:
     driver: Driver
     limits: Limits
     profile: Profile | None
+    patience: int | None
 
     def warm_up(self) -> None:
         """Let the driver do once what takes it long the first time.
@@ -75,4 +78,4 @@ def open_driver(options: DriverOptions) -> OpenDriver:
         raise StartError(f"driver {driver.name} ({driver.manifest}): {error}") from None
     all_handlers()  # imports them now rather than when a client waits
     options.chosen = driver
-    return OpenDriver(driver, limits, profile)
+    return OpenDriver(driver, limits, profile, options.patience)

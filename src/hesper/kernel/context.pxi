@@ -139,6 +139,9 @@ cdef class Engine:
         sink.stream = self.stream
         return sink
 
+    def set_patience(self, uint64_t nanoseconds):
+        hesper_store_u64(&self.core.patience_ns, nanoseconds)
+
     # Fences.
 
     def bind_timeline(self, uint32_t ring_idx, uint64_t queue, on_refused):
@@ -176,7 +179,7 @@ cdef class Engine:
         cdef void *data = <void *>retired
         Py_INCREF(retired)
         with nogil:
-            result = core_fence(self.core, ring_idx, call_retired, data)
+            result = core_fence(self.core, ring_idx, call_retired, data, NULL)
         if result:
             Py_DECREF(retired)
             raise KeyError(ring_idx)

@@ -10,3 +10,8 @@ cdef class Sink:
     cdef int submit(self, const uint8_t *data, uint64_t size) noexcept nogil
     cdef int fence(self, uint32_t ring_idx, retired_fn retired, void *data) noexcept nogil
     cdef object refusal(self)
+    # For a thread that looks out for what comes next, see `patience.pxi`.
+    cdef uint64_t patience(self, uint64_t now) noexcept nogil
+    cdef bint held_up(self, uint64_t last, uint64_t now) noexcept nogil
+    cdef bint attend(self) noexcept nogil
+    cdef void leave(self) noexcept nogil

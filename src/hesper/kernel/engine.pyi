@@ -197,6 +197,12 @@ class Engine:
 
         It stands for `submit` and `fence`; only one thread may use it, or `submit`, at a time.
         """
+    def set_patience(self, nanoseconds: int) -> None:
+        """Let threads look out so long for what may come next before they block.
+
+        It saves their waking up, and takes a processor meanwhile; they stop by themselves when
+        others want it.  0, as at first: hardly at all.
+        """
     # Fences.
     def bind_timeline(
         self, ring_idx: int, queue: int, on_refused: Callable[[int], None]

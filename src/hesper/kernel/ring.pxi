@@ -6,10 +6,11 @@ cdef enum:
     STATUS_ALIVE = 4
     RING_BUFFER_LIMIT = 16 << 20
 
-    # Waiting for commands.  The first steps answer a guest that works synchronously; after them
-    # come naps, half as long as it has been quiet, that leave the processor to the driver's own
-    # threads.  IDLE may not be said before the time-out that the guest has named: within that time
-    # after a notification it sends no other (`vn_ring_submit_internal` in Mesa).
+    # Waiting for commands.  The first steps answer a guest that works synchronously; after them,
+    # and some patience where there are processors enough, come naps, half as long as it has been
+    # quiet, that leave the processor to the driver's own threads.  IDLE may not be said before the
+    # time-out that the guest has named: within that time after a notification it sends no other
+    # (`vn_ring_submit_internal` in Mesa).
     SPINS = 8
     YIELD_NS = 10000
     FIRST_SLEEP_NS = 5000
@@ -100,6 +101,9 @@ cdef int wait_ring(Stream *s, RingCore *ring, uint32_t seqno) noexcept nogil:
     """vkWaitRingSeqnoMESA: go on when the ring has done everything before `seqno`."""
     cdef Core *core = s.core
     cdef uint32_t tries = WAIT_TRIES
+    cdef uint64_t start
+    cdef uint64_t last
+    cdef uint64_t now
     if <int32_t>(hesper_load_acquire(ring.tail) - seqno) < 0:
         # Nothing of what the guest has written so far reaches it: it never would.
         return fail(s, ERROR_RING, NULL, seqno)
@@ -112,6 +116,15 @@ cdef int wait_ring(Stream *s, RingCore *ring, uint32_t seqno) noexcept nogil:
     if <int32_t>(hesper_load_ordered(&ring.published) - seqno) >= 0:
         return 0
     ring_wake(ring)
+    start = hesper_now_ns()
+    last = start
+    now = start
+    while now - start < core_patience(core, now) and not is_held_up(core, last, now):
+        if <int32_t>(hesper_load_ordered(&ring.published) - seqno) >= 0:
+            return 0
+        hesper_pause()
+        last = now
+        now = hesper_now_ns()
     pthread_mutex_lock(&ring.monitor.mutex)
     hesper_store_release(&ring.waited, 1)
     while (<int32_t>(hesper_load_ordered(&ring.published) - seqno) < 0
@@ -128,15 +141,26 @@ cdef int wait_virtqueue(Stream *s, uint64_t seqno) noexcept nogil:
     """vkWaitVirtqueueSeqnoMESA: go on when the context's own stream has come to `seqno`."""
     cdef RingCore *ring = s.ring
     cdef uint64_t start = hesper_now_ns()
+    cdef uint64_t last = start
+    cdef uint64_t now = start
+    cdef uint64_t patience
     if ring.borrowed:
         # The guest has changed the command since it was looked at: it would wait for itself.
         return fail(s, ERROR_PLACE, NULL, 0)
     ring_settle(ring)
     # What it waits for is mostly on its way: the guest sends both at once.
     while hesper_load_u64(&ring.virtqueue_seqno) < seqno:
-        if hesper_now_ns() - start > PATIENCE_NS:
+        patience = core_patience(s.core, now)
+        if now - start > (patience if patience else PATIENCE_NS):
             break
-        sched_yield()
+        if patience:
+            hesper_pause()
+        else:
+            sched_yield()
+        last = now
+        now = hesper_now_ns()
+        if patience and is_held_up(s.core, last, now):
+            break
     pthread_mutex_lock(&ring.monitor.mutex)
     while (ring.virtqueue_seqno < seqno and not hesper_load_acquire(&ring.stopping)
            and not hesper_load_acquire(&s.core.fatal)):
@@ -248,6 +272,7 @@ cdef int ring_loop(RingCore *ring) noexcept nogil:
     cdef uint32_t quiet = 0
     cdef uint64_t sleep_ns
     cdef uint64_t last = hesper_now_ns()
+    cdef uint64_t looked = last
     cdef uint64_t now
     hesper_precise_sleep()
     while not (hesper_load_acquire(&ring.stopping) or hesper_load_acquire(&core.fatal)):
@@ -270,6 +295,12 @@ cdef int ring_loop(RingCore *ring) noexcept nogil:
         now = hesper_now_ns()
         if quiet == SPINS + 1:
             last = now
+            looked = now
+        if now - last < core_patience(core, now):
+            if not is_held_up(core, looked, now):
+                hesper_pause()
+            looked = now
+            continue
         if now - last < YIELD_NS:
             sched_yield()
             continue

@@ -13,21 +13,68 @@ cdef class Sink:
         """The exception that says why the last call failed."""
         return NotImplementedError()
 
+    # A frontend's thread that looks out for the next message looks at the fences as well: nobody
+    # else has to be woken for them.
+
+    cdef uint64_t patience(self, uint64_t now) noexcept nogil:
+        """How long to look out, in ns; 0: not at all."""
+        return 0
+
+    cdef bint held_up(self, uint64_t last, uint64_t now) noexcept nogil:
+        """Whether too much time has gone by between two looks: others want the processor."""
+        return False
+
+    cdef bint attend(self) noexcept nogil:
+        """Retire what fences are signalled; whether there are others to look at."""
+        return False
+
+    cdef void leave(self) noexcept nogil:
+        """Look at no fences any more: before blocking, and before returning to Python."""
+
 
 cdef class EngineSink(Sink):
     cdef Engine engine
     cdef Stream *stream
     cdef int64_t unbound            # the timeline that was asked for and is not there, else -1
+    cdef TimelineCore *attended[TIMELINES]
+    cdef uint32_t attended_count
 
     cdef int submit(self, const uint8_t *data, uint64_t size) noexcept nogil:
         self.unbound = -1
         return run_span(self.stream, data, size)
 
     cdef int fence(self, uint32_t ring_idx, retired_fn retired, void *data) noexcept nogil:
-        if core_fence(self.stream.core, ring_idx, retired, data):
+        cdef Core *core = self.stream.core
+        cdef TimelineCore *held = NULL
+        cdef bint hold = core_patience(core, hesper_now_ns()) and self.attended_count < TIMELINES
+        if core_fence(core, ring_idx, retired, data, &held if hold else NULL):
             self.unbound = ring_idx
             return -1
+        if held != NULL:
+            self.attended[self.attended_count] = held
+            self.attended_count += 1
         return 0
+
+    cdef uint64_t patience(self, uint64_t now) noexcept nogil:
+        return core_patience(self.stream.core, now)
+
+    cdef bint held_up(self, uint64_t last, uint64_t now) noexcept nogil:
+        return is_held_up(self.stream.core, last, now)
+
+    cdef bint attend(self) noexcept nogil:
+        cdef uint32_t i = 0
+        while i < self.attended_count:
+            if timeline_attend(self.attended[i]):
+                i += 1
+            else:
+                self.attended_count -= 1
+                self.attended[i] = self.attended[self.attended_count]
+        return self.attended_count != 0
+
+    cdef void leave(self) noexcept nogil:
+        while self.attended_count:
+            self.attended_count -= 1
+            timeline_leave(self.attended[self.attended_count])
 
     cdef object refusal(self):
         if self.unbound >= 0:

@@ -96,6 +96,8 @@ cdef struct Core:
     uint32_t stopping
     uint32_t watch_asleep
     uint64_t watch_ns               # how often ALIVE is set
+    uint64_t patience_ns            # see patience.pxi; 0: processors are few
+    uint64_t crowded_until
     size_t arena_limit
     uint8_t *handled                # by command index: a Python handler exists
     Hot *hot                        # by command number

@@ -25,6 +25,8 @@ cdef struct TimelineCore:
     uint32_t untried            # fences that are not waited for here before one is tried again
     uint64_t through            # calls of the queue that are known to be done
     uint64_t deadline           # when a stopped timeline gives up; 0 while it lives
+    bint waiting                # the waiter waits for the first fence, or retires it
+    bint held                   # somebody else looks at the fences: the waiter keeps away
     bint refused                # the queue has taken no fence
     bint told                   # and that has been said
     Fences fences               # the queue's monitor guards them
@@ -55,7 +57,7 @@ cdef bint begin_fence(TimelineCore *t, Pending *place) noexcept nogil:
     pthread_mutex_lock(&queue.monitor.mutex)
     place.calls = queue.calls
     # Mesa asks for a fence alone where a submission holds nothing.
-    busy = t.count != 0 or t.through != place.calls
+    busy = t.count != 0 or t.waiting or t.through != place.calls
     if busy:
         place.fence = fence_submit(queue)
         t.refused = t.refused or place.fence == 0
@@ -84,44 +86,59 @@ cdef bint is_soon_signalled(TimelineCore *t, uint64_t fence) noexcept nogil:
     return False
 
 
-cdef void timeline_fence(TimelineCore *t, retired_fn retired, void *data) noexcept nogil:
+cdef bint timeline_fence(TimelineCore *t, retired_fn retired, void *data,
+                         bint hold) noexcept nogil:
     """Call `retired(data)`, here or in the waiter, once the queue has done its work so far.
 
     A queue that has lost its device, or cannot take a fence, counts as done; so does one whose
     timeline has been stopped.
+    hold: whether the caller would rather look at the fence itself; True when it has to do so from
+    now on, with `timeline_attend`, until it calls `timeline_leave`.
     """
     cdef Pending *place
+    cdef bint began = False
     pthread_mutex_lock(&t.monitor.mutex)
     if t.deadline or (t.count == t.capacity and not grow_timeline(t)):
         pthread_mutex_unlock(&t.monitor.mutex)
         retired(data)
-        return
+        return False
     place = &t.pending[(t.first + t.count) % t.capacity]
     place.retired = retired
     place.data = data
     if not begin_fence(t, place):
         pthread_mutex_unlock(&t.monitor.mutex)
         retired(data)
-    elif place.fence and t.count == 0 and is_soon_signalled(t, place.fence):
+    elif hold and place.fence and not t.waiting:
+        t.count += 1
+        began = not t.held
+        t.held = True
+        pthread_mutex_unlock(&t.monitor.mutex)
+    elif place.fence and t.count == 0 and not t.waiting and is_soon_signalled(t, place.fence):
         end_fence(t, place)
         pthread_mutex_unlock(&t.monitor.mutex)
         retired(data)
     else:
         t.count += 1
+        # The waiter has to say that the queue has refused a fence.
+        t.held = t.held and place.fence != 0
         pthread_cond_broadcast(&t.monitor.condition)
         pthread_mutex_unlock(&t.monitor.mutex)
+    return began
 
 
-cdef void retire_signalled(TimelineCore *t) noexcept nogil:
-    """Retire the first fence, and those after it that are signalled as well."""
+cdef bint retire_signalled(TimelineCore *t, uint32_t known) noexcept nogil:
+    """Retire the first fences that are signalled, as `known` of them are; the monitor is held.
+
+    It is not when this returns, which says whether the timeline is `held` still.
+    """
     cdef Pending through[RETIRED_AT_ONCE]
     cdef Pending *first
+    cdef bint held
     cdef uint32_t count = 0
     cdef uint32_t i
-    pthread_mutex_lock(&t.monitor.mutex)
     while t.count and count < RETIRED_AT_ONCE:
         first = &t.pending[t.first]
-        if (count and first.fence
+        if (count >= known and first.fence
                 and t.fences.status(t.fences.device, first.fence) == VK_NOT_READY):
             break
         through[count] = first[0]
@@ -129,9 +146,30 @@ cdef void retire_signalled(TimelineCore *t) noexcept nogil:
         end_fence(t, first)
         t.first = (t.first + 1) % t.capacity
         t.count -= 1
+    held = t.held and t.count != 0
+    t.held = held
     pthread_mutex_unlock(&t.monitor.mutex)
     for i in range(count):
         through[i].retired(through[i].data)
+    return held
+
+
+cdef bint timeline_attend(TimelineCore *t) noexcept nogil:
+    """Retire the fences that are signalled; whether the caller has to look at others."""
+    pthread_mutex_lock(&t.monitor.mutex)
+    if not t.held:
+        pthread_mutex_unlock(&t.monitor.mutex)
+        return False
+    return retire_signalled(t, 0)
+
+
+cdef void timeline_leave(TimelineCore *t) noexcept nogil:
+    """Leave the fences to the waiter."""
+    pthread_mutex_lock(&t.monitor.mutex)
+    t.held = False
+    if t.count:
+        pthread_cond_broadcast(&t.monitor.condition)
+    pthread_mutex_unlock(&t.monitor.mutex)
 
 
 cdef bint timeline_loop(TimelineCore *t) noexcept nogil:
@@ -143,8 +181,10 @@ cdef bint timeline_loop(TimelineCore *t) noexcept nogil:
     cdef uint64_t deadline
     while True:
         pthread_mutex_lock(&t.monitor.mutex)
-        while t.count == 0 and t.deadline == 0:
+        t.waiting = False
+        while (t.count == 0 or t.held) and t.deadline == 0:
             pthread_cond_wait(&t.monitor.condition, &t.monitor.mutex)
+        t.held = False
         if t.count == 0:
             pthread_mutex_unlock(&t.monitor.mutex)
             return False
@@ -154,17 +194,23 @@ cdef bint timeline_loop(TimelineCore *t) noexcept nogil:
             return True
         fence = t.pending[t.first].fence
         deadline = t.deadline
+        t.waiting = True
         pthread_mutex_unlock(&t.monitor.mutex)
         # Anything but a time-out, a lost device for instance, counts as through.
         if fence and t.fences.wait(t.fences.device, 1, &fence, 1, FENCE_WAIT_NS) == VK_TIMEOUT:
             if deadline and hesper_now_ns() > deadline:
                 return False
             continue
-        retire_signalled(t)
+        pthread_mutex_lock(&t.monitor.mutex)
+        retire_signalled(t, 1)
 
 
-cdef int core_fence(Core *core, uint32_t ring_idx, retired_fn retired, void *data) noexcept nogil:
-    """`Engine.fence`; -1 for a timeline that is bound to no queue."""
+cdef int core_fence(Core *core, uint32_t ring_idx, retired_fn retired, void *data,
+                    TimelineCore **held) noexcept nogil:
+    """`Engine.fence`; -1 for a timeline that is bound to no queue.
+
+    held: null, or becomes the timeline that the caller has to look at from now on.
+    """
     cdef TimelineCore *timeline
     if ring_idx == 0 or hesper_load_acquire(&core.fatal):
         retired(data)
@@ -176,7 +222,8 @@ cdef int core_fence(Core *core, uint32_t ring_idx, retired_fn retired, void *dat
     pthread_mutex_unlock(&core.monitor.mutex)
     if timeline == NULL:
         return -1
-    timeline_fence(timeline, retired, data)
+    if timeline_fence(timeline, retired, data, held != NULL):
+        held[0] = timeline
     return 0
 
 

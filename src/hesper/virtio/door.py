@@ -72,6 +72,7 @@ class ContextDoor:
                 on_fatal=server.fatal,
                 limits=self._host.limits,
                 profile=self._host.profile,
+                patience=self._host.patience,
             )
             try:
                 server.run(context)

@@ -81,6 +81,7 @@ class VtestDoor:
             on_fatal=on_fatal,
             limits=self._host.limits,
             profile=self._host.profile,
+            patience=self._host.patience,
         )
         if self._sample_ns:
             self._sampler = threading.Thread(target=self._sample, args=[context], name="sampler")

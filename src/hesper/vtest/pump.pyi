@@ -25,7 +25,7 @@ class Pump:
         Raises `OSError` without descriptors for the syncs.
         """
     def attach(self, sink: Sink) -> None:
-        """Serve submissions and syncs from now on."""
+        """Serve submissions and syncs from now on; called by the thread that calls `header`."""
     def header(self) -> tuple[int, int] | None:
         """Return the next header that is not served here, (length, command); see `data`.
 

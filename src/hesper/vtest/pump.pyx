@@ -50,9 +50,12 @@ cdef extern from "<fcntl.h>" nogil:
 
 cdef extern from "threads.h" nogil:
     uint64_t hesper_now_ns()
+    void hesper_pause()
+    void hesper_precise_sleep()
 
 cdef extern from "sockets.h" nogil:
     int hesper_send_descriptor(int fd, int passed)
+    void hesper_await(int fd, uint64_t ns)
 
 include "syncs.pxi"
 
@@ -63,6 +66,12 @@ class TruncatedError(Exception):
 
 cdef enum:
     ROOM = 65536                # of the buffer; longer messages get one of their own
+    # While a fence is pending: for how long the next message is looked out for all the time, and
+    # until when between naps, a share of what it has taken so far.  To be woken by the driver, and
+    # to wake the pump for the client's next question, takes longer.
+    ATTENTION_NS = 1000000
+    NAPPING_NS = 100000000
+    NAP_SHARE = 64
     HEADER_SIZE = 8
     FIRST_HOT = 19              # SYNC_CREATE to SUBMIT_CMD2
     SYNC_CREATE = 19
@@ -163,6 +172,7 @@ cdef class Pump:
 
     def attach(self, Sink sink not None):
         self.sink = sink
+        hesper_precise_sleep()      # this thread is the one that looks out
 
     def close(self):
         if self.syncs != NULL:
@@ -326,7 +336,11 @@ cdef class Pump:
             if sink is not None:
                 outcome = self.glance(sink)
                 if outcome != SERVED:
+                    sink.leave()
                     return outcome
+                if self.look_out(sink):
+                    continue
+                sink.leave()
             outcome = self.take_header()
             if outcome != SERVED:
                 return outcome
@@ -367,6 +381,51 @@ cdef class Pump:
                 return outcome
             at += HEADER_SIZE + size
         return self.fill(self.buffer, at) if at else SERVED
+
+    cdef bint look_out(self, Sink sink) noexcept nogil:
+        """Stay awake for the next message, and for fences; whether `glance` has one to serve."""
+        cdef uint64_t now = hesper_now_ns()
+        cdef uint64_t start = now
+        cdef uint64_t last = now
+        cdef uint64_t patience
+        cdef bint pending = True
+        cdef bint was_pending
+        cdef bint here = False
+        while self.held == 0 and not self.is_there(&here):
+            was_pending = pending
+            pending = sink.attend()
+            if was_pending and not pending:
+                start = now
+            patience = sink.patience(now)
+            if now - start >= (NAPPING_NS if pending and patience else patience):
+                return False
+            last = now
+            if pending and now - start >= ATTENTION_NS:
+                hesper_await(self.fd, (now - start) // NAP_SHARE)
+                now = hesper_now_ns()
+                continue
+            hesper_pause()
+            now = hesper_now_ns()
+            if sink.held_up(last, now):
+                return False
+        return here
+
+    cdef bint is_there(self, bint *whole) noexcept nogil:
+        """Whether the socket has something to be read; `whole`: a message that is served here."""
+        cdef uint32_t words[2]
+        cdef uint64_t size
+        cdef ssize_t count = recv(self.fd, self.buffer, ROOM, MSG_PEEK | MSG_DONTWAIT)
+        if count < HEADER_SIZE:
+            # The client has left, or has just begun to write.
+            return count == 0
+        memcpy(words, self.buffer, HEADER_SIZE)
+        self.length = words[0]
+        self.number = words[1]
+        size = HEADER_SIZE + self.length * <uint64_t>4
+        if not self.is_hot() or size > ROOM:
+            return True
+        whole[0] = <uint64_t>count >= size
+        return whole[0]
 
     cdef bint is_hot(self) noexcept nogil:
         """Whether the message whose header was read is served here, once there is a sink."""

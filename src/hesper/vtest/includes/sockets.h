@@ -1,10 +1,14 @@
-/* Descriptors over a socket. */
+/* What a socket does beside bytes: pass descriptors, be waited for. */
 #ifndef HESPER_SOCKETS_H
 #define HESPER_SOCKETS_H
 
 #include <errno.h>
+#include <poll.h>
+#include <stdint.h>
 #include <string.h>
+#include <sys/select.h>
 #include <sys/socket.h>
+#include <time.h>
 
 /* Sends one zero byte with a copy of `passed`; 0, or -1 with errno set. */
 static inline int hesper_send_descriptor(int fd, int passed) {
@@ -30,6 +34,23 @@ static inline int hesper_send_descriptor(int fd, int passed) {
         if (errno != EINTR)
             return -1;
     return 0;
+}
+
+/* Waits until there is something to read, at most `ns` (below a second). */
+static inline void hesper_await(int fd, uint64_t ns) {
+#ifdef __linux__
+    struct pollfd wanted = {fd, POLLIN, 0};
+    struct timespec t = {0, (long)ns};
+    ppoll(&wanted, 1, &t, 0);
+#else
+    /* poll() counts in milliseconds. */
+    fd_set wanted;
+    struct timespec t = {0, (long)ns};
+    FD_ZERO(&wanted);
+    if (fd < FD_SETSIZE)
+        FD_SET(fd, &wanted);
+    pselect(fd < FD_SETSIZE ? fd + 1 : 0, &wanted, 0, 0, &t, 0);
+#endif
 }
 
 #endif

@@ -1,0 +1,202 @@
+"""A client's thread that looks out for the next message, and for the fences meanwhile."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hesper.kernel.engine import ProtocolError
+from hesper.protocol.codec import Codec
+from hesper.vtest.pump import Pump, TruncatedError
+from kernel.conftest import Host
+from vtest.vtest_client import Client, readable
+
+QUEUE, OTHER_QUEUE, RING_IDX, OTHER_RING_IDX = 7, 8, 5, 6
+BOUND = 20.0
+"""Seconds a condition may take."""
+SHORT, LONG = 200_000, 100_000_000
+"""Patience in ns."""
+PING = 10
+"""A message that is not the pump's to serve."""
+CODEC = Codec()
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + BOUND
+    while not condition():
+        assert time.monotonic() < until, f"waited {BOUND} s for {what}"
+        time.sleep(0.0005)
+
+
+class Served:
+    """A client whose messages a pump serves, on queues whose work is done when the test says so.
+
+    Messages that the pump does not serve are noted in `left_over`; it is not called again before
+    `go_on` is set.
+    """
+
+    def __init__(self, library: Path, patience: int) -> None:
+        self.driver = ctypes.CDLL(str(library))
+        self.driver.reset()
+        self.host = Host(library)
+        engine = self.host.engine
+        engine.set_patience(patience)
+        self.timelines = []
+        for queue, ring_idx in ((QUEUE, RING_IDX), (OTHER_QUEUE, OTHER_RING_IDX)):
+            engine.add_object(queue, "VkQueue", 10 * queue, device=3, parent=3)
+            self.timelines.append(engine.bind_timeline(ring_idx, queue, lambda _: None))
+        near, far = socket.socketpair()
+        self.client = Client(near)
+        self._served = far
+        self.left_over: list[int] = []
+        self.failure: Exception | None = None
+        self.go_on = threading.Event()
+        self._pump = Pump(far.fileno())
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        self._pump.attach(self.host.engine.sink())
+        try:
+            while (header := self._pump.header()) is not None:
+                self._pump.data(header[0] * 4, hold=False)
+                self.left_over.append(header[1])
+                assert self.go_on.wait(BOUND)
+        except (ProtocolError, TruncatedError) as error:
+            self.failure = error
+
+    def submit(self, queue: int, ring_idx: int, sync: int, value: int) -> None:
+        """Submit something to a queue, and let its end set `sync` to `value`."""
+        parameters = {"queue": queue, "submitCount": 0, "pSubmits": None, "fence": 0}
+        commands = CODEC.encode("vkQueueSubmit", parameters)
+        self.client.submit((commands, [(sync, value)], ring_idx))
+
+    def finish(self) -> None:
+        """All submissions are done."""
+        self.driver.finish(self.driver.submissions())
+
+    def close(self) -> None:
+        self.go_on.set()
+        self.client.sock.close()
+        self._thread.join(BOUND)
+        assert not self._thread.is_alive()
+        self.finish()
+        for timeline in self.timelines:
+            timeline.stop(BOUND)
+        self._pump.close()
+        self._served.close()
+
+
+@pytest.fixture(params=[0, SHORT, LONG], ids=["none", "short", "long"])
+def served(queue_driver: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
+    served = Served(queue_driver, request.param)
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def patient(queue_driver: Path) -> Iterator[Served]:
+    served = Served(queue_driver, LONG)
+    yield served
+    served.close()
+
+
+def test_syncs_are_signalled_when_the_queue_gets_there(served: Served) -> None:
+    client = served.client
+    sync = client.sync(0)
+    for value in range(1, 30):
+        served.submit(QUEUE, RING_IDX, sync, value)
+        fd = client.wait([(sync, value)])
+        assert client.sync_value(sync) == value - 1
+        served.finish()
+        assert readable(fd)
+        os.close(fd)
+        assert client.sync_value(sync) == value
+
+
+def test_fences_of_several_queues_go_their_own_ways(served: Served) -> None:
+    client = served.client
+    sync, other = client.sync(0), client.sync(0)
+    served.submit(QUEUE, RING_IDX, sync, 1)
+    served.submit(OTHER_QUEUE, OTHER_RING_IDX, other, 1)
+    served.submit(QUEUE, RING_IDX, sync, 2)
+    fds = [client.wait([(sync, 2)]), client.wait([(other, 1)])]
+    served.finish()
+    assert all(readable(fd) for fd in fds)
+    assert (client.sync_value(sync), client.sync_value(other)) == (2, 1)
+    for fd in fds:
+        os.close(fd)
+
+
+def test_a_fence_that_takes_long_is_left_to_the_waiter(served: Served) -> None:
+    client = served.client
+    sync = client.sync(0)
+    served.submit(QUEUE, RING_IDX, sync, 1)
+    fd = client.wait([(sync, 1)])
+    wait_for(lambda: served.driver.waits_begun() > 0, "somebody to wait in the driver")
+    # While the waiter waits, others queue up behind it.
+    served.submit(QUEUE, RING_IDX, sync, 2)
+    client.sync_value(sync)
+    served.finish()
+    assert readable(fd)
+    os.close(fd)
+    fd = client.wait([(sync, 2)])
+    assert readable(fd)
+    os.close(fd)
+
+
+def test_fences_are_left_to_the_waiter_while_python_is_busy(patient: Served) -> None:
+    client = patient.client
+    sync = client.sync(0)
+    patient.submit(QUEUE, RING_IDX, sync, 1)
+    fd = client.wait([(sync, 1)])
+    client.send(PING)
+    wait_for(lambda: patient.left_over == [PING], "the message to be left over")
+    patient.finish()
+    assert readable(fd)
+    os.close(fd)
+
+
+def test_a_message_in_pieces_is_served(served: Served) -> None:
+    client = served.client
+    sync = client.sync(3)
+    message = b"".join(word.to_bytes(4, "little") for word in (1, 21, sync))
+    for byte in message:
+        client.sock.sendall(bytes([byte]))
+    assert client.reply().data == (3).to_bytes(8, "little")
+
+
+def test_a_client_that_leaves_with_fences_pending_leaves_nothing_behind(served: Served) -> None:
+    client = served.client
+    sync = client.sync(0)
+    served.submit(QUEUE, RING_IDX, sync, 1)
+    client.sync_value(sync)
+    served.close()
+    assert served.failure is None
+    assert served.driver.live_fences() == 0
+
+
+def test_a_stopped_timeline_signals_what_is_looked_at(patient: Served) -> None:
+    client = patient.client
+    sync = client.sync(0)
+    patient.submit(QUEUE, RING_IDX, sync, 1)
+    fd = client.wait([(sync, 1)])
+    assert not patient.timelines[0].stop(0.01)
+    assert readable(fd)
+    os.close(fd)
+    patient.driver.reset()
+
+
+def test_a_refusal_ends_the_pump(served: Served) -> None:
+    sync = served.client.sync(0)
+    served.client.submit((b"", [(sync, 1)], 9))
+    served.client.sock.settimeout(BOUND)
+    wait_for(lambda: served.failure is not None, "the pump to end")
+    assert "timeline 9 is bound to no queue" in str(served.failure)
