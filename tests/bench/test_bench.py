@@ -14,7 +14,7 @@ from hesper.bench.client.work import WORKS
 from hesper.bench.document import Document
 from hesper.bench.explain import STAGES
 from hesper.bench.processes import activity, memory_use, tree
-from hesper.bench.sides import BARE, HESPER
+from hesper.bench.sides import BARE, HESPER, SEEN
 
 BENCH = (sys.executable, "-c", "from hesper.cli import main; main()", "bench")
 SECONDS = 240.0
@@ -54,6 +54,19 @@ def test_every_figure_of_a_suite(suite: str, tmp_path: Path) -> None:
     again = bench("--read", found)
     assert again.stdout == done.stdout
     assert drawn.read_text().startswith("<svg")
+
+
+def test_programs_on_the_bare_driver_as_guests_see_it(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    suites = ("--suite", "app", "--suite", "stream")
+    done = bench(*QUICK, "--no-peer", "--as-seen", *suites, "--json", found)
+    assert done.returncode == 0, done.stdout + done.stderr
+    app, stream = Document.read(found).suites
+    compute = next(row for row in app.rows if row.key == "compute")
+    assert compute.ratio(HESPER, SEEN)
+    # Only programs look at what a driver shows.
+    assert all(set(row.values) <= {BARE, HESPER} for row in stream.rows)
+    assert "Hesper / as seen" in done.stdout
 
 
 def test_a_peer_that_does_not_work_is_left_out(tmp_path: Path) -> None:

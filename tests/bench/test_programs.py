@@ -58,7 +58,7 @@ def test_llama_bench(tmp_path: Path) -> None:
 def test_backend_ops() -> None:
     program = BackendOps("test-backend-ops")
     assert program.read(OPERATIONS) == {"add": 54.38, "mul_q4": 24603.42}
-    assert program.metric("mul_q4").title == "test-backend-ops MUL_MAT q4_0, 512 columns"
+    assert program.metric("mul_q4").title == "ggml MUL_MAT q4_0, 512 columns"
 
 
 def test_large_operations_are_for_gpus() -> None:

@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hesper.bench.sides import BARE, HESPER, PEER, TITLES
+from hesper.bench.sides import BARE, HESPER, PEER, SEEN, TITLES
 
 if TYPE_CHECKING:
     from hesper.bench.document import Document, SuiteResult
@@ -54,14 +54,16 @@ def table(suite: SuiteResult) -> Table:
         made.add_column("", justify="right", style="dim")
         if side != BARE:
             made.add_column("x", justify="right")
-    if HESPER in present and PEER in present:
-        made.add_column("Hesper / peer", justify="right")
+    others = [other for other in (SEEN, PEER) if other in present and HESPER in present]
+    for other in others:
+        made.add_column(
+            f"Hesper / {'as seen' if other == SEEN else TITLES[other]}", justify="right"
+        )
     for row in suite.rows:
         cells: list[RenderableType] = [row.metric.title]
         for side in present:
             cells += _cells(row, side)
-        if HESPER in present and PEER in present:
-            cells.append(_ratio(row, HESPER, PEER))
+        cells += [_ratio(row, HESPER, other) for other in others]
         made.add_row(*cells)
     return made
 

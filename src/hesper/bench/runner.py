@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hesper.bench.document import SuiteResult
 from hesper.bench.metric import Row, Values
-from hesper.bench.sides import BARE, PEER, Server, Side, SideError
+from hesper.bench.sides import BARE, PEER, SEEN, Server, Side, SideError
 from hesper.bench.suites.base import Options, Run, RunError, Suite, ask
 
 PROBE_SECONDS = 60.0
@@ -49,7 +49,8 @@ class Runner:
             self._say(f"trying {side.title}")
             try:
                 with side.serving() as server:
-                    answer = ask(Run(side, server, self._options), "probe", seconds=PROBE_SECONDS)
+                    run = Run(side.for_probe(), server, self._options)
+                    answer = ask(run, "probe", seconds=PROBE_SECONDS)
                     self.devices[side.name] = str(answer["device"])
             except (RunError, SideError) as error:
                 if side.name != PEER:
@@ -86,7 +87,7 @@ class Runner:
     def _rounds(self, suite: Suite) -> dict[str, dict[str, list[float]]]:
         """All runs: by side, by key.  The first round warms up and does not count."""
         found: dict[str, dict[str, list[float]]] = {side.name: {} for side in self.sides}
-        left = list(self.sides)
+        left = [side for side in self.sides if side.name != SEEN or suite.depends_on_view]
         with contextlib.ExitStack() as stack:
             servers = {side.name: self._server(suite, side, stack) for side in left}
             for number in range(self._runs + 1):

@@ -14,16 +14,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
+from hesper.bench.layer import noting, showing
 from hesper.bench.processes import tree
 
-BARE, HESPER, PEER = "bare", "hesper", "peer"
+BARE, SEEN, HESPER, PEER = "bare", "seen", "hesper", "peer"
 """Names of the sides."""
 
-TITLES = {BARE: "bare driver", HESPER: "Hesper", PEER: "peer"}
+TITLES = {BARE: "bare driver", SEEN: "bare, as guests see it", HESPER: "Hesper", PEER: "peer"}
 
 PEER_COMMAND = "virgl_test_server --venus --no-virgl --socket-path {socket}"
 
@@ -63,11 +64,17 @@ class Side:
     server_environment: Mapping[str, str] | None = None
     says_ready: bool = False
     """Whether the server prints a line when clients may come, or must be tried."""
+    probe_environment: Mapping[str, str] = field(default_factory=dict)
+    """More variables for the first program on this side, which shows that it works."""
 
     @property
     def title(self) -> str:
         """What people read."""
         return TITLES[self.name]
+
+    def for_probe(self) -> Side:
+        """Return this side for its first program."""
+        return replace(self, environment={**self.environment, **self.probe_environment})
 
     def client_environment(self, server: Server | None) -> dict[str, str]:
         """The whole environment of a program on this side."""
@@ -117,11 +124,24 @@ def bare_side(driver: Mapping[str, str]) -> Side:
     return Side(BARE, driver)
 
 
+def seen_side(driver: Mapping[str, str], view: Path) -> Side:
+    """The driver itself, but no more of it than a guest sees.  view: see `hesper_side`."""
+    return Side(SEEN, {**driver, **showing(view)})
+
+
 def hesper_side(
-    driver: Mapping[str, str], client: Mapping[str, str], command: Sequence[str]
+    driver: Mapping[str, str],
+    client: Mapping[str, str],
+    command: Sequence[str],
+    view: Path | None = None,
 ) -> Side:
-    """Hesper.  client: the variables that lead to the server on `{socket}`."""
-    return Side(HESPER, client, tuple(command), driver, says_ready=True)
+    """Hesper.
+
+    client: the variables that lead to the server on `{socket}`.  view: where to note, with the
+    first program, what a guest sees of the driver.
+    """
+    noted = noting(view) if view is not None else {}
+    return Side(HESPER, client, tuple(command), driver, says_ready=True, probe_environment=noted)
 
 
 def peer_side(driver: Mapping[str, str], client: Mapping[str, str], command: str) -> Side:

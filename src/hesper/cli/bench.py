@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from hesper.bench.sides import (
     bare_side,
     hesper_side,
     peer_side,
+    seen_side,
 )
 from hesper.bench.suites import SUITES
 from hesper.bench.suites.base import Options
@@ -64,6 +66,9 @@ class BenchOptions:
     """Measure virgl_test_server, too. Default: where it is installed."""
     peer_command: str = PEER_COMMAND
     """Another Venus server in its place; {socket} stands for the socket's path."""
+    as_seen: bool | None = None
+    """Run programs on the bare driver a second time, showing them no more of it than a guest sees.
+    Default: on a GPU."""
     clients: Annotated[tuple[int, ...], Parameter(negative=(), consume_multiple=True)] = (
         Options.clients
     )
@@ -129,11 +134,11 @@ def command(
 def _measure(options: BenchOptions) -> Document:
     """Measure; progress goes to standard error."""
     driver = choose_driver(options.driver)
-    sides, notes = _sides(driver, options)
     runs = options.runs or (2 if options.quick else 5)
     same = Options(options.quick, tuple(options.clients), driver.is_software, options.model)
     begun = now()
-    with _progress() as say:
+    with tempfile.TemporaryDirectory(prefix="hesper-bench-") as folder, _progress() as say:
+        sides, notes = _sides(driver, options, Path(folder) / "view")
         runner = Runner(sides, same, runs, say)
         runner.check()
         wanted: tuple[str, ...] = options.suite or tuple(SUITES)
@@ -156,7 +161,8 @@ def _measure(options: BenchOptions) -> Document:
 
 def _explain(options: BenchOptions, words: Sequence[str]) -> None:
     """Look at Hesper while it works, and show what was seen."""
-    sides, _ = _sides(choose_driver(options.driver), replace(options, peer=False))
+    plain = replace(options, peer=False, as_seen=False)
+    sides, _ = _sides(choose_driver(options.driver), plain, Path())
     side = next(side for side in sides if side.name == HESPER)
     with _progress() as say:
         found = list(explanations(side, words, say, quick=options.quick))
@@ -166,8 +172,11 @@ def _explain(options: BenchOptions, words: Sequence[str]) -> None:
         console.print(f"{stage}: {text}", style="dim")
 
 
-def _sides(driver: Driver, options: BenchOptions) -> tuple[list[Side], list[str]]:
-    """The sides to compare, and notes about those that are missing."""
+def _sides(driver: Driver, options: BenchOptions, view: Path) -> tuple[list[Side], list[str]]:
+    """The sides to compare, and notes about those that are missing.
+
+    view: a file for what a guest sees of the driver.
+    """
     bare = {**driver.environment, **_SAME}
     # The path is filled in when the server has one.
     client = {**client_environment(find_venus(None), "/{socket}"), **_SAME}
@@ -176,7 +185,10 @@ def _sides(driver: Driver, options: BenchOptions) -> tuple[list[Side], list[str]
     client |= {name: bare[name] for name in layers if name in bare}
     serve = [sys.executable, "-c", "from hesper.cli import main; main()", "serve"]
     serve += ["--socket", "{socket}", "--driver", driver.manifest]
-    sides = [bare_side(bare), hesper_side(bare, client, serve)]
+    as_seen = not driver.is_software if options.as_seen is None else options.as_seen
+    sides = [bare_side(bare), hesper_side(bare, client, serve, view if as_seen else None)]
+    if as_seen:
+        sides.append(seen_side(bare, view))
     notes = []
     if options.peer is not False:
         try:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hesper.bench.sides import BARE, HESPER, PEER, TITLES
+from hesper.bench.sides import BARE, HESPER, PEER, SEEN, TITLES
 
 if TYPE_CHECKING:
     from hesper.bench.document import Document, SuiteResult
@@ -31,7 +31,7 @@ HEAD = 84.0
 PANEL_HEAD = 40.0
 PANEL_GAP = 26.0
 
-COLOURS = {BARE: "#8c959f", HESPER: "#0a7d62", PEER: "#d08a2b"}
+COLOURS = {BARE: "#8c959f", SEEN: "#b9c2cc", HESPER: "#0a7d62", PEER: "#d08a2b"}
 INK, FAINT, GRID = "#1f2328", "#656d76", "#d8dee4"
 
 FULL = 1.1
@@ -50,7 +50,7 @@ class Panel:
 
     def sides(self) -> list[str]:
         """Sides that have a bar (or a number)."""
-        wanted = (BARE, HESPER, PEER) if self.scale == "numbers" else (HESPER, PEER)
+        wanted = [side for side in TITLES if side != BARE or self.scale == "numbers"]
         return [side for side in wanted if any(side in row.values for row in self.rows)]
 
     def row_height(self) -> float:
@@ -123,7 +123,7 @@ def _draw_head(document: Document, canvas: Canvas) -> None:
     )
     canvas.text(MARGIN, 70, f"medians of {document.runs} runs, {document.time[:10]}", colour=FAINT)
     x = WIDTH - MARGIN
-    for side in (PEER, HESPER, BARE):
+    for side in reversed(TITLES):
         if side in document.devices:
             title = f"{TITLES[side]} = 1" if side == BARE else TITLES[side]
             canvas.text(x, 34, title, anchor="end")

@@ -26,6 +26,7 @@ class AppSuite(Suite):
 
     name = "app"
     title = "Programs"
+    depends_on_view = True
 
     def __init__(self) -> None:
         """Know no program yet."""

@@ -51,6 +51,8 @@ class Suite(ABC):
     title: str
     own_servers: bool = False
     """Whether every run starts a server of its own."""
+    depends_on_view: bool = False
+    """Whether what it measures does other things where the driver shows less of itself."""
 
     @abstractmethod
     def measure(self, run: Run) -> dict[str, float]:

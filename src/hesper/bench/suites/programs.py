@@ -156,7 +156,7 @@ class BackendOps(Program):
 
     def metric(self, key: str) -> Metric:
         """A case."""
-        return Metric.cost(f"test-backend-ops {CASES[key].title}")
+        return Metric.cost(f"ggml {CASES[key].title}")
 
 
 def find_backend_ops() -> str | None:
