@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import struct
 import threading
 
@@ -236,6 +237,33 @@ def test_a_client_that_waits_for_an_answer_learns_of_the_end(served: Served, way
     served.result()
     with pytest.raises(ConnectionResetError):
         client.sock.recv(1)
+
+
+def test_the_end_of_a_pipe_is_not_what_a_client_sees_first(served: Served) -> None:
+    client = served.client
+    sync = client.sync(0)
+    fds = []
+    for value in range(1, 200):
+        fds.append(client.wait([(sync, value)]))
+        client.send(22, struct.pack("<IQ", sync, value))
+        client.flush()
+        poll = select.poll()
+        poll.register(fds[-1], select.POLLIN)
+        assert poll.poll(0) == [(fds[-1], select.POLLIN)]
+    assert all(readable(fd, 0) for fd in fds)
+    close_all(*fds)
+
+
+def test_waits_that_are_over_leave_no_descriptors(served: Served) -> None:
+    client = served.client
+    sync = client.sync(0)
+    before = open_descriptors()
+    for value in range(1, 200):
+        fd = client.wait([(sync, value)])
+        client.send(22, struct.pack("<IQ", sync, value))
+        assert readable(fd)
+        os.close(fd)
+    assert open_descriptors() <= before + 2
 
 
 def test_expired_waits_are_dropped(served: Served) -> None:

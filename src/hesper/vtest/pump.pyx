@@ -56,6 +56,7 @@ cdef extern from "threads.h" nogil:
 cdef extern from "sockets.h" nogil:
     int hesper_send_descriptor(int fd, int passed)
     void hesper_await(int fd, uint64_t ns)
+    bint hesper_is_left(int fd)
 
 include "syncs.pxi"
 

@@ -5,6 +5,7 @@
 cdef enum:
     MOST_SYNCS = 65536          # that a client may have at a time
     MOST_WAITS = 1024           # unfinished ones; each holds a descriptor here
+    MOST_PARKED = 64            # ends of pipes that clients may still look at
     ENDLESS_MS = 0x7fffffff     # longer time-outs mean for ever
 
 
@@ -40,6 +41,12 @@ cdef struct Syncs:
     uint32_t free_count
     Wait *waits
     uint32_t wait_count
+    # Ends of waits that are over.  Linux looks for data in a pipe and for its writers one after the
+    # other, without a lock: a client that begins to poll while the other end writes and closes may
+    # hear of the end and not of the data, and Mesa takes that for a lost device.  So these stay
+    # open until the client has closed its end; when this process dies, it is to hear of that.
+    int parked[MOST_PARKED]
+    uint32_t parked_count
     # Most waits are over before they begin, or are polls: they share two descriptors.
     int ready_fd
     int never_fd
@@ -147,12 +154,35 @@ cdef void point_drop(Wait *wait, uint32_t index) noexcept nogil:
     sync_release(sync)
 
 
+cdef void syncs_unpark(Syncs *s) noexcept nogil:
+    """Close the ends of pipes whose clients have closed theirs."""
+    cdef uint32_t kept = 0
+    cdef uint32_t i
+    for i in range(s.parked_count):
+        if hesper_is_left(s.parked[i]):
+            close(s.parked[i])
+        else:
+            s.parked[kept] = s.parked[i]
+            kept += 1
+    s.parked_count = kept
+
+
 cdef void wait_end(Syncs *s, Wait **link) noexcept nogil:
-    """Forget a wait; its client sees the pipe's end."""
+    """Forget a wait that is over."""
     cdef Wait *wait = link[0]
+    cdef uint32_t i
     link[0] = wait.next
     s.wait_count -= 1
-    close(wait.write_fd)
+    if s.parked_count == MOST_PARKED:
+        syncs_unpark(s)
+    if s.parked_count == MOST_PARKED:
+        # A client that keeps so many has had time to look at the oldest.
+        close(s.parked[0])
+        s.parked_count -= 1
+        for i in range(s.parked_count):
+            s.parked[i] = s.parked[i + 1]
+    s.parked[s.parked_count] = wait.write_fd
+    s.parked_count += 1
     while wait.count:
         point_drop(wait, wait.count - 1)
     free(wait.points)
@@ -213,6 +243,9 @@ cdef void syncs_close(Syncs *s) noexcept nogil:
     pthread_mutex_lock(&s.lock)
     while s.waits != NULL:
         wait_end(s, &s.waits)
+    for i in range(s.parked_count):
+        close(s.parked[i])
+    s.parked_count = 0
     for i in range(s.size):
         if s.syncs[i] != NULL:
             sync_release(s.syncs[i])
@@ -307,6 +340,7 @@ cdef int wait_add(Syncs *s, Point *points, uint32_t count, bint either, uint32_t
             wait_end(s, link)
         else:
             link = &link[0].next
+    syncs_unpark(s)
     wait = <Wait *>calloc(1, sizeof(Wait)) if s.wait_count < MOST_WAITS else NULL
     if wait == NULL or make_pipe(ends):
         free(wait)

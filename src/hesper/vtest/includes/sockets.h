@@ -1,4 +1,4 @@
-/* What a socket does beside bytes: pass descriptors, be waited for. */
+/* What descriptors do beside bytes: be passed, be waited for, be left. */
 #ifndef HESPER_SOCKETS_H
 #define HESPER_SOCKETS_H
 
@@ -34,6 +34,12 @@ static inline int hesper_send_descriptor(int fd, int passed) {
         if (errno != EINTR)
             return -1;
     return 0;
+}
+
+/* Whether the other end of a pipe, which is written to here, is closed. */
+static inline int hesper_is_left(int fd) {
+    struct pollfd asked = {fd, 0, 0};
+    return poll(&asked, 1, 0) == 1 && asked.revents & (POLLERR | POLLHUP);
 }
 
 /* Waits until there is something to read, at most `ns` (below a second). */
