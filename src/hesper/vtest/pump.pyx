@@ -392,7 +392,9 @@ cdef class Pump:
         cdef bint pending = True
         cdef bint was_pending
         cdef bint here = False
-        while self.held == 0 and not self.is_there(&here):
+        if self.held or sink.patience(now) == 0:
+            return False
+        while not self.is_there(&here):
             was_pending = pending
             pending = sink.attend()
             if was_pending and not pending:
