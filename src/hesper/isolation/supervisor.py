@@ -43,7 +43,7 @@ MAX_BACKOFF = 30.0
 _ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
     "MALLOC_TOP_PAD_": str(4 << 20),
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
 }
 """Environment of workers.
 
