@@ -190,6 +190,8 @@ cdef class Pump:
         cdef Sink sink = self.sink
         with nogil:
             outcome = self.pump(sink)
+            if sink is not None:
+                sink.leave()
         if outcome == COLD:
             return self.length, self.number
         if outcome == LEFT:
@@ -337,7 +339,6 @@ cdef class Pump:
             if sink is not None:
                 outcome = self.glance(sink)
                 if outcome != SERVED:
-                    sink.leave()
                     return outcome
                 if self.look_out(sink):
                     continue
