@@ -138,7 +138,8 @@ def _measure(options: BenchOptions) -> Document:
     same = Options(options.quick, tuple(options.clients), driver.is_software, options.model)
     begun = now()
     with tempfile.TemporaryDirectory(prefix="hesper-bench-") as folder, _progress() as say:
-        sides, notes = _sides(driver, options, Path(folder) / "view")
+        as_seen = not driver.is_software if options.as_seen is None else options.as_seen
+        sides, notes = _sides(driver, options, Path(folder) / "view" if as_seen else None)
         runner = Runner(sides, same, runs, say)
         runner.check()
         wanted: tuple[str, ...] = options.suite or tuple(SUITES)
@@ -161,8 +162,7 @@ def _measure(options: BenchOptions) -> Document:
 
 def _explain(options: BenchOptions, words: Sequence[str]) -> None:
     """Look at Hesper while it works, and show what was seen."""
-    plain = replace(options, peer=False, as_seen=False)
-    sides, _ = _sides(choose_driver(options.driver), plain, Path())
+    sides, _ = _sides(choose_driver(options.driver), replace(options, peer=False), None)
     side = next(side for side in sides if side.name == HESPER)
     with _progress() as say:
         found = list(explanations(side, words, say, quick=options.quick))
@@ -172,10 +172,12 @@ def _explain(options: BenchOptions, words: Sequence[str]) -> None:
         console.print(f"{stage}: {text}", style="dim")
 
 
-def _sides(driver: Driver, options: BenchOptions, view: Path) -> tuple[list[Side], list[str]]:
+def _sides(
+    driver: Driver, options: BenchOptions, view: Path | None
+) -> tuple[list[Side], list[str]]:
     """The sides to compare, and notes about those that are missing.
 
-    view: a file for what a guest sees of the driver.
+    view: a file for what a guest sees of the driver; None: no side is to see it so.
     """
     bare = {**driver.environment, **_SAME}
     # The path is filled in when the server has one.
@@ -185,9 +187,8 @@ def _sides(driver: Driver, options: BenchOptions, view: Path) -> tuple[list[Side
     client |= {name: bare[name] for name in layers if name in bare}
     serve = [sys.executable, "-c", "from hesper.cli import main; main()", "serve"]
     serve += ["--socket", "{socket}", "--driver", driver.manifest]
-    as_seen = not driver.is_software if options.as_seen is None else options.as_seen
-    sides = [bare_side(bare), hesper_side(bare, client, serve, view if as_seen else None)]
-    if as_seen:
+    sides = [bare_side(bare), hesper_side(bare, client, serve, view)]
+    if view is not None:
         sides.append(seen_side(bare, view))
     notes = []
     if options.peer is not False:
