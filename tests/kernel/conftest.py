@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,16 @@ from hesper.kernel.engine import Engine, Vulkan
 
 COMMAND_BUFFER, BUFFER, LAYOUT = 4, 5, 6
 """Guest ids of the objects every engine starts with."""
+
+BOUND = 20.0
+"""Seconds a condition may take."""
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + BOUND
+    while not condition():
+        assert time.monotonic() < until, f"waited {BOUND} s for {what}"
+        time.sleep(0.0005)
 
 
 def compile_library(name: str, folder: Path) -> Path:

@@ -6,8 +6,7 @@ import ctypes
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,24 +14,15 @@ import pytest
 from hesper.kernel.engine import ProtocolError
 from hesper.protocol.codec import Codec
 from hesper.vtest.pump import Pump, TruncatedError
-from kernel.conftest import Host
+from kernel.conftest import BOUND, Host, wait_for
 from vtest.vtest_client import Client, readable
 
 QUEUE, OTHER_QUEUE, RING_IDX, OTHER_RING_IDX = 7, 8, 5, 6
-BOUND = 20.0
-"""Seconds a condition may take."""
 SHORT, LONG = 200_000, 100_000_000
 """Patience in ns."""
 PING = 10
 """A message that is not the pump's to serve."""
 CODEC = Codec()
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + BOUND
-    while not condition():
-        assert time.monotonic() < until, f"waited {BOUND} s for {what}"
-        time.sleep(0.0005)
 
 
 class Served:
@@ -94,6 +84,12 @@ class Served:
         self._served.close()
 
 
+def expect(fd: int) -> None:
+    """Wait until a client hears that its wait is over."""
+    assert readable(fd)
+    os.close(fd)
+
+
 @pytest.fixture(params=[0, SHORT, LONG], ids=["none", "short", "long"])
 def served(queue_driver: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
     served = Served(queue_driver, request.param)
@@ -116,8 +112,7 @@ def test_syncs_are_signalled_when_the_queue_gets_there(served: Served) -> None:
         fd = client.wait([(sync, value)])
         assert client.sync_value(sync) == value - 1
         served.finish()
-        assert readable(fd)
-        os.close(fd)
+        expect(fd)
         assert client.sync_value(sync) == value
 
 
@@ -145,11 +140,9 @@ def test_a_fence_that_takes_long_is_left_to_the_waiter(served: Served) -> None:
     served.submit(QUEUE, RING_IDX, sync, 2)
     client.sync_value(sync)
     served.finish()
-    assert readable(fd)
-    os.close(fd)
+    expect(fd)
     fd = client.wait([(sync, 2)])
-    assert readable(fd)
-    os.close(fd)
+    expect(fd)
 
 
 def test_fences_are_left_to_the_waiter_while_python_is_busy(patient: Served) -> None:
@@ -160,8 +153,7 @@ def test_fences_are_left_to_the_waiter_while_python_is_busy(patient: Served) -> 
     client.send(PING)
     wait_for(lambda: patient.left_over == [PING], "the message to be left over")
     patient.finish()
-    assert readable(fd)
-    os.close(fd)
+    expect(fd)
 
 
 def test_a_message_in_pieces_is_served(served: Served) -> None:
@@ -189,8 +181,7 @@ def test_a_stopped_timeline_signals_what_is_looked_at(patient: Served) -> None:
     patient.submit(QUEUE, RING_IDX, sync, 1)
     fd = client.wait([(sync, 1)])
     assert not patient.timelines[0].stop(0.01)
-    assert readable(fd)
-    os.close(fd)
+    expect(fd)
     patient.driver.reset()
 
 

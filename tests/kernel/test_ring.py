@@ -5,31 +5,21 @@ from __future__ import annotations
 import ctypes
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from hesper.kernel.engine import ProtocolError, Scratch
 from hesper.protocol.codec import Codec
-from kernel.conftest import COMMAND_BUFFER, Host
+from kernel.conftest import COMMAND_BUFFER, Host, wait_for
 
 IDLE, FATAL, ALIVE = 1, 2, 4
 HEAD, TAIL, STATUS, BUFFER, SIZE = 0, 64, 128, 192, 4096
 EXTRA = BUFFER + SIZE
 RESOURCE, STREAM_RESOURCE, REPLY_RESOURCE, RING = 7, 8, 9, 11
-BOUND = 20.0
-"""Seconds a condition may take."""
 
 CODEC = Codec()
 DRAW = CODEC.encode("vkCmdDraw", {"commandBuffer": COMMAND_BUFFER, "vertexCount": 3})
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + BOUND
-    while not condition():
-        assert time.monotonic() < until, f"waited {BOUND} s for {what}"
-        time.sleep(0.0005)
 
 
 class Guest:
