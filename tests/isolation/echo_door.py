@@ -22,6 +22,8 @@ def prepare(options: dict[str, Any]) -> EchoDoor:
         os.kill(os.getpid(), signal.SIGSEGV)
     if start == "bug":
         raise KeyError("a mistake")
+    if start == "never in the background" and threading.current_thread().name == "background":
+        threading.Event().wait()
     count = options.get("count", 0)
     if start == "crash later" and count:
         os._exit(3)

@@ -218,6 +218,18 @@ def test_workers_that_cannot_start_any_more_are_tried_less_and_less(start: Start
     assert one.stop() == 0
 
 
+def test_a_client_does_not_wait_for_a_worker_that_starts_in_the_background(start: Start) -> None:
+    one = start(warm=1, options={"start": "never in the background"})
+    one.ready()
+    first = one.client()
+    serving = first.ask()[0]
+    until(lambda: len(one.children()) == 2, "the next worker to start")
+    (stuck,) = set(one.children()) - {serving}
+    assert one.client().ask()[0] not in (serving, stuck)
+    assert one.stop() == 0
+    assert not alive(stuck)
+
+
 def test_a_hundred_killed_clients_leave_nothing(start: Start) -> None:
     one = start(warm=1)
     one.ready()

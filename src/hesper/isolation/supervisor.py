@@ -28,6 +28,8 @@ from hesper.portable import WakePipe, peer_pid, spawn
 
 START_PATIENCE = 60.0
 """Seconds in which a worker must get ready."""
+BACKGROUND_PATIENCE = 3600.0
+"""The same for one that takes processor time from nobody else."""
 STOP_PATIENCE = 5.0
 """Seconds from the order to stop to the kill."""
 REFILL_DELAY = 5.0
@@ -65,6 +67,8 @@ class _Worker:
     process: Popen[bytes]
     control: socket.socket
     upstream: Upstream
+    background: bool
+    """Whether it gets ready with what processor time others leave."""
     state: str = "starting"
     client: int = 0
     client_pid: int = 0
@@ -223,16 +227,20 @@ class Supervisor:
             # The first finds out what the others need not: which driver to use.
             wanted = self._warm if self._settled else 1
             for _ in range(self._count("starting", "ready"), wanted):
-                self._start()
+                self._start(background=self._settled)
         free = self._count("serving") < self._max_clients
-        # With none ready and none starting, a client is what starts one: see `_accept`.
-        soon = self._count("ready") > 0 or self._count("starting") == 0
+        # With none ready and none in a hurry, a client is what starts one: see `_accept`.
+        soon = self._count("ready") > 0 or not self._hurries()
         self._accept_if(wanted=able and free and soon)
         if not free and not self._waiting_said:
             _log.warning("all places are taken, new clients wait", max_clients=self._max_clients)
         self._waiting_said = not free
 
-    def _start(self) -> None:
+    def _hurries(self) -> bool:
+        """Whether a worker is starting that a client waits for."""
+        return any(w.state == "starting" and not w.background for w in self._workers)
+
+    def _start(self, *, background: bool) -> None:
         """Start one worker."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -245,17 +253,23 @@ class Supervisor:
                 return
         # A worker that does not take its orders must not hold us up.
         ours.setblocking(False)
-        worker = _Worker(process, ours, Upstream(ours))
+        worker = _Worker(process, ours, Upstream(ours), background)
         self._workers.add(worker)
         self._selector.register(ours, selectors.EVENT_READ, worker)
-        self._after(START_PATIENCE, lambda: self._too_slow(worker))
+        patience = BACKGROUND_PATIENCE if background else START_PATIENCE
+        self._after(patience, lambda: self._too_slow(worker, patience))
         self._order(
-            worker, "prepare", door=self._door, options=self._options, log_level=threshold()
+            worker,
+            "prepare",
+            door=self._door,
+            options=self._options,
+            log_level=threshold(),
+            background=background,
         )
 
-    def _too_slow(self, worker: _Worker) -> None:
+    def _too_slow(self, worker: _Worker, patience: float) -> None:
         if worker.state == "starting":
-            self._kill(worker, f"not ready after {START_PATIENCE:g} s")
+            self._kill(worker, f"not ready after {patience:g} s")
 
     def _start_failed(self, why: str) -> None:
         """Give up if no worker has ever been ready; else try again, less and less often."""
@@ -388,7 +402,8 @@ class Supervisor:
             return
         worker = next((w for w in self._workers if w.state == "ready"), None)
         if worker is None:
-            self._refill_at = 0.0
+            for _ in range(self._warm):
+                self._start(background=False)
             self._refill()
             return
         try:

@@ -19,7 +19,7 @@ from typing import Any
 from hesper import log
 from hesper.isolation import channel
 from hesper.isolation.door import ClientError, Door, StartError
-from hesper.portable import raise_descriptor_limit
+from hesper.portable import raise_descriptor_limit, run_in_background
 
 GRACE = 4.0
 """Seconds from being told to stop to the hard end; less than the supervisor's patience."""
@@ -50,12 +50,17 @@ class Worker:
         order = message[0]
         log.set_sink(self._log, level=order["log_level"])
         try:
-            door: Door = import_module(order["door"]).prepare(order["options"])
+            if order["background"]:
+                # Before it is ready: its priority would not do for a client that waits.
+                door = run_in_background(lambda: _prepare(order, warm=True))
+            else:
+                door = _prepare(order, warm=False)
         except StartError as error:
             self._say("failed", reason=str(error))
             return EXIT_FAILED
         self._say("ready", about=door.about, options=door.options)
-        door.warm_up()
+        if not order["background"]:
+            door.warm_up()
         message = channel.receive_down(self._control)
         if message is None or message[0]["do"] != "serve":
             return 0
@@ -103,6 +108,14 @@ class Worker:
 
     def _log(self, level: str, logger: str, event: str, fields: dict[str, Any]) -> None:
         self._say("log", level=level, logger=logger, event=event, fields=fields)
+
+
+def _prepare(order: dict[str, Any], *, warm: bool) -> Door:
+    """Do what can be done without a client."""
+    door: Door = import_module(order["door"]).prepare(order["options"])
+    if warm:
+        door.warm_up()
+    return door
 
 
 def main() -> None:
