@@ -335,14 +335,22 @@ cdef class Pump:
         """Serve messages until there is one for Python, or none any more."""
         cdef Outcome outcome
         cdef uint64_t size
+        cdef bint any = False
         while True:
             if sink is not None:
-                outcome = self.glance(sink)
+                outcome = self.glance(sink, &any)
                 if outcome != SERVED:
                     return outcome
                 if self.look_out(sink):
                     continue
                 sink.leave()
+                outcome = self.await_message()
+                if outcome == SERVED:
+                    outcome = self.glance(sink, &any)
+                if outcome != SERVED:
+                    return outcome
+                if any:
+                    continue
             outcome = self.take_header()
             if outcome != SERVED:
                 return outcome
@@ -356,10 +364,19 @@ cdef class Pump:
             if outcome != SERVED:
                 return outcome
 
-    cdef Outcome glance(self, Sink sink) noexcept nogil:
+    cdef Outcome await_message(self) noexcept nogil:
+        """Block until the socket has something to be read; errors are left to `take_header`."""
+        cdef uint8_t byte
+        while self.held == 0 and recv(self.fd, &byte, 1, MSG_PEEK) < 0 and errno == EINTR:
+            if self.interrupted():
+                return INTERRUPTED
+        return SERVED
+
+    cdef Outcome glance(self, Sink sink, bint *any) noexcept nogil:
         """Serve the messages that are there whole, and only then take them off the socket.
 
         Taking them off would wake a client that waits for an answer, for nothing.
+        any: becomes whether there were any.
         """
         cdef uint32_t words[2]
         cdef uint64_t have
@@ -382,6 +399,7 @@ cdef class Pump:
             if outcome != SERVED:
                 return outcome
             at += HEADER_SIZE + size
+        any[0] = at != 0
         return self.fill(self.buffer, at) if at else SERVED
 
     cdef bint look_out(self, Sink sink) noexcept nogil:
