@@ -12,57 +12,25 @@ import pytest
 from hesper.kernel.engine import ProtocolError, Scratch
 from hesper.protocol.codec import Codec
 from kernel.conftest import COMMAND_BUFFER, Host, wait_for
+from kernel.ring_guest import (
+    ALIVE,
+    BUFFER,
+    EXTRA,
+    FATAL,
+    HEAD,
+    IDLE,
+    RESOURCE,
+    RING,
+    SIZE,
+    STATUS,
+    TAIL,
+    Guest,
+)
 
-IDLE, FATAL, ALIVE = 1, 2, 4
-HEAD, TAIL, STATUS, BUFFER, SIZE = 0, 64, 128, 192, 4096
-EXTRA = BUFFER + SIZE
-RESOURCE, STREAM_RESOURCE, REPLY_RESOURCE, RING = 7, 8, 9, 11
+STREAM_RESOURCE, REPLY_RESOURCE = 8, 9
 
 CODEC = Codec()
 DRAW = CODEC.encode("vkCmdDraw", {"commandBuffer": COMMAND_BUFFER, "vertexCount": 3})
-
-
-class Guest:
-    """The guest's side of a ring."""
-
-    def __init__(self, host: Host, **changes: int) -> None:
-        self.host = host
-        self.memory = ctypes.create_string_buffer(EXTRA + 4 + 8)
-        self.base = (ctypes.addressof(self.memory) + 7) & ~7
-        host.engine.add_resource(RESOURCE, self.base, EXTRA + 4)
-        self.tail = 0
-        layout = {
-            "resourceId": RESOURCE, "offset": 0, "size": EXTRA + 4, "idleTimeout": 1_000_000,
-            "headOffset": HEAD, "tailOffset": TAIL, "statusOffset": STATUS,
-            "bufferOffset": BUFFER, "bufferSize": SIZE, "extraOffset": EXTRA, "extraSize": 4,
-        }  # fmt: skip
-        info = Scratch().new("VkRingCreateInfoMESA", **{**layout, **changes})
-        self.ring = host.engine.create_ring(RING, info, alive_interval_us=3_000_000)
-
-    def word(self, offset: int) -> int:
-        return ctypes.c_uint32.from_address(self.base + offset).value
-
-    def put(self, data: bytes) -> None:
-        """Write commands without telling."""
-        for byte in data:
-            ctypes.c_uint8.from_address(self.base + BUFFER + self.tail % SIZE).value = byte
-            self.tail += 1
-
-    def publish(self) -> None:
-        """Store the tail and notify as Mesa does."""
-        ctypes.c_uint32.from_address(self.base + TAIL).value = self.tail & 0xFFFFFFFF
-        if self.word(STATUS) & IDLE:
-            self.notify()
-
-    def notify(self) -> None:
-        self.host.engine.submit(CODEC.encode("vkNotifyRingMESA", {"ring": RING}))
-
-    def send(self, data: bytes) -> None:
-        self.put(data)
-        self.publish()
-
-    def wait(self) -> None:
-        wait_for(lambda: self.word(HEAD) == self.tail & 0xFFFFFFFF, "the head to reach the tail")
 
 
 @pytest.fixture(params=[0, 300_000], ids=["few processors", "many"])

@@ -66,7 +66,10 @@ class FakeContext:
         self.blobs.pop(resource_id).close()
 
     def fence(self, ring_idx: int, retired: Callable[[], None]) -> None:
-        self.fences.append((ring_idx, retired))
+        if ring_idx:
+            self.fences.append((ring_idx, retired))
+        else:
+            retired()
 
     def close(self) -> None:
         for blob in self.blobs.values():

@@ -137,6 +137,7 @@ cdef class Engine:
         cdef EngineSink sink = EngineSink.__new__(EngineSink)
         sink.engine = self
         sink.stream = self.stream
+        self.core.runs_ahead = True
         return sink
 
     def set_patience(self, uint64_t nanoseconds):
@@ -424,6 +425,10 @@ cdef class Engine:
         if link[0] != NULL:
             link[0] = ring.core.chain
         pthread_mutex_unlock(&self.core.monitor.mutex)
+        if self.core.ahead_of == ring.core:
+            self.core.ahead_of = NULL
+        with nogil:
+            ring_drop_deferred(ring.core)
         self.ring_objects.pop(ring.id, None)
         self.stream.commands += ring.core.stream.commands
         self.stream.bytes += ring.core.stream.bytes

@@ -562,6 +562,22 @@ cdef int execute_stream(Stream *s, uint8_t *info, Arena *mark) noexcept nogil:
     return result
 
 
+cdef inline bint may_run_ahead(Stream *s) noexcept nogil:
+    """Whether the next command may be run although a ring is not where it should be by now.
+
+    vkSubmitVirtqueueSeqnoMESA may, if it is for that ring: what the ring then does without waiting
+    comes after the fences that were left to it.
+    """
+    cdef uint32_t number
+    if s.end - s.cursor < 16:
+        return False
+    number = hesper_read_u32(s.cursor)
+    if number == <uint32_t>hesper_commands[SUBMIT_VIRTQUEUE_SEQNO].number:
+        return hesper_read_u64(s.cursor + 8) == s.core.ahead_of.id
+    return number in (<uint32_t>hesper_commands[NOTIFY_RING].number,
+                      <uint32_t>hesper_commands[WAIT_RING_SEQNO].number)
+
+
 cdef int run_span(Stream *s, const uint8_t *data, uint64_t size) noexcept nogil:
     """Run the commands in `size` bytes at `data`, unless the context is poisoned."""
     if hesper_load_acquire(&s.core.fatal):
@@ -570,6 +586,8 @@ cdef int run_span(Stream *s, const uint8_t *data, uint64_t size) noexcept nogil:
     s.cursor = data
     s.end = data + size
     while s.cursor < s.end:
+        if s.core.ahead_of != NULL and not may_run_ahead(s):
+            core_catch_up(s.core)
         if run_command(s) < 0:
             return -1
         arena_reset(&s.arena)

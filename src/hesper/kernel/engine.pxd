@@ -9,6 +9,7 @@ cdef class Sink:
     # -1 when the context will not do it; `refusal` says why.
     cdef int submit(self, const uint8_t *data, uint64_t size) noexcept nogil
     cdef int fence(self, uint32_t ring_idx, retired_fn retired, void *data) noexcept nogil
+    cdef void catch_up(self) noexcept nogil
     cdef object refusal(self)
     # For a thread that looks out for what comes next, see `patience.pxi`.
     cdef uint64_t patience(self, uint64_t now) noexcept nogil

@@ -20,6 +20,10 @@ cdef enum:
     WAIT_TRIES = 64
     BORROWED = 8                # commands that the notifying thread runs at most
 
+    # Bits of RingCore.waited.
+    WAITED_BY_STREAM = 1
+    WAITED_BY_FENCE = 2
+
 
 cdef RingCore *ring_find(Core *core, uint64_t id) noexcept nogil:
     """The ring with that id; the core's monitor is held."""
@@ -52,10 +56,15 @@ cdef void core_poison(Core *core) noexcept nogil:
 
 cdef inline void ring_publish(RingCore *ring, uint32_t position) noexcept nogil:
     """Tell the guest that everything before `position` is done."""
+    cdef uint32_t waited
     ring.published = position
     hesper_store_release(ring.head, position)
-    if hesper_load_acquire(&ring.waited):
+    # Ordered: whoever sets a bit looks at `published` after that.
+    waited = hesper_load_ordered(&ring.waited)
+    if waited & WAITED_BY_STREAM:
         ring_wake(ring)
+    if waited & WAITED_BY_FENCE:
+        ring_ask(ring)
 
 
 cdef inline void ring_settle(RingCore *ring) noexcept nogil:
@@ -98,7 +107,10 @@ cdef int run_ring_command(Stream *s, uint32_t index) noexcept nogil:
 
 
 cdef int wait_ring(Stream *s, RingCore *ring, uint32_t seqno) noexcept nogil:
-    """vkWaitRingSeqnoMESA: go on when the ring has done everything before `seqno`."""
+    """vkWaitRingSeqnoMESA: go on when the ring has done everything before `seqno`.
+
+    Or run ahead of it, for as long as nothing minds.
+    """
     cdef Core *core = s.core
     cdef uint32_t tries = WAIT_TRIES
     cdef uint64_t start
@@ -107,34 +119,46 @@ cdef int wait_ring(Stream *s, RingCore *ring, uint32_t seqno) noexcept nogil:
     if <int32_t>(hesper_load_acquire(ring.tail) - seqno) < 0:
         # Nothing of what the guest has written so far reaches it: it never would.
         return fail(s, ERROR_RING, NULL, seqno)
+    if core.ahead_of != ring:
+        core_catch_up(core)
     # What is left is mostly one submission that has just been written: running it here saves two
     # switches of threads.
-    while tries and <int32_t>(hesper_load_ordered(&ring.published) - seqno) < 0:
+    while tries and not is_reached(ring, seqno):
         ring_borrow(ring)
         hesper_pause()
         tries -= 1
-    if <int32_t>(hesper_load_ordered(&ring.published) - seqno) >= 0:
+    if is_reached(ring, seqno):
         return 0
     ring_wake(ring)
     start = hesper_now_ns()
     last = start
     now = start
     while now - start < core_patience(core, now) and not is_held_up(core, last, now):
-        if <int32_t>(hesper_load_ordered(&ring.published) - seqno) >= 0:
+        if is_reached(ring, seqno):
             return 0
         hesper_pause()
         last = now
         now = hesper_now_ns()
-    pthread_mutex_lock(&ring.monitor.mutex)
-    hesper_store_release(&ring.waited, 1)
-    while (<int32_t>(hesper_load_ordered(&ring.published) - seqno) < 0
-           and not hesper_load_acquire(&core.fatal) and not hesper_load_acquire(&core.stopping)):
-        hesper_monitor_wait_for(&ring.monitor, WAIT_NS)
-    hesper_store_release(&ring.waited, 0)
-    pthread_mutex_unlock(&ring.monitor.mutex)
+    if core.runs_ahead and not s.nested:
+        core.ahead_of = ring
+        core.ahead_seqno = seqno
+        return 0
+    ring_await(ring, seqno)
     if hesper_load_acquire(&core.fatal):
         return fail(s, ERROR_STOPPED, NULL, 0)
     return 0
+
+
+cdef void ring_await(RingCore *ring, uint32_t seqno) noexcept nogil:
+    """Block until the ring has done everything before `seqno`, or the context is at its end."""
+    cdef Core *core = ring.stream.core
+    pthread_mutex_lock(&ring.monitor.mutex)
+    hesper_set_bits(&ring.waited, WAITED_BY_STREAM)
+    while (not is_reached(ring, seqno)
+           and not hesper_load_acquire(&core.fatal) and not hesper_load_acquire(&core.stopping)):
+        hesper_monitor_wait_for(&ring.monitor, WAIT_NS)
+    hesper_clear_bits(&ring.waited, WAITED_BY_STREAM)
+    pthread_mutex_unlock(&ring.monitor.mutex)
 
 
 cdef int wait_virtqueue(Stream *s, uint64_t seqno) noexcept nogil:

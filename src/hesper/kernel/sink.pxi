@@ -9,6 +9,9 @@ cdef class Sink:
         """Call `retired(data)`, from any thread, when a timeline has done what it has so far."""
         return -1
 
+    cdef void catch_up(self) noexcept nogil:
+        """Come to the end of what `submit` was given, before Python serves a message."""
+
     cdef object refusal(self):
         """The exception that says why the last call failed."""
         return NotImplementedError()
@@ -54,6 +57,9 @@ cdef class EngineSink(Sink):
             self.attended[self.attended_count] = held
             self.attended_count += 1
         return 0
+
+    cdef void catch_up(self) noexcept nogil:
+        core_catch_up(self.stream.core)
 
     cdef uint64_t patience(self, uint64_t now) noexcept nogil:
         return core_patience(self.stream.core, now)

@@ -96,6 +96,9 @@ cdef struct Core:
     uint32_t stopping
     uint32_t watch_asleep
     uint64_t watch_ns               # how often ALIVE is set
+    RingCore *ahead_of              # the ring that the context's own stream has run ahead of
+    uint32_t ahead_seqno            # and where that ring has to be
+    bint runs_ahead                 # it may do so
     uint64_t patience_ns            # see patience.pxi; 0: processors are few
     uint64_t crowded_until
     size_t arena_limit
@@ -168,7 +171,10 @@ cdef struct RingCore:
     uint32_t owned                  # a thread is running its commands
     uint32_t borrowed               # and that is not the ring's own
     uint32_t stopping
-    uint32_t waited                 # a vkWaitRingSeqnoMESA wants to hear of every publication
+    uint32_t waited                 # who wants to hear of every publication: WAITED_BY_...
+    Deferred *deferred              # fences it has not come to; its monitor guards them
+    Deferred *deferred_last
+    bint asking                     # a thread asks for those that it has come to
     uint32_t idle
     bint monitored
     RingCore *chain

@@ -76,12 +76,19 @@ cdef void end_fence(TimelineCore *t, const Pending *place) noexcept nogil:
 
 
 cdef bint is_soon_signalled(TimelineCore *t, uint64_t fence) noexcept nogil:
-    """Wait a little for `fence`, if the queue's work was short lately.  The monitor is held."""
+    """Wait a little for `fence`, if the queue's work was short lately.  The monitor is held.
+
+    By looking: a processor that has gone idle takes as long to wake up as such work does.
+    """
+    cdef uint64_t start
     if t.untried:
         t.untried -= 1
         return False
-    if t.fences.wait(t.fences.device, 1, &fence, 1, TRY_NS) == 0:
-        return True
+    start = hesper_now_ns()
+    while hesper_now_ns() - start < TRY_NS:
+        if t.fences.status(t.fences.device, fence) != VK_NOT_READY:
+            return True
+        sched_yield()
     t.untried = TRY_AGAIN
     return False
 
@@ -205,24 +212,30 @@ cdef bint timeline_loop(TimelineCore *t) noexcept nogil:
         retire_signalled(t, 1)
 
 
+cdef TimelineCore *core_timeline(Core *core, uint32_t ring_idx) noexcept nogil:
+    """The timeline of a queue; null for the CPU's (0), and where none is bound."""
+    cdef TimelineCore *timeline = NULL
+    if 0 < ring_idx < TIMELINES and not hesper_load_acquire(&core.fatal):
+        pthread_mutex_lock(&core.monitor.mutex)
+        timeline = core.timelines[ring_idx]
+        pthread_mutex_unlock(&core.monitor.mutex)
+    return timeline
+
+
 cdef int core_fence(Core *core, uint32_t ring_idx, retired_fn retired, void *data,
                     TimelineCore **held) noexcept nogil:
     """`Engine.fence`; -1 for a timeline that is bound to no queue.
 
     held: null, or becomes the timeline that the caller has to look at from now on.
     """
-    cdef TimelineCore *timeline
-    if ring_idx == 0 or hesper_load_acquire(&core.fatal):
-        retired(data)
+    cdef TimelineCore *timeline = core_timeline(core, ring_idx)
+    if timeline == NULL and ring_idx and not hesper_load_acquire(&core.fatal):
+        return -1
+    if core.ahead_of != NULL and defer_fence(core, ring_idx, retired, data):
         return 0
-    if ring_idx >= TIMELINES:
-        return -1
-    pthread_mutex_lock(&core.monitor.mutex)
-    timeline = core.timelines[ring_idx]
-    pthread_mutex_unlock(&core.monitor.mutex)
     if timeline == NULL:
-        return -1
-    if timeline_fence(timeline, retired, data, held != NULL):
+        retired(data)
+    elif timeline_fence(timeline, retired, data, held != NULL):
         held[0] = timeline
     return 0
 

@@ -192,6 +192,8 @@ cdef class Pump:
             outcome = self.pump(sink)
             if sink is not None:
                 sink.leave()
+                if outcome == COLD:
+                    sink.catch_up()
         if outcome == COLD:
             return self.length, self.number
         if outcome == LEFT:
@@ -576,9 +578,7 @@ cdef class Pump:
         batch = batch_new(self.syncs, data + syncs, f[4], &unknown)
         if batch == NULL:
             return self.wrong(NO_MEMORY) if unknown < 0 else self.wrong(NO_SYNC, <uint64_t>unknown)
-        if not f[0]:
-            batch_retired(batch)
-        elif sink.fence(f[5], batch_retired, batch):
+        if sink.fence(f[5] if f[0] else 0, batch_retired, batch):
             batch_retired(batch)
             return REFUSED
         return SERVED
