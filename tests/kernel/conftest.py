@@ -27,6 +27,16 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.0005)
 
 
+def happens(condition: Callable[[], bool]) -> bool:
+    """Whether what must not happen does so within the time it would take, many times over."""
+    until = time.monotonic() + 0.1
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.001)
+    return False
+
+
 def compile_library(name: str, folder: Path) -> Path:
     """A library made of `name`.c."""
     compiler = shutil.which("cc") or shutil.which("gcc")

@@ -21,7 +21,11 @@ class Guest:
     """The guest's side of a ring."""
 
     def __init__(
-        self, host: Host, submit: Callable[[bytes], object] | None = None, **changes: int
+        self,
+        host: Host,
+        submit: Callable[[bytes], object] | None = None,
+        alive_interval_us: int = 3_000_000,
+        **changes: int,
     ) -> None:
         """submit: sends commands outside of the ring."""
         self.submit = submit or host.engine.submit
@@ -35,10 +39,15 @@ class Guest:
             "bufferOffset": BUFFER, "bufferSize": SIZE, "extraOffset": EXTRA, "extraSize": 4,
         }  # fmt: skip
         info = Scratch().new("VkRingCreateInfoMESA", **{**layout, **changes})
-        self.ring = host.engine.create_ring(RING, info, alive_interval_us=3_000_000)
+        self.ring = host.engine.create_ring(RING, info, alive_interval_us=alive_interval_us)
 
     def word(self, offset: int) -> int:
         return ctypes.c_uint32.from_address(self.base + offset).value
+
+    def clear(self, bit: int) -> None:
+        """Take a bit out of the status, as Mesa does with ALIVE; the host sets none meanwhile."""
+        word = ctypes.c_uint32.from_address(self.base + STATUS)
+        word.value &= ~bit
 
     def put(self, data: bytes) -> None:
         """Write commands without telling."""

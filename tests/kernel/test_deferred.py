@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hesper.protocol.codec import Codec
-from kernel.conftest import BOUND, wait_for
+from kernel.conftest import BOUND, happens, wait_for
 from kernel.ring_guest import HEAD, RING, Guest
 from kernel.served import PING, QUEUE, RING_IDX, Served, expect
 from vtest.vtest_client import readable
@@ -21,16 +20,6 @@ SUBMIT = CODEC.encode(
     "vkQueueSubmit", {"queue": QUEUE, "submitCount": 0, "pSubmits": None, "fence": 0}
 )
 STOP = CODEC.encode("vkDeviceWaitIdle", {"device": 3})
-
-
-def happens(condition: Callable[[], bool]) -> bool:
-    """Whether what must not happen does so within the time it would take, many times over."""
-    until = time.monotonic() + 0.1
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.001)
-    return False
 
 
 class Ahead:

@@ -6,12 +6,13 @@ import ctypes
 import random
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from hesper.kernel.engine import ProtocolError, Scratch
 from hesper.protocol.codec import Codec
-from kernel.conftest import COMMAND_BUFFER, Host, wait_for
+from kernel.conftest import BOUND, COMMAND_BUFFER, Host, happens, wait_for
 from kernel.ring_guest import (
     ALIVE,
     BUFFER,
@@ -47,6 +48,35 @@ def test_commands_are_run_and_the_head_follows(guest: Guest, draw_count: Callabl
     guest.wait()
     assert draw_count() - before == 10
     assert guest.word(STATUS) & ALIVE
+
+
+def test_signs_of_life_are_given_while_the_ring_works_and_not_when_it_rests(
+    fake_driver: Path,
+) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def stay(_: object) -> None:
+        inside.set()
+        assert go_on.wait(BOUND)
+
+    host = Host(fake_driver, vkDeviceWaitIdle=stay)
+    guest = Guest(host, alive_interval_us=2_000)
+    guest.send(CODEC.encode("vkDeviceWaitIdle", {"device": 3}))
+    assert inside.wait(BOUND)
+    for _ in range(3):
+        guest.clear(ALIVE)
+        wait_for(lambda: bool(guest.word(STATUS) & ALIVE), "a sign of life")
+    go_on.set()
+    wait_for(lambda: bool(guest.word(STATUS) & IDLE), "IDLE")
+    # The watch may be in the middle of its last look.
+    wait_for(lambda: not (guest.clear(ALIVE) or happens(lambda: is_alive(guest))), "its rest")
+    guest.send(DRAW)
+    wait_for(lambda: bool(guest.word(STATUS) & ALIVE), "a sign of life")
+    host.engine.stop()
+
+
+def is_alive(guest: Guest) -> bool:
+    return bool(guest.word(STATUS) & ALIVE)
 
 
 def test_the_buffer_wraps_around(guest: Guest, draw_count: Callable[[], int]) -> None:

@@ -374,6 +374,8 @@ cdef class Engine:
             raise TypeError(f"{info.struct_} describes no ring")
         if ring_id in self.ring_objects:
             raise ProtocolError(f"ring {ring_id} exists")
+        if alive_interval_us and self.watch is None:
+            self.start_watch()
         core = ring_new(self.core, ring_id, info)
         cdef Ring ring = Ring.__new__(Ring)
         ring.core = core
@@ -384,7 +386,7 @@ cdef class Engine:
             # Twice as often as promised, so that a late wake-up is not a missed one.
             self.core.watch_ns = min(self.core.watch_ns, max(alive_interval_us * 500, 1000000))
             core.monitored = True
-            hesper_set_bits(core.status, STATUS_ALIVE)
+            ring_note_busy(core, True)
         pthread_mutex_lock(&self.core.monitor.mutex)
         core.chain = self.core.rings
         self.core.rings = core
@@ -393,10 +395,13 @@ cdef class Engine:
         ring.thread = threading.Thread(target=ring._serve, name=f"ring-{len(self.ring_objects)}",
                                        daemon=True)
         ring.thread.start()
-        if alive_interval_us and self.watch is None:
-            self.watch = threading.Thread(target=self._watch, name="ring-watch", daemon=True)
-            self.watch.start()
         return ring
+
+    cdef object start_watch(self):
+        if hesper_timer_init(&self.core.watch_timer):
+            raise ProtocolError("no descriptor for the timer of a ring's signs of life")
+        self.watch = threading.Thread(target=self._watch, name="ring-watch", daemon=True)
+        self.watch.start()
 
     def _watch(self):
         """Body of the thread that shows signs of life to the guest."""
@@ -418,6 +423,7 @@ cdef class Engine:
         with nogil:
             ring_wake(ring.core)
         ring.thread.join()
+        ring_note_busy(ring.core, False)
         pthread_mutex_lock(&self.core.monitor.mutex)
         link = &self.core.rings
         while link[0] != NULL and link[0] != ring.core:
@@ -444,11 +450,11 @@ cdef class Engine:
             if (<Ring>ring).thread is not threading.current_thread():
                 self.end_ring(ring)
         if self.watch is not None:
-            pthread_mutex_lock(&self.core.monitor.mutex)
-            pthread_cond_broadcast(&self.core.monitor.condition)
-            pthread_mutex_unlock(&self.core.monitor.mutex)
+            with nogil:
+                watch_stop(self.core)
             self.watch.join()
             self.watch = None
+            hesper_timer_destroy(&self.core.watch_timer)
 
     def sample(self, uint64_t interval_ns):
         cdef uint64_t *counts = <uint64_t *>calloc(2 * sample_size(), sizeof(uint64_t))

@@ -274,7 +274,7 @@ cdef void ring_sleep(RingCore *ring) noexcept nogil:
     hesper_store_release(&ring.notified, 0)
     hesper_set_bits(ring.status, STATUS_IDLE)
     if hesper_load_ordered(ring.tail) == ring.position:
-        hesper_store_release(&ring.idle, 1)
+        ring_note_busy(ring, False)
         hesper_note(&ring.stream.stage, STAGE_ASLEEP)
         pthread_mutex_lock(&ring.monitor.mutex)
         while not (ring.notified or hesper_load_acquire(&ring.stopping)
@@ -282,11 +282,8 @@ cdef void ring_sleep(RingCore *ring) noexcept nogil:
             pthread_cond_wait(&ring.monitor.condition, &ring.monitor.mutex)
         pthread_mutex_unlock(&ring.monitor.mutex)
         hesper_note(&ring.stream.stage, STAGE_WAIT)
-        hesper_store_release(&ring.idle, 0)
+        ring_note_busy(ring, True)
     hesper_clear_bits(ring.status, STATUS_IDLE)
-    if ring.monitored:
-        hesper_set_bits(ring.status, STATUS_ALIVE)
-        watch_wake(core)
 
 
 cdef int ring_loop(RingCore *ring) noexcept nogil:
@@ -339,35 +336,3 @@ cdef int ring_loop(RingCore *ring) noexcept nogil:
             sleep_ns = LAST_SLEEP_NS
         hesper_sleep_ns(sleep_ns)
     return 0
-
-
-# The watch sets ALIVE on rings whose guest asked for it, while one of them is at work: a driver
-# may take longer over one command than the guest is willing to wait for a sign of life.
-
-cdef void watch_wake(Core *core) noexcept nogil:
-    """A ring starts to work: the watch may have to start too."""
-    if hesper_load_acquire(&core.watch_asleep):
-        pthread_mutex_lock(&core.monitor.mutex)
-        pthread_cond_broadcast(&core.monitor.condition)
-        pthread_mutex_unlock(&core.monitor.mutex)
-
-
-cdef void watch_loop(Core *core) noexcept nogil:
-    cdef RingCore *ring
-    cdef bint busy
-    pthread_mutex_lock(&core.monitor.mutex)
-    while not (hesper_load_acquire(&core.stopping) or hesper_load_acquire(&core.fatal)):
-        hesper_store_release(&core.watch_asleep, 1)
-        busy = False
-        ring = core.rings
-        while ring != NULL:
-            if ring.monitored and not hesper_load_ordered(&ring.idle):
-                hesper_set_bits(ring.status, STATUS_ALIVE)
-                busy = True
-            ring = ring.chain
-        if busy:
-            hesper_store_release(&core.watch_asleep, 0)
-            hesper_monitor_wait_for(&core.monitor, core.watch_ns)
-        else:
-            pthread_cond_wait(&core.monitor.condition, &core.monitor.mutex)
-    pthread_mutex_unlock(&core.monitor.mutex)

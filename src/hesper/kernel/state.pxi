@@ -94,8 +94,9 @@ cdef struct Core:
     TimelineCore *timelines[TIMELINES]  # by ring_idx; null: bound to no queue
     uint32_t fatal
     uint32_t stopping
-    uint32_t watch_asleep
-    uint64_t watch_ns               # how often ALIVE is set
+    hesper_timer watch_timer        # when ALIVE is set next
+    uint64_t watch_ns               # how often it is
+    uint32_t busy_rings             # of those whose guest asked for it
     RingCore *ahead_of              # the ring that the context's own stream has run ahead of
     uint32_t ahead_seqno            # and where that ring has to be
     bint runs_ahead                 # it may do so
@@ -175,8 +176,8 @@ cdef struct RingCore:
     Deferred *deferred              # fences it has not come to; its monitor guards them
     Deferred *deferred_last
     bint asking                     # a thread asks for those that it has come to
-    uint32_t idle
-    bint monitored
+    bint monitored                  # its guest asked for signs of life
+    bint busy                       # and it may be at work
     RingCore *chain
 
 

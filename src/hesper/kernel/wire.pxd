@@ -144,6 +144,15 @@ cdef extern from "memory.h" nogil:
     void hesper_spin_unlock(uint32_t *lock)
 
 
+cdef extern from "timer.h" nogil:
+    ctypedef struct hesper_timer:
+        pass
+    int hesper_timer_init(hesper_timer *t)
+    void hesper_timer_destroy(hesper_timer *t)
+    void hesper_timer_set(hesper_timer *t, uint64_t ns)
+    void hesper_timer_wait(hesper_timer *t)
+
+
 cdef extern from "threads.h" nogil:
     ctypedef struct pthread_mutex_t:
         pass
