@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from importlib.resources import files
 from operator import or_
 from pathlib import Path
 from typing import TypeAlias
@@ -158,8 +157,8 @@ def load_profile(name: str) -> Profile:
             return _parse(Path(name).read_bytes(), name)
         except OSError as error:
             raise ProfileError(f"host profile {name}: {error.strerror}") from None
-    folder = files("hesper.host").joinpath("profiles")
-    file = folder.joinpath(f"{name}.toml")
+    folder = Path(__file__).with_name("profiles")
+    file = folder / f"{name}.toml"
     if not file.is_file():
         known = sorted(
             entry.name.removesuffix(".toml")

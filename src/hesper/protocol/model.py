@@ -7,7 +7,7 @@ little endian, 4-byte units, scalars below 4 bytes widened to 4, handles and `si
 from __future__ import annotations
 
 import functools
-from importlib import resources
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -170,7 +170,7 @@ def summary() -> Summary:
 
     Raises FileNotFoundError when the package was not built.
     """
-    path = resources.files("hesper.protocol") / "summary.json"
+    path = Path(__file__).with_name("summary.json")
     return msgspec.json.decode(path.read_bytes(), type=Summary)
 
 
@@ -180,5 +180,5 @@ def load() -> Model:
 
     Raises FileNotFoundError when the package was not built.
     """
-    path = resources.files("hesper.protocol") / "model.json"
+    path = Path(__file__).with_name("model.json")
     return msgspec.json.decode(path.read_bytes(), type=Model)
