@@ -16,10 +16,9 @@ import os
 import socket
 import struct
 import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ctypes
@@ -386,35 +385,6 @@ def _ps_usage(pid: int) -> ProcessUsage:
     for part in clock.split(":"):
         seconds = seconds * 60 + float(part)
     return ProcessUsage(int(answer[0]) * 1024, seconds + int(days or 0) * 86400)
-
-
-_T = TypeVar("_T")
-
-
-def run_in_background(function: Callable[[], _T]) -> _T:
-    """Call `function` where it takes processor time from nobody else, and wait for it.
-
-    That is a thread of its own: on Linux, a thread that has given up its place cannot have it
-    back.  The threads that `function` starts give way as well.  Elsewhere than on Linux it runs
-    like any other.  Raises what `function` raises.
-    """
-    result: list[_T] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            if sys.platform == "linux":
-                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-            result.append(function())
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="background")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return result[0]
 
 
 def processors() -> int:

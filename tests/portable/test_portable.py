@@ -229,18 +229,6 @@ def test_the_other_end_of_a_socket_is_known() -> None:
         assert portable.peer_pid(left) == os.getpid()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it is the usual one elsewhere")
-def test_work_in_the_background_gives_way_and_leaves_the_caller_as_it_was() -> None:
-    before = os.sched_getscheduler(0)
-    inside = portable.run_in_background(lambda: os.sched_getscheduler(0))
-    assert (inside, os.sched_getscheduler(0)) == (os.SCHED_IDLE, before)
-
-
-def test_what_fails_in_the_background_fails_the_caller() -> None:
-    with pytest.raises(KeyError, match="lost"):
-        portable.run_in_background(lambda: {}["lost"])
-
-
 def test_the_descriptor_limit_is_raised_to_the_most_allowed() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))

@@ -1,8 +1,7 @@
 """What supervisor and worker say to each other over their socket pair.
 
 Down, as messages of `portable.send_message`, each one JSON object with the key `do`:
-  prepare  door, options, log_level,     first of all
-           background                    whether nobody waits for it
+  prepare  door, options, log_level      first of all
   serve    client; with its socket       once, when ready
   stop                                   end in order
 Up, as lines of JSON with the key `is`, because the supervisor must never block on a worker that

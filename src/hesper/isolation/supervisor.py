@@ -244,7 +244,9 @@ class Supervisor:
         """Start one worker."""
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", "-m", "hesper.isolation.worker", str(theirs.fileno())]
+            command = [sys.executable, "-P", "-m", "hesper.isolation.start", str(theirs.fileno())]
+            if background:
+                command.append("background")
             try:
                 process = spawn(command, fds=[theirs.fileno()], env={**_ALLOCATOR, **os.environ})
             except OSError as error:
@@ -259,12 +261,7 @@ class Supervisor:
         patience = BACKGROUND_PATIENCE if background else START_PATIENCE
         self._after(patience, lambda: self._too_slow(worker, patience))
         self._order(
-            worker,
-            "prepare",
-            door=self._door,
-            options=self._options,
-            log_level=threshold(),
-            background=background,
+            worker, "prepare", door=self._door, options=self._options, log_level=threshold()
         )
 
     def _too_slow(self, worker: _Worker, patience: float) -> None:

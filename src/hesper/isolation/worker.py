@@ -1,7 +1,4 @@
-"""A worker process: gets ready, serves one client, ends.
-
-Run as `python -m hesper.isolation.worker FD`, FD being its end of the socket pair.
-"""
+"""A worker process: gets ready, serves one client, ends.  `hesper.isolation.start` runs it."""
 
 from __future__ import annotations
 
@@ -13,13 +10,14 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from hesper import log
 from hesper.isolation import channel
 from hesper.isolation.door import ClientError, Door, StartError
-from hesper.portable import raise_descriptor_limit, run_in_background
+from hesper.portable import raise_descriptor_limit
 
 GRACE = 4.0
 """Seconds from being told to stop to the hard end; less than the supervisor's patience."""
@@ -35,35 +33,57 @@ _SWITCH_INTERVAL = 0.0005
 
 
 class Worker:
-    """The main thread serves; another listens to the supervisor."""
+    """The main thread serves; another listens to the supervisor.
 
-    def __init__(self, control: socket.socket) -> None:
-        """Talk to the supervisor over `control`."""
-        self._control = control
+    Life: construct, `prepare`, perhaps in another thread, `run`.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Talk to the supervisor over descriptor `fd`."""
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        raise_descriptor_limit()
+        self._control = socket.socket(fileno=fd)
         self._speaking = threading.Lock()
+        self._door: Door | None = None
+        self._warm = False
 
-    def run(self) -> int:
-        """Do as told; return the exit status."""
+    def prepare(self, *, background: bool) -> None:
+        """Get ready to serve; ends the process if that cannot be.
+
+        background: warm up before saying so: a client that waits would wait for it too.
+        """
+        with self._fatal():
+            message = channel.receive_down(self._control)
+            if message is None:
+                _exit(0)
+            order = message[0]
+            log.set_sink(self._log, level=order["log_level"])
+            try:
+                self._door = import_module(order["door"]).prepare(order["options"])
+            except StartError as error:
+                self._say("failed", reason=str(error))
+                _exit(EXIT_FAILED)
+            if background:
+                self._warm_up()
+            self._say("ready", about=self._door.about, options=self._door.options)
+
+    def run(self) -> NoReturn:
+        """Serve one client and end the process."""
+        with self._fatal():
+            _exit(self._serve())
+
+    def _warm_up(self) -> None:
+        if not self._warm and self._door is not None:
+            self._warm = True
+            self._door.warm_up()
+
+    def _serve(self) -> int:
+        """Wait for a client and serve it; return the exit status."""
+        self._warm_up()
         message = channel.receive_down(self._control)
-        if message is None:
+        if message is None or message[0]["do"] != "serve" or self._door is None:
             return 0
-        order = message[0]
-        log.set_sink(self._log, level=order["log_level"])
-        try:
-            if order["background"]:
-                # Before it is ready: its priority would not do for a client that waits.
-                door = run_in_background(lambda: _prepare(order, warm=True))
-            else:
-                door = _prepare(order, warm=False)
-        except StartError as error:
-            self._say("failed", reason=str(error))
-            return EXIT_FAILED
-        self._say("ready", about=door.about, options=door.options)
-        if not order["background"]:
-            door.warm_up()
-        message = channel.receive_down(self._control)
-        if message is None or message[0]["do"] != "serve":
-            return 0
+        door = self._door
         client = socket.socket(fileno=message[1][0])
         threading.Thread(target=self._watch, args=[door, client], name="watch", daemon=True).start()
         try:
@@ -73,7 +93,16 @@ class Worker:
             return EXIT_FAULT
         return 0
 
-    def broken(self) -> None:
+    @contextlib.contextmanager
+    def _fatal(self) -> Iterator[None]:
+        """End the process when something fails that should not."""
+        try:
+            yield
+        except BaseException:
+            self._broken()
+            _exit(EXIT_BROKEN)
+
+    def _broken(self) -> None:
         """Tell the supervisor of the exception being handled, a mistake of ours."""
         kind, error, _ = sys.exc_info()
         frame = traceback.extract_tb(sys.exc_info()[2])[-1]
@@ -110,29 +139,11 @@ class Worker:
         self._say("log", level=level, logger=logger, event=event, fields=fields)
 
 
-def _prepare(order: dict[str, Any], *, warm: bool) -> Door:
-    """Do what can be done without a client."""
-    door: Door = import_module(order["door"]).prepare(order["options"])
-    if warm:
-        door.warm_up()
-    return door
+def _exit(status: int) -> NoReturn:
+    """End the process without unloading the driver.
 
-
-def main() -> None:
-    """Run the worker and end the process without unloading the driver."""
-    sys.setswitchinterval(_SWITCH_INTERVAL)
-    raise_descriptor_limit()
-    worker = Worker(socket.socket(fileno=int(sys.argv[1])))
-    try:
-        status = worker.run()
-    except BaseException:
-        worker.broken()
-        status = EXIT_BROKEN
+    Its threads may still run; taking the interpreter down under them can hang or crash.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    # Drivers' threads may still run; taking the interpreter down under them can hang or crash.
     os._exit(status)
-
-
-if __name__ == "__main__":
-    main()

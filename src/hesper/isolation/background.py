@@ -1,0 +1,35 @@
+"""Work that takes processor time from nobody else.
+
+It imports almost nothing: a worker's process calls it before anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+
+def run_in_background(function: Callable[[], None]) -> None:
+    """Call `function` where it gives way to everything else, and wait for it.
+
+    That is a thread of its own: on Linux, a thread that has given up its place cannot have it
+    back.  The threads that `function` starts give way as well.  Elsewhere than on Linux it runs
+    like any other.  Raises what `function` raises.
+    """
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            if sys.platform == "linux":
+                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            function()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="background")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]

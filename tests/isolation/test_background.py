@@ -1,0 +1,23 @@
+"""Work that gives way to everything else."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from hesper.isolation.background import run_in_background
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it runs like any other elsewhere")
+def test_it_gives_way_and_leaves_the_caller_as_it_was() -> None:
+    before = os.sched_getscheduler(0)
+    inside = []
+    run_in_background(lambda: inside.append(os.sched_getscheduler(0)))
+    assert (inside, os.sched_getscheduler(0)) == ([os.SCHED_IDLE], before)
+
+
+def test_what_fails_in_it_fails_the_caller() -> None:
+    with pytest.raises(KeyError, match="lost"):
+        run_in_background(lambda: {}["lost"])
