@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,20 @@ def test_a_client_is_served_while_a_ring_is_busy(ahead: Ahead) -> None:
     for fd in fds:
         expect(fd)
     assert client.sync_value(sync) == 3
+
+
+def test_a_ring_is_left_only_so_many_fences(ahead: Ahead) -> None:
+    client = ahead.client
+    sync = client.sync(0)
+    ahead.stop_the_ring()
+    for value in range(1, 1025):
+        ahead.wait_for_the_ring(sync, value, 0)
+    assert client.sync_value(sync) == 0
+    ahead.wait_for_the_ring(sync, 1025, 0)
+    client.send(21, struct.pack("<I", sync))
+    assert not readable(client.sock.fileno(), 0.1)
+    ahead.go_on.set()
+    assert client.reply().data == struct.pack("<Q", 1025)
 
 
 @pytest.mark.parametrize("ring_idx", [None, 0])

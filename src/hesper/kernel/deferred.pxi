@@ -6,6 +6,10 @@
 # ring, and a fence that comes next is left to the thread that gets the ring there.  Almost
 # everything else has to wait: see `core_catch_up`.
 
+cdef enum:
+    MOST_DEFERRED = 1024        # of one ring; a client that asks for more waits
+
+
 cdef struct Deferred:
     uint32_t seqno              # of the ring, from where on the fence can be asked for
     uint32_t ring_idx
@@ -19,11 +23,21 @@ cdef inline bint is_reached(RingCore *ring, uint32_t seqno) noexcept nogil:
 
 
 cdef void core_catch_up(Core *core) noexcept nogil:
-    """Wait until the context's own stream may go on, or the context is at its end."""
+    """Wait until the context's own stream may go on, or the context is at its end.
+
+    That is when the ring has come to where it waits for it, and has asked for all fences that were
+    left to it: those that follow are asked for here, and may not overtake them.
+    """
     cdef RingCore *ring = core.ahead_of
-    if ring != NULL:
-        core.ahead_of = NULL
-        ring_await(ring, core.ahead_seqno)
+    if ring == NULL:
+        return
+    core.ahead_of = NULL
+    ring_await(ring, core.ahead_seqno)
+    pthread_mutex_lock(&ring.monitor.mutex)
+    while ((ring.deferred != NULL or ring.asking)
+           and not hesper_load_acquire(&core.fatal) and not hesper_load_acquire(&core.stopping)):
+        hesper_monitor_wait_for(&ring.monitor, WAIT_NS)
+    pthread_mutex_unlock(&ring.monitor.mutex)
 
 
 cdef bint defer_fence(Core *core, uint32_t ring_idx, retired_fn retired,
@@ -32,7 +46,8 @@ cdef bint defer_fence(Core *core, uint32_t ring_idx, retired_fn retired,
     cdef RingCore *ring = core.ahead_of
     cdef uint32_t seqno = core.ahead_seqno
     cdef Deferred *fence = <Deferred *>malloc(sizeof(Deferred))
-    if fence == NULL:
+    if fence == NULL or ring.deferred_count == MOST_DEFERRED:
+        free(fence)
         core_catch_up(core)
         return False
     fence.seqno = seqno
@@ -51,6 +66,7 @@ cdef bint defer_fence(Core *core, uint32_t ring_idx, retired_fn retired,
     else:
         ring.deferred_last.next = fence
     ring.deferred_last = fence
+    ring.deferred_count += 1
     hesper_set_bits(&ring.waited, WAITED_BY_FENCE)
     pthread_mutex_unlock(&ring.monitor.mutex)
     # The ring may have got there before it could see that bit.
@@ -75,6 +91,7 @@ cdef void ring_ask(RingCore *ring) noexcept nogil:
     while ring.deferred != NULL and is_reached(ring, ring.deferred.seqno):
         fence = ring.deferred
         ring.deferred = fence.next
+        ring.deferred_count -= 1
         pthread_mutex_unlock(&ring.monitor.mutex)
         timeline = core_timeline(core, fence.ring_idx)
         if timeline == NULL:
@@ -86,6 +103,7 @@ cdef void ring_ask(RingCore *ring) noexcept nogil:
     ring.asking = False
     if ring.deferred == NULL:
         hesper_clear_bits(&ring.waited, WAITED_BY_FENCE)
+    pthread_cond_broadcast(&ring.monitor.condition)
     pthread_mutex_unlock(&ring.monitor.mutex)
 
 

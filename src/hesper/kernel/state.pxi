@@ -175,6 +175,7 @@ cdef struct RingCore:
     uint32_t waited                 # who wants to hear of every publication: WAITED_BY_...
     Deferred *deferred              # fences it has not come to; its monitor guards them
     Deferred *deferred_last
+    uint32_t deferred_count
     bint asking                     # a thread asks for those that it has come to
     bint monitored                  # its guest asked for signs of life
     bint busy                       # and it may be at work
