@@ -15,6 +15,7 @@ from hesper.bench.suites.base import Run, RunError, Suite
 
 SETTLE_SECONDS = 15.0
 SETTLED_SECONDS = 0.5
+GOING_TO_SLEEP_SECONDS = 0.01
 
 _METRICS = {
     "ready": Metric.cost("server: start to ready", Unit.MILLISECONDS),
@@ -83,6 +84,8 @@ class FootprintSuite(Suite):
             processes += server.processes()
             figures |= _memory(server)
         self._touch(client)
+        # The client has said so, and has yet to go back to sleep.
+        time.sleep(GOING_TO_SLEEP_SECONDS)
         before, start = activity(processes), time.perf_counter()
         time.sleep(0.5 if run.options.quick else 3.0)
         return figures | _idleness(before, activity(processes), time.perf_counter() - start)
