@@ -50,10 +50,10 @@ _ALLOCATOR = {
 """Environment of workers.
 
 By default glibc gives memory back to the system after every command buffer that a driver frees, and
-takes it again, page by page, for the next.  Whoever sets one of these ends glibc's own raising of
+takes it again, page by page, for the next. Whoever sets one of these ends glibc's own raising of
 the last, without which every larger piece is mapped and unmapped: a driver's compiler takes three
-times as long, and lavapipe faults some hundred pages in for each frame.  32 MB is the most that glibc
-takes.  Other C libraries do not know these variables; those the user has set count more.
+times as long, and lavapipe faults some hundred pages in for each frame. 32 MB is the most that
+glibc takes. Other C libraries do not know these variables; those the user has set count more.
 """
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
