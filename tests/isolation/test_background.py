@@ -21,3 +21,13 @@ def test_it_gives_way_and_leaves_the_caller_as_it_was() -> None:
 def test_what_fails_in_it_fails_the_caller() -> None:
     with pytest.raises(KeyError, match="lost"):
         run_in_background(lambda: {}["lost"])
+
+
+def test_it_runs_where_giving_way_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbid, raising=False)
+    done = []
+    run_in_background(lambda: done.append(True))
+    assert done == [True]

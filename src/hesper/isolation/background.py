@@ -5,6 +5,7 @@ It imports almost nothing: a worker's process calls it before anything else.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -15,15 +16,14 @@ def run_in_background(function: Callable[[], None]) -> None:
     """Call `function` where it gives way to everything else, and wait for it.
 
     That is a thread of its own: on Linux, a thread that has given up its place cannot have it
-    back.  The threads that `function` starts give way as well.  Elsewhere than on Linux it runs
-    like any other.  Raises what `function` raises.
+    back.  The threads that `function` starts give way as well.  Elsewhere than on Linux, and in a
+    sandbox that forbids it, it runs like any other.  Raises what `function` raises.
     """
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            if sys.platform == "linux":
-                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            _give_way()
             function()
         except BaseException as error:
             failures.append(error)
@@ -33,3 +33,9 @@ def run_in_background(function: Callable[[], None]) -> None:
     thread.join()
     if failures:
         raise failures[0]
+
+
+def _give_way() -> None:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
