@@ -13,26 +13,28 @@ from typing import TYPE_CHECKING
 from hesper.isolation.background import run_in_background
 
 if TYPE_CHECKING:
+    from hesper.isolation.door import Door
     from hesper.isolation.worker import Worker
 
 
 def main() -> None:
     """Prepare a worker and let it serve; the process ends with it."""
     fd = int(sys.argv[1])
-    workers: list[Worker] = []
-    if sys.argv[2:] == ["background"]:
-        run_in_background(lambda: workers.append(_prepare(fd, background=True)))
+    background = sys.argv[2:] == ["background"]
+    prepared: list[tuple[Worker, Door]] = []
+
+    def prepare() -> None:
+        from hesper.isolation.worker import Worker
+
+        worker = Worker(fd)
+        prepared.append((worker, worker.prepare(background=background)))
+
+    if background:
+        run_in_background(prepare)
     else:
-        workers.append(_prepare(fd, background=False))
-    workers[0].run()
-
-
-def _prepare(fd: int, *, background: bool) -> Worker:
-    from hesper.isolation.worker import Worker
-
-    worker = Worker(fd)
-    worker.prepare(background=background)
-    return worker
+        prepare()
+    worker, door = prepared[0]
+    worker.run(door)
 
 
 if __name__ == "__main__":

@@ -44,11 +44,9 @@ class Worker:
         raise_descriptor_limit()
         self._control = socket.socket(fileno=fd)
         self._speaking = threading.Lock()
-        self._door: Door | None = None
-        self._warm = False
 
-    def prepare(self, *, background: bool) -> None:
-        """Get ready to serve; ends the process if that cannot be.
+    def prepare(self, *, background: bool) -> Door:
+        """Get ready to serve by the door that is returned; ends the process if that cannot be.
 
         background: warm up before saying so: a client that waits would wait for it too.
         """
@@ -59,31 +57,27 @@ class Worker:
             order = message[0]
             log.set_sink(self._log, level=order["log_level"])
             try:
-                self._door = import_module(order["door"]).prepare(order["options"])
+                door: Door = import_module(order["door"]).prepare(order["options"])
             except StartError as error:
                 self._say("failed", reason=str(error))
                 _exit(EXIT_FAILED)
             if background:
-                self._warm_up()
-            self._say("ready", about=self._door.about, options=self._door.options)
+                door.warm_up()
+            self._say("ready", about=door.about, options=door.options)
+            if not background:
+                door.warm_up()
+            return door
 
-    def run(self) -> NoReturn:
+    def run(self, door: Door) -> NoReturn:
         """Serve one client and end the process."""
         with self._fatal():
-            _exit(self._serve())
+            _exit(self._serve(door))
 
-    def _warm_up(self) -> None:
-        if not self._warm and self._door is not None:
-            self._warm = True
-            self._door.warm_up()
-
-    def _serve(self) -> int:
+    def _serve(self, door: Door) -> int:
         """Wait for a client and serve it; return the exit status."""
-        self._warm_up()
         message = channel.receive_down(self._control)
-        if message is None or message[0]["do"] != "serve" or self._door is None:
+        if message is None or message[0]["do"] != "serve":
             return 0
-        door = self._door
         client = socket.socket(fileno=message[1][0])
         threading.Thread(target=self._watch, args=[door, client], name="watch", daemon=True).start()
         try:
