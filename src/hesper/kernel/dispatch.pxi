@@ -2,6 +2,7 @@
 
 cdef enum:
     FLAG_REPLY = 1              # VK_COMMAND_GENERATE_REPLY_BIT_EXT
+    POPULATED_BYTES = 65536     # at a time, of what replies go to; a multiple of the page size
     ASPECT_COLOR = 0x1
     ASPECT_MEMORY_PLANE_0 = 0x80
     PARAMETER_WORDS = 16        # of a block that HOT_WORDS commands fit into
@@ -481,8 +482,30 @@ cdef int set_reply(Stream *s) noexcept nogil:
         s.reply_start = resource.data + offset
         s.reply_end = s.reply_start + size
         s.reply = s.reply_start
+        populate(resource, offset, size)
     pthread_mutex_unlock(&core.monitor.mutex)
     return result
+
+
+cdef void populate(Resource *resource, uint64_t offset, uint64_t size) noexcept nogil:
+    """Get pages for a reply, and for those that may follow it.
+
+    Mesa takes one reply after the other from a resource of 1 MiB: every hundredth would wait for a
+    page to be cleared, and again while the guest maps it, which it does by pieces of this size if
+    the pages are there.
+    """
+    cdef uint64_t start = offset & ~<uint64_t>(POPULATED_BYTES - 1)
+    if size > POPULATED_BYTES:
+        size = POPULATED_BYTES
+    if offset + size <= resource.populated:
+        return
+    if start < resource.populated:
+        start = resource.populated
+    size = resource.size - start
+    if size > POPULATED_BYTES:
+        size = POPULATED_BYTES
+    hesper_populate(resource.data + start, size)
+    resource.populated = start + size
 
 
 cdef int seek_reply(Stream *s, uint64_t position) noexcept nogil:

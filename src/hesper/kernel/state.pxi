@@ -69,6 +69,7 @@ cdef struct Resource:
     uint32_t users              # streams that read it now
     uint8_t *data
     uint64_t size
+    uint64_t populated          # bytes, from the start, that replies find pages for
     Resource *chain
 
 

@@ -129,6 +129,7 @@ cdef extern from "memory.h" nogil:
     void hesper_write_u64(void *at, uint64_t value)
     void hesper_write_u32(void *at, uint32_t value)
     void hesper_copy_words(void *to, const void *source, size_t size)
+    void hesper_populate(void *at, size_t size)
     uint32_t hesper_load_acquire(const uint32_t *at)
     uint64_t hesper_load_u64(const uint64_t *at)
     void hesper_store_u64(uint64_t *at, uint64_t value)
