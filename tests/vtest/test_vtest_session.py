@@ -184,6 +184,15 @@ def test_messages_that_come_together_are_served_in_order(served: Served) -> None
     assert served.end() == ""
 
 
+def test_a_burst_that_no_buffer_holds_is_served(served: Served) -> None:
+    client = served.client
+    sync = client.sync(0)
+    for value in range(10_000):
+        client.send(22, struct.pack("<IQ", sync, value))
+    assert client.sync_value(sync) == 9_999
+    assert served.end() == ""
+
+
 def test_a_fence_may_outlive_its_session(served: Served) -> None:
     sync = served.client.sync(0)
     served.client.submit((b"", [(sync, 1), (sync, 2)], 1))

@@ -38,15 +38,8 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int fd, const void *data, size_t size, int flags)
 
 cdef extern from "<unistd.h>" nogil:
-    int pipe(int *ends)
     int close(int fd)
     ssize_t write(int fd, const void *data, size_t size)
-
-cdef extern from "<fcntl.h>" nogil:
-    enum:
-        F_SETFD
-        FD_CLOEXEC
-    int fcntl(int fd, int command, ...)
 
 cdef extern from "threads.h" nogil:
     uint64_t hesper_now_ns()
@@ -54,7 +47,9 @@ cdef extern from "threads.h" nogil:
     void hesper_precise_sleep()
 
 cdef extern from "sockets.h" nogil:
-    int hesper_send_descriptor(int fd, int passed)
+    int hesper_pipe(int *ends)
+    int hesper_send_with_descriptor(int fd, const void *data, size_t size, int passed,
+                                    size_t *done)
     void hesper_await(int fd, uint64_t ns)
     bint hesper_is_left(int fd)
 
@@ -74,6 +69,7 @@ cdef enum:
     NAPPING_NS = 100000000
     NAP_SHARE = 64
     HEADER_SIZE = 8
+    MOST_SERVED = 8192          # bytes that stay in the socket, and in the sender's account
     FIRST_HOT = 19              # SYNC_CREATE to SUBMIT_CMD2
     SYNC_CREATE = 19
     SYNC_UNREF = 20
@@ -141,6 +137,7 @@ cdef class Pump:
     cdef Shape shapes[SUBMIT_CMD2 - FIRST_HOT + 1]
     cdef uint32_t timelines
     cdef uint32_t held          # bytes of the last message that are still in the socket
+    cdef uint64_t served        # bytes in the socket of messages that are served
     cdef uint64_t have          # of `want` bytes when the client left
     cdef uint64_t want
     cdef uint32_t length        # of the header read last
@@ -331,6 +328,19 @@ cdef class Pump:
                 return self.failed()
         return SERVED
 
+    cdef Outcome answer_with(self, const void *data, size_t size, int passed) noexcept nogil:
+        """Answer, and then pass a copy of a descriptor on a byte of its own.
+
+        Clients read the answer with plain read(2), which would drop a descriptor attached to it.
+        """
+        cdef size_t done = 0
+        while hesper_send_with_descriptor(self.fd, data, size, passed, &done):
+            if errno != EINTR:
+                return self.failed()
+            if self.interrupted():
+                return INTERRUPTED
+        return SERVED
+
     # Serving.
 
     cdef Outcome pump(self, Sink sink) noexcept nogil:
@@ -341,6 +351,11 @@ cdef class Pump:
         while True:
             if sink is not None:
                 outcome = self.glance(sink, &any)
+                if outcome != SERVED:
+                    return outcome
+                if any:
+                    continue
+                outcome = self.take_served()
                 if outcome != SERVED:
                     return outcome
                 if self.look_out(sink):
@@ -375,34 +390,41 @@ cdef class Pump:
         return SERVED
 
     cdef Outcome glance(self, Sink sink, bint *any) noexcept nogil:
-        """Serve the messages that are there whole, and only then take them off the socket.
+        """Serve the messages that are there whole; they stay in the socket until `take_served`.
 
-        Taking them off would wake a client that waits for an answer, for nothing.
+        Taking them off wakes whoever waits on the other end, for nothing: a client does so until
+        its last message is answered.
         any: becomes whether there were any.
         """
         cdef uint32_t words[2]
         cdef uint64_t have
         cdef uint64_t size
-        cdef uint64_t at = 0
         cdef Outcome outcome
         cdef ssize_t count = 0
+        any[0] = False
         if self.held == 0:
             count = recv(self.fd, self.buffer, ROOM, MSG_PEEK | MSG_DONTWAIT)
         have = <uint64_t>count if count > 0 else 0
-        while have - at >= HEADER_SIZE:
-            memcpy(words, self.buffer + at, HEADER_SIZE)
+        while have >= self.served + HEADER_SIZE:
+            memcpy(words, self.buffer + self.served, HEADER_SIZE)
             self.length = words[0]
             self.number = words[1]
             size = self.length * <uint64_t>4
-            if not self.is_hot() or have - at - HEADER_SIZE < size:
+            if not self.is_hot() or have - self.served - HEADER_SIZE < size:
                 break
             self.in_header = False
-            outcome = self.serve(sink, self.buffer + at + HEADER_SIZE, size)
+            outcome = self.serve(sink, self.buffer + self.served + HEADER_SIZE, size)
             if outcome != SERVED:
                 return outcome
-            at += HEADER_SIZE + size
-        any[0] = at != 0
-        return self.fill(self.buffer, at) if at else SERVED
+            self.served += HEADER_SIZE + size
+            any[0] = True
+        return self.take_served() if self.served >= MOST_SERVED else SERVED
+
+    cdef Outcome take_served(self) noexcept nogil:
+        """Take the messages that are served off the socket."""
+        cdef uint64_t served = self.served
+        self.served = 0
+        return self.fill(self.buffer, served)
 
     cdef bint look_out(self, Sink sink) noexcept nogil:
         """Stay awake for the next message, and for fences; whether `glance` has one to serve."""
@@ -464,6 +486,7 @@ cdef class Pump:
         cdef uint64_t value = 0
         cdef uint32_t reply[4]
         cdef Point point
+        cdef Wait *over = NULL
         if self.number == SUBMIT_CMD2:
             return self.submit(sink, data, size)
         if self.number == SYNC_WAIT:
@@ -485,10 +508,11 @@ cdef class Pump:
             sync_forget(self.syncs, words[0])
         elif self.number == SYNC_WRITE:
             point.value = words[1] | <uint64_t>words[2] << 32
-            syncs_signal(self.syncs, &point, 1)
+            over = syncs_signal(self.syncs, &point, 1)
         else:
             value = point.sync.value
         pthread_mutex_unlock(&self.syncs.lock)
+        syncs_wake(self.syncs, over)
         if self.number != SYNC_READ:
             return SERVED
         reply[0] = 2
@@ -522,11 +546,13 @@ cdef class Pump:
             return self.wrong(WAITS_FULL)
         reply[0] = 0
         reply[1] = SYNC_WAIT
-        outcome = self.answer(reply, 8)
-        if outcome == SERVED and hesper_send_descriptor(self.fd, fd):
-            outcome = self.failed()
+        outcome = self.answer_with(reply, 8, fd)
         if owned:
             close(fd)
+            # The client need not wait for this.
+            pthread_mutex_lock(&self.syncs.lock)
+            syncs_unpark(self.syncs)
+            pthread_mutex_unlock(&self.syncs.lock)
         return outcome
 
     cdef Outcome submit(self, Sink sink, const uint8_t *data, uint64_t size) noexcept nogil:

@@ -21,13 +21,13 @@ cdef struct Point:
 
 
 cdef struct Wait:
-    # One that is not over: its client polls the other end of `write_fd`.
+    # Its client polls the other end of `write_fd`.
     int write_fd
     bint either
     uint64_t deadline           # ns; 0: none
     uint32_t count
     Point *points               # that are not reached
-    Wait *next
+    Wait *next                  # of those that are not over, or of those that are
 
 
 cdef struct Syncs:
@@ -60,28 +60,19 @@ cdef struct Batch:
     Point points[1]             # and more
 
 
-cdef int make_pipe(int *ends) noexcept nogil:
-    """A pipe that children do not inherit; -1 without descriptors."""
-    if pipe(ends):
-        return -1
-    fcntl(ends[0], F_SETFD, FD_CLOEXEC)
-    fcntl(ends[1], F_SETFD, FD_CLOEXEC)
-    return 0
-
-
 cdef Syncs *syncs_new() except NULL:
     cdef int ends[2]
     cdef Syncs *s = <Syncs *>calloc(1, sizeof(Syncs))
     if s == NULL:
         raise MemoryError
     s.owners = 1
-    if make_pipe(ends):
+    if hesper_pipe(ends):
         free(s)
         raise OSError(errno, "no descriptors for a client's syncs")
     s.ready_fd = ends[0]
     write(ends[1], b"\1", 1)
     close(ends[1])
-    if make_pipe(ends):
+    if hesper_pipe(ends):
         close(s.ready_fd)
         free(s)
         raise OSError(errno, "no descriptors for a client's syncs")
@@ -155,7 +146,7 @@ cdef void point_drop(Wait *wait, uint32_t index) noexcept nogil:
 
 
 cdef void syncs_unpark(Syncs *s) noexcept nogil:
-    """Close the ends of pipes whose clients have closed theirs."""
+    """Close the ends of pipes whose clients have closed theirs; the lock is held."""
     cdef uint32_t kept = 0
     cdef uint32_t i
     for i in range(s.parked_count):
@@ -167,12 +158,12 @@ cdef void syncs_unpark(Syncs *s) noexcept nogil:
     s.parked_count = kept
 
 
-cdef void wait_end(Syncs *s, Wait **link) noexcept nogil:
-    """Forget a wait that is over."""
-    cdef Wait *wait = link[0]
+cdef void park(Syncs *s, int fd) noexcept nogil:
+    """Keep the end of a wait that is over until its client has closed the other."""
     cdef uint32_t i
-    link[0] = wait.next
-    s.wait_count -= 1
+    if s.closed:
+        close(fd)
+        return
     if s.parked_count == MOST_PARKED:
         syncs_unpark(s)
     if s.parked_count == MOST_PARKED:
@@ -181,16 +172,31 @@ cdef void wait_end(Syncs *s, Wait **link) noexcept nogil:
         s.parked_count -= 1
         for i in range(s.parked_count):
             s.parked[i] = s.parked[i + 1]
-    s.parked[s.parked_count] = wait.write_fd
+    s.parked[s.parked_count] = fd
     s.parked_count += 1
+
+
+cdef Wait *wait_unlink(Syncs *s, Wait **link) noexcept nogil:
+    """Take a wait that is over out of the others."""
+    cdef Wait *wait = link[0]
+    link[0] = wait.next
+    s.wait_count -= 1
     while wait.count:
         point_drop(wait, wait.count - 1)
     free(wait.points)
+    return wait
+
+
+cdef void wait_drop(Syncs *s, Wait **link) noexcept nogil:
+    """Forget a wait that nobody waits for any more."""
+    cdef Wait *wait = wait_unlink(s, link)
+    park(s, wait.write_fd)
     free(wait)
 
 
-cdef void syncs_advance(Syncs *s) noexcept nogil:
-    """End the waits whose points are reached by now."""
+cdef Wait *syncs_advance(Syncs *s) noexcept nogil:
+    """Take out the waits whose points are reached by now; they are for `syncs_wake`."""
+    cdef Wait *over = NULL
     cdef Wait **link = &s.waits
     cdef Wait *wait
     cdef uint32_t before
@@ -205,23 +211,41 @@ cdef void syncs_advance(Syncs *s) noexcept nogil:
             else:
                 i += 1
         if wait.count == 0 or (wait.either and wait.count < before):
-            # The client may have stopped polling and closed its end.
-            write(wait.write_fd, b"\1", 1)
-            wait_end(s, link)
+            wait_unlink(s, link)
+            wait.next = over
+            over = wait
         else:
             link = &wait.next
+    return over
 
 
-cdef void syncs_signal(Syncs *s, const Point *points, uint32_t count) noexcept nogil:
-    """Set syncs to values and end the waits that were for them; the lock is held."""
+cdef Wait *syncs_signal(Syncs *s, const Point *points, uint32_t count) noexcept nogil:
+    """Set syncs to values; returns the waits that were for them.  The lock is held."""
     cdef bint awaited = False
     cdef uint32_t i
     for i in range(count):
         awaited = awaited or (points[i].sync.awaited != 0
                               and points[i].value > points[i].sync.value)
         points[i].sync.value = points[i].value
-    if awaited:
-        syncs_advance(s)
+    return syncs_advance(s) if awaited else NULL
+
+
+cdef void syncs_wake(Syncs *s, Wait *over) noexcept nogil:
+    """Tell the clients of waits that they are over.
+
+    The lock is not held: a client that is woken takes this processor, and its next message the
+    lock.
+    """
+    cdef Wait *wait
+    while over != NULL:
+        wait = over
+        over = wait.next
+        # The client may have stopped polling and closed its end.
+        write(wait.write_fd, b"\1", 1)
+        pthread_mutex_lock(&s.lock)
+        park(s, wait.write_fd)
+        pthread_mutex_unlock(&s.lock)
+        free(wait)
 
 
 cdef void syncs_release(Syncs *s) noexcept nogil:
@@ -242,7 +266,8 @@ cdef void syncs_close(Syncs *s) noexcept nogil:
     cdef uint32_t i
     pthread_mutex_lock(&s.lock)
     while s.waits != NULL:
-        wait_end(s, &s.waits)
+        wait_drop(s, &s.waits)
+    s.closed = True
     for i in range(s.parked_count):
         close(s.parked[i])
     s.parked_count = 0
@@ -260,11 +285,15 @@ cdef void batch_retired(void *data) noexcept nogil:
     """A fence is through: signal what stands in its batch."""
     cdef Batch *batch = <Batch *>data
     cdef Syncs *s = batch.syncs
+    cdef Wait *over
     cdef uint32_t i
     pthread_mutex_lock(&s.lock)
-    syncs_signal(s, batch.points, batch.count)
+    over = syncs_signal(s, batch.points, batch.count)
     for i in range(batch.count):
         sync_release(batch.points[i].sync)
+    pthread_mutex_unlock(&s.lock)
+    syncs_wake(s, over)
+    pthread_mutex_lock(&s.lock)
     syncs_release(s)
     free(batch)
 
@@ -337,12 +366,11 @@ cdef int wait_add(Syncs *s, Point *points, uint32_t count, bint either, uint32_t
         return s.ready_fd if left == 0 or (either and left < count) else s.never_fd
     while link[0] != NULL:
         if link[0].deadline and link[0].deadline < now:
-            wait_end(s, link)
+            wait_drop(s, link)
         else:
             link = &link[0].next
-    syncs_unpark(s)
     wait = <Wait *>calloc(1, sizeof(Wait)) if s.wait_count < MOST_WAITS else NULL
-    if wait == NULL or make_pipe(ends):
+    if wait == NULL or hesper_pipe(ends):
         free(wait)
         free(points)
         return -1

@@ -3,36 +3,76 @@
 #define HESPER_SOCKETS_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
-/* Sends one zero byte with a copy of `passed`; 0, or -1 with errno set. */
-static inline int hesper_send_descriptor(int fd, int passed) {
+/* A pipe that children do not inherit; 0, or -1 with errno set. */
+static inline int hesper_pipe(int *ends) {
+#ifdef __linux__
+    return pipe2(ends, O_CLOEXEC);
+#else
+    if (pipe(ends))
+        return -1;
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+    return 0;
+#endif
+}
+
+/* Sends up to `count` (1 or 2) messages; how many bytes that were, or -1 with errno set. */
+static inline ssize_t hesper_send_some(int fd, struct msghdr *messages, unsigned count) {
+#ifdef __linux__
+    /* In one call: whoever is woken by the first finds the second there. */
+    struct mmsghdr both[2] = {{messages[0], 0}, {messages[count - 1], 0}};
+    int sent = sendmmsg(fd, both, count, 0);
+    if (sent < 0)
+        return -1;
+    return (ssize_t)both[0].msg_len + (sent == 2 ? (ssize_t)both[1].msg_len : 0);
+#else
+    (void)count;
+    return sendmsg(fd, messages, 0);
+#endif
+}
+
+/* Sends `size` bytes, and then a zero byte with a copy of `passed`.
+
+   size: 1 to some hundred, which a socket takes as a whole or not at all.
+   done: of these `size` + 1 bytes; 0 at first.  0, or -1 with errno set: after EINTR, call again. */
+static inline int hesper_send_with_descriptor(int fd, const void *data, size_t size, int passed,
+                                              size_t *done) {
     char byte = 0;
-    struct iovec part = {&byte, 1};
     union {
         struct cmsghdr aligned;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control;
-    struct msghdr message;
-    memset(&message, 0, sizeof message);
     memset(&control, 0, sizeof control);
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.bytes;
-    message.msg_controllen = sizeof control.bytes;
-    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(head), &passed, sizeof passed);
-    while (sendmsg(fd, &message, 0) < 0)
-        if (errno != EINTR)
+    while (*done <= size) {
+        struct iovec parts[2] = {{(char *)data + *done, size - *done}, {&byte, 1}};
+        struct msghdr messages[2];
+        memset(messages, 0, sizeof messages);
+        messages[0].msg_iov = &parts[0];
+        messages[0].msg_iovlen = 1;
+        messages[1].msg_iov = &parts[1];
+        messages[1].msg_iovlen = 1;
+        messages[1].msg_control = control.bytes;
+        messages[1].msg_controllen = sizeof control.bytes;
+        struct cmsghdr *head = CMSG_FIRSTHDR(&messages[1]);
+        head->cmsg_level = SOL_SOCKET;
+        head->cmsg_type = SCM_RIGHTS;
+        head->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(head), &passed, sizeof passed);
+        unsigned first = *done == size;
+        ssize_t sent = hesper_send_some(fd, messages + first, 2 - first);
+        if (sent < 0)
             return -1;
+        *done += (size_t)sent;
+    }
     return 0;
 }
 
