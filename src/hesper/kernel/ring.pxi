@@ -123,15 +123,16 @@ cdef int wait_ring(Stream *s, RingCore *ring, uint32_t seqno) noexcept nogil:
         return fail(s, ERROR_RING, NULL, seqno)
     if core.ahead_of != ring:
         core_catch_up(core)
-    # What is left is mostly one submission that has just been written: running it here saves two
-    # switches of threads.
-    while tries and not is_reached(ring, seqno):
-        ring_borrow(ring)
-        hesper_pause()
-        tries -= 1
     if is_reached(ring, seqno):
         return 0
+    # What is left may be a few commands that have just been written: running them here saves two
+    # switches of threads.
+    while tries and ring_take_over(ring) and not is_reached(ring, seqno):
+        hesper_pause()
+        tries -= 1
     ring_wake(ring)
+    if is_reached(ring, seqno):
+        return 0
     start = hesper_now_ns()
     last = start
     now = start
@@ -246,28 +247,38 @@ cdef inline bint is_patient(Core *core, uint32_t number) noexcept nogil:
 
 
 cdef void ring_borrow(RingCore *ring) noexcept nogil:
-    """Run what waits in a ring whose thread may be asleep.
+    """Run what waits in a ring whose thread may be asleep, and wake that thread.
 
     A thread takes tens of microseconds to wake up, most of what a guest waits for its first
-    answer after a pause.  Only a few commands, and none that may wait: the thread that does this
-    has a socket to serve.
+    answer after a pause.
+    """
+    ring_take_over(ring)
+    ring_wake(ring)
+
+
+cdef bint ring_take_over(RingCore *ring) noexcept nogil:
+    """Run a few commands that wait in a ring; its thread must be woken after that.
+
+    None that may wait: the thread that does this has a socket to serve.
+    Returns whether there may be more to be done, or seen to be done, by the next try.
     """
     cdef uint32_t tail
+    cdef bint more = False
     if not hesper_try_lock(&ring.owned):
-        ring_wake(ring)
-        return
+        return True
     ring.borrowed = 1
+    # The ring's thread may have gone back to sleep since the guest notified it, and nobody would
+    # wake it without that bit.
     hesper_clear_bits(ring.status, STATUS_IDLE)
     tail = hesper_load_acquire(ring.tail)
     if tail != ring.position and ring.stream.error == ERROR_NONE \
             and not hesper_load_acquire(&ring.stream.core.fatal):
         # An error stays noted; the ring's own thread finds it.
-        ring_run(ring, tail, BORROWED + 1)
+        more = ring_run(ring, tail, BORROWED + 1) == 0 and not is_patient(
+            ring.stream.core, hesper_read_u32(ring.buffer + (ring.position & ring.mask)))
     ring.borrowed = 0
     hesper_spin_unlock(&ring.owned)
-    # Not before IDLE is cleared: the ring's thread may have gone back to sleep since the guest
-    # notified it, and nobody would wake it without that bit.
-    ring_wake(ring)
+    return more
 
 
 cdef void ring_sleep(RingCore *ring) noexcept nogil:

@@ -347,10 +347,11 @@ cdef class Pump:
         """Serve messages until there is one for Python, or none any more."""
         cdef Outcome outcome
         cdef uint64_t size
+        cdef ssize_t here
         cdef bint any = False
         while True:
             if sink is not None:
-                outcome = self.glance(sink, &any)
+                outcome = self.serve_whole(sink, self.peek(MSG_DONTWAIT), &any)
                 if outcome != SERVED:
                     return outcome
                 if any:
@@ -361,9 +362,9 @@ cdef class Pump:
                 if self.look_out(sink):
                     continue
                 sink.leave()
-                outcome = self.await_message()
+                outcome = self.await_message(&here)
                 if outcome == SERVED:
-                    outcome = self.glance(sink, &any)
+                    outcome = self.serve_whole(sink, here, &any)
                 if outcome != SERVED:
                     return outcome
                 if any:
@@ -381,36 +382,36 @@ cdef class Pump:
             if outcome != SERVED:
                 return outcome
 
-    cdef Outcome await_message(self) noexcept nogil:
+    cdef ssize_t peek(self, int flags) noexcept nogil:
+        """Copy what is in the socket, and leave it there; how many bytes, or -1 with errno set."""
+        return 0 if self.held else recv(self.fd, self.buffer, ROOM, MSG_PEEK | flags)
+
+    cdef Outcome await_message(self, ssize_t *have) noexcept nogil:
         """Block until the socket has something to be read; errors are left to `take_header`."""
-        cdef uint8_t byte
-        while self.held == 0 and recv(self.fd, &byte, 1, MSG_PEEK) < 0 and errno == EINTR:
+        have[0] = self.peek(0)
+        while have[0] < 0 and errno == EINTR:
             if self.interrupted():
                 return INTERRUPTED
+            have[0] = self.peek(0)
         return SERVED
 
-    cdef Outcome glance(self, Sink sink, bint *any) noexcept nogil:
-        """Serve the messages that are there whole; they stay in the socket until `take_served`.
+    cdef Outcome serve_whole(self, Sink sink, ssize_t have, bint *any) noexcept nogil:
+        """Serve the messages that were peeked at as a whole; they stay until `take_served`.
 
         Taking them off wakes whoever waits on the other end, for nothing: a client does so until
         its last message is answered.
         any: becomes whether there were any.
         """
         cdef uint32_t words[2]
-        cdef uint64_t have
         cdef uint64_t size
         cdef Outcome outcome
-        cdef ssize_t count = 0
         any[0] = False
-        if self.held == 0:
-            count = recv(self.fd, self.buffer, ROOM, MSG_PEEK | MSG_DONTWAIT)
-        have = <uint64_t>count if count > 0 else 0
-        while have >= self.served + HEADER_SIZE:
+        while have >= <ssize_t>(self.served + HEADER_SIZE):
             memcpy(words, self.buffer + self.served, HEADER_SIZE)
             self.length = words[0]
             self.number = words[1]
             size = self.length * <uint64_t>4
-            if not self.is_hot() or have - self.served - HEADER_SIZE < size:
+            if not self.is_hot() or <uint64_t>have - self.served - HEADER_SIZE < size:
                 break
             self.in_header = False
             outcome = self.serve(sink, self.buffer + self.served + HEADER_SIZE, size)
@@ -427,7 +428,7 @@ cdef class Pump:
         return self.fill(self.buffer, served)
 
     cdef bint look_out(self, Sink sink) noexcept nogil:
-        """Stay awake for the next message, and for fences; whether `glance` has one to serve."""
+        """Stay awake for the next message, and for fences; whether there is one to serve."""
         cdef uint64_t now = hesper_now_ns()
         cdef uint64_t start = now
         cdef uint64_t last = now
@@ -552,6 +553,7 @@ cdef class Pump:
             # The client need not wait for this.
             pthread_mutex_lock(&self.syncs.lock)
             syncs_unpark(self.syncs)
+            syncs_provide(self.syncs)
             pthread_mutex_unlock(&self.syncs.lock)
         return outcome
 

@@ -47,6 +47,7 @@ cdef struct Syncs:
     # open until the client has closed its end; when this process dies, it is to hear of that.
     int parked[MOST_PARKED]
     uint32_t parked_count
+    int spare[2]                # a pipe for the next wait; -1: none
     # Most waits are over before they begin, or are polls: they share two descriptors.
     int ready_fd
     int never_fd
@@ -66,6 +67,7 @@ cdef Syncs *syncs_new() except NULL:
     if s == NULL:
         raise MemoryError
     s.owners = 1
+    s.spare[0] = -1
     if hesper_pipe(ends):
         free(s)
         raise OSError(errno, "no descriptors for a client's syncs")
@@ -156,6 +158,12 @@ cdef void syncs_unpark(Syncs *s) noexcept nogil:
             s.parked[kept] = s.parked[i]
             kept += 1
     s.parked_count = kept
+
+
+cdef void syncs_provide(Syncs *s) noexcept nogil:
+    """Have a pipe for the next wait; the lock is held."""
+    if s.spare[0] < 0 and hesper_pipe(s.spare):
+        s.spare[0] = -1
 
 
 cdef void park(Syncs *s, int fd) noexcept nogil:
@@ -275,6 +283,9 @@ cdef void syncs_close(Syncs *s) noexcept nogil:
         if s.syncs[i] != NULL:
             sync_release(s.syncs[i])
             s.syncs[i] = NULL
+    if s.spare[0] >= 0:
+        close(s.spare[0])
+        close(s.spare[1])
     close(s.ready_fd)
     close(s.never_fd)
     close(s.never_write_fd)
@@ -353,7 +364,7 @@ cdef int wait_add(Syncs *s, Point *points, uint32_t count, bint either, uint32_t
     cdef uint64_t now = hesper_now_ns()
     cdef uint32_t left = 0
     cdef uint32_t i
-    cdef int ends[2]
+    cdef int fd
     cdef Wait **link = &s.waits
     cdef Wait *wait
     owned[0] = False
@@ -369,12 +380,13 @@ cdef int wait_add(Syncs *s, Point *points, uint32_t count, bint either, uint32_t
             wait_drop(s, link)
         else:
             link = &link[0].next
+    syncs_provide(s)
     wait = <Wait *>calloc(1, sizeof(Wait)) if s.wait_count < MOST_WAITS else NULL
-    if wait == NULL or hesper_pipe(ends):
+    if wait == NULL or s.spare[0] < 0:
         free(wait)
         free(points)
         return -1
-    wait.write_fd = ends[1]
+    wait.write_fd = s.spare[1]
     wait.either = either
     wait.deadline = now + timeout_ms * <uint64_t>1000000 if timeout_ms <= ENDLESS_MS else 0
     wait.count = left
@@ -385,5 +397,7 @@ cdef int wait_add(Syncs *s, Point *points, uint32_t count, bint either, uint32_t
     wait.next = s.waits
     s.waits = wait
     s.wait_count += 1
+    fd = s.spare[0]
+    s.spare[0] = -1
     owned[0] = True
-    return ends[0]
+    return fd
