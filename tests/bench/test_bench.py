@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,14 @@ from hesper.bench.document import Document
 from hesper.bench.explain import STAGES
 from hesper.bench.processes import activity, memory_use, tree
 from hesper.bench.sides import BARE, HESPER, SEEN
+from kernel.conftest import wait_for
 
 BENCH = (sys.executable, "-c", "from hesper.cli import main; main()", "bench")
 SECONDS = 240.0
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -26,7 +33,7 @@ def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         timeout=SECONDS,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=environment(),
         check=False,
     )
 
@@ -77,6 +84,45 @@ def test_a_peer_that_does_not_work_is_left_out(tmp_path: Path) -> None:
     document = Document.read(found)
     assert list(document.devices) == [BARE, HESPER]
     assert any("there is no device" in note for note in document.notes)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_is_done_outlives_an_interruption(number: signal.Signals, tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    suites = ("--suite", "stream", "--suite", "scale")
+    command = [*BENCH, *QUICK, "--no-peer", *suites, "--json", str(found)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment()) as run:
+        watchdog = threading.Timer(SECONDS, run.kill)
+        watchdog.start()
+        assert run.stderr
+        for line in run.stderr:
+            if line.startswith("scale: run 1"):
+                break
+        started = tree(run.pid)
+        run.send_signal(number)
+        shown, rest = run.communicate()
+        watchdog.cancel()
+    assert run.returncode == 1, rest
+    document = Document.read(found)
+    assert [suite.name for suite in document.suites] == ["stream"]
+    assert document.failures == ("interrupted in the suite scale, which is missing",)
+    assert document.failures[0] in shown
+    assert len(started) > 1
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), "what it started")
+
+
+def test_an_early_interruption_shows_nothing(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    command = [*BENCH, *QUICK, "--no-peer", "--suite", "stream", "--json", str(found)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment()) as run:
+        assert run.stderr
+        assert run.stderr.readline() == "trying bare driver\n"
+        run.send_signal(signal.SIGTERM)
+        shown, rest = run.communicate(timeout=SECONDS)
+    assert (run.returncode, shown, found.exists()) == (130, "", False), rest
+    assert "Traceback" not in rest
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from hesper.bench.document import Document, DocumentError, Machine, now
+from hesper.bench.document import Document, DocumentError, Machine, SuiteResult, now
 from hesper.bench.explain import STAGES
 from hesper.bench.explain import explain as explanations
 from hesper.bench.explain import table as explanation_table
@@ -98,6 +99,7 @@ def command(
 
     The sides take turns, after a warm-up that does not count. On a machine that is busy otherwise
     the figures say little: look at the spread beside them. Ends with 1 when something failed.
+    Interrupted, it still shows and writes the suites that are done.
 
     Parameters
     ----------
@@ -120,11 +122,12 @@ def command(
     if words and not explain:
         fail(f"{words[0]}: a program is for --explain")
     try:
-        if explain:
-            _explain(options, words)
-            return
-        document = Document.read(read) if read is not None else _measure(options)
-        _put_out(document, json, picture)
+        with _interrupted_by_sigterm():
+            if explain:
+                _explain(options, words)
+                return
+            document = Document.read(read) if read is not None else _measure(options)
+            _put_out(document, json, picture)
     except (BenchError, DocumentError, NoDriverError, NoVenusError, SideError, OSError) as error:
         fail(str(error))
     if document.failures:
@@ -142,8 +145,7 @@ def _measure(options: BenchOptions) -> Document:
         sides, notes = _sides(driver, options, Path(folder) / "view" if as_seen else None)
         runner = Runner(sides, same, runs, say)
         runner.check()
-        wanted: tuple[str, ...] = options.suite or tuple(SUITES)
-        results = tuple(runner.measure(SUITES[name]) for name in dict.fromkeys(wanted))
+        results = _suites(runner, dict.fromkeys(options.suite or SUITES))
     device = driver.devices[0]
     return Document(
         version=_version(),
@@ -154,10 +156,34 @@ def _measure(options: BenchOptions) -> Document:
         devices=runner.devices,
         peer_command=options.peer_command if PEER in runner.devices else "",
         runs=runs,
-        suites=results,
+        suites=tuple(results),
         notes=(*notes, *runner.notes),
         failures=tuple(runner.failures),
     )
+
+
+def _suites(runner: Runner, names: Iterable[str]) -> list[SuiteResult]:
+    """Measure suites, or those until an interruption, which is a failure."""
+    results: list[SuiteResult] = []
+    for name in names:
+        try:
+            results.append(runner.measure(SUITES[name]))
+        except KeyboardInterrupt:
+            if not results:
+                raise
+            runner.failures.append(f"interrupted in the suite {name}, which is missing")
+            break
+    return results
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C: the servers that were started have to end."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _explain(options: BenchOptions, words: Sequence[str]) -> None:
