@@ -14,6 +14,10 @@ cdef enum:
     FEW_SPINS = 8
     MANY_SPINS = 100
     SHARED_NS = 800             # a yield that takes longer has let somebody else run
+    # A guest that calls and waits needs two to seven times as long where it shares its processor
+    # with the thread that answers, and Linux may leave them there though another is idle.
+    SHARED_ENOUGH = 64          # calls in a row that yielding has delayed
+    MOVE_AGAIN_NS = 100000000
     YIELD_NS = 10000
     FIRST_SLEEP_NS = 5000
     LAST_SLEEP_NS = 200000
@@ -304,6 +308,9 @@ cdef int ring_loop(RingCore *ring) noexcept nogil:
     cdef Core *core = ring.stream.core
     cdef uint32_t tail
     cdef uint32_t quiet = 0
+    cdef uint32_t shared = 0
+    cdef bint shares
+    cdef uint64_t moved = 0
     # A guest on another processor is answered twice as fast where nobody yields.  One on the same
     # waits for nothing but that.
     cdef uint32_t spins = FEW_SPINS
@@ -316,7 +323,17 @@ cdef int ring_loop(RingCore *ring) noexcept nogil:
         tail = hesper_load_acquire(ring.tail)
         if tail != ring.position:
             if quiet > spins:
-                spins = MANY_SPINS if hesper_now_ns() - looked < SHARED_NS else FEW_SPINS
+                now = hesper_now_ns()
+                shares = now - looked >= SHARED_NS
+                spins = FEW_SPINS if shares else MANY_SPINS
+                # Longer than that, it was no call that the guest waited for.
+                shared = shared + 1 if shares and now - looked < YIELD_NS else 0
+                if shared >= SHARED_ENOUGH and now - moved > MOVE_AGAIN_NS:
+                    hesper_move_on()
+                    shared = 0
+                    moved = now
+            else:
+                shared = 0
             if not hesper_try_lock(&ring.owned):
                 sched_yield()
                 continue

@@ -171,6 +171,7 @@ cdef extern from "threads.h" nogil:
     uint64_t hesper_now_ns()
     void hesper_sleep_ns(uint64_t ns)
     void hesper_precise_sleep()
+    void hesper_move_on()
     void hesper_pause()
     int hesper_monitor_init(hesper_monitor *m)
     void hesper_monitor_destroy(hesper_monitor *m)

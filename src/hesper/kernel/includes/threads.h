@@ -29,6 +29,20 @@ static inline void hesper_precise_sleep(void) {
 #endif
 }
 
+/* Moves this thread to another processor; it may go wherever it might before. */
+static inline void hesper_move_on(void) {
+#ifdef __linux__
+    cpu_set_t all, others;
+    int here = sched_getcpu();
+    if (here < 0 || sched_getaffinity(0, sizeof all, &all))
+        return;
+    others = all;
+    CPU_CLR(here, &others);
+    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others))
+        sched_setaffinity(0, sizeof all, &all);
+#endif
+}
+
 static inline void hesper_pause(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
