@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -86,8 +85,7 @@ def test_a_peer_that_does_not_work_is_left_out(tmp_path: Path) -> None:
     assert any("there is no device" in note for note in document.notes)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_is_done_outlives_an_interruption(number: signal.Signals, tmp_path: Path) -> None:
+def test_what_is_done_outlives_an_interruption(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     suites = ("--suite", "stream", "--suite", "scale")
     command = [*BENCH, *QUICK, "--no-peer", *suites, "--json", str(found)]
@@ -100,7 +98,7 @@ def test_what_is_done_outlives_an_interruption(number: signal.Signals, tmp_path:
             if line.startswith("scale: run 1"):
                 break
         started = tree(run.pid)
-        run.send_signal(number)
+        run.terminate()
         shown, rest = run.communicate()
         watchdog.cancel()
     assert run.returncode == 1, rest
@@ -119,7 +117,7 @@ def test_an_early_interruption_shows_nothing(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment()) as run:
         assert run.stderr
         assert run.stderr.readline() == "trying bare driver\n"
-        run.send_signal(signal.SIGTERM)
+        run.terminate()
         shown, rest = run.communicate(timeout=SECONDS)
     assert (run.returncode, shown, found.exists()) == (130, "", False), rest
     assert "Traceback" not in rest
