@@ -51,22 +51,22 @@ static inline int hesper_send_with_descriptor(int fd, const void *data, size_t s
         struct cmsghdr aligned;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control;
+    struct iovec parts[2] = {{(void *)data, size}, {&byte, 1}};
+    struct msghdr messages[2];
     memset(&control, 0, sizeof control);
+    memset(messages, 0, sizeof messages);
+    messages[0].msg_iov = &parts[0];
+    messages[0].msg_iovlen = 1;
+    messages[1].msg_iov = &parts[1];
+    messages[1].msg_iovlen = 1;
+    messages[1].msg_control = control.bytes;
+    messages[1].msg_controllen = sizeof control.bytes;
+    struct cmsghdr *head = CMSG_FIRSTHDR(&messages[1]);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(head), &passed, sizeof passed);
     while (*done <= size) {
-        struct iovec parts[2] = {{(char *)data + *done, size - *done}, {&byte, 1}};
-        struct msghdr messages[2];
-        memset(messages, 0, sizeof messages);
-        messages[0].msg_iov = &parts[0];
-        messages[0].msg_iovlen = 1;
-        messages[1].msg_iov = &parts[1];
-        messages[1].msg_iovlen = 1;
-        messages[1].msg_control = control.bytes;
-        messages[1].msg_controllen = sizeof control.bytes;
-        struct cmsghdr *head = CMSG_FIRSTHDR(&messages[1]);
-        head->cmsg_level = SOL_SOCKET;
-        head->cmsg_type = SCM_RIGHTS;
-        head->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(head), &passed, sizeof passed);
         unsigned first = *done == size;
         ssize_t sent = hesper_send_some(fd, messages + first, 2 - first);
         if (sent < 0)
