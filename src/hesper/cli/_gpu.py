@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +14,7 @@ from cyclopts import Group, Parameter
 
 from hesper.cli import fail
 from hesper.cli._server import Patience, parse_limit
+from hesper.cli._signals import handled
 from hesper.display.record import Recorder, RecordError
 from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
 from hesper.display.snapshot import save_png
@@ -243,17 +244,6 @@ def _save(display: Display, path: Path) -> None:
         save_png(display[0], path)
     except OSError as error:
         _log.error("no picture", reason=str(error))
-
-
-@contextlib.contextmanager
-def handled(signals: Sequence[signal.Signals], handler: Any) -> Iterator[None]:
-    """Have `handler` called with each of `signals`."""
-    before = {number: signal.signal(number, lambda n, _: handler(n)) for number in signals}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def wait(stop: Stop, display: Display, *, window: bool) -> None:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 from cyclopts import Parameter
 
@@ -35,6 +35,7 @@ from hesper.bench.sides import (
 from hesper.bench.suites import SUITES
 from hesper.bench.suites.base import Options
 from hesper.cli import EXIT_FAILURE, PLAIN_WIDTH, _version, fail
+from hesper.cli._signals import handled
 from hesper.cli._venus import NoVenusError, client_environment, find_venus
 from hesper.host.drivers import Driver, NoDriverError, choose_driver
 
@@ -122,7 +123,7 @@ def command(
     if words and not explain:
         fail(f"{words[0]}: a program is for --explain")
     try:
-        with _interrupted_by_sigterm():
+        with handled([signal.SIGTERM], _interrupt):
             if explain:
                 _explain(options, words)
                 return
@@ -176,14 +177,9 @@ def _suites(runner: Runner, names: Iterable[str]) -> list[SuiteResult]:
     return results
 
 
-@contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Take SIGTERM for Ctrl-C: the servers that were started have to end."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt(_: int) -> NoReturn:
+    """Take a signal for Ctrl-C: the servers that were started have to end."""
+    raise KeyboardInterrupt
 
 
 def _explain(options: BenchOptions, words: Sequence[str]) -> None:

@@ -12,7 +12,8 @@ from cyclopts import Parameter
 
 from hesper import log
 from hesper.cli import EXIT_FAILURE
-from hesper.cli._gpu import DeviceOptions, DisplayOptions, Stop, handled, running, wait
+from hesper.cli._gpu import DeviceOptions, DisplayOptions, Stop, running, wait
+from hesper.cli._signals import handled
 from hesper.vm.libvirt import libvirt_xml
 from hesper.vm.machine import MACHINES, gpu_arguments, memory_arguments
 from hesper.vm.qemu import Qemu, QemuError, host_architecture

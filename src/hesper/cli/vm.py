@@ -21,11 +21,11 @@ from hesper.cli._gpu import (
     DeviceOptions,
     DisplayOptions,
     Stop,
-    handled,
     parse_size,
     running,
     wait,
 )
+from hesper.cli._signals import handled
 from hesper.virtio.workers import private_folder
 from hesper.vm.disks import FileKind, check_disk, file_kind, wants_uefi
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
