@@ -128,8 +128,9 @@ cdef bint timeline_fence(TimelineCore *t, retired_fn retired, void *data,
         t.count += 1
         # The waiter has to say that the queue has refused a fence.
         t.held = t.held and place.fence != 0
-        pthread_cond_broadcast(&t.monitor.condition)
         pthread_mutex_unlock(&t.monitor.mutex)
+        # With the monitor held, the waiter would wake up only to wait for it.
+        pthread_cond_broadcast(&t.monitor.condition)
     return began
 
 
