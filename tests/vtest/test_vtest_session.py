@@ -7,6 +7,7 @@ import os
 import select
 import struct
 import threading
+import time
 
 import pytest
 from vtest_client import Client, FakeHost, Served, close_all, readable
@@ -182,6 +183,21 @@ def test_messages_that_come_together_are_served_in_order(served: Served) -> None
     assert [struct.unpack("<I", replies[i].data) for i in (0, 4)] == [(1,), (2,)]
     assert replies[1] == replies[3]
     assert served.end() == ""
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.002], ids=["at once", "haltingly"])
+def test_messages_in_pieces_are_served(served: Served, pause: float) -> None:
+    """Mesa writes a message in many pieces; between two of them it may lose its processor."""
+    client = served.client
+    sync = client.sync(0)
+    for value in range(1, 4):
+        messages = struct.pack("<IIIQ", 3, 22, sync, value) + struct.pack("<III", 1, 21, sync)
+        for byte in messages:
+            client.sock.sendall(bytes([byte]))
+            time.sleep(pause)
+        assert struct.unpack("<Q", client.reply().data) == (value,)
+    client.sock.sendall(struct.pack("<IIIB", 3, 22, sync, 4))
+    assert "SYNC_WRITE: the client left after 5 of 12" in served.end()
 
 
 def test_a_burst_that_no_buffer_holds_is_served(served: Served) -> None:

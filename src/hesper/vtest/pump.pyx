@@ -29,6 +29,9 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int pthread_mutex_destroy(pthread_mutex_t *mutex)
 
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()
+
 cdef extern from "<sys/socket.h>" nogil:
     enum:
         MSG_DONTWAIT
@@ -68,6 +71,11 @@ cdef enum:
     ATTENTION_NS = 1000000
     NAPPING_NS = 100000000
     NAP_SHARE = 64
+    # While a client is writing a message.
+    PAUSES = 16                 # between two looks
+    MOST_YIELDS = 4             # when it has not gone on between them
+    CROWDED_NS = 100000         # of a yield: whoever ran instead computes, and was given its slice
+    CROWDED_FOR_NS = 50000000   # for how long nobody is yielded to after that
     HEADER_SIZE = 8
     MOST_SERVED = 8192          # bytes that stay in the socket, and in the sender's account
     FIRST_HOT = 19              # SYNC_CREATE to SUBMIT_CMD2
@@ -138,6 +146,7 @@ cdef class Pump:
     cdef uint32_t timelines
     cdef uint32_t held          # bytes of the last message that are still in the socket
     cdef uint64_t served        # bytes in the socket of messages that are served
+    cdef uint64_t crowded_until # ns; a yield would take long before that
     cdef uint64_t have          # of `want` bytes when the client left
     cdef uint64_t want
     cdef uint32_t length        # of the header read last
@@ -393,7 +402,45 @@ cdef class Pump:
             if self.interrupted():
                 return INTERRUPTED
             have[0] = self.peek(0)
+        self.await_rest(have)
         return SERVED
+
+    cdef void await_rest(self, ssize_t *have) noexcept nogil:
+        """Let the client finish the message that it has begun to write.
+
+        It writes in many pieces.  To block for the next would mean to be woken for each, mostly in
+        the client's place: Linux lets a thread that wakes up go first.
+        """
+        cdef uint32_t yields = 0
+        cdef uint32_t i
+        cdef ssize_t before
+        cdef uint64_t now
+        while self.is_begun(have[0]):
+            before = have[0]
+            for i in range(PAUSES):
+                hesper_pause()
+            have[0] = self.peek(MSG_DONTWAIT)
+            if have[0] != before:
+                continue
+            # The client does not run: it may want this processor.
+            now = hesper_now_ns()
+            if yields == MOST_YIELDS or now < self.crowded_until:
+                return
+            yields += 1
+            sched_yield()
+            if hesper_now_ns() - now >= CROWDED_NS:
+                self.crowded_until = now + CROWDED_FOR_NS
+            have[0] = self.peek(MSG_DONTWAIT)
+
+    cdef bint is_begun(self, ssize_t have) noexcept nogil:
+        """Whether all that is in the socket is the beginning of a message that is served here."""
+        cdef uint32_t words[2]
+        if have < HEADER_SIZE:
+            return have > 0
+        memcpy(words, self.buffer, HEADER_SIZE)
+        self.length = words[0]
+        self.number = words[1]
+        return self.is_hot() and <uint64_t>have < HEADER_SIZE + self.length * <uint64_t>4 <= ROOM
 
     cdef Outcome serve_whole(self, Sink sink, ssize_t have, bint *any) noexcept nogil:
         """Serve the messages that were peeked at as a whole; they stay until `take_served`.
