@@ -56,6 +56,31 @@ def test_fences_of_several_queues_go_their_own_ways(served: Served) -> None:
         os.close(fd)
 
 
+def test_a_wait_is_answered_when_it_is_over_if_that_is_soon(patient: Served) -> None:
+    client = patient.client
+    sync = client.sync(0)
+    over = client.wait([(sync, 0)])
+    value = 0
+
+    def is_held() -> bool:
+        # Not every one: a busy machine keeps the pump from looking, and then some are answered at
+        # once.  So many looks nobody takes who has not the time that a wait is held back for.
+        nonlocal value
+        value += 1
+        patient.driver.signal_at_look(300)
+        with client.together():
+            patient.submit(QUEUE, RING_IDX, sync, value)
+            client.ask_to_wait([(sync, value)])
+        fd = client.wait_answer()
+        held = os.fstat(fd).st_ino == os.fstat(over).st_ino
+        patient.finish()
+        expect(fd)
+        return held
+
+    wait_for(is_held, "a wait to be answered with what is readable")
+    os.close(over)
+
+
 def test_a_fence_that_takes_long_is_left_to_the_waiter(served: Served) -> None:
     client = served.client
     sync = client.sync(0)

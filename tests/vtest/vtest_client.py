@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hesper.isolation.door import ClientError
@@ -113,11 +114,24 @@ class Client:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self._together: list[bytes] | None = None
         sock.settimeout(20)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Send the messages of a block in one piece."""
+        self._together = messages = []
+        yield
+        self._together = None
+        self.sock.sendall(b"".join(messages))
 
     def send(self, command: int, data: bytes = b"", *, length: int | None = None) -> None:
         words = len(data) // 4 if length is None else length
-        self.sock.sendall(struct.pack("<II", words, command) + data)
+        message = struct.pack("<II", words, command) + data
+        if self._together is None:
+            self.sock.sendall(message)
+        else:
+            self._together.append(message)
 
     def words(self, command: int, *words: int) -> None:
         self.send(command, struct.pack(f"<{len(words)}I", *words))
@@ -172,8 +186,16 @@ class Client:
         return low | high << 32
 
     def wait(self, points: list[tuple[int, int]], *, any_: bool = False, timeout: int = -1) -> int:
+        self.ask_to_wait(points, any_=any_, timeout=timeout)
+        return self.wait_answer()
+
+    def ask_to_wait(
+        self, points: list[tuple[int, int]], *, any_: bool = False, timeout: int = -1
+    ) -> None:
         head = struct.pack("<II", any_, timeout & 0xFFFFFFFF)
         self.send(23, head + b"".join(struct.pack("<IQ", *point) for point in points))
+
+    def wait_answer(self) -> int:
         assert self.reply() == Reply(23, b"")
         return self.descriptor()
 

@@ -71,6 +71,10 @@ cdef enum:
     ATTENTION_NS = 1000000
     NAPPING_NS = 100000000
     NAP_SHARE = 64
+    # How long the answer to a wait is held back for what is waited for, and how many waits are
+    # answered at once after one for which that was too short.
+    HOLD_NS = 300000
+    HOLD_AGAIN = 16
     # While a client is writing a message.
     PAUSES = 16                 # between two looks
     MOST_YIELDS = 4             # when it has not gone on between them
@@ -146,6 +150,7 @@ cdef class Pump:
     cdef uint32_t timelines
     cdef uint32_t held          # bytes of the last message that are still in the socket
     cdef uint64_t served        # bytes in the socket of messages that are served
+    cdef uint32_t unheld        # waits to be answered at once before one is held back again
     cdef uint64_t crowded_until # ns; a yield would take long before that
     cdef uint64_t have          # of `want` bytes when the client left
     cdef uint64_t want
@@ -538,7 +543,7 @@ cdef class Pump:
         if self.number == SUBMIT_CMD2:
             return self.submit(sink, data, size)
         if self.number == SYNC_WAIT:
-            return self.sync_wait(data, size)
+            return self.sync_wait(sink, data, size)
         if self.number == SYNC_CREATE:
             reply[0] = 1
             reply[1] = SYNC_CREATE
@@ -569,7 +574,7 @@ cdef class Pump:
         reply[3] = <uint32_t>(value >> 32)
         return self.answer(reply, 16)
 
-    cdef Outcome sync_wait(self, const uint8_t *data, uint64_t size) noexcept nogil:
+    cdef Outcome sync_wait(self, Sink sink, const uint8_t *data, uint64_t size) noexcept nogil:
         """Flags and a time-out in ms, then points; answered with a descriptor to poll."""
         cdef const uint32_t *words = <const uint32_t *>data
         cdef uint32_t count = <uint32_t>((size - 8) // 12)
@@ -589,6 +594,8 @@ cdef class Pump:
         if not points_read(self.syncs, data + 8, count, points, &unknown):
             free(points)
             return self.wrong(NO_SYNC, <uint64_t>unknown)
+        if words[1]:
+            self.hold(sink, points, count, words[0])
         fd = wait_begin(self.syncs, points, count, words[0], words[1], &owned)
         if fd < 0:
             return self.wrong(WAITS_FULL)
@@ -603,6 +610,27 @@ cdef class Pump:
             syncs_provide(self.syncs)
             pthread_mutex_unlock(&self.syncs.lock)
         return outcome
+
+    cdef void hold(self, Sink sink, const Point *points, uint32_t count,
+                   bint either) noexcept nogil:
+        """Look at the fences for a while before a wait is answered, if that has paid off lately.
+
+        A client that is answered when its wait is over sleeps once: not for the answer and again
+        for the descriptor.  No other thread of it can send anything until then.
+        """
+        cdef uint64_t now = hesper_now_ns()
+        cdef uint64_t start = now
+        cdef uint64_t last = now
+        if self.unheld:
+            self.unheld -= 1
+            return
+        while sink.attend() and not points_are_reached(self.syncs, points, count, either):
+            if now - start >= HOLD_NS or sink.held_up(last, now):
+                self.unheld = HOLD_AGAIN
+                return
+            hesper_pause()
+            last = now
+            now = hesper_now_ns()
 
     cdef Outcome submit(self, Sink sink, const uint8_t *data, uint64_t size) noexcept nogil:
         """Batches: commands for the context's own stream, and syncs that a fence signals.

@@ -344,6 +344,18 @@ cdef bint points_read(Syncs *s, const uint8_t *triples, uint32_t count, Point *p
     return True
 
 
+cdef bint points_are_reached(Syncs *s, const Point *points, uint32_t count,
+                             bint either) noexcept nogil:
+    """Whether a wait for all (or any) of these points would be over at once."""
+    cdef uint32_t left = 0
+    cdef uint32_t i
+    pthread_mutex_lock(&s.lock)
+    for i in range(count):
+        left += points[i].sync.value < points[i].value
+    pthread_mutex_unlock(&s.lock)
+    return left == 0 or (either and left < count)
+
+
 cdef int wait_begin(Syncs *s, Point *points, uint32_t count, bint either, uint32_t timeout_ms,
                     bint *owned) noexcept nogil:
     """Begin a wait; a descriptor that becomes readable when all (or any) points are reached.
