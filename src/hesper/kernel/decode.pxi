@@ -403,28 +403,88 @@ cdef int decode_fixed(Stream *s, const hesper_op *op, uint8_t *base) noexcept no
     return decode_partials(s, op, base + op.offset, count)
 
 
+cdef inline bint common_length(const hesper_op *op, const uint8_t *cursor, uint64_t left,
+                               const uint8_t *base, uint64_t *count) noexcept nogil:
+    """The common array's length: none where there may be none, or what a u32 beside it says."""
+    cdef const hesper_length *rule = &hesper_lengths[op.length]
+    if left < 8 or rule.divide != 1:
+        return False
+    count[0] = hesper_read_u64(cursor)
+    if count[0] == 0:
+        return op.flags & FLAG_NULLABLE
+    return (rule.mode == LENGTH_FIELD and rule.width == 4
+            and count[0] == (<const uint32_t *>(base + rule.first))[0])
+
+
 cdef inline bint copy_array(Stream *s, const hesper_op *op, uint8_t *base) noexcept nogil:
-    """The common array: whole words, as many as a u32 beside it says, room in the arena.
+    """OP_ARRAY_COPY as it mostly is: whole words, and room in the arena.
 
     False, with nothing done, where it is anything else.
     """
-    cdef const hesper_length *rule = &hesper_lengths[op.length]
     cdef const uint8_t *cursor = s.cursor
     cdef uint64_t left = s.end - cursor
     cdef uint64_t count
     cdef uint64_t size
-    if rule.mode != LENGTH_FIELD or rule.width != 4 or rule.divide != 1 or left < 8:
+    if not common_length(op, cursor, left, base, &count):
         return False
-    count = hesper_read_u64(cursor)
-    if count == 0 or count != (<const uint32_t *>(base + rule.first))[0]:
-        return False
+    # Both factors fit into 32 bits.
     size = count * op.size
     if size & 3 or size > left - 8 or size + 8 > <uint64_t>(s.arena.end - s.arena.next):
         return False
     hesper_copy_words(s.arena.next, cursor + 8, size)
-    (<void **>(base + op.offset))[0] = s.arena.next
+    (<void **>(base + op.offset))[0] = s.arena.next if size else NULL
     s.arena.next += (size + 7) & ~<uint64_t>7
     s.cursor = cursor + 8 + size
+    return True
+
+
+cdef inline uint8_t *common_array(Stream *s, const hesper_op *op, uint8_t *base,
+                                  uint64_t *count) noexcept nogil:
+    """OP_ARRAY_STRUCT or OP_ARRAY_HANDLE as it mostly is: room for `count` elements, which follow.
+
+    Null, with nothing done, where it is anything else.
+    """
+    cdef const uint8_t *cursor = s.cursor
+    cdef uint64_t left = s.end - cursor
+    cdef uint8_t *target = s.arena.next
+    cdef uint64_t size
+    if not common_length(op, cursor, left, base, count):
+        return NULL
+    size = count[0] * op.size
+    # No element takes less than 4 bytes on the wire.
+    if count[0] * 4 > left - 8 or size + 8 > <uint64_t>(s.arena.end - target):
+        return NULL
+    (<void **>(base + op.offset))[0] = target if size else NULL
+    s.arena.next = target + ((size + 7) & ~<uint64_t>7)
+    s.cursor = cursor + 8
+    return target
+
+
+cdef inline bint common_handle(Stream *s, const hesper_op *op, uint64_t id,
+                               uint64_t *target) noexcept nogil:
+    """The common handle: null, or in a page, of the right type and device; False for another."""
+    cdef Page *page
+    cdef Entry *entry
+    if op.flags & (FLAG_VICTIM | FLAG_PARENT) or id >= DENSE_IDS:
+        return False
+    if id == 0:
+        target[0] = 0
+        return not op.flags & FLAG_FIRST
+    page = s.core.objects.pages[id >> PAGE_BITS]
+    if page == NULL:
+        return False
+    entry = &page.entries[id & (PAGE_ENTRIES - 1)]
+    if entry.type != op.ref + <uint32_t>1:
+        return False
+    if op.flags & FLAG_FIRST:
+        if s.device != 0:
+            return False
+        s.device = entry.device
+        s.first = entry
+        s.first_id = id
+    elif entry.device != s.device:
+        return False
+    target[0] = entry.handle
     return True
 
 
@@ -434,43 +494,54 @@ cdef int decode(Stream *s, const hesper_op *op, uint32_t count, uint8_t *base) n
     # In registers: the stream's own cursor would be stored and loaded again for every operation.
     cdef const uint8_t *cursor = s.cursor
     cdef const uint8_t *end = s.end
-    cdef uint64_t id
-    cdef Page *page
-    cdef Entry *entry
+    cdef uint64_t word
+    cdef uint8_t *array
     cdef uint8_t code
     while op < last:
         code = op.code
+        # The commonest operations first, each as it mostly is; `decode_other` does all of them.
         if code == OP_COPY:
             if <size_t>(end - cursor) < op.size:
                 s.cursor = cursor
                 return fail(s, ERROR_SHORT, op, op.size)
             hesper_copy_words(base + op.offset, cursor, op.size)
             cursor += op.size
+        elif code == OP_HANDLE and <size_t>(end - cursor) >= 8:
+            word = hesper_read_u64(cursor)
+            if not common_handle(s, op, word, <uint64_t *>(base + op.offset)):
+                s.cursor = cursor
+                if decode_found(s, op, word, <uint64_t *>(base + op.offset)):
+                    return -1
+            cursor += 8
+        elif code == OP_ARRAY_COPY:
+            s.cursor = cursor
+            if not copy_array(s, op, base) and decode_array(s, op, base):
+                return -1
+            cursor = s.cursor
+        elif code == OP_ARRAY_STRUCT or code == OP_ARRAY_HANDLE:
+            s.cursor = cursor
+            array = common_array(s, op, base, &word)
+            if array == NULL:
+                if decode_array(s, op, base):
+                    return -1
+            elif code == OP_ARRAY_STRUCT:
+                if decode_structs(s, op, array, word):
+                    return -1
+            elif decode_handles(s, op, <uint64_t *>array, word):
+                return -1
+            cursor = s.cursor
+        elif (code == OP_STYPE and <size_t>(end - cursor) >= 4
+                and hesper_read_u32(cursor) == <uint64_t>hesper_structs[op.ref].stype):
+            (<uint32_t *>base)[0] = <uint32_t>hesper_structs[op.ref].stype
+            cursor += 4
+        elif ((code == OP_CHAIN or code == OP_NULL) and <size_t>(end - cursor) >= 8
+                and hesper_read_u64(cursor) == 0):
+            (<void **>(base + op.offset))[0] = NULL
+            cursor += 8
         else:
-            # The common handle: in a page, of the right type and device, nothing to remember.
-            if code == OP_HANDLE and <size_t>(end - cursor) >= 8 \
-                    and not op.flags & (FLAG_FIRST | FLAG_VICTIM | FLAG_PARENT):
-                id = hesper_read_u64(cursor)
-                if id < DENSE_IDS:
-                    page = s.core.objects.pages[id >> PAGE_BITS]
-                    if page != NULL:
-                        entry = &page.entries[id & (PAGE_ENTRIES - 1)]
-                        if entry.type == op.ref + <uint32_t>1 and entry.device == s.device:
-                            (<uint64_t *>(base + op.offset))[0] = entry.handle
-                            cursor += 8
-                            op += 1
-                            continue
-                s.cursor = cursor
-                if decode_found(s, op, id, <uint64_t *>(base + op.offset)):
-                    return -1
-            elif code == OP_ARRAY_COPY:
-                s.cursor = cursor
-                if not copy_array(s, op, base) and decode_array(s, op, base):
-                    return -1
-            else:
-                s.cursor = cursor
-                if decode_other(s, op, code, base):
-                    return -1
+            s.cursor = cursor
+            if decode_other(s, op, code, base):
+                return -1
             cursor = s.cursor
         op += 1
     s.cursor = cursor
@@ -479,7 +550,7 @@ cdef int decode(Stream *s, const hesper_op *op, uint32_t count, uint8_t *base) n
 
 cdef int decode_other(Stream *s, const hesper_op *op, uint8_t code,
                       uint8_t *base) noexcept nogil:
-    """Every operation but plain copies."""
+    """Every operation but plain copies, whatever it may be."""
     cdef uint32_t word
     if code == OP_ARRAY_COPY or code == OP_ARRAY_STRUCT or code == OP_ARRAY_HANDLE \
             or code == OP_ARRAY_OUT or code == OP_ARRAY_PARTIAL:

@@ -151,7 +151,7 @@ cdef class Pump:
     cdef uint32_t held          # bytes of the last message that are still in the socket
     cdef uint64_t served        # bytes in the socket of messages that are served
     cdef uint32_t unheld        # waits to be answered at once before one is held back again
-    cdef uint64_t crowded_until # ns; a yield would take long before that
+    cdef uint64_t crowded_until  # ns; a yield would take long before that
     cdef uint64_t have          # of `want` bytes when the client left
     cdef uint64_t want
     cdef uint32_t length        # of the header read last
@@ -417,12 +417,12 @@ cdef class Pump:
         the client's place: Linux lets a thread that wakes up go first.
         """
         cdef uint32_t yields = 0
-        cdef uint32_t i
+        cdef uint32_t _
         cdef ssize_t before
         cdef uint64_t now
         while self.is_begun(have[0]):
             before = have[0]
-            for i in range(PAUSES):
+            for _ in range(PAUSES):
                 hesper_pause()
             have[0] = self.peek(MSG_DONTWAIT)
             if have[0] != before:
