@@ -462,19 +462,15 @@ cdef inline uint8_t *common_array(Stream *s, const hesper_op *op, uint8_t *base,
 
 cdef inline bint common_handle(Stream *s, const hesper_op *op, uint64_t id,
                                uint64_t *target) noexcept nogil:
-    """The common handle: null, or in a page, of the right type and device; False for another."""
-    cdef Page *page
+    """The common handle: null, or of the right type and device; False for another."""
     cdef Entry *entry
-    if op.flags & (FLAG_VICTIM | FLAG_PARENT) or id >= DENSE_IDS:
+    if op.flags & (FLAG_VICTIM | FLAG_PARENT):
         return False
     if id == 0:
         target[0] = 0
         return not op.flags & FLAG_FIRST
-    page = s.core.objects.pages[id >> PAGE_BITS]
-    if page == NULL:
-        return False
-    entry = &page.entries[id & (PAGE_ENTRIES - 1)]
-    if entry.type != op.ref + <uint32_t>1:
+    entry = object_find(&s.core.objects, id)
+    if entry == NULL or entry.type != op.ref + <uint32_t>1:
         return False
     if op.flags & FLAG_FIRST:
         if s.device != 0:
@@ -499,7 +495,7 @@ cdef int decode(Stream *s, const hesper_op *op, uint32_t count, uint8_t *base) n
     cdef uint8_t code
     while op < last:
         code = op.code
-        # The commonest operations first, each as it mostly is; `decode_other` does all of them.
+        # The commonest operations first, each as it mostly is.
         if code == OP_COPY:
             if <size_t>(end - cursor) < op.size:
                 s.cursor = cursor
@@ -550,10 +546,9 @@ cdef int decode(Stream *s, const hesper_op *op, uint32_t count, uint8_t *base) n
 
 cdef int decode_other(Stream *s, const hesper_op *op, uint8_t code,
                       uint8_t *base) noexcept nogil:
-    """Every operation but plain copies, whatever it may be."""
+    """What `decode` does not do by itself."""
     cdef uint32_t word
-    if code == OP_ARRAY_COPY or code == OP_ARRAY_STRUCT or code == OP_ARRAY_HANDLE \
-            or code == OP_ARRAY_OUT or code == OP_ARRAY_PARTIAL:
+    if code == OP_ARRAY_OUT or code == OP_ARRAY_PARTIAL:
         return decode_array(s, op, base)
     if code == OP_STYPE:
         if not has(s, 4):
