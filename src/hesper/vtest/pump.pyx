@@ -78,8 +78,8 @@ cdef enum:
     # While a client is writing a message.
     PAUSES = 16                 # between two looks
     MOST_YIELDS = 4             # when it has not gone on between them
-    CROWDED_NS = 100000         # of a yield: whoever ran instead computes, and was given its slice
-    CROWDED_FOR_NS = 50000000   # for how long nobody is yielded to after that
+    HELD_UP_NS = 100000         # by a yield: whoever ran instead computes, and was given its slice
+    CROWDED_NS = 50000000       # for how long nobody is yielded to after that
     HEADER_SIZE = 8
     MOST_SERVED = 8192          # bytes that stay in the socket, and in the sender's account
     FIRST_HOT = 19              # SYNC_CREATE to SUBMIT_CMD2
@@ -433,19 +433,23 @@ cdef class Pump:
                 return
             yields += 1
             sched_yield()
-            if hesper_now_ns() - now >= CROWDED_NS:
-                self.crowded_until = now + CROWDED_FOR_NS
+            if hesper_now_ns() - now >= HELD_UP_NS:
+                self.crowded_until = now + CROWDED_NS
             have[0] = self.peek(MSG_DONTWAIT)
 
     cdef bint is_begun(self, ssize_t have) noexcept nogil:
         """Whether all that is in the socket is the beginning of a message that is served here."""
-        cdef uint32_t words[2]
         if have < HEADER_SIZE:
             return have > 0
-        memcpy(words, self.buffer, HEADER_SIZE)
+        return <uint64_t>have < self.hot_size(0) <= ROOM
+
+    cdef uint64_t hot_size(self, uint64_t at) noexcept nogil:
+        """The size of the message whose header is in the buffer at `at`; 0: not served here."""
+        cdef uint32_t words[2]
+        memcpy(words, self.buffer + at, HEADER_SIZE)
         self.length = words[0]
         self.number = words[1]
-        return self.is_hot() and <uint64_t>have < HEADER_SIZE + self.length * <uint64_t>4 <= ROOM
+        return HEADER_SIZE + self.length * <uint64_t>4 if self.is_hot() else 0
 
     cdef Outcome serve_whole(self, Sink sink, ssize_t have, bint *any) noexcept nogil:
         """Serve the messages that were peeked at as a whole; they stay until `take_served`.
@@ -454,22 +458,19 @@ cdef class Pump:
         its last message is answered.
         any: becomes whether there were any.
         """
-        cdef uint32_t words[2]
         cdef uint64_t size
         cdef Outcome outcome
         any[0] = False
         while have >= <ssize_t>(self.served + HEADER_SIZE):
-            memcpy(words, self.buffer + self.served, HEADER_SIZE)
-            self.length = words[0]
-            self.number = words[1]
-            size = self.length * <uint64_t>4
-            if not self.is_hot() or <uint64_t>have - self.served - HEADER_SIZE < size:
+            size = self.hot_size(self.served)
+            if size == 0 or <uint64_t>have - self.served < size:
                 break
             self.in_header = False
-            outcome = self.serve(sink, self.buffer + self.served + HEADER_SIZE, size)
+            outcome = self.serve(
+                sink, self.buffer + self.served + HEADER_SIZE, size - HEADER_SIZE)
             if outcome != SERVED:
                 return outcome
-            self.served += HEADER_SIZE + size
+            self.served += size
             any[0] = True
         return self.take_served() if self.served >= MOST_SERVED else SERVED
 
@@ -511,17 +512,13 @@ cdef class Pump:
 
     cdef bint is_there(self, bint *whole) noexcept nogil:
         """Whether the socket has something to be read; `whole`: a message that is served here."""
-        cdef uint32_t words[2]
         cdef uint64_t size
         cdef ssize_t count = recv(self.fd, self.buffer, ROOM, MSG_PEEK | MSG_DONTWAIT)
         if count < HEADER_SIZE:
             # The client has left, or has just begun to write.
             return count == 0
-        memcpy(words, self.buffer, HEADER_SIZE)
-        self.length = words[0]
-        self.number = words[1]
-        size = HEADER_SIZE + self.length * <uint64_t>4
-        if not self.is_hot() or size > ROOM:
+        size = self.hot_size(0)
+        if size == 0 or size > ROOM:
             return True
         whole[0] = <uint64_t>count >= size
         return whole[0]

@@ -344,6 +344,11 @@ cdef bint points_read(Syncs *s, const uint8_t *triples, uint32_t count, Point *p
     return True
 
 
+cdef inline bint is_over(uint32_t count, uint32_t left, bint either) noexcept nogil:
+    """Whether a wait for all (or any) of `count` points is, when `left` are not reached."""
+    return left == 0 or (either and left < count)
+
+
 cdef bint points_are_reached(Syncs *s, const Point *points, uint32_t count,
                              bint either) noexcept nogil:
     """Whether a wait for all (or any) of these points would be over at once."""
@@ -353,7 +358,7 @@ cdef bint points_are_reached(Syncs *s, const Point *points, uint32_t count,
     for i in range(count):
         left += points[i].sync.value < points[i].value
     pthread_mutex_unlock(&s.lock)
-    return left == 0 or (either and left < count)
+    return is_over(count, left, either)
 
 
 cdef int wait_begin(Syncs *s, Point *points, uint32_t count, bint either, uint32_t timeout_ms,
@@ -384,9 +389,9 @@ cdef int wait_add(Syncs *s, Point *points, uint32_t count, bint either, uint32_t
         if points[i].sync.value < points[i].value:
             points[left] = points[i]
             left += 1
-    if left == 0 or (either and left < count) or timeout_ms == 0:
+    if is_over(count, left, either) or timeout_ms == 0:
         free(points)
-        return s.ready_fd if left == 0 or (either and left < count) else s.never_fd
+        return s.ready_fd if is_over(count, left, either) else s.never_fd
     while link[0] != NULL:
         if link[0].deadline and link[0].deadline < now:
             wait_drop(s, link)
