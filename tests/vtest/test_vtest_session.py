@@ -185,6 +185,24 @@ def test_messages_that_come_together_are_served_in_order(served: Served) -> None
     assert served.end() == ""
 
 
+def test_the_sessions_messages_keep_their_data_among_others(served: Served) -> None:
+    client = served.client
+    sync = client.sync(0)
+    first, one = client.create_blob(100)
+    with client.together():
+        client.words(3, first)
+        client.send(22, struct.pack("<IQ", sync, 5))
+        client.send(18, struct.pack("<IIQQ", 2, 1, 5000, 77))
+        client.words(21, sync)
+    made = client.reply()
+    two = client.descriptor()
+    assert (made.command, made.data) == (18, struct.pack("<I", first))
+    assert client.reply().data == struct.pack("<Q", 5)
+    assert served.host.context.blobs[first].size >= 5000
+    close_all(one, two)
+    assert served.end() == ""
+
+
 @pytest.mark.parametrize("pause", [0.0, 0.002], ids=["at once", "haltingly"])
 def test_messages_in_pieces_are_served(served: Served, pause: float) -> None:
     """Mesa writes a message in many pieces; between two of them it may lose its processor."""

@@ -14,9 +14,9 @@ class TruncatedError(Exception):
 class Pump:
     """A blocking stream socket that brings messages: a header, then data; and the client's syncs.
 
-    Nothing is read ahead, and the last byte of a command that wants an answer stays in the socket
-    until the command is served: Mesa's client takes the end of the stream for an empty read and
-    tries again for ever, but where bytes of its own are lost it gets ECONNRESET and gives up.
+    A message stays in the socket until it is served, or at least its last byte does where it wants
+    an answer: Mesa's client takes the end of the stream for an empty read and tries again for ever,
+    but where bytes of its own are lost it gets ECONNRESET and gives up.
     """
 
     def __init__(self, fd: int) -> None:

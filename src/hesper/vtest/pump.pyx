@@ -97,7 +97,7 @@ cdef enum:
 
 cdef enum Outcome:
     SERVED
-    COLD                        # a header that Python has to look at
+    COLD                        # a message that Python has to look at
     LEFT                        # the client, between messages or without its answer
     TRUNCATED                   # the client left inside a message
     INTERRUPTED                 # a signal handler has raised
@@ -134,6 +134,7 @@ FAULTS = {
 
 
 cdef struct Shape:
+    uint32_t unit               # 0: no command that a Venus client sends
     uint64_t shortest
     uint64_t longest
     bint answered
@@ -146,10 +147,11 @@ cdef class Pump:
     cdef Syncs *syncs
     cdef uint8_t *buffer
     cdef uint8_t *large
-    cdef Shape shapes[SUBMIT_CMD2 - FIRST_HOT + 1]
+    cdef Shape shapes[SUBMIT_CMD2 + 1]
     cdef uint32_t timelines
     cdef uint32_t held          # bytes of the last message that are still in the socket
     cdef uint64_t served        # bytes in the socket of messages that are served
+    cdef bint whole             # what follows them is a message for Python, all of it in the buffer
     cdef uint32_t unheld        # waits to be answered at once before one is held back again
     cdef uint64_t crowded_until  # ns; a yield would take long before that
     cdef uint64_t have          # of `want` bytes when the client left
@@ -170,10 +172,11 @@ cdef class Pump:
         self.syncs = syncs_new()
 
     def __init__(self, int fd):
-        for number in range(FIRST_HOT, SUBMIT_CMD2 + 1):
-            self.shapes[number - FIRST_HOT].shortest = wire.REQUESTS[number].shortest
-            self.shapes[number - FIRST_HOT].longest = wire.REQUESTS[number].longest
-            self.shapes[number - FIRST_HOT].answered = number in wire.ANSWERED
+        for number, request in wire.REQUESTS.items():
+            self.shapes[number].unit = request.unit
+            self.shapes[number].shortest = request.shortest
+            self.shapes[number].longest = request.longest
+            self.shapes[number].answered = number in wire.ANSWERED
         self.timelines = wire.MAX_TIMELINES
 
     def __dealloc__(self):
@@ -212,13 +215,19 @@ cdef class Pump:
         self.complain(outcome)
 
     def data(self, uint64_t size, *, bint hold):
-        cdef Outcome outcome
-        with nogil:
-            outcome = self.take_data(size, hold)
+        cdef Outcome outcome = SERVED
+        cdef uint8_t *data
+        if self.whole:
+            self.whole = False
+            data = self.buffer + self.served + HEADER_SIZE
+            self.served += HEADER_SIZE + size
+        else:
+            with nogil:
+                outcome = self.take_data(size, hold)
+            data = self.large if self.large != NULL else self.buffer
         if outcome != SERVED:
             self.complain(outcome)
-        return PyMemoryView_FromMemory(
-            <char *>(self.large if self.large != NULL else self.buffer), size, PyBUF_READ)
+        return PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ)
 
     cdef int complain(self, Outcome outcome) except -1:
         """Raise what `outcome` stands for."""
@@ -361,11 +370,13 @@ cdef class Pump:
         """Serve messages until there is one for Python, or none any more."""
         cdef Outcome outcome
         cdef uint64_t size
-        cdef ssize_t here
+        cdef ssize_t have
         cdef bint any = False
         while True:
             if sink is not None:
-                outcome = self.serve_whole(sink, self.peek(MSG_DONTWAIT), &any)
+                have = self.peek(MSG_DONTWAIT)
+                self.await_rest(&have)
+                outcome = self.serve_whole(sink, have, &any)
                 if outcome != SERVED:
                     return outcome
                 if any:
@@ -376,9 +387,9 @@ cdef class Pump:
                 if self.look_out(sink):
                     continue
                 sink.leave()
-                outcome = self.await_message(&here)
+                outcome = self.await_message(&have)
                 if outcome == SERVED:
-                    outcome = self.serve_whole(sink, here, &any)
+                    outcome = self.serve_whole(sink, have, &any)
                 if outcome != SERVED:
                     return outcome
                 if any:
@@ -386,10 +397,10 @@ cdef class Pump:
             outcome = self.take_header()
             if outcome != SERVED:
                 return outcome
-            if sink is None or not self.is_hot():
+            if sink is None or self.size_of_message() == 0 or not self.is_hot():
                 return COLD
             size = self.length * <uint64_t>4
-            outcome = self.take_data(size, self.shapes[self.number - FIRST_HOT].answered)
+            outcome = self.take_data(size, self.shapes[self.number].answered)
             if outcome == SERVED:
                 outcome = self.serve(
                     sink, self.large if self.large != NULL else self.buffer, size)
@@ -438,34 +449,56 @@ cdef class Pump:
             have[0] = self.peek(MSG_DONTWAIT)
 
     cdef bint is_begun(self, ssize_t have) noexcept nogil:
-        """Whether all that is in the socket is the beginning of a message that is served here."""
-        if have < HEADER_SIZE:
-            return have > 0
-        return <uint64_t>have < self.hot_size(0) <= ROOM
+        """Whether what is in the socket, and not served, is the beginning of a message."""
+        cdef uint64_t rest
+        if have <= <ssize_t>self.served:
+            return False
+        rest = <uint64_t>have - self.served
+        return rest < HEADER_SIZE or (
+            rest < self.size_at(self.served) <= ROOM - self.served)
 
-    cdef uint64_t hot_size(self, uint64_t at) noexcept nogil:
-        """The size of the message whose header is in the buffer at `at`; 0: not served here."""
+    cdef uint64_t size_at(self, uint64_t at) noexcept nogil:
+        """The size of the message whose header is in the buffer at `at`, which is read; or 0."""
         cdef uint32_t words[2]
         memcpy(words, self.buffer + at, HEADER_SIZE)
         self.length = words[0]
         self.number = words[1]
-        return HEADER_SIZE + self.length * <uint64_t>4 if self.is_hot() else 0
+        return self.size_of_message()
+
+    cdef uint64_t size_of_message(self) noexcept nogil:
+        """The size of the message whose header was read; 0: it is wrong, as Python will say."""
+        cdef Shape *shape
+        cdef uint64_t size
+        if self.number > SUBMIT_CMD2:
+            return 0
+        shape = &self.shapes[self.number]
+        size = self.length * <uint64_t>shape.unit
+        if shape.unit == 0 or not shape.shortest <= size <= shape.longest:
+            return 0
+        return HEADER_SIZE + size
+
+    cdef bint is_hot(self) noexcept nogil:
+        """Whether the message whose header was read is served here, once there is a sink."""
+        return self.number >= FIRST_HOT
 
     cdef Outcome serve_whole(self, Sink sink, ssize_t have, bint *any) noexcept nogil:
         """Serve the messages that were peeked at as a whole; they stay until `take_served`.
 
         Taking them off wakes whoever waits on the other end, for nothing: a client does so until
         its last message is answered.
-        any: becomes whether there were any.
+        any: becomes whether there were any.  Returns COLD where one for Python follows.
         """
         cdef uint64_t size
         cdef Outcome outcome
         any[0] = False
         while have >= <ssize_t>(self.served + HEADER_SIZE):
-            size = self.hot_size(self.served)
+            size = self.size_at(self.served)
             if size == 0 or <uint64_t>have - self.served < size:
                 break
             self.in_header = False
+            if not self.is_hot():
+                self.whole = True
+                return COLD
             outcome = self.serve(
                 sink, self.buffer + self.served + HEADER_SIZE, size - HEADER_SIZE)
             if outcome != SERVED:
@@ -511,25 +544,17 @@ cdef class Pump:
         return here
 
     cdef bint is_there(self, bint *whole) noexcept nogil:
-        """Whether the socket has something to be read; `whole`: a message that is served here."""
+        """Whether the socket has something to be read; `whole`: all of a message."""
         cdef uint64_t size
         cdef ssize_t count = recv(self.fd, self.buffer, ROOM, MSG_PEEK | MSG_DONTWAIT)
         if count < HEADER_SIZE:
             # The client has left, or has just begun to write.
             return count == 0
-        size = self.hot_size(0)
+        size = self.size_at(0)
         if size == 0 or size > ROOM:
             return True
         whole[0] = <uint64_t>count >= size
         return whole[0]
-
-    cdef bint is_hot(self) noexcept nogil:
-        """Whether the message whose header was read is served here, once there is a sink."""
-        cdef Shape *shape
-        if not FIRST_HOT <= self.number <= SUBMIT_CMD2:
-            return False
-        shape = &self.shapes[self.number - FIRST_HOT]
-        return shape.shortest <= self.length * <uint64_t>4 <= shape.longest
 
     cdef Outcome serve(self, Sink sink, const uint8_t *data, uint64_t size) noexcept nogil:
         cdef const uint32_t *words = <const uint32_t *>data
