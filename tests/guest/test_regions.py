@@ -8,54 +8,78 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hesper.guest import regions
 from hesper.guest.backing import REGION_GRANULE, HostPointer, round_up
 from hesper.guest.errors import InvalidParameterError, OutOfMemoryError
-from hesper.guest.regions import Budget, Region, Spares
+from hesper.kernel.engine import Store
 from hesper.portable import SharedMemory, open_descriptors, page_size
 
 MIB = 1 << 20
 
 
 def test_the_last_owner_frees_memory_and_budget() -> None:
-    budget = Budget(MIB)
+    store = Store(MIB)
     before = open_descriptors()
-    region = Region.create(1000, "test", budget, charged=1000)
-    assert region.share() is region
+    region = regions.create(store, 1000, "test", charged=1000)
+    other = region.share()
+    assert (other.address, other.fd) == (region.address, region.fd)
     region.release()
-    assert budget.used == 1000
-    assert os.fstat(region.fd).st_size == region.size == page_size()
-    region.release()
-    assert budget.used == 0
+    assert store.left == MIB - 1000
+    assert os.fstat(other.fd).st_size == other.size == page_size()
+    other.release()
+    assert store.left == MIB
     assert open_descriptors() == before
 
 
-def test_freed_memory_cannot_be_shared_again() -> None:
-    region = Region.create(1, "test", Budget(MIB), charged=1)
+def test_an_ownership_ends_with_its_object() -> None:
+    store = Store(MIB)
+    before = open_descriptors()
+    region = regions.create(store, 1, "test", charged=1)
+    del region
+    assert store.left == MIB
+    assert open_descriptors() == before
+
+
+def test_freed_memory_cannot_be_used() -> None:
+    region = regions.create(Store(MIB), 1, "test", charged=1)
     region.release()
-    with pytest.raises(InvalidParameterError):
-        region.share()
+    for use in (region.share, region.release, lambda: region.address, lambda: region.fd):
+        with pytest.raises(ValueError, match="freed"):
+            use()
 
 
 def test_what_exceeds_the_budget_costs_nothing() -> None:
-    budget = Budget(MIB)
+    store = Store(MIB)
     with pytest.raises(OutOfMemoryError, match="memory limit"):
-        Region.create(2 * MIB, "test", budget, charged=2 * MIB)
-    assert budget.used == 0
+        regions.create(store, 2 * MIB, "test", charged=2 * MIB)
+    with pytest.raises(OutOfMemoryError, match="memory limit"):
+        regions.charge(store, MIB + 1)
+    with pytest.raises(MemoryError):
+        store.add(None, MIB + 1, reusable=False)
+    assert store.left == MIB
 
 
 @pytest.mark.parametrize("size", [0, -1, 1 << 62, 1 << 70])
 def test_what_the_system_cannot_give_costs_nothing(size: int) -> None:
-    budget = Budget(1 << 80)
+    store = Store((1 << 64) - 1)
     before = open_descriptors()
     with pytest.raises(OutOfMemoryError):
-        Region.create(size, "test", budget, charged=abs(size))
-    assert budget.used == 0
+        regions.create(store, size, "test", charged=abs(size))
+    assert store.left == store.limit
     assert open_descriptors() == before
+
+
+def test_memory_that_is_only_charged_for() -> None:
+    store = Store(MIB)
+    region = regions.charge(store, 1000)
+    assert (region.address, region.size, store.left) == (0, 0, MIB - 1000)
+    region.release()
+    assert store.left == MIB
 
 
 def test_adopted_memory_is_the_same_memory() -> None:
     with SharedMemory.create(page_size(), "test") as memory:
-        region = Region.adopt(memory.fd, page_size(), Budget(MIB))
+        region = regions.adopt(Store(MIB), memory.fd, page_size())
         memory.view[7] = 42
         assert region.address != memory.address
         with SharedMemory.from_fd(region.fd, page_size()) as seen:
@@ -68,7 +92,7 @@ def test_a_short_memory_object_is_refused() -> None:
         SharedMemory.create(page_size(), "test") as memory,
         pytest.raises(InvalidParameterError, match="needed"),
     ):
-        Region.adopt(memory.fd, page_size() + 1, Budget(MIB))
+        regions.adopt(Store(MIB), memory.fd, page_size() + 1)
 
 
 @given(size=st.integers(1, 1 << 47), shift=st.integers(0, 20))
@@ -87,43 +111,50 @@ def test_regions_hold_an_import_and_a_guests_larger_page(size: int, shift: int) 
         wants_external_buffers=False,
         wants_external_images=False,
     )
-    region = strategy.region_size(size)
+    region = round_up(size, strategy.granule)
     assert region >= round_up(size, strategy.alignment)
     assert region >= round_up(size, REGION_GRANULE)
     assert region % page_size() == 0
 
 
 def test_freed_memory_is_used_again_for_the_same_size_only() -> None:
-    budget, spares = Budget(MIB), Spares()
+    store = Store(MIB)
     before = open_descriptors()
-    first = Region.create(65536, "test", budget, charged=1, spares=spares)
+    first = regions.create(store, 65536, "test", charged=1, reusable=True)
     address = first.address
     first.release()
-    assert budget.used == 0
-    other = Region.create(131072, "test", budget, charged=1, spares=spares)
-    again = Region.create(65536, "test", budget, charged=1, spares=spares)
-    assert again.address == address
+    assert store.left == MIB
+    other = regions.create(store, 131072, "test", charged=1, reusable=True)
+    again = regions.create(store, 65536, "test", charged=1, reusable=True)
+    assert again.address == address != other.address
+    assert store.take_spare(65536, 1) is None
     for region in (other, again):
         region.release()
-    spares.close()
+    assert store.take_spare(65536, MIB + 1) is None
+    store.close()
     assert open_descriptors() == before
 
 
-def test_memory_that_others_may_hold_is_not_used_again() -> None:
-    budget, spares = Budget(MIB), Spares()
-    region = Region.create(65536, "test", budget, charged=1, spares=spares)
-    region.keep_apart()
+def test_a_closed_store_keeps_nothing() -> None:
+    store = Store(MIB)
+    before = open_descriptors()
+    region = regions.create(store, 65536, "test", charged=1, reusable=True)
+    store.close()
     region.release()
-    assert spares.take(65536) is None
+    assert open_descriptors() == before
 
 
 def test_spares_are_bounded() -> None:
-    spares = Spares()
+    store = Store(1 << 40)
     before = open_descriptors()
-    for _ in range(2 * Spares.MOST):
-        spares.put(SharedMemory.create(page_size(), "test"))
-    assert open_descriptors() == before + Spares.MOST
-    spares.close()
-    assert open_descriptors() == before
-    spares.put(SharedMemory.create(Spares.MOST_BYTES + 1, "test"))
+    pieces = [regions.create(store, 4096, "test", charged=1, reusable=True) for _ in range(200)]
+    for region in pieces:
+        region.release()
+    kept = open_descriptors() - before
+    assert 0 < kept < 200
+    large = regions.create(store, 65 << 20, "test", charged=1, reusable=True)
+    large.release()
+    assert open_descriptors() - before == kept
+    del store, region, large
+    pieces.clear()
     assert open_descriptors() == before

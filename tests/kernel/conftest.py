@@ -78,6 +78,8 @@ class Host:
             handlers,
             arena_limit=1 << 20,
             object_limit=object_limit,
+            resource_limit=16,
+            memory_limit=64 << 20,
             on_fatal=self.fatal.append,
         )
         instance = vulkan.instance_table(1)

@@ -47,6 +47,8 @@ class Bench:
             {name: self.handle for name in SENT if name != "vkSetReplyCommandStreamMESA"},
             arena_limit=64 << 20,
             object_limit=1 << 16,
+            resource_limit=16,
+            memory_limit=1 << 20,
             on_fatal=self.fatal.append,
         )
         table = self.vulkan.globals

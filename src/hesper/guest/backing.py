@@ -7,7 +7,7 @@ that is done is a strategy, chosen for each physical device by what a probe find
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from hesper.guest.errors import VulkanError
 from hesper.guest.vk import (
@@ -16,11 +16,8 @@ from hesper.guest.vk import (
     VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
     VK_SUCCESS,
 )
-from hesper.kernel.engine import ProcTable, Scratch, View
+from hesper.kernel.engine import ProcTable, Region, Scratch, View
 from hesper.portable import page_size
-
-if TYPE_CHECKING:
-    from hesper.guest.regions import Region
 
 REGION_GRANULE = 64 << 10
 """Regions for device memory come in multiples of this, in bytes.
@@ -53,8 +50,13 @@ class Strategy(Protocol):
     def wants_external_images(self) -> bool:
         """Whether every image should be, where the driver can."""
 
-    def region_size(self, size: int) -> int:
-        """Bytes of shared memory to make for an allocation of `size` bytes."""
+    @property
+    def alignment(self) -> int:
+        """What the size of an allocation is rounded up to, in bytes; a power of two."""
+
+    @property
+    def granule(self) -> int:
+        """What the size of its shared memory is rounded up to, in bytes; a power of two."""
 
     def back(self, info: View, region: Region) -> None:
         """Make the VkMemoryAllocateInfo `info` an allocation that lies in `region`.
@@ -82,9 +84,10 @@ class HostPointer:
     extensions = ("VK_EXT_external_memory_host",)
     handle_type = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT
 
-    def region_size(self, size: int) -> int:
-        """Bytes of shared memory to make for an allocation of `size` bytes."""
-        return round_up(size, max(page_size(), self.alignment, REGION_GRANULE))
+    @property
+    def granule(self) -> int:
+        """What the size of its shared memory is rounded up to, in bytes."""
+        return max(page_size(), self.alignment, REGION_GRANULE)
 
     def back(self, info: View, region: Region) -> None:
         """Make the VkMemoryAllocateInfo `info` an import of `region`."""

@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hesper.guest import teardown
+from hesper.guest import regions, teardown
 from hesper.guest.errors import InvalidParameterError
 from hesper.guest.handlers import bind
 from hesper.guest.limits import Limits
-from hesper.guest.regions import Budget, Region, Spares
 from hesper.guest.resources import Resources
-from hesper.kernel.engine import Engine, ProtocolError, Sink, Vulkan
+from hesper.kernel.engine import Engine, ProtocolError, Region, Sink, Store, Vulkan
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from hesper.guest.device import Device
-    from hesper.guest.device_memory import DeviceMemory
     from hesper.guest.instance import Instance
     from hesper.host.drivers import Driver
     from hesper.host.profile import Profile
@@ -90,19 +88,23 @@ class Context:
             bind(self),
             arena_limit=self.limits.arena,
             object_limit=self.limits.objects,
+            resource_limit=self.limits.resources,
+            memory_limit=self.limits.memory,
             on_fatal=on_fatal,
         )
         self.lock = threading.Lock()
-        self.budget = Budget(self.limits.memory)
-        self.spares = Spares()
         self.resources = Resources(self.engine, self.limits.resources)
         self.instance: Instance | None = None
         self.devices: dict[int, Device] = {}
-        self.memories: dict[int, DeviceMemory] = {}
         self.is_abandoned = False
         """Whether `close` has left work on the driver that did not end; the process must end."""
         self._has_instance = False
         self._is_closed = False
+
+    @property
+    def store(self) -> Store:
+        """The context's shared memory."""
+        return self.engine.store
 
     @property
     def fatal(self) -> bool:
@@ -133,27 +135,29 @@ class Context:
         if flags & ~BLOB_FLAGS:
             raise InvalidParameterError(f"blob flags {flags:#x}")
         if blob_id:
-            region = self._shared_memory(blob_id, size)
-            if flags & ~BLOB_MAPPABLE:
-                region.keep_apart()
+            region = self._shared_memory(blob_id, size, apart=bool(flags & ~BLOB_MAPPABLE))
         else:
-            region = Region.create(size, f"hesper-{self.name}", self.budget, charged=size)
+            region = regions.create(self.store, size, f"hesper-{self.name}", charged=size)
         # Shared memory of ours is ordinary cached memory wherever it is mapped.
         blob = Blob(region.fd, region.size, MapCaching.CACHED)
         self.resources.add(resource_id, region, size, is_stream=not blob_id)
         return blob
 
-    def _shared_memory(self, memory_id: int, size: int) -> Region:
+    def _shared_memory(self, memory_id: int, size: int, *, apart: bool) -> Region:
         """Return the region of a VkDeviceMemory, with one owner more."""
-        with self.lock:
-            memory = self.memories.get(memory_id)
-            if memory is None or memory.region is None:
-                raise InvalidParameterError(f"blob {memory_id} is no host-visible device memory")
-            if size > memory.region.size:
-                raise InvalidParameterError(
-                    f"blob {memory_id} has {memory.region.size} bytes, {size} are asked for"
-                )
-            return memory.region.share()
+        try:
+            region = self.engine.share_memory(memory_id, apart=apart)
+        except (KeyError, OverflowError):
+            raise InvalidParameterError(
+                f"blob {memory_id} is no host-visible device memory"
+            ) from None
+        there = region.size
+        if size > there:
+            region.release()
+            raise InvalidParameterError(
+                f"blob {memory_id} has {there} bytes, {size} are asked for"
+            )
+        return region
 
     def import_resource(self, resource_id: int, fd: int, size: int) -> None:
         """Make a resource of `size` bytes of memory that somebody else has made.
@@ -162,7 +166,7 @@ class Context:
         Raises `InvalidResourceError`, `InvalidParameterError`, `OutOfMemoryError`.
         """
         self.resources.check_new(resource_id)
-        region = Region.adopt(fd, size, self.budget)
+        region = regions.adopt(self.store, fd, size)
         self.resources.add(resource_id, region, size, is_stream=False)
 
     def destroy_resource(self, resource_id: int) -> None:
@@ -242,7 +246,7 @@ class Context:
             return
         self.is_abandoned = False
         self.resources.close()
-        self.spares.close()
+        self.store.close()
 
 
 def _call(retired: Callable[[], None]) -> None:

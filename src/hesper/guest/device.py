@@ -152,6 +152,13 @@ def create_device(context: Context, call: Call) -> None:
     context.engine.set_external_buffers(
         guest_id, strategy.handle_type, always=strategy.wants_external_buffers
     )
+    context.engine.set_host_memory(
+        guest_id,
+        strategy.types,
+        handle_type=strategy.handle_type,
+        alignment=strategy.alignment,
+        granule=strategy.granule,
+    )
     context.engine.set_patience(_patience(context, physical))
     context.devices[guest_id] = device
 

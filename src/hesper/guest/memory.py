@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hesper.guest.device_memory import DeviceMemory
+from hesper.guest import regions
+from hesper.guest.backing import round_up
 from hesper.guest.errors import InvalidResourceError, OutOfMemoryError, VulkanError
 from hesper.guest.handlers import handles
-from hesper.guest.regions import Region
 from hesper.guest.vk import (
     VK_ERROR_INVALID_EXTERNAL_HANDLE,
     VK_ERROR_OUT_OF_DEVICE_MEMORY,
     VK_ERROR_UNKNOWN,
     VK_SUCCESS,
 )
-from hesper.kernel.engine import Call, ProtocolError, View
+from hesper.kernel.engine import Call, ProtocolError, Region, View
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
@@ -26,7 +26,10 @@ LARGEST_ALLOCATION = 1 << 47
 
 @handles("vkAllocateMemory")
 def allocate_memory(context: Context, call: Call) -> None:
-    """Allocate device memory: shared with the guest where it is host-visible or imported."""
+    """Allocate device memory: shared with the guest where it is host-visible or imported.
+
+    The kernel serves what fits into a spare piece of such memory (`Engine.set_host_memory`).
+    """
     device = context.device(call.id("device"))
     info = call.args.pAllocateInfo
     size = info.allocationSize
@@ -35,39 +38,34 @@ def allocate_memory(context: Context, call: Call) -> None:
     if info.memoryTypeIndex >= len(device.physical.memory_types):
         raise VulkanError(VK_ERROR_UNKNOWN, f"no memory type {info.memoryTypeIndex}")
     try:
-        memory = _prepare(context, device, info)
+        region = _prepare(context, device, info)
     except OutOfMemoryError as error:
         raise VulkanError(VK_ERROR_OUT_OF_DEVICE_MEMORY, str(error)) from error
     except InvalidResourceError as error:
         raise VulkanError(VK_ERROR_INVALID_EXTERNAL_HANDLE, str(error)) from error
     try:
-        if memory.region is not None:
-            device.physical.strategy.back(info, memory.region)
+        if region.address:
+            device.physical.strategy.back(info, region)
         result = call.invoke()
     except BaseException:
-        memory.release()
+        region.release()
         raise
     if result != VK_SUCCESS:
-        memory.release()
+        region.release()
         return
-    (guest_id,) = call.new_ids
-    with context.lock:
-        # Registered before the object is known, so that nobody finds the object without it.
-        # An id in use must keep what belongs to it; `finish` then refuses the command.
-        is_new = guest_id not in context.memories
-        if is_new:
-            context.memories[guest_id] = memory
     try:
         call.finish()
     except ProtocolError:
-        if is_new:
-            del context.memories[guest_id]
         device.table.call("vkFreeMemory", device.handle, call.new_handles[0], None)
-        memory.release()
+        region.release()
         raise
+    try:
+        context.engine.keep_memory(call.new_ids[0], region)
+    except KeyError:  # another thread of the guest has freed it already
+        region.release()
 
 
-def _prepare(context: Context, device: Device, info: View) -> DeviceMemory:
+def _prepare(context: Context, device: Device, info: View) -> Region:
     """Take what an allocation costs and make or find its shared memory.
 
     Raises `OutOfMemoryError`, `InvalidResourceError`, `VulkanError`.
@@ -83,40 +81,24 @@ def _prepare(context: Context, device: Device, info: View) -> DeviceMemory:
                 f"memory type {info.memoryTypeIndex} takes no imports",
             )
         region = context.resources.share(imported.resourceId)
-        if size > region.size:
+        there = region.size
+        if size > there:
             region.release()
             raise VulkanError(
                 VK_ERROR_INVALID_EXTERNAL_HANDLE,
-                f"resource {imported.resourceId} has {region.size} bytes, {size} are asked for",
+                f"resource {imported.resourceId} has {there} bytes, {size} are asked for",
             )
-        return DeviceMemory(region, context.budget, 0)
+        return region
     if is_mappable:
-        wanted = device.physical.strategy.region_size(size)
-        region = Region.create(
-            wanted,
-            f"hesper-{context.name}",
-            context.budget,
-            charged=size,
-            spares=context.spares,
-        )
-        return DeviceMemory(region, context.budget, 0)
+        wanted = round_up(size, device.physical.strategy.granule)
+        name = f"hesper-{context.name}"
+        return regions.create(context.store, wanted, name, charged=size, reusable=True)
     if exported is not None and exported.handleTypes:
         raise VulkanError(
             VK_ERROR_INVALID_EXTERNAL_HANDLE,
             f"memory type {info.memoryTypeIndex} cannot be exported",
         )
-    context.budget.take(size)
-    return DeviceMemory(None, context.budget, size)
-
-
-@handles("vkFreeMemory")
-def free_memory(context: Context, call: Call) -> None:
-    """Free device memory, on the driver first."""
-    call.run()
-    with context.lock:
-        memory = context.memories.pop(call.id("memory"), None)
-    if memory is not None:
-        memory.release()
+    return regions.charge(context.store, size)
 
 
 @handles("vkGetMemoryResourcePropertiesMESA")

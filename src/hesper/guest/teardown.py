@@ -106,11 +106,6 @@ def _destroy(context: Context, device: Device, each: Object) -> None:
         return
     device.table.call(destroy_command(each.type), device.handle, each.handle, None)
     context.engine.remove_object(each.id)
-    if each.type == "VkDeviceMemory":
-        with context.lock:
-            memory = context.memories.pop(each.id, None)
-        if memory is not None:
-            memory.release()
 
 
 def _drain(context: Context, device: Device) -> None:

@@ -26,6 +26,7 @@ cdef class Engine:
     cdef list handlers
     cdef dict tables                # address of the functions: ProcTable
     cdef dict ring_objects
+    cdef Store memory
     cdef object on_fatal
     cdef object watch
     cdef QueueState *queues
@@ -45,7 +46,7 @@ cdef class Engine:
             raise MemoryError
 
     def __init__(self, Vulkan vulkan, dict handlers, *, size_t arena_limit, uint32_t object_limit,
-                 on_fatal):
+                 uint32_t resource_limit, uint64_t memory_limit, on_fatal):
         self.vulkan = vulkan
         self.tables = {}
         self.ring_objects = {}
@@ -59,6 +60,9 @@ cdef class Engine:
         self.core.engine = <void *>self
         self.core.arena_limit = arena_limit
         self.core.objects.limit = object_limit
+        self.core.resource_limit = resource_limit
+        self.memory = Store(memory_limit)
+        self.core.store = store_hold(self.memory.core)
         self.core.watch_ns = 1000000000
         self.stream.core = self.core
         if arena_init(&self.stream.arena, arena_limit):
@@ -88,6 +92,7 @@ cdef class Engine:
             arena_free(&self.stream.arena)
             free(self.stream)
         free_resources(self.core)
+        store_drop(self.core.store)
         objects_free(&self.core.objects)
         hesper_monitor_destroy(&self.core.monitor)
         free(self.core.handled)
@@ -188,37 +193,92 @@ cdef class Engine:
     # Resources.
 
     def add_resource(self, uint32_t resource_id, uint64_t address, uint64_t size):
+        cdef Resource *resource = self.new_resource(resource_id)
+        resource.is_stream = True
+        resource.data = <uint8_t *>address
+        resource.size = size
+        self.link_resource(resource)
+
+    def add_blob(self, uint32_t resource_id, Region region not None, uint64_t size, *,
+                 bint is_stream):
+        cdef Resource *resource = self.new_resource(resource_id)
+        resource.is_stream = is_stream
+        resource.region = region.take()
+        resource.data = resource.region.data
+        resource.size = size
+        self.link_resource(resource)
+
+    cdef Resource *new_resource(self, uint32_t resource_id) except NULL:
+        cdef Resource *resource = <Resource *>calloc(1, sizeof(Resource))
+        if resource == NULL:
+            raise MemoryError
+        resource.id = resource_id
+        return resource
+
+    cdef int link_resource(self, Resource *resource) except -1:
+        """Make a resource known.  Only this thread's guest adds resources, after `has_resource`."""
+        cdef bint is_new
+        pthread_mutex_lock(&self.core.monitor.mutex)
+        is_new = resource_find(self.core, resource.id) == NULL
+        if is_new:
+            resource_link(self.core, resource)
+        pthread_mutex_unlock(&self.core.monitor.mutex)
+        if not is_new:
+            resource_id = resource.id
+            self.free_resource(resource)
+            raise ValueError(f"resource {resource_id} exists")
+        return 0
+
+    cdef void free_resource(self, Resource *resource) noexcept:
+        if resource.region != NULL:
+            region_release(self.core.store, resource.region)
+        free(resource)
+
+    def has_resource(self, uint32_t resource_id):
         cdef Resource *resource
         pthread_mutex_lock(&self.core.monitor.mutex)
-        try:
-            if resource_find(self.core, resource_id) != NULL:
-                raise ValueError(f"resource {resource_id} exists")
-            resource = <Resource *>calloc(1, sizeof(Resource))
-            if resource == NULL:
-                raise MemoryError
-            resource.id = resource_id
-            resource.data = <uint8_t *>address
-            resource.size = size
-            resource.chain = self.core.resources[resource_id % ENGINE_RESOURCES]
-            self.core.resources[resource_id % ENGINE_RESOURCES] = resource
-        finally:
-            pthread_mutex_unlock(&self.core.monitor.mutex)
+        resource = resource_find(self.core, resource_id)
+        pthread_mutex_unlock(&self.core.monitor.mutex)
+        return resource != NULL
+
+    def share_resource(self, uint32_t resource_id):
+        cdef Resource *resource
+        cdef RegionCore *region = NULL
+        pthread_mutex_lock(&self.core.monitor.mutex)
+        resource = resource_find(self.core, resource_id)
+        if resource != NULL and resource.region != NULL:
+            region = resource.region
+            region_share(self.core.store, region)
+        pthread_mutex_unlock(&self.core.monitor.mutex)
+        if region == NULL:
+            raise KeyError(resource_id)
+        return region_of(self.core.store, region)
+
+    @property
+    def resource_count(self):
+        return self.core.resource_count
+
+    def resources(self):
+        cdef Resource *resource
+        cdef uint32_t i
+        found = []
+        pthread_mutex_lock(&self.core.monitor.mutex)
+        for i in range(ENGINE_RESOURCES):
+            resource = self.core.resources[i]
+            while resource != NULL:
+                found.append(resource.id)
+                resource = resource.chain
+        pthread_mutex_unlock(&self.core.monitor.mutex)
+        return found
 
     def remove_resource(self, uint32_t resource_id):
         cdef Resource *resource
-        cdef Resource **link
-        cdef bint in_use
         pthread_mutex_lock(&self.core.monitor.mutex)
-        link = &self.core.resources[resource_id % ENGINE_RESOURCES]
-        while link[0] != NULL and link[0].id != resource_id:
-            link = &link[0].chain
-        resource = link[0]
-        if resource != NULL:
-            link[0] = resource.chain
+        resource = resource_unlink(self.core, resource_id)
         pthread_mutex_unlock(&self.core.monitor.mutex)
         if resource == NULL:
             raise KeyError(resource_id)
-        if self.writes_to(resource_id):
+        if resource.is_stream and self.writes_to(resource_id):
             self.break_off(f"resource {resource_id} is destroyed while a ring or replies lie in it")
             self.stop()
         with nogil:
@@ -226,7 +286,33 @@ cdef class Engine:
             while resource.users:
                 pthread_cond_wait(&self.core.monitor.condition, &self.core.monitor.mutex)
             pthread_mutex_unlock(&self.core.monitor.mutex)
-        free(resource)
+        self.free_resource(resource)
+
+    # Device memory.
+
+    @property
+    def store(self):
+        return self.memory
+
+    def keep_memory(self, uint64_t id, Region region not None):
+        cdef RegionCore *core = region.owned()
+        if not memory_keep(self.core, id, core):
+            raise KeyError(f"there is no VkDeviceMemory {id}, or it has its memory")
+        region.take()
+
+    def share_memory(self, uint64_t id, *, bint apart=False):
+        cdef RegionCore *region = memory_share(self.core, id, apart)
+        if region == NULL:
+            raise KeyError(id)
+        return region_of(self.core.store, region)
+
+    def set_host_memory(self, uint64_t device, uint32_t types, *, uint32_t handle_type,
+                        uint64_t alignment, uint64_t granule):
+        cdef DeviceState *state = self.device_state(device)
+        state.host_handle_type = handle_type
+        state.host_alignment = alignment
+        state.host_granule = granule
+        state.host_types = types
 
     cdef bint writes_to(self, uint32_t resource_id):
         cdef RingCore *ring
@@ -315,8 +401,11 @@ cdef class Engine:
 
     def remove_object(self, uint64_t id):
         cdef Entry *entry = object_find(&self.core.objects, id)
+        cdef RegionCore *region = memory_take(self.core, id)
         if entry != NULL:
             object_remove(&self.core.objects, id, entry)
+        if region != NULL:
+            region_release(self.core.store, region)
 
     def lookup(self, uint64_t id, type=None):
         cdef Entry *entry = object_find(&self.core.objects, id)
@@ -359,12 +448,15 @@ cdef class Engine:
         return table.call_with(name, (entry.handle, *args), <QueueState *>entry.extra)
 
     def set_external_buffers(self, uint64_t device, uint32_t handle_types, *, bint always):
+        cdef DeviceState *state = self.device_state(device)
+        state.buffer_always = always
+        state.buffer_handle_types = handle_types
+
+    cdef DeviceState *device_state(self, uint64_t device) except NULL:
         cdef Entry *entry = object_find(&self.core.objects, device)
         if entry == NULL or entry.type != handle_indices["VkDevice"] + 1:
             raise KeyError(f"there is no device {device}")
-        cdef DeviceState *state = <DeviceState *>entry.extra
-        state.buffer_always = always
-        state.buffer_handle_types = handle_types
+        return <DeviceState *>entry.extra
 
     # Rings.
 
@@ -495,6 +587,8 @@ cdef void free_resources(Core *core) noexcept:
         while core.resources[i] != NULL:
             resource = core.resources[i]
             core.resources[i] = resource.chain
+            if resource.region != NULL:
+                region_release(core.store, resource.region)
             free(resource)
 
 
@@ -512,7 +606,7 @@ cdef RingCore *ring_new(Core *core, uint64_t ring_id, View info) except NULL:
     cdef uint64_t available = 0
     cdef uint32_t resource_id = info.resourceId
     pthread_mutex_lock(&core.monitor.mutex)
-    resource = resource_find(core, resource_id)
+    resource = stream_find(core, resource_id)
     if resource != NULL:
         data = resource.data
         available = resource.size

@@ -359,7 +359,13 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
             (<uint64_t *>(s.parameters + c.result_offset))[0] = 0
     if decode(s, &hesper_ops[c.in_], c.in_count, s.parameters):
         return -1
-    if s.core.handled[index]:
+    result = 1
+    if index == ALLOCATE_MEMORY:
+        hesper_note(&s.stage, STAGE_DRIVER)
+        result = allocate_memory(s)
+    if result <= 0:
+        pass
+    elif s.core.handled[index]:
         if s.ring != NULL:
             ring_settle(s.ring)
         hesper_note(&s.stage, STAGE_HANDLER)
@@ -375,7 +381,7 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
         if s.ring != NULL and may_wait(index):
             ring_settle(s.ring)
         hesper_note(&s.stage, STAGE_DRIVER)
-        result = serve(s)
+        result = free_memory(s) if index == FREE_MEMORY else serve(s)
     if result:
         return -1
     s.commands += 1
@@ -474,7 +480,7 @@ cdef int set_reply(Stream *s) noexcept nogil:
     cdef Resource *resource
     cdef int result = 0
     pthread_mutex_lock(&core.monitor.mutex)
-    resource = resource_find(core, id)
+    resource = stream_find(core, id)
     if resource == NULL or size > resource.size or offset > resource.size - size or offset & 3:
         result = fail(s, ERROR_RESOURCE, NULL, id)
     else:
@@ -560,7 +566,7 @@ cdef int execute_stream(Stream *s, uint8_t *info, Arena *mark) noexcept nogil:
     if size == 0:
         return 0
     pthread_mutex_lock(&core.monitor.mutex)
-    resource = resource_find(core, id)
+    resource = stream_find(core, id)
     if resource == NULL or size > resource.size or offset > resource.size - size or offset & 3:
         pthread_mutex_unlock(&core.monitor.mutex)
         return fail(s, ERROR_RESOURCE, NULL, id)

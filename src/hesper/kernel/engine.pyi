@@ -6,7 +6,7 @@ kernel.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 class ProtocolError(Exception):
     """The guest broke the protocol; the stream it came from is poisoned.
@@ -173,11 +173,14 @@ class Engine:
         *,
         arena_limit: int,
         object_limit: int,
+        resource_limit: int,
+        memory_limit: int,
         on_fatal: Callable[[str], None],
     ) -> None:
         """`handlers`: command name to handler.  Commands the kernel serves itself need none.
 
         arena_limit: bytes that one command may decode to.  object_limit: live guest objects.
+        resource_limit: resources.  memory_limit: bytes of device memory and resources.
         on_fatal: called once, from any thread, with one line that says what the guest did wrong
         (command, offset, reason), or what went wrong in a handler.
         Raises `KeyError` for a name that is no command.
@@ -227,11 +230,52 @@ class Engine:
         Raises `ValueError` for an id in use.  The memory must stay mapped until
         `remove_resource` has returned.
         """
+    def add_blob(self, resource_id: int, region: Region, size: int, *, is_stream: bool) -> None:
+        """Make a resource of `size` bytes that takes over the ownership of `region`.
+
+        is_stream: whether streams, replies and rings may lie in it.
+        Raises `ValueError` for an id in use; the ownership is released then.
+        """
+    def has_resource(self, resource_id: int) -> bool:
+        """Whether the id is in use."""
+    def share_resource(self, resource_id: int) -> Region:
+        """The region of a resource, with one owner more.  Raises `KeyError` without one."""
+    @property
+    def resource_count(self) -> int: ...
+    def resources(self) -> list[int]:
+        """The ids in use."""
     def remove_resource(self, resource_id: int) -> None:
         """Forget it; waits until no stream is reading it.
 
         A ring or a reply stream that still lies in it poisons the context.  Raises `KeyError` for
         an unknown id.
+        """
+    # Device memory: the region of a VkDeviceMemory goes with the object.
+    @property
+    def store(self) -> Store:
+        """The context's shared memory."""
+    def keep_memory(self, id: int, region: Region) -> None:
+        """Hand the ownership of `region` to the VkDeviceMemory with that guest id.
+
+        It is released after vkFreeMemory.
+        Raises `KeyError`, and leaves the ownership, when there is none or it has a region.
+        """
+    def share_memory(self, id: int, *, apart: bool = False) -> Region:
+        """The mapped region of the VkDeviceMemory with that guest id, with one owner more.
+
+        apart: somebody besides the guest may map it, it must not be used again.
+        Raises `KeyError` when there is none.
+        """
+    def set_host_memory(
+        self, device: int, types: int, *, handle_type: int, alignment: int, granule: int
+    ) -> None:
+        """Let the kernel allocate memory of the device with that guest id from spare regions.
+
+        types: memory types, a bit each, that it does so for, with
+        `VkImportMemoryHostPointerInfoEXT` and `handle_type`.  The size of an allocation is rounded
+        up to `alignment`, that of its region to `granule` (powers of two).  Allocations for which
+        there is no spare region, or to which structs are chained that need a decision, go to the
+        handler.
         """
     # Objects.
     def add_object(
@@ -294,6 +338,63 @@ class Engine:
         """
     def statistics(self) -> dict[str, int]:
         """Counters: commands, bytes, replies, objects, rings, handler_calls."""
+
+class Region:
+    """One ownership of shared memory; `release` or the object's end gives it up.
+
+    The last owner's end frees the memory, or leaves it to be used again.  After `release`, and once
+    it was given away, everything raises `ValueError`.
+    """
+
+    @property
+    def address(self) -> int:
+        """Where it is mapped; 0 for memory that is only charged for."""
+    @property
+    def size(self) -> int:
+        """Bytes mapped: whole pages."""
+    @property
+    def fd(self) -> int:
+        """Its descriptor, valid as long as it has an owner."""
+    def share(self) -> Region:
+        """Another ownership of the same memory."""
+    def release(self) -> None:
+        """Give the ownership up."""
+
+class Memory(Protocol):
+    """Shared memory that is mapped, as `portable.SharedMemory` is."""
+
+    address: int
+    size: int
+    fd: int
+
+    def close(self) -> None: ...
+
+class Store:
+    """The shared memory of one context: a limit, and spare regions to be used again."""
+
+    def __init__(self, limit: int) -> None:
+        """Allow for `limit` bytes."""
+    @property
+    def limit(self) -> int: ...
+    @property
+    def left(self) -> int:
+        """Bytes of the limit that are not taken."""
+    @property
+    def used(self) -> int:
+        """Bytes of the limit that are taken."""
+    def take_spare(self, size: int, charged: int) -> Region | None:
+        """A region of exactly `size` bytes that was used before; None when there is none.
+
+        `charged` bytes are taken of the limit; None, too, when they are not left.
+        """
+    def add(self, memory: Memory | None, charged: int, *, reusable: bool) -> Region:
+        """A region of `memory`, which it closes in the end; None: it is only charged for.
+
+        reusable: it becomes a spare region in the end, if there are not too many.
+        Raises `MemoryError` when `charged` bytes are not left; `memory` stays the caller's then.
+        """
+    def close(self) -> None:
+        """Free the spare regions; from now on none is kept."""
 
 class Sink:
     """A context's own stream and its fences, for compiled frontends."""

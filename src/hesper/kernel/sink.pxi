@@ -12,6 +12,18 @@ cdef class Sink:
     cdef void catch_up(self) noexcept nogil:
         """Come to the end of what `submit` was given, before Python serves a message."""
 
+    cdef int create_blob(self, uint32_t id, uint64_t memory, uint64_t size,
+                         bint apart) noexcept nogil:
+        """Make resource `id` of device memory; its descriptor, or -1: that is left to Python.
+
+        apart: somebody besides the guest may map it.
+        """
+        return -1
+
+    cdef bint destroy_blob(self, uint32_t id) noexcept nogil:
+        """Forget a resource that `create_blob` has made; False: that is left to Python."""
+        return False
+
     cdef object refusal(self):
         """The exception that says why the last call failed."""
         return NotImplementedError()
@@ -60,6 +72,15 @@ cdef class EngineSink(Sink):
 
     cdef void catch_up(self) noexcept nogil:
         core_catch_up(self.stream.core)
+
+    cdef int create_blob(self, uint32_t id, uint64_t memory, uint64_t size,
+                         bint apart) noexcept nogil:
+        core_catch_up(self.stream.core)
+        return blob_create(self.stream.core, id, memory, size, apart)
+
+    cdef bint destroy_blob(self, uint32_t id) noexcept nogil:
+        core_catch_up(self.stream.core)
+        return blob_destroy(self.stream.core, id)
 
     cdef uint64_t patience(self, uint64_t now) noexcept nogil:
         return core_patience(self.stream.core, now)

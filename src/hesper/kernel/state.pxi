@@ -66,8 +66,10 @@ cdef enum Stage:
 
 cdef struct Resource:
     uint32_t id
+    bint is_stream              # rings, replies and command streams may lie in it
+    RegionCore *region          # one ownership; null: the memory is the caller's
     uint32_t users              # streams that read it now
-    uint8_t *data
+    uint8_t *data               # of streams
     uint64_t size
     uint64_t populated          # bytes, from the start, that replies find pages for
     Resource *chain
@@ -83,6 +85,10 @@ cdef struct QueueState:
 cdef struct DeviceState:
     uint32_t buffer_handle_types    # what VkExternalMemoryBufferCreateInfo is to say, 0: no change
     uint32_t buffer_always
+    uint32_t host_types             # memory types, a bit each, that lie in spare pieces; 0: none
+    uint32_t host_handle_type
+    uint64_t host_alignment
+    uint64_t host_granule
     DeviceState *next
 
 
@@ -91,6 +97,9 @@ cdef struct Core:
     Objects objects
     hesper_monitor monitor          # guards resources, rings; signalled when a user is done
     Resource *resources[ENGINE_RESOURCES]
+    uint32_t resource_count
+    uint32_t resource_limit
+    StoreCore *store
     RingCore *rings
     TimelineCore *timelines[TIMELINES]  # by ring_idx; null: bound to no queue
     uint32_t fatal
@@ -198,3 +207,9 @@ cdef Resource *resource_find(Core *core, uint32_t id) noexcept nogil:
     while resource != NULL and resource.id != id:
         resource = resource.chain
     return resource
+
+
+cdef Resource *stream_find(Core *core, uint32_t id) noexcept nogil:
+    """The same, if streams may lie in it."""
+    cdef Resource *resource = resource_find(core, id)
+    return resource if resource != NULL and resource.is_stream else NULL

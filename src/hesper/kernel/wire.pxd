@@ -163,6 +163,8 @@ cdef extern from "threads.h" nogil:
         pthread_mutex_t mutex
         pthread_cond_t condition
 
+    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
+    int pthread_mutex_destroy(pthread_mutex_t *mutex)
     int pthread_mutex_lock(pthread_mutex_t *mutex)
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)

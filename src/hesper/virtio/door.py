@@ -145,7 +145,7 @@ class ContextServer:
             self._fence(context, *wire.FENCE.unpack(body))
         elif kind == Down.FIGURES:
             counts = context.engine.statistics()
-            figures = wire.FIGURES.pack(counts["commands"], counts["bytes"], context.budget.used)
+            figures = wire.FIGURES.pack(counts["commands"], counts["bytes"], context.store.used)
             self._say(Up.FIGURES, figures)
         elif kind == Down.CREATE_BLOB:
             self._create_blob(context, wire.CreateBlob(*wire.CREATE_BLOB.unpack(body)))

@@ -1,7 +1,8 @@
 """Reads a client's messages, and serves without Python those that every submission needs.
 
 These are SUBMIT_CMD2 and the SYNC commands: Mesa sends four of them for a submission and the wait
-for it.  All others are the session's.
+for it.  So are RESOURCE_CREATE_BLOB and RESOURCE_UNREF where the context can do it (`Sink`).  All
+others are the session's.
 """
 
 from collections.abc import Callable
@@ -43,6 +44,10 @@ class Pump:
     @property
     def what(self) -> str:
         """Name of the command that is being served; `header` between two."""
+    def new_resource(self) -> int:
+        """Take an id for a resource that the session makes.  Raises `MemoryError`."""
+    def drop_resource(self, id: int) -> bool:
+        """Give the id of a resource back; whether it was one."""
     def close(self) -> None:
         """Drop all syncs; fences that are still pending signal nothing."""
 

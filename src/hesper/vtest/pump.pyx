@@ -56,6 +56,7 @@ cdef extern from "sockets.h" nogil:
     void hesper_await(int fd, uint64_t ns)
     bint hesper_is_left(int fd)
 
+include "ids.pxi"
 include "syncs.pxi"
 
 
@@ -82,6 +83,8 @@ cdef enum:
     CROWDED_NS = 50000000       # for how long nobody is yielded to after that
     HEADER_SIZE = 8
     MOST_SERVED = 8192          # bytes that stay in the socket, and in the sender's account
+    RESOURCE_UNREF = 3
+    RESOURCE_CREATE_BLOB = 18
     FIRST_HOT = 19              # SYNC_CREATE to SUBMIT_CMD2
     SYNC_CREATE = 19
     SYNC_UNREF = 20
@@ -91,6 +94,9 @@ cdef enum:
     SUBMIT_CMD2 = 24
     WAIT_EITHER = 1             # flag of SYNC_WAIT
     BATCH_RING_IDX = 1          # flag of a batch
+    BLOB_HOST3D = 2             # type of a blob
+    BLOB_MAPPABLE = 1           # and its flags
+    BLOB_FLAGS = 7
     SHORT_BATCH = 24
     LONG_BATCH = 32
 
@@ -145,6 +151,7 @@ cdef class Pump:
     cdef Sink sink              # None before there is a context
     cdef object interrupt
     cdef Syncs *syncs
+    cdef Ids ids
     cdef uint8_t *buffer
     cdef uint8_t *large
     cdef Shape shapes[SUBMIT_CMD2 + 1]
@@ -182,6 +189,7 @@ cdef class Pump:
     def __dealloc__(self):
         if self.syncs != NULL:
             syncs_close(self.syncs)
+        ids_free(&self.ids)
         free(self.buffer)
         free(self.large)
 
@@ -228,6 +236,15 @@ cdef class Pump:
         if outcome != SERVED:
             self.complain(outcome)
         return PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ)
+
+    def new_resource(self):
+        cdef uint32_t id = ids_take(&self.ids)
+        if id == 0:
+            raise MemoryError
+        return id
+
+    def drop_resource(self, uint32_t id):
+        return ids_give(&self.ids, id)
 
     cdef int complain(self, Outcome outcome) except -1:
         """Raise what `outcome` stands for."""
@@ -489,6 +506,7 @@ cdef class Pump:
         any: becomes whether there were any.  Returns COLD where one for Python follows.
         """
         cdef uint64_t size
+        cdef const uint8_t *data
         cdef Outcome outcome
         any[0] = False
         while have >= <ssize_t>(self.served + HEADER_SIZE):
@@ -496,11 +514,12 @@ cdef class Pump:
             if size == 0 or <uint64_t>have - self.served < size:
                 break
             self.in_header = False
-            if not self.is_hot():
-                self.whole = True
-                return COLD
-            outcome = self.serve(
-                sink, self.buffer + self.served + HEADER_SIZE, size - HEADER_SIZE)
+            data = self.buffer + self.served + HEADER_SIZE
+            if self.is_hot():
+                outcome = self.serve(sink, data, size - HEADER_SIZE)
+            else:
+                outcome = self.serve_resource(sink, data)
+                self.whole = outcome == COLD
             if outcome != SERVED:
                 return outcome
             self.served += size
@@ -595,6 +614,37 @@ cdef class Pump:
         reply[2] = <uint32_t>value
         reply[3] = <uint32_t>(value >> 32)
         return self.answer(reply, 16)
+
+    cdef Outcome serve_resource(self, Sink sink, const uint8_t *data) noexcept nogil:
+        """Make or forget a resource of device memory; COLD: that, or another message, is Python's.
+
+        A blob: its type, flags, size and the id of the memory.
+        """
+        cdef const uint32_t *words = <const uint32_t *>data
+        cdef uint64_t wide[2]
+        cdef uint32_t reply[3]
+        cdef uint32_t id
+        cdef int fd
+        if self.number == RESOURCE_UNREF:
+            if not sink.destroy_blob(words[0]):
+                return COLD
+            ids_give(&self.ids, words[0])
+            return SERVED
+        if (self.number != RESOURCE_CREATE_BLOB or words[0] != BLOB_HOST3D
+                or words[1] & ~<uint32_t>BLOB_FLAGS):
+            return COLD
+        memcpy(wide, data + 8, sizeof(wide))
+        id = ids_take(&self.ids)
+        if id == 0:
+            return self.wrong(NO_MEMORY)
+        fd = sink.create_blob(id, wide[1], wide[0], words[1] & ~<uint32_t>BLOB_MAPPABLE)
+        if fd < 0:
+            ids_give(&self.ids, id)
+            return COLD
+        reply[0] = 1
+        reply[1] = RESOURCE_CREATE_BLOB
+        reply[2] = id
+        return self.answer_with(reply, sizeof(reply), fd)
 
     cdef Outcome sync_wait(self, Sink sink, const uint8_t *data, uint64_t size) noexcept nogil:
         """Flags and a time-out in ms, then points; answered with a descriptor to poll."""

@@ -84,9 +84,7 @@ class Session:
         self._fatal: str | None = None
         self._stopping = False
         self._handshake: threading.Timer | None = None
-        self._next_resource = 1
-        self._free_resources: list[int] = []
-        self._resources: dict[int, bool] = {}  # whether the context knows it
+        self._unmappable: set[int] = set()  # resources that the context does not know
         self._serve: dict[int, Callable[[memoryview], None]] = {
             Command.CREATE_RENDERER: self._create_renderer,
             Command.PING_PROTOCOL_VERSION: self._ping,
@@ -251,17 +249,15 @@ class Session:
             raise ClientError(f"RESOURCE_CREATE_BLOB: blob type {kind} with blob id {blob_id}")
         if not size:
             raise ClientError("RESOURCE_CREATE_BLOB: size 0")
-        resource_id = self._free_resources.pop() if self._free_resources else self._next_resource
-        self._next_resource = max(self._next_resource, resource_id + 1)
+        resource_id = self._pump.new_resource()
         reply = wire.REPLY_U32.pack(1, Command.RESOURCE_CREATE_BLOB, resource_id)
         try:
             blob = self._running().create_blob(resource_id, blob_id, size, flags)
         except (MemoryError, OSError) as error:
             self._host.warn(f"RESOURCE_CREATE_BLOB: no room for {size} bytes: {error}")
-            self._resources[resource_id] = False
+            self._unmappable.add(resource_id)
             self._send_unmappable(reply)
             return
-        self._resources[resource_id] = True
         self._send_with_fd(reply, blob.fd)
 
     def _send_unmappable(self, reply: bytes) -> None:
@@ -279,12 +275,12 @@ class Session:
 
     def _unref_resource(self, data: memoryview) -> None:
         (resource_id,) = wire.U32.unpack(data)
-        known = self._resources.pop(resource_id, None)
-        if known is None:
+        if not self._pump.drop_resource(resource_id):
             raise ClientError(f"RESOURCE_UNREF: no resource {resource_id}")
-        if known:
+        if resource_id in self._unmappable:
+            self._unmappable.discard(resource_id)
+        else:
             self._running().destroy_resource(resource_id)
-        self._free_resources.append(resource_id)
 
     def _reply(self, command: Command, value: int) -> None:
         self._sock.sendall(wire.REPLY_U32.pack(1, command, value))
