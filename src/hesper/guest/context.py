@@ -154,9 +154,7 @@ class Context:
         there = region.size
         if size > there:
             region.release()
-            raise InvalidParameterError(
-                f"blob {memory_id} has {there} bytes, {size} are asked for"
-            )
+            raise InvalidParameterError(f"blob {memory_id} has {there} bytes, {size} are asked for")
         return region
 
     def import_resource(self, resource_id: int, fd: int, size: int) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hesper.guest.errors import InvalidParameterError, OutOfMemoryError
-from hesper.kernel.engine import Region, Store
 from hesper.portable import SharedMemory
+
+if TYPE_CHECKING:
+    from hesper.kernel.engine import Region, Store
 
 
 def create(store: Store, size: int, name: str, *, charged: int, reusable: bool = False) -> Region:

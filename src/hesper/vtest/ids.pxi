@@ -24,7 +24,7 @@ cdef uint32_t ids_take(Ids *ids) noexcept nogil:
 
 
 cdef bint ids_grow(Ids *ids) noexcept nogil:
-    cdef uint32_t room = 2 * ids.room if ids.room else 1024
+    cdef uint32_t room = 2 * ids.room if ids.room else 64
     cdef uint8_t *taken = <uint8_t *>realloc(ids.taken, room)
     cdef uint32_t *unused
     if taken == NULL:

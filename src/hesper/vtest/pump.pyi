@@ -46,7 +46,7 @@ class Pump:
         """Name of the command that is being served; `header` between two."""
     def new_resource(self) -> int:
         """Take an id for a resource that the session makes.  Raises `MemoryError`."""
-    def drop_resource(self, id: int) -> bool:
+    def drop_resource(self, resource_id: int) -> bool:
         """Give the id of a resource back; whether it was one."""
     def close(self) -> None:
         """Drop all syncs; fences that are still pending signal nothing."""

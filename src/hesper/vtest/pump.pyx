@@ -243,8 +243,8 @@ cdef class Pump:
             raise MemoryError
         return id
 
-    def drop_resource(self, uint32_t id):
-        return ids_give(&self.ids, id)
+    def drop_resource(self, uint32_t resource_id):
+        return ids_give(&self.ids, resource_id)
 
     cdef int complain(self, Outcome outcome) except -1:
         """Raise what `outcome` stands for."""
