@@ -199,17 +199,3 @@ cdef inline int fail(Stream *s, Error error, const hesper_op *op, uint64_t value
         s.error_op = op
         s.error_value = value
     return -1
-
-
-cdef Resource *resource_find(Core *core, uint32_t id) noexcept nogil:
-    """The resource with that id; the core's monitor is held."""
-    cdef Resource *resource = core.resources[id % ENGINE_RESOURCES]
-    while resource != NULL and resource.id != id:
-        resource = resource.chain
-    return resource
-
-
-cdef Resource *stream_find(Core *core, uint32_t id) noexcept nogil:
-    """The same, if streams may lie in it."""
-    cdef Resource *resource = resource_find(core, id)
-    return resource if resource != NULL and resource.is_stream else NULL

@@ -1,0 +1,88 @@
+# Resources: memory that a guest names by a 32-bit id, for streams or to map it.
+
+cdef Resource *resource_find(Core *core, uint32_t id) noexcept nogil:
+    """The resource with that id; the core's monitor is held."""
+    cdef Resource *resource = core.resources[id % ENGINE_RESOURCES]
+    while resource != NULL and resource.id != id:
+        resource = resource.chain
+    return resource
+
+
+cdef Resource *stream_find(Core *core, uint32_t id) noexcept nogil:
+    """The same, if streams may lie in it."""
+    cdef Resource *resource = resource_find(core, id)
+    return resource if resource != NULL and resource.is_stream else NULL
+
+
+cdef void resource_link(Core *core, Resource *resource) noexcept nogil:
+    """Put a new resource into the table; the core's monitor is held."""
+    cdef Resource **slot = &core.resources[resource.id % ENGINE_RESOURCES]
+    resource.chain = slot[0]
+    slot[0] = resource
+    core.resource_count += 1
+
+
+cdef Resource *resource_unlink(Core *core, uint32_t id) noexcept nogil:
+    """Take a resource out of the table, or null; the core's monitor is held."""
+    cdef Resource **link = &core.resources[id % ENGINE_RESOURCES]
+    cdef Resource *resource
+    while link[0] != NULL and link[0].id != id:
+        link = &link[0].chain
+    resource = link[0]
+    if resource != NULL:
+        link[0] = resource.chain
+        core.resource_count -= 1
+    return resource
+
+
+cdef int blob_create(Core *core, uint32_t id, uint64_t memory, uint64_t size,
+                     bint apart) noexcept nogil:
+    """Make resource `id` of a VkDeviceMemory; its descriptor, or -1: Python knows what is wrong."""
+    cdef RegionCore *region = memory_share(core, memory, apart)
+    cdef Resource *resource
+    cdef bint fits
+    if region == NULL:
+        return -1
+    resource = <Resource *>calloc(1, sizeof(Resource))
+    fits = resource != NULL and 0 < size <= region.size
+    if fits:
+        resource.id = id
+        resource.size = size
+        resource.region = region
+        pthread_mutex_lock(&core.monitor.mutex)
+        fits = core.resource_count < core.resource_limit and resource_find(core, id) == NULL
+        if fits:
+            resource_link(core, resource)
+        pthread_mutex_unlock(&core.monitor.mutex)
+    if not fits:
+        free(resource)
+        region_release(core.store, region)
+        return -1
+    return region.fd
+
+
+cdef bint blob_destroy(Core *core, uint32_t id) noexcept nogil:
+    """Forget a resource of a VkDeviceMemory; False: there is none, or streams may lie in it."""
+    cdef Resource *resource
+    pthread_mutex_lock(&core.monitor.mutex)
+    resource = resource_find(core, id)
+    if resource != NULL:
+        resource = NULL if resource.is_stream else resource_unlink(core, id)
+    pthread_mutex_unlock(&core.monitor.mutex)
+    if resource == NULL:
+        return False
+    region_release(core.store, resource.region)
+    free(resource)
+    return True
+
+
+cdef void resources_free(Core *core) noexcept:
+    cdef Resource *resource
+    cdef uint32_t i
+    for i in range(ENGINE_RESOURCES):
+        while core.resources[i] != NULL:
+            resource = core.resources[i]
+            core.resources[i] = resource.chain
+            if resource.region != NULL:
+                region_release(core.store, resource.region)
+            free(resource)
