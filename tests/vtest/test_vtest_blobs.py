@@ -13,7 +13,7 @@ from vtest_client import Client, FakeContext, FakeHost, Served, close_all
 from hesper.bench.client import loops
 from hesper.guest import regions
 from hesper.kernel.engine import Engine, Region, Sink, Vulkan
-from hesper.portable import SharedMemory, page_size
+from hesper.portable import SharedMemory, open_descriptors, page_size
 
 MEMORY = 77
 MAPPABLE, SHAREABLE = 1, 2
@@ -61,11 +61,18 @@ class KernelContext(FakeContext):
     def close(self) -> None:
         super().close()
         self.engine.stop()
+        for resource in self.engine.resources():
+            self.engine.remove_resource(resource)
+        self.engine.remove_object(MEMORY)
+        del self.region
+        self.engine.store.close()
 
 
 @pytest.fixture
-def context() -> KernelContext:
-    return KernelContext()
+def context() -> Iterator[KernelContext]:
+    before = open_descriptors()
+    yield KernelContext()
+    assert open_descriptors() == before
 
 
 @pytest.fixture
@@ -131,8 +138,7 @@ def test_what_others_may_map_is_not_used_again(
     size = context.region.size
     context.region.release()
     context.engine.remove_object(MEMORY)
-    spare = context.engine.store.take_spare(size, 1)
-    assert (spare is not None) == (flags == MAPPABLE)
+    assert (context.engine.store.take_spare(size, 1) is not None) == (flags == MAPPABLE)
     assert context.python == []
     os.close(fd)
 
