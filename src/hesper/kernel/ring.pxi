@@ -63,9 +63,10 @@ cdef void core_poison(Core *core) noexcept nogil:
 cdef inline void ring_publish(RingCore *ring, uint32_t position) noexcept nogil:
     """Tell the guest that everything before `position` is done."""
     cdef uint32_t waited
-    ring.published = position
     hesper_store_release(ring.head, position)
-    # Ordered: whoever sets a bit looks at `published` after that.
+    # Ordered: whoever sets a bit looks at `published` after that, and one of both has to see the
+    # other.
+    hesper_store_ordered(&ring.published, position)
     waited = hesper_load_ordered(&ring.waited)
     if waited & WAITED_BY_STREAM:
         ring_wake(ring)

@@ -135,6 +135,7 @@ cdef extern from "memory.h" nogil:
     void hesper_store_u64(uint64_t *at, uint64_t value)
     uint32_t hesper_load_ordered(const uint32_t *at)
     void hesper_store_release(uint32_t *at, uint32_t value)
+    void hesper_store_ordered(uint32_t *at, uint32_t value)
     void hesper_set_bits(uint32_t *at, uint32_t bits)
     void hesper_clear_bits(uint32_t *at, uint32_t bits)
     uint32_t hesper_add(uint32_t *at, uint32_t amount)

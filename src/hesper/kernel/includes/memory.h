@@ -87,6 +87,11 @@ static inline void hesper_store_release(uint32_t *at, uint32_t value) {
     __atomic_store_n(at, value, __ATOMIC_RELEASE);
 }
 
+/* Before any `hesper_load_ordered` that follows: x86 lets other stores wait while loads go ahead. */
+static inline void hesper_store_ordered(uint32_t *at, uint32_t value) {
+    __atomic_store_n(at, value, __ATOMIC_SEQ_CST);
+}
+
 static inline uint64_t hesper_load_u64(const uint64_t *at) {
     return __atomic_load_n(at, __ATOMIC_ACQUIRE);
 }
