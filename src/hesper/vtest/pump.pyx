@@ -82,8 +82,9 @@ cdef enum:
     HELD_UP_NS = 100000         # by a yield: whoever ran instead computes, and was given its slice
     CROWDED_NS = 50000000       # for how long nobody is yielded to after that
     HEADER_SIZE = 8
-    MOST_SERVED = 2048          # bytes that stay in the socket; few fill the account of a sender of
-                                # small pieces, which is charged some hundred bytes for each
+    # Bytes that stay in the socket.  A few fill the account of a sender of small pieces, which is
+    # charged some hundred bytes for each.
+    MOST_SERVED = 2048
     RESOURCE_UNREF = 3
     RESOURCE_CREATE_BLOB = 18
     FIRST_HOT = 19              # SYNC_CREATE to SUBMIT_CMD2
