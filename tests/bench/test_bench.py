@@ -150,7 +150,7 @@ def test_explaining_names_what_was_done() -> None:
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if "%" in line}
     assert set(lines) == set(WORKS)
     assert "vkCmdDraw (driver)" in lines["draw"]
-    assert re.search(r"vk\w+ \(handler\)", done.stdout)
+    assert "vkCreateDevice (handler)" in done.stdout
     for line in lines.values():
         shares = [int(share) for share in re.findall(r"(\d+)%", line)[: len(STAGES)]]
         assert abs(sum(shares) - 100) <= len(STAGES), line

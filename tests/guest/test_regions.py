@@ -15,6 +15,7 @@ from hesper.kernel.engine import Store
 from hesper.portable import SharedMemory, open_descriptors, page_size
 
 MIB = 1 << 20
+MOST_SPARES, MOST_SPARE_BYTES = 64, 64 * MIB
 
 
 def test_the_last_owner_frees_memory_and_budget() -> None:
@@ -147,14 +148,27 @@ def test_a_closed_store_keeps_nothing() -> None:
 def test_spares_are_bounded() -> None:
     store = Store(1 << 40)
     before = open_descriptors()
-    pieces = [regions.create(store, 4096, "test", charged=1, reusable=True) for _ in range(200)]
+    pieces = [
+        regions.create(store, page_size(), "test", charged=1, reusable=True)
+        for _ in range(2 * MOST_SPARES)
+    ]
     for region in pieces:
         region.release()
-    kept = open_descriptors() - before
-    assert 0 < kept < 200
-    large = regions.create(store, 65 << 20, "test", charged=1, reusable=True)
-    large.release()
-    assert open_descriptors() - before == kept
-    del store, region, large
-    pieces.clear()
+    assert open_descriptors() == before + MOST_SPARES
+    store.close()
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_spares_are_bounded_in_bytes(more: int) -> None:
+    store = Store(1 << 40)
+    before = open_descriptors()
+    size = MOST_SPARE_BYTES + more
+    regions.create(store, size, "test", charged=1, reusable=True).release()
+    assert open_descriptors() == before + (1 if more == 0 else 0)
+
+
+def test_spares_go_with_their_store() -> None:
+    before = open_descriptors()
+    regions.create(Store(MIB), 1, "test", charged=1, reusable=True).release()
     assert open_descriptors() == before

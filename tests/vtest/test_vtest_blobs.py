@@ -17,7 +17,7 @@ from hesper.portable import SharedMemory, open_descriptors, page_size
 
 MEMORY = 77
 MAPPABLE, SHAREABLE = 1, 2
-UNREF, CREATE_BLOB, SYNC_WRITE = 3, 18, 22
+UNREF, CREATE_BLOB = 3, 18
 
 
 class KernelContext(FakeContext):
