@@ -93,7 +93,7 @@ class Context:
             on_fatal=on_fatal,
         )
         self.lock = threading.Lock()
-        self.resources = Resources(self.engine, self.limits.resources)
+        self.resources = Resources(self.engine)
         self.instance: Instance | None = None
         self.devices: dict[int, Device] = {}
         self.is_abandoned = False

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 class Resources:
     """A context's resources, which the kernel keeps.  Any thread may use it."""
 
-    def __init__(self, engine: Engine, limit: int) -> None:
-        """Start with none; there can be `limit`."""
+    def __init__(self, engine: Engine) -> None:
+        """Use those of `engine`."""
         self._engine = engine
-        self._limit = limit
 
     def __len__(self) -> int:
         """How many there are."""
@@ -31,8 +30,8 @@ class Resources:
             raise InvalidResourceError(f"resource id {resource_id} is out of range")
         if self._engine.has_resource(resource_id):
             raise InvalidResourceError(f"resource {resource_id} exists already")
-        if self._engine.resource_count >= self._limit:
-            raise OutOfMemoryError(f"more than {self._limit} resources")
+        if self._engine.resource_count >= self._engine.resource_limit:
+            raise OutOfMemoryError(f"more than {self._engine.resource_limit} resources")
 
     def add(self, resource_id: int, region: Region, size: int, *, is_stream: bool) -> None:
         """Make a resource that takes over one ownership of `region`.

@@ -26,7 +26,7 @@ cdef class Engine:
     cdef list handlers
     cdef dict tables                # address of the functions: ProcTable
     cdef dict ring_objects
-    cdef Store memory
+    cdef readonly Store store
     cdef object on_fatal
     cdef object watch
     cdef QueueState *queues
@@ -61,8 +61,9 @@ cdef class Engine:
         self.core.arena_limit = arena_limit
         self.core.objects.limit = object_limit
         self.core.resource_limit = resource_limit
-        self.memory = Store(memory_limit)
-        self.core.store = store_hold(self.memory.core)
+        self.store = Store(memory_limit)
+        # Held apart: when the engine goes, its Python objects may have gone before it.
+        self.core.store = store_hold(self.store.core)
         self.core.watch_ns = 1000000000
         self.stream.core = self.core
         if arena_init(&self.stream.arena, arena_limit):
@@ -216,23 +217,11 @@ cdef class Engine:
         return resource
 
     cdef int link_resource(self, Resource *resource) except -1:
-        """Make a resource known.  Only this thread's guest adds resources, after `has_resource`."""
-        cdef bint is_new
-        pthread_mutex_lock(&self.core.monitor.mutex)
-        is_new = resource_find(self.core, resource.id) == NULL
-        if is_new:
-            resource_link(self.core, resource)
-        pthread_mutex_unlock(&self.core.monitor.mutex)
-        if not is_new:
-            resource_id = resource.id
-            self.free_resource(resource)
-            raise ValueError(f"resource {resource_id} exists")
+        resource_id = resource.id
+        if not resource_add(self.core, resource):
+            resource_free(self.core, resource)
+            raise ValueError(f"resource {resource_id} exists, or there are too many")
         return 0
-
-    cdef void free_resource(self, Resource *resource) noexcept:
-        if resource.region != NULL:
-            region_release(self.core.store, resource.region)
-        free(resource)
 
     def has_resource(self, uint32_t resource_id):
         cdef Resource *resource
@@ -257,6 +246,10 @@ cdef class Engine:
     @property
     def resource_count(self):
         return self.core.resource_count
+
+    @property
+    def resource_limit(self):
+        return self.core.resource_limit
 
     def resources(self):
         cdef Resource *resource
@@ -286,13 +279,9 @@ cdef class Engine:
             while resource.users:
                 pthread_cond_wait(&self.core.monitor.condition, &self.core.monitor.mutex)
             pthread_mutex_unlock(&self.core.monitor.mutex)
-        self.free_resource(resource)
+        resource_free(self.core, resource)
 
     # Device memory.
-
-    @property
-    def store(self):
-        return self.memory
 
     def keep_memory(self, uint64_t id, Region region not None):
         cdef RegionCore *core = region.owned()

@@ -227,14 +227,14 @@ class Engine:
     def add_resource(self, resource_id: int, address: int, size: int) -> None:
         """Make `size` bytes mapped at `address` known for streams, replies and rings.
 
-        Raises `ValueError` for an id in use.  The memory must stay mapped until
-        `remove_resource` has returned.
+        Raises `ValueError` for an id in use, or beyond the limit.  The memory must stay mapped
+        until `remove_resource` has returned.
         """
     def add_blob(self, resource_id: int, region: Region, size: int, *, is_stream: bool) -> None:
         """Make a resource of `size` bytes that takes over the ownership of `region`.
 
         is_stream: whether streams, replies and rings may lie in it.
-        Raises `ValueError` for an id in use; the ownership is released then.
+        Raises `ValueError` for an id in use, or beyond the limit; the ownership is released then.
         """
     def has_resource(self, resource_id: int) -> bool:
         """Whether the id is in use."""
@@ -242,6 +242,8 @@ class Engine:
         """The region of a resource, with one owner more.  Raises `KeyError` without one."""
     @property
     def resource_count(self) -> int: ...
+    @property
+    def resource_limit(self) -> int: ...
     def resources(self) -> list[int]:
         """The ids in use."""
     def remove_resource(self, resource_id: int) -> None:

@@ -14,12 +14,26 @@ cdef Resource *stream_find(Core *core, uint32_t id) noexcept nogil:
     return resource if resource != NULL and resource.is_stream else NULL
 
 
-cdef void resource_link(Core *core, Resource *resource) noexcept nogil:
-    """Put a new resource into the table; the core's monitor is held."""
+cdef bint resource_add(Core *core, Resource *resource) noexcept nogil:
+    """Make a resource known; False when its id is in use, or there are too many."""
     cdef Resource **slot = &core.resources[resource.id % ENGINE_RESOURCES]
-    resource.chain = slot[0]
-    slot[0] = resource
-    core.resource_count += 1
+    cdef bint fits
+    pthread_mutex_lock(&core.monitor.mutex)
+    fits = (core.resource_count < core.resource_limit
+            and resource_find(core, resource.id) == NULL)
+    if fits:
+        resource.chain = slot[0]
+        slot[0] = resource
+        core.resource_count += 1
+    pthread_mutex_unlock(&core.monitor.mutex)
+    return fits
+
+
+cdef void resource_free(Core *core, Resource *resource) noexcept nogil:
+    """Free a resource that is in no table, and its ownership of a region."""
+    if resource.region != NULL:
+        region_release(core.store, resource.region)
+    free(resource)
 
 
 cdef Resource *resource_unlink(Core *core, uint32_t id) noexcept nogil:
@@ -40,23 +54,17 @@ cdef int blob_create(Core *core, uint32_t id, uint64_t memory, uint64_t size,
     """Make resource `id` of a VkDeviceMemory; its descriptor, or -1: Python knows what is wrong."""
     cdef RegionCore *region = memory_share(core, memory, apart)
     cdef Resource *resource
-    cdef bint fits
     if region == NULL:
         return -1
     resource = <Resource *>calloc(1, sizeof(Resource))
-    fits = resource != NULL and 0 < size <= region.size
-    if fits:
-        resource.id = id
-        resource.size = size
-        resource.region = region
-        pthread_mutex_lock(&core.monitor.mutex)
-        fits = core.resource_count < core.resource_limit and resource_find(core, id) == NULL
-        if fits:
-            resource_link(core, resource)
-        pthread_mutex_unlock(&core.monitor.mutex)
-    if not fits:
-        free(resource)
+    if resource == NULL:
         region_release(core.store, region)
+        return -1
+    resource.id = id
+    resource.size = size
+    resource.region = region
+    if not 0 < size <= region.size or not resource_add(core, resource):
+        resource_free(core, resource)
         return -1
     return region.fd
 
@@ -71,8 +79,7 @@ cdef bint blob_destroy(Core *core, uint32_t id) noexcept nogil:
     pthread_mutex_unlock(&core.monitor.mutex)
     if resource == NULL:
         return False
-    region_release(core.store, resource.region)
-    free(resource)
+    resource_free(core, resource)
     return True
 
 
@@ -83,6 +90,4 @@ cdef void resources_free(Core *core) noexcept:
         while core.resources[i] != NULL:
             resource = core.resources[i]
             core.resources[i] = resource.chain
-            if resource.region != NULL:
-                region_release(core.store, resource.region)
-            free(resource)
+            resource_free(core, resource)
