@@ -2,6 +2,7 @@
 
 cdef enum:
     FLAG_REPLY = 1              # VK_COMMAND_GENERATE_REPLY_BIT_EXT
+    LEFT_TO_HANDLER = 1
     POPULATED_BYTES = 65536     # at a time, of what replies go to; a multiple of the page size
     ASPECT_COLOR = 0x1
     ASPECT_MEMORY_PLANE_0 = 0x80
@@ -198,6 +199,18 @@ cdef int serve(Stream *s) noexcept nogil:
     return 0
 
 
+cdef uint8_t *push_struct(Stream *s, uint8_t *info, uint32_t stype, size_t size) noexcept nogil:
+    """Put a zeroed struct at the front of the pNext chain of `info`; null with the error noted."""
+    cdef uint8_t *node = <uint8_t *>arena_take_zeroed(&s.arena, size)
+    if node == NULL:
+        fail(s, ERROR_MEMORY, NULL, size)
+        return NULL
+    (<uint32_t *>node)[0] = stype
+    (<uint8_t **>(node + 8))[0] = (<uint8_t **>(info + 8))[0]
+    (<uint8_t **>(info + 8))[0] = node
+    return node
+
+
 cdef int extend_buffer(Stream *s, uint8_t **link) noexcept nogil:
     """Say to the driver what external memory a buffer can be bound to (`set_external_buffers`)."""
     cdef DeviceState *device = <DeviceState *>s.first.extra if s.first != NULL else NULL
@@ -215,13 +228,10 @@ cdef int extend_buffer(Stream *s, uint8_t **link) noexcept nogil:
     flags = (<uint32_t *>(info + 16))[0]
     if not device.buffer_always or flags & 7:      # sparse binding, residency, aliasing
         return 0
-    node = <uint8_t *>arena_take_zeroed(&s.arena, 24)
+    node = push_struct(s, info, EXTERNAL_BUFFER_STYPE, 24)
     if node == NULL:
-        return fail(s, ERROR_MEMORY, NULL, 24)
-    (<uint32_t *>node)[0] = EXTERNAL_BUFFER_STYPE
-    (<uint8_t **>(node + 8))[0] = (<uint8_t **>(info + 8))[0]
+        return -1
     (<uint32_t *>(node + 16))[0] = device.buffer_handle_types
-    (<uint8_t **>(info + 8))[0] = node
     return 0
 
 
@@ -359,17 +369,13 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
             (<uint64_t *>(s.parameters + c.result_offset))[0] = 0
     if decode(s, &hesper_ops[c.in_], c.in_count, s.parameters):
         return -1
-    result = 1
-    if index == ALLOCATE_MEMORY:
-        hesper_note(&s.stage, STAGE_DRIVER)
-        result = allocate_memory(s)
-    if result <= 0:
-        pass
-    elif s.core.handled[index]:
-        if s.ring != NULL:
-            ring_settle(s.ring)
-        hesper_note(&s.stage, STAGE_HANDLER)
-        result = run_handler(s, index)
+    if s.core.handled[index]:
+        result = allocate_memory(s) if index == ALLOCATE_MEMORY else LEFT_TO_HANDLER
+        if result == LEFT_TO_HANDLER:
+            if s.ring != NULL:
+                ring_settle(s.ring)
+            hesper_note(&s.stage, STAGE_HANDLER)
+            result = run_handler(s, index)
     elif c.level == LEVEL_TRANSPORT:
         result = run_transport(s, index)
     else:

@@ -92,7 +92,7 @@ cdef void unlink_export(uint8_t *info) noexcept nogil:
 cdef int allocate_memory(Stream *s) noexcept nogil:
     """vkAllocateMemory from a spare piece, see `Engine.set_host_memory`.
 
-    0, or -1 on an error; 1 when it is left to the handler, which makes a new piece.
+    0, or -1 on an error, or LEFT_TO_HANDLER, which makes a new piece.
     """
     cdef DeviceState *device = <DeviceState *>s.first.extra if s.first != NULL else NULL
     cdef StoreCore *store = s.core.store
@@ -104,30 +104,26 @@ cdef int allocate_memory(Stream *s) noexcept nogil:
     cdef uint64_t rounded
     cdef uint32_t type
     if device == NULL or info == NULL or s.first.table[ALLOCATE_MEMORY] == NULL:
-        return 1
+        return LEFT_TO_HANDLER
     size = (<uint64_t *>(info + 16))[0]
     type = (<uint32_t *>(info + 24))[0]
     if size == 0 or size >> ALLOCATION_BITS or type > 31 or not device.host_types >> type & 1:
-        return 1
+        return LEFT_TO_HANDLER
     rounded = round_up(size, device.host_alignment)
     if not is_plain(info, rounded == size):
-        return 1
-    node = <uint8_t *>arena_take_zeroed(&s.arena, HOST_POINTER_SIZE)
-    if node == NULL:
-        return fail(s, ERROR_MEMORY, NULL, HOST_POINTER_SIZE)
+        return LEFT_TO_HANDLER
     region = store_take_spare(store, round_up(size, device.host_granule), size)
     if region == NULL:
-        return 1
+        return LEFT_TO_HANDLER
     unlink_export(info)
     (<uint64_t *>(info + 16))[0] = rounded
-    (<uint32_t *>node)[0] = HOST_POINTER_STYPE
-    (<uint8_t **>(node + 8))[0] = (<uint8_t **>(info + 8))[0]
-    (<uint32_t *>(node + 16))[0] = device.host_handle_type
-    (<uint8_t **>(node + 24))[0] = region.data
-    (<uint8_t **>(info + 8))[0] = node
-    if prepare_new(s, &new):
+    node = push_struct(s, info, HOST_POINTER_STYPE, HOST_POINTER_SIZE)
+    if node == NULL or prepare_new(s, &new):
         region_release(store, region)
         return -1
+    (<uint32_t *>(node + 16))[0] = device.host_handle_type
+    (<uint8_t **>(node + 24))[0] = region.data
+    hesper_note(&s.stage, STAGE_DRIVER)
     call_host(s, s.first.table[ALLOCATE_MEMORY])
     if register_new(s, &new):
         free_unregistered(s, new.handles[0])
