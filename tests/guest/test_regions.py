@@ -54,7 +54,7 @@ def test_what_exceeds_the_budget_costs_nothing() -> None:
     with pytest.raises(OutOfMemoryError, match="memory limit"):
         regions.create(store, 2 * MIB, "test", charged=2 * MIB)
     with pytest.raises(OutOfMemoryError, match="memory limit"):
-        regions.charge(store, MIB + 1)
+        regions.charge(store, MIB + 1, 0)
     with pytest.raises(MemoryError):
         store.add(None, MIB + 1, reusable=False)
     assert store.left == MIB
@@ -72,7 +72,7 @@ def test_what_the_system_cannot_give_costs_nothing(size: int) -> None:
 
 def test_memory_that_is_only_charged_for() -> None:
     store = Store(MIB)
-    region = regions.charge(store, 1000)
+    region = regions.charge(store, 1000, 0)
     assert (region.address, region.size, store.left) == (0, 0, MIB - 1000)
     region.release()
     assert store.left == MIB
@@ -109,8 +109,7 @@ def test_regions_hold_an_import_and_a_guests_larger_page(size: int, shift: int) 
     strategy = HostPointer(
         types=1,
         alignment=1 << shift,
-        wants_external_buffers=False,
-        wants_external_images=False,
+        states_buffers=False,
     )
     region = round_up(size, strategy.granule)
     assert region >= round_up(size, strategy.alignment)

@@ -68,19 +68,23 @@ class Context:
         limits: Limits | None = None,
         profile: Profile | None = None,
         patience: int | None = None,
+        window: int | None = None,
     ) -> None:
         """Open `driver`; nothing is asked of it yet.
 
         name: what the guest calls itself, for the log.  on_fatal: called once, from any thread,
         with one line, when the context is poisoned.  profile: what to mask the driver down to.
         patience: microseconds for which threads look out for what comes next before they block;
-        None: what suits the device and this machine.
+        None: what suits the device and this machine.  window: bytes in which the guest can map
+        memory, where that is bounded.
         Raises `kernel.engine.VulkanLoadError`.
         """
         self.name = name
         self.limits = limits or Limits()
         self.profile = profile
         self.patience = patience
+        self.window = window
+        self.driver = driver
         os.environ.update(driver.environment)
         self.vulkan = Vulkan(driver.library)
         self.engine = Engine(

@@ -8,11 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hesper.guest import teardown
+from hesper.guest.backing import HostPointer
 from hesper.guest.errors import VulkanError
 from hesper.guest.facts import Facts
 from hesper.guest.handlers import handles
-from hesper.guest.image import ImportableImages
 from hesper.guest.physical_device import PhysicalDevice, physical_device
+from hesper.guest.placement import Placements
 from hesper.guest.vk import (
     VK_ERROR_EXTENSION_NOT_PRESENT,
     VK_ERROR_FEATURE_NOT_PRESENT,
@@ -68,7 +69,9 @@ class Device:
         self.host_images: Facts[HostImage] = Facts(partial(objects, type="VkImage"))
         """Images that are made for host copies."""
         self.query_pools: Facts[QueryPool] = Facts(partial(objects, type="VkQueryPool"))
-        self.importable_images = ImportableImages(physical)
+        self.placements = Placements(physical, table, handle)
+        self.image_types: Facts[int] = Facts(partial(objects, type="VkImage"))
+        """The guest's memory types that each image can be bound to, a mask."""
 
     def any_queue(self) -> int:
         """Guest id of one of its queues.  Raises `ProtocolError` when the guest has none."""
@@ -148,19 +151,31 @@ def create_device(context: Context, call: Call) -> None:
     except ProtocolError:
         table.call("vkDestroyDevice", handle, None)
         raise
-    strategy = physical.strategy
-    context.engine.set_external_buffers(
-        guest_id, strategy.handle_type, always=strategy.wants_external_buffers
-    )
-    context.engine.set_host_memory(
-        guest_id,
-        strategy.types,
-        handle_type=strategy.handle_type,
-        alignment=strategy.alignment,
-        granule=strategy.granule,
-    )
+    _set_memory(context, physical, guest_id)
     context.engine.set_patience(_patience(context, physical))
     context.devices[guest_id] = device
+
+
+def _set_memory(context: Context, physical: PhysicalDevice, guest_id: int) -> None:
+    """Tell the kernel how the device's memory is shared."""
+    strategy, types = physical.strategy, physical.memory_types
+    context.engine.set_external_buffers(
+        guest_id, strategy.handle_type, always=strategy.states_buffers
+    )
+    context.engine.set_memory_types(
+        guest_id,
+        [(each.host, each.heap) for each in types.types],
+        shared=types.shared,
+        native=types.native,
+        sparse=physical.sparse_types,
+    )
+    if isinstance(strategy, HostPointer):
+        context.engine.set_host_memory(
+            guest_id,
+            handle_type=strategy.handle_type,
+            alignment=strategy.alignment,
+            granule=strategy.granule,
+        )
 
 
 def _patience(context: Context, physical: PhysicalDevice) -> int:

@@ -22,6 +22,10 @@ class OutOfMemoryError(ResourceError, MemoryError):
     """The context's memory limit is reached, or the host has no more."""
 
 
+class UnfitDeviceError(Exception):
+    """A physical device that cannot serve a guest; the text says why."""
+
+
 class VulkanError(Exception):
     """Raised by a handler to answer the guest with a VkResult."""
 

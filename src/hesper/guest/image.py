@@ -8,22 +8,12 @@ from typing import TYPE_CHECKING
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
 from hesper.guest.modifiers import check_layout, translate_image
-from hesper.guest.probe import importable_image_limits
-from hesper.guest.vk import (
-    VK_IMAGE_CREATE_SPARSE_BINDING_BIT,
-    VK_IMAGE_LAYOUT_UNDEFINED,
-    VK_IMAGE_USAGE_HOST_TRANSFER_BIT,
-    VK_SUCCESS,
-)
-from hesper.kernel.engine import Call, Scratch, View
+from hesper.guest.vk import VK_IMAGE_USAGE_HOST_TRANSFER_BIT, VK_SUCCESS
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
-    from hesper.guest.physical_device import PhysicalDevice
-
-_MOST_REMEMBERED = 1024
-"""Kinds of image whose limits are remembered for a device."""
+    from hesper.kernel.engine import Call, View
 
 
 @dataclass(frozen=True)
@@ -36,69 +26,14 @@ class HostImage:
     layers: int
 
 
-class ImportableImages:
-    """Knows which images the driver can put into imported memory."""
-
-    def __init__(self, physical: PhysicalDevice) -> None:
-        """Ask `physical`, once for each kind of image."""
-        self._physical = physical
-        self._limits: dict[tuple[int, ...], tuple[int, ...] | None] = {}
-
-    def __contains__(self, info: View) -> bool:
-        """Whether the image of that VkImageCreateInfo is one of them."""
-        kind = (info.format, info.imageType, info.tiling, info.usage, info.flags)
-        if kind not in self._limits:
-            if len(self._limits) >= _MOST_REMEMBERED:
-                self._limits.clear()
-            self._limits[kind] = self._ask(*kind)
-        limits = self._limits[kind]
-        if limits is None or not info.samples & limits[-1]:
-            return False
-        extent = info.extent
-        size = (extent.width, extent.height, extent.depth, info.mipLevels, info.arrayLayers)
-        return all(have <= most for have, most in zip(size, limits, strict=False))
-
-    def _ask(
-        self, format_: int, type_: int, tiling: int, usage: int, flags: int
-    ) -> tuple[int, ...] | None:
-        """Largest extent, mip levels, layers, and sample counts; None if it cannot be imported."""
-        scratch = Scratch()
-        question = scratch.new(
-            "VkPhysicalDeviceImageFormatInfo2",
-            format=format_,
-            type=type_,
-            tiling=tiling,
-            usage=usage,
-            flags=flags,
-        )
-        handle_type = self._physical.strategy.handle_type
-        question.push_("VkPhysicalDeviceExternalImageFormatInfo", handleType=handle_type)
-        return importable_image_limits(scratch, self._physical, question)
-
-
-def adapt_image(device: Device, info: View) -> View | None:
+def adapt_image(device: Device, info: View) -> tuple[View | None, int]:
     """Make the VkImageCreateInfo `info` fit the host and the memory that it will be bound to.
 
-    Returns the VkSubresourceLayout that the guest insists on, if it does.  Raises `VulkanError`.
+    Returns the VkSubresourceLayout that the guest insists on, if it does, and the guest's memory
+    types for it.  Raises `VulkanError`.
     """
     layout = translate_image(info)
-    _chain_external(device, info)
-    return layout
-
-
-def _chain_external(device: Device, info: View) -> None:
-    """Tell the driver that the image may lie in imported memory, as Vulkan wants it."""
-    strategy = device.physical.strategy
-    external = info.find_("VkExternalMemoryImageCreateInfo")
-    if external is not None:
-        external.handleTypes = strategy.handle_type
-        return
-    if not strategy.wants_external_images or info.flags & VK_IMAGE_CREATE_SPARSE_BINDING_BIT:
-        return
-    if info.initialLayout != VK_IMAGE_LAYOUT_UNDEFINED:
-        return  # VUID-VkImageCreateInfo-pNext-01443 forbids it
-    if info in device.importable_images:
-        info.push_("VkExternalMemoryImageCreateInfo", handleTypes=strategy.handle_type)
+    return layout, device.placements.place(info)
 
 
 @handles("vkCreateImage")
@@ -106,7 +41,7 @@ def create_image(context: Context, call: Call) -> None:
     """Make an image."""
     device = context.device(call.id("device"))
     info = call.args.pCreateInfo
-    layout = adapt_image(device, info)
+    layout, types = adapt_image(device, info)
     if call.invoke() != VK_SUCCESS:
         return
     (handle,) = call.new_handles
@@ -118,6 +53,7 @@ def create_image(context: Context, call: Call) -> None:
             call.set_new_handles([0])
             raise
     call.finish()
+    device.image_types.add(handle, types)
     usage = info.usage
     stencil = info.find_("VkImageStencilUsageCreateInfo")
     if stencil is not None:
@@ -129,11 +65,40 @@ def create_image(context: Context, call: Call) -> None:
         device.host_images.discard(handle)
 
 
-@handles(
-    "vkGetDeviceImageMemoryRequirements",
-    "vkGetDeviceImageSparseMemoryRequirements",
-    "vkGetDeviceImageSubresourceLayout",
-)
+@handles("vkGetImageMemoryRequirements")
+def get_image_memory_requirements(context: Context, call: Call) -> None:
+    """What memory an image needs, of what there is to the guest."""
+    device = context.device(call.id("device"))
+    call.invoke()
+    _show_types(device, call.args.pMemoryRequirements, device.image_types.get(call.args.image))
+
+
+@handles("vkGetImageMemoryRequirements2")
+def get_image_memory_requirements2(context: Context, call: Call) -> None:
+    """The same, with more to it."""
+    device = context.device(call.id("device"))
+    call.invoke()
+    needs = call.args.pMemoryRequirements.memoryRequirements
+    _show_types(device, needs, device.image_types.get(call.args.pInfo.image))
+
+
+@handles("vkGetDeviceImageMemoryRequirements")
+def get_device_image_memory_requirements(context: Context, call: Call) -> None:
+    """What memory an image would need."""
+    device = context.device(call.id("device"))
+    _, types = adapt_image(device, call.args.pInfo.pCreateInfo)
+    call.invoke()
+    _show_types(device, call.args.pMemoryRequirements.memoryRequirements, types)
+
+
+def _show_types(device: Device, needs: View, allowed: int | None) -> None:
+    """Name the guest's memory types in a VkMemoryRequirements."""
+    types = device.physical.memory_types
+    mask = types.all if allowed is None else allowed
+    needs.memoryTypeBits = types.shown(needs.memoryTypeBits, mask)
+
+
+@handles("vkGetDeviceImageSparseMemoryRequirements", "vkGetDeviceImageSubresourceLayout")
 def ask_about_image(context: Context, call: Call) -> None:
     """Answer for an image as it would be made."""
     device = context.device(call.id("device"))

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from hesper import protocol
 from hesper.guest import teardown
-from hesper.guest.errors import VulkanError
+from hesper.guest.errors import UnfitDeviceError, VulkanError
 from hesper.guest.handlers import handles
 from hesper.guest.physical_device import PhysicalDevice, known_version
-from hesper.guest.probe import ProbeError
 from hesper.guest.vk import (
     VK_API_VERSION_1_1,
     VK_ERROR_EXTENSION_NOT_PRESENT,
@@ -26,6 +25,7 @@ from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
+    from hesper.host.drivers import Driver
     from hesper.host.profile import Profile
 
 _PORTABILITY = "VK_KHR_portability_enumeration"
@@ -219,16 +219,16 @@ def _candidates(context: Context, instance: Instance) -> list[PhysicalDevice]:
     with context.lock:
         if instance.candidates is None:
             instance.candidates = _find_candidates(
-                context.vulkan, instance.table, instance.handle, context.profile
+                context.driver, instance.table, instance.handle, context.profile
             )
         return instance.candidates
 
 
-def warm_up(vulkan: Vulkan, profile: Profile | None) -> None:
+def warm_up(vulkan: Vulkan, driver: Driver, profile: Profile | None) -> None:
     """Do once, without a guest, what takes a driver long the first time.
 
-    Makes an instance and asks its devices what every context will ask; what `probe` finds out is
-    remembered.  A driver that cannot do it is left to fail when a guest comes.
+    Makes an instance and a device, and asks what every context will ask.  A driver that cannot do
+    it is left to fail when a guest comes.
     """
     scratch = Scratch()
     info = scratch.new("VkInstanceCreateInfo")
@@ -241,16 +241,35 @@ def warm_up(vulkan: Vulkan, profile: Profile | None) -> None:
         return
     table = vulkan.instance_table(made[0])
     try:
-        _find_candidates(vulkan, table, made[0], profile)
+        for physical in _find_candidates(driver, table, made[0], profile):
+            _try_device(vulkan, physical)
     except VulkanError as error:
         log.info("not warmed up", reason=str(error))
     finally:
         table.call("vkDestroyInstance", made[0], None)
 
 
+def _try_device(vulkan: Vulkan, physical: PhysicalDevice) -> None:
+    """Make a device and destroy it."""
+    scratch = Scratch()
+    queues = scratch.array("VkDeviceQueueCreateInfo", 1)
+    queues[0].pQueuePriorities = [1.0]
+    info = scratch.new("VkDeviceCreateInfo")
+    info.pQueueCreateInfos = queues
+    info.queueCreateInfoCount = 1
+    info.ppEnabledExtensionNames = list(physical.own_extensions)
+    made = scratch.array("VkDevice", 1)
+    result = physical.table.call("vkCreateDevice", physical.handle, info, None, made)
+    if result != VK_SUCCESS:
+        raise VulkanError(result, "vkCreateDevice failed")
+    vulkan.device_table(physical.table, made[0]).call("vkDestroyDevice", made[0], None)
+
+
 def _find_candidates(
-    vulkan: Vulkan, table: ProcTable, instance: int, profile: Profile | None
+    driver: Driver, table: ProcTable, instance: int, profile: Profile | None
 ) -> list[PhysicalDevice]:
+    """The devices that can serve guests, in the driver's order."""
+    described = {device.index: device for device in driver.devices}
     command = "vkEnumeratePhysicalDevices"
     scratch = Scratch()
     count = scratch.array("uint32_t", 1)
@@ -264,8 +283,8 @@ def _find_candidates(
     candidates = []
     for index in range(count[0]):
         try:
-            physical = PhysicalDevice(vulkan, table, found[index], profile)
-        except ProbeError as error:
+            physical = PhysicalDevice(table, found[index], profile, described.get(index))
+        except UnfitDeviceError as error:
             log.warning("device not shown", device=index, reason=str(error))
             continue
         candidates.append(physical)

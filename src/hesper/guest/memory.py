@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hesper.guest import regions
-from hesper.guest.backing import round_up
+from hesper.guest.backing import Order
 from hesper.guest.errors import InvalidResourceError, OutOfMemoryError, VulkanError
 from hesper.guest.handlers import handles
 from hesper.guest.vk import (
@@ -14,11 +14,12 @@ from hesper.guest.vk import (
     VK_ERROR_UNKNOWN,
     VK_SUCCESS,
 )
-from hesper.kernel.engine import Call, ProtocolError, Region, View
+from hesper.kernel.engine import Call, ProtocolError, Region
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
+    from hesper.guest.memory_types import GuestType
 
 LARGEST_ALLOCATION = 1 << 47
 """Bytes; more than any address space has, and far from overflowing when rounded."""
@@ -38,20 +39,14 @@ def allocate_memory(context: Context, call: Call) -> None:
     if info.memoryTypeIndex >= len(device.physical.memory_types):
         raise VulkanError(VK_ERROR_UNKNOWN, f"no memory type {info.memoryTypeIndex}")
     try:
-        region = _prepare(context, device, info)
+        region = _allocate(
+            context, device, call, device.physical.memory_types[info.memoryTypeIndex]
+        )
     except OutOfMemoryError as error:
         raise VulkanError(VK_ERROR_OUT_OF_DEVICE_MEMORY, str(error)) from error
     except InvalidResourceError as error:
         raise VulkanError(VK_ERROR_INVALID_EXTERNAL_HANDLE, str(error)) from error
-    try:
-        if region.address:
-            device.physical.strategy.back(info, region)
-        result = call.invoke()
-    except BaseException:
-        region.release()
-        raise
-    if result != VK_SUCCESS:
-        region.release()
+    if region is None:
         return
     try:
         call.finish()
@@ -65,40 +60,70 @@ def allocate_memory(context: Context, call: Call) -> None:
         region.release()
 
 
-def _prepare(context: Context, device: Device, info: View) -> Region:
-    """Take what an allocation costs and make or find its shared memory.
+def _allocate(context: Context, device: Device, call: Call, kind: GuestType) -> Region | None:
+    """Have the driver allocate, and take what it costs; None when the driver has refused.
 
     Raises `OutOfMemoryError`, `InvalidResourceError`, `VulkanError`.
     """
+    info = call.args.pAllocateInfo
     imported = info.remove_("VkImportMemoryResourceInfoMESA")
     exported = info.remove_("VkExportMemoryAllocateInfo")
-    size = info.allocationSize
-    is_mappable = device.physical.is_mappable(info.memoryTypeIndex)
+    info.memoryTypeIndex = kind.host
+    order = Order(
+        call=call,
+        info=info,
+        table=device.table,
+        device=device.handle,
+        store=context.store,
+        heap=kind.heap,
+        name=f"hesper-{context.name}",
+    )
     if imported is not None:
-        if not is_mappable:
-            raise VulkanError(
-                VK_ERROR_INVALID_EXTERNAL_HANDLE,
-                f"memory type {info.memoryTypeIndex} takes no imports",
-            )
-        region = context.resources.share(imported.resourceId)
-        there = region.size
-        if size > there:
-            region.release()
-            raise VulkanError(
-                VK_ERROR_INVALID_EXTERNAL_HANDLE,
-                f"resource {imported.resourceId} has {there} bytes, {size} are asked for",
-            )
-        return region
-    if is_mappable:
-        wanted = round_up(size, device.physical.strategy.granule)
-        name = f"hesper-{context.name}"
-        return regions.create(context.store, wanted, name, charged=size, reusable=True)
+        return _import(context, device, order, kind, imported.resourceId)
+    if kind.is_shared:
+        return device.physical.strategy.allocate(order)
     if exported is not None and exported.handleTypes:
         raise VulkanError(
-            VK_ERROR_INVALID_EXTERNAL_HANDLE,
-            f"memory type {info.memoryTypeIndex} cannot be exported",
+            VK_ERROR_INVALID_EXTERNAL_HANDLE, "memory that is not host-visible cannot be exported"
         )
-    return regions.charge(context.store, size)
+    return _charged(order, regions.charge(context.store, info.allocationSize, kind.heap))
+
+
+def _import(
+    context: Context, device: Device, order: Order, kind: GuestType, resource_id: int
+) -> Region | None:
+    """Have the driver allocate in a resource's memory."""
+    if not kind.is_shared:
+        raise VulkanError(
+            VK_ERROR_INVALID_EXTERNAL_HANDLE, "memory that is not host-visible takes no imports"
+        )
+    region = context.resources.share(resource_id)
+    try:
+        size = order.info.allocationSize
+        if size > region.size:
+            raise VulkanError(
+                VK_ERROR_INVALID_EXTERNAL_HANDLE,
+                f"resource {resource_id} has {region.size} bytes, {size} are asked for",
+            )
+        if device.physical.strategy.import_region(order, region):
+            return region
+    except BaseException:
+        region.release()
+        raise
+    region.release()
+    return None
+
+
+def _charged(order: Order, region: Region) -> Region | None:
+    """Have the driver allocate its own memory, for which `region` has been charged."""
+    try:
+        if order.call.invoke() == VK_SUCCESS:
+            return region
+    except BaseException:
+        region.release()
+        raise
+    region.release()
+    return None
 
 
 @handles("vkGetMemoryResourcePropertiesMESA")
@@ -112,7 +137,9 @@ def get_memory_resource_properties(context: Context, call: Call) -> None:
     try:
         answer = call.args.pMemoryResourceProperties
         strategy = device.physical.strategy
-        answer.memoryTypeBits = strategy.importing_types(device.table, device.handle, region)
+        types = device.physical.memory_types
+        host = strategy.importing_types(device.table, device.handle, region)
+        answer.memoryTypeBits = types.shown(host, types.shared) & types.shared
         extent = answer.find_("VkMemoryResourceAllocationSizePropertiesMESA")
         if extent is not None:
             extent.allocationSize = region.size

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesper import protocol
-from hesper.guest.probe import ProbeError, host_pointer
+from hesper.guest.backing import choose_strategy
+from hesper.guest.errors import UnfitDeviceError
+from hesper.guest.memory_types import COHERENT, HostType, MemoryTypes
 from hesper.guest.vk import (
     VK_API_VERSION_1_1,
     VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT,
     VK_EXTERNAL_FENCE_HANDLE_TYPE_SYNC_FD_BIT,
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT,
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT,
     VK_EXTERNAL_SEMAPHORE_FEATURE_EXPORTABLE_BIT,
     VK_EXTERNAL_SEMAPHORE_FEATURE_IMPORTABLE_BIT,
     VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
-    VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
-    VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
-    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT,
     VK_PHYSICAL_DEVICE_TYPE_CPU,
     VK_SUCCESS,
     make_version,
@@ -28,7 +30,8 @@ from hesper.kernel.engine import ProtocolError, Scratch
 if TYPE_CHECKING:
     from hesper.guest.backing import Strategy
     from hesper.guest.context import Context
-    from hesper.kernel.engine import Call, ProcTable, Vulkan
+    from hesper.host.drivers import Device
+    from hesper.kernel.engine import Call, ProcTable
 
 EMULATED_EXTENSIONS = {
     "VK_KHR_external_memory_fd": 1,
@@ -45,20 +48,31 @@ leave the guest; what is left for the host stands in `memory`, `external`, `modi
 """
 
 _PORTABILITY_SUBSET = "VK_KHR_portability_subset"
-_HOST_FLAGS = (
-    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT
-    | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT
-    | VK_MEMORY_PROPERTY_HOST_CACHED_BIT
+_SHAREABLE = (
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT
+    | VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT
+    | VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT
 )
-
-
-@dataclass(frozen=True)
-class MemoryType:
-    """One memory type, after the host profile."""
-
-    flags: int
-    """VkMemoryPropertyFlags."""
-    heap: int
+_SPARSE_FEATURES = frozenset(
+    {
+        "sparseBinding",
+        "sparseResidencyBuffer",
+        "sparseResidencyImage2D",
+        "sparseResidencyImage3D",
+        "sparseResidency2Samples",
+        "sparseResidency4Samples",
+        "sparseResidency8Samples",
+        "sparseResidency16Samples",
+        "sparseResidencyAliased",
+        "shaderResourceResidency",
+    }
+)
+_CAPTURE_FEATURES = (
+    "VkPhysicalDeviceBufferDeviceAddressFeatures",
+    "VkPhysicalDeviceBufferDeviceAddressFeaturesEXT",
+    "VkPhysicalDeviceVulkan12Features",
+)
+"""Structs with a field bufferDeviceAddressCaptureReplay."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +87,17 @@ class QueueFamily:
 class PhysicalDevice:
     """What a context knows of a physical device: read once, when the guest enumerates it.
 
-    `extensions`, `memory_types` and versions are the host's after its profile was applied;
-    `shown_*` is what the guest gets to see of them.
+    `extensions` and versions are the host's after its profile was applied; `shown_*` and
+    `memory_types` is what the guest gets to see.
     """
 
     def __init__(
-        self, vulkan: Vulkan, table: ProcTable, handle: int, profile: Profile | None
+        self, table: ProcTable, handle: int, profile: Profile | None, described: Device | None
     ) -> None:
         """Ask the driver about `handle`, a host VkPhysicalDevice; `table` is its instance's.
 
-        Raises `ProbeError` when it cannot serve a guest.
+        described: what was found out about it when the server started.
+        Raises `UnfitDeviceError` when it cannot serve a guest.
         """
         self.handle = handle
         self.table = table
@@ -93,7 +108,7 @@ class PhysicalDevice:
         self.is_software = properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU
         self.api_version = self.profile.version(known_version(properties.apiVersion))
         if self.api_version < VK_API_VERSION_1_1:
-            raise ProbeError(
+            raise UnfitDeviceError(
                 f"it has Vulkan {version_text(self.api_version)}, Venus needs 1.1 or later"
             )
         self._all_extensions = self._read_extensions()
@@ -102,12 +117,20 @@ class PhysicalDevice:
             for name, version in self._all_extensions.items()
             if not self.profile.hides_extension(name)
         }
-        self.memory_types = self._read_memory_types()
+        if described is None or described.name != self.name:
+            raise UnfitDeviceError(
+                f"{self.name} was not there when the server started; start it again"
+            )
+        if described.memory is None:
+            raise UnfitDeviceError("no VkDevice of it could be made when the server started")
+        self.seen = described.memory
+        host_types = self._read_memory_types()
+        self.strategy = self._choose_strategy(host_types)
+        self.memory_types = self._make_memory_types(host_types)
+        self.profile = self._without_what_memory_lacks(self.profile)
         self.queue_families = self._read_queue_families()
         self.has_sync_fd_semaphores = self._has_sync_fd_semaphores()
         self.has_sync_fd_fences = self._has_sync_fd_fences()
-        identity = (bytes(properties.pipelineCacheUUID), properties.driverVersion, self.name)
-        self.strategy: Strategy = host_pointer(vulkan, self, identity)
 
     @property
     def obligatory_extensions(self) -> tuple[str, ...]:
@@ -149,14 +172,42 @@ class PhysicalDevice:
             names.append("VK_EXT_queue_family_foreign")
         return list(dict.fromkeys([*names, *self.own_extensions]))
 
-    def shown_memory_flags(self, index: int) -> int:
-        """The VkMemoryPropertyFlags that the guest gets to see for a memory type."""
-        flags = self.memory_types[index].flags
-        return flags if self.is_mappable(index) else flags & ~_HOST_FLAGS
+    @property
+    def sparse_types(self) -> int:
+        """The guest's memory types that sparse resources can be bound to, a mask."""
+        types = self.memory_types
+        return types.native or (types.all if self.seen.sparse else 0)
 
-    def is_mappable(self, index: int) -> bool:
-        """Whether memory of that type is backed by shared memory."""
-        return bool(self.strategy.types >> index & 1)
+    def _choose_strategy(self, host: list[HostType]) -> Strategy:
+        """How memory is shared.  Raises `UnfitDeviceError`."""
+        coherent = sum(1 << i for i, each in enumerate(host) if each.flags & COHERENT == COHERENT)
+        strategy = choose_strategy(self.seen, coherent, self.profile.external_memory(_SHAREABLE))
+        if strategy is not None and all(self._has(name) for name in strategy.extensions):
+            return strategy
+        lost = ", ".join(self.seen.not_survived)
+        raise UnfitDeviceError(
+            "none of its memory can be shared with a guest: it takes no pointers to shared memory"
+            " (VK_EXT_external_memory_host), and exports none that can be mapped"
+            + (f"; it has not survived: {lost}" if lost else "")
+        )
+
+    def _make_memory_types(self, host: list[HostType]) -> MemoryTypes:
+        shared = self.strategy.types
+        holds_images = self.seen.tiled_images or self.seen.unstated_images
+        elsewhere = self.seen.native_images & ~shared
+        doubled = 0 if holds_images or elsewhere else shared & self.seen.native_images
+        return MemoryTypes(host, shared=shared, doubled=doubled)
+
+    def _without_what_memory_lacks(self, profile: Profile) -> Profile:
+        """Take away what shared memory cannot do, where there is no other."""
+        off: dict[str, frozenset[str]] = {}
+        if not self.sparse_types:
+            off["VkPhysicalDeviceFeatures"] = _SPARSE_FEATURES
+        if not self.memory_types.native:
+            # Shared memory lies where it lies.
+            captured = frozenset({"bufferDeviceAddressCaptureReplay"})
+            off |= dict.fromkeys(_CAPTURE_FEATURES, captured)
+        return profile.without_features(off)
 
     def _has(self, extension: str) -> bool:
         return extension in self.extensions
@@ -169,15 +220,15 @@ class PhysicalDevice:
         found = scratch.array("VkExtensionProperties", count[0])
         result = self.table.call(command, self.handle, None, count, found)
         if result < VK_SUCCESS:
-            raise ProbeError(f"{command} failed with VkResult {result}")
+            raise UnfitDeviceError(f"{command} failed with VkResult {result}")
         return {found[index].extensionName: found[index].specVersion for index in range(count[0])}
 
-    def _read_memory_types(self) -> list[MemoryType]:
+    def _read_memory_types(self) -> list[HostType]:
         answer = Scratch().new("VkPhysicalDeviceMemoryProperties")
         self.table.call("vkGetPhysicalDeviceMemoryProperties", self.handle, answer)
         types = [answer.memoryTypes[index] for index in range(answer.memoryTypeCount)]
         return [
-            MemoryType(self.profile.memory_flags(each.propertyFlags), each.heapIndex)
+            HostType(self.profile.memory_flags(each.propertyFlags), each.heapIndex)
             for each in types
         ]
 

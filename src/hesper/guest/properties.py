@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.handlers import handles
 from hesper.guest.physical_device import physical_device
-from hesper.guest.vk import VK_INCOMPLETE
+from hesper.guest.vk import VK_INCOMPLETE, VK_MAX_MEMORY_TYPES
 from hesper.kernel.engine import Array, Call, ProtocolError, View
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def get_memory_properties(context: Context, call: Call) -> None:
     """Memory types; only what is shared with the guest is shown as host-visible."""
     physical = physical_device(context, call)
     call.invoke()
-    _mask_memory(physical, call.args.pMemoryProperties)
+    _show_memory(context, physical, call.args.pMemoryProperties)
 
 
 @handles("vkGetPhysicalDeviceMemoryProperties2")
@@ -91,12 +91,41 @@ def get_memory_properties2(context: Context, call: Call) -> None:
     """Memory types, and budgets."""
     physical = physical_device(context, call)
     call.invoke()
-    _mask_memory(physical, call.args.pMemoryProperties.memoryProperties)
+    answer = call.args.pMemoryProperties
+    _show_memory(context, physical, answer.memoryProperties)
+    budget = answer.find_("VkPhysicalDeviceMemoryBudgetPropertiesEXT")
+    if budget is not None:
+        _show_budget(context, answer.memoryProperties, budget)
 
 
-def _mask_memory(physical: PhysicalDevice, properties: View) -> None:
-    for index in range(len(physical.memory_types)):
-        properties.memoryTypes[index].propertyFlags = physical.shown_memory_flags(index)
+def _show_memory(context: Context, physical: PhysicalDevice, properties: View) -> None:
+    """Put the guest's memory types in the place of the driver's, and say how large heaps are to it.
+
+    That is the least of what the driver has, what the context may use, and, where it may map the
+    memory, what there is room for where it is mapped.
+    """
+    types = physical.memory_types
+    properties.memoryTypeCount = len(types)
+    for index in range(VK_MAX_MEMORY_TYPES):
+        shown = properties.memoryTypes[index]
+        kind = types[index] if index < len(types) else None
+        shown.propertyFlags = kind.flags if kind else 0
+        shown.heapIndex = kind.heap if kind else 0
+    for index in range(properties.memoryHeapCount):
+        heap = properties.memoryHeaps[index]
+        heap.size = min(heap.size, context.store.limit)
+        if context.window is not None and types.heap_is_shared(index):
+            heap.size = min(heap.size, context.window)
+
+
+def _show_budget(context: Context, properties: View, budget: View) -> None:
+    """Say what the context has taken of each heap, and how far it can go."""
+    for index in range(properties.memoryHeapCount):
+        used = context.store.heap_used(index)
+        most = min(properties.memoryHeaps[index].size, used + context.store.left)
+        # What the driver grants is for the whole process, of which the context is all.
+        budget.heapBudget[index] = min(budget.heapBudget[index], most)
+        budget.heapUsage[index] = used
 
 
 @handles("vkEnumerateDeviceExtensionProperties")

@@ -11,9 +11,18 @@ if TYPE_CHECKING:
     from hesper.kernel.engine import Region, Store
 
 
-def create(store: Store, size: int, name: str, *, charged: int, reusable: bool = False) -> Region:
+def create(
+    store: Store,
+    size: int,
+    name: str,
+    *,
+    charged: int,
+    heap: int | None = None,
+    reusable: bool = False,
+) -> Region:
     """Make a region of at least `size` bytes, for which `charged` bytes of the limit are taken.
 
+    heap: the memory heap they count for, if it is device memory.
     reusable: what it leaves behind may be taken again, by this or another allocation of the same
     guest: making, mapping and touching memory costs far more than keeping it.  It is filled with
     zeros, unless it was used before.
@@ -21,19 +30,20 @@ def create(store: Store, size: int, name: str, *, charged: int, reusable: bool =
     """
     check(store, charged)
     if reusable:
-        region = store.take_spare(size, charged)
+        region = store.take_spare(size, charged, heap)
         if region is not None:
             return region
     try:
         memory = SharedMemory.create(size, name)
     except (OSError, OverflowError, ValueError) as error:
         raise OutOfMemoryError(f"no shared memory of {size} bytes: {error}") from error
-    return _add(store, memory, charged, reusable=reusable)
+    return _add(store, memory, charged, heap=heap, reusable=reusable)
 
 
-def adopt(store: Store, fd: int, size: int) -> Region:
+def adopt(store: Store, fd: int, size: int, *, charged: int = 0, heap: int | None = None) -> Region:
     """Map `size` bytes of somebody else's memory object; `fd` stays the caller's.
 
+    charged, heap: as for `create`.
     Raises `InvalidParameterError` when it is smaller than that, `OutOfMemoryError`.
     """
     try:
@@ -42,16 +52,16 @@ def adopt(store: Store, fd: int, size: int) -> Region:
         raise InvalidParameterError(str(error)) from error
     except (OSError, OverflowError) as error:
         raise OutOfMemoryError(f"cannot map {size} bytes: {error}") from error
-    return _add(store, memory, 0, reusable=False)
+    return _add(store, memory, charged, heap=heap, reusable=False)
 
 
-def charge(store: Store, size: int) -> Region:
-    """Take `size` bytes of the limit for memory that is not mapped here.
+def charge(store: Store, size: int, heap: int) -> Region:
+    """Take `size` bytes of the limit for memory of a heap that is not mapped here.
 
     Raises `OutOfMemoryError`.
     """
     check(store, size)
-    return _add(store, None, size, reusable=False)
+    return _add(store, None, size, heap=heap, reusable=False)
 
 
 def check(store: Store, size: int) -> None:
@@ -62,9 +72,16 @@ def check(store: Store, size: int) -> None:
         )
 
 
-def _add(store: Store, memory: SharedMemory | None, charged: int, *, reusable: bool) -> Region:
+def _add(
+    store: Store,
+    memory: SharedMemory | None,
+    charged: int,
+    *,
+    heap: int | None,
+    reusable: bool,
+) -> Region:
     try:
-        return store.add(memory, charged, reusable=reusable)
+        return store.add(memory, charged, heap=heap, reusable=reusable)
     except MemoryError as error:
         if memory is not None:
             memory.close()

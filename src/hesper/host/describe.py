@@ -1,8 +1,10 @@
 """Describe the devices of one driver: a program, so that a driver that crashes harms nobody.
 
-`python -m hesper.host.describe LIBRARY DRIVER` opens the Vulkan library LIBRARY, whose driver is
-DRIVER, and prints one JSON line, `{"devices": [...], "problem": ""}`: devices with the fields of
-`hesper.host.drivers.Device`.  A server waits for it before it is ready, so it imports little.
+`python -m hesper.host.describe LIBRARY DRIVER [STEP...]` opens the Vulkan library LIBRARY, whose
+driver is DRIVER, and prints JSON lines.  The last is `{"devices": [...], "problem": ""}`: devices
+with the fields of `hesper.host.drivers.Device`, their `memory` being what `hesper.host.trial` has
+found.  Before it, each step of the trials is announced by `{"step": "..."}`; a STEP named on the
+command line is left out.  A server waits for it before it is ready, so it imports little.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _INITIALIZATION_FAILED, _INCOMPATIBLE_DRIVER = -3, -9
 """What drivers and the loader say when there is no device of theirs."""
 
 
-def _describe(library: str) -> list[dict[str, Any]]:
+def _describe(library: str, leave_out: frozenset[str]) -> list[dict[str, Any]]:
     """Open `library` and describe its physical devices.  Raises `RuntimeError`."""
     from hesper.kernel.engine import Scratch, Vulkan
 
@@ -48,7 +50,11 @@ def _describe(library: str) -> list[dict[str, Any]]:
     handles = memory.array("VkPhysicalDevice", count[0])
     result = table.call("vkEnumeratePhysicalDevices", instance[0], count, handles)
     _check(result, "vkEnumeratePhysicalDevices")
-    devices = [_device(memory, table, handle) for handle in handles]
+    devices = [
+        _device(memory, table, handle)
+        | {"index": index, "memory": _try(vulkan, table, handle, f"{index} ", leave_out)}
+        for index, handle in enumerate(handles)
+    ]
     table.call("vkDestroyInstance", instance[0], None)
     return devices
 
@@ -76,6 +82,33 @@ def _device(memory: Any, table: Any, handle: int) -> dict[str, Any]:
         "is_portability": "VK_KHR_portability_subset" in names,
         "imports_host_memory": "VK_EXT_external_memory_host" in names,
     }
+
+
+def _try(
+    vulkan: Any, table: Any, handle: int, prefix: str, leave_out: frozenset[str]
+) -> dict[str, Any] | None:
+    """Try what a device's memory can do; None when there can be no device of it.
+
+    prefix: of the names by which its steps are told from those of other devices.
+    """
+    from hesper.host.trial import EXTENSIONS, Trial
+    from hesper.host.trial_device import TrialDevice
+    from hesper.kernel.engine import Scratch
+
+    def begin(step: str) -> None:
+        print(json.dumps({"step": prefix + step}), flush=True)
+
+    names = _extensions(Scratch(), table, "vkEnumerateDeviceExtensionProperties", handle)
+    mine = frozenset(step.removeprefix(prefix) for step in leave_out if step.startswith(prefix))
+    if "device" in mine:
+        return None
+    begin("device")
+    try:
+        with TrialDevice(vulkan, table, handle, [x for x in EXTENSIONS if x in names]) as device:
+            return Trial(device, leave_out=mine, begin=begin).run()
+    except RuntimeError as error:
+        print(f"{prefix}device: {error}", file=sys.stderr)
+        return None
 
 
 def _extensions(memory: Any, table: Any, command: str, handle: int | None) -> set[str]:
@@ -107,11 +140,11 @@ def _check(result: int, command: str) -> None:
         raise RuntimeError(f"{command} failed with VkResult {result}")
 
 
-def main(library: str, driver: str) -> None:
-    """Print what `driver` offers, opened by way of `library`, as one JSON line."""
+def main(library: str, driver: str, *leave_out: str) -> None:
+    """Print what `driver` offers, opened by way of `library`, without those steps of the trials."""
     answer: dict[str, Any] = {"devices": [], "problem": ""}
     try:
-        answer["devices"] = _describe(library)
+        answer["devices"] = _describe(library, frozenset(leave_out))
         if not answer["devices"]:
             answer["problem"] = NO_DEVICE
     except Exception as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hesper.host.loader import driver_environment, find_loader
 from hesper.host.manifests import Manifest, ManifestError, manifest_paths, read_manifest
+from hesper.host.seen import MemorySeen  # noqa: TC001 -- msgspec reads the annotation
 
 GUEST_DRIVERS = {
     "virtio": "Venus is the guest's side: it would send Hesper's work back to Hesper",
@@ -48,6 +49,10 @@ class Device:
     """Whether it offers `VK_KHR_portability_subset`."""
     imports_host_memory: bool
     """Whether it offers `VK_EXT_external_memory_host`."""
+    index: int = 0
+    """Its place in the driver's own order."""
+    memory: MemorySeen | None = None
+    """What its memory was seen to be able to do; None where no device of it could be made."""
 
     @property
     def is_software(self) -> bool:

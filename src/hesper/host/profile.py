@@ -7,7 +7,7 @@ it describes the host's device, so that everything above behaves as it would on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -86,6 +86,16 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Flag fields (sample counts, shader stages, booleans as 0): bits that may stay."""
     memory_types: list[MemoryRule] = []
     external_handles: ExternalHandles = ExternalHandles()
+
+    def without_features(self, off: Mapping[str, frozenset[str]]) -> Profile:
+        """The same with more features turned off: fields by their structs."""
+        if not off:
+            return self
+        features = {
+            struct: self.features_off.get(struct, frozenset()) | off.get(struct, frozenset())
+            for struct in {*self.features_off, *off}
+        }
+        return msgspec.structs.replace(self, features_off=features)
 
     def hides_extension(self, name: str) -> bool:
         """Whether the extension `name` is not to be seen."""

@@ -31,6 +31,8 @@ class DriverOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Fields of `guest.Limits`."""
     patience: int | None = None
     """Microseconds, see `guest.Context`."""
+    window: int | None = None
+    """Bytes in which a guest can map memory, see `guest.Context`."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class OpenDriver:
     limits: Limits
     profile: Profile | None
     patience: int | None
+    window: int | None = None
 
     def warm_up(self) -> None:
         """Let the driver do once what takes it long the first time.
@@ -49,7 +52,7 @@ class OpenDriver:
         """
         if self.driver.keeps_first_application:
             return
-        warm_up(Vulkan(self.driver.library), self.profile)
+        warm_up(Vulkan(self.driver.library), self.driver, self.profile)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -78,4 +81,4 @@ def open_driver(options: DriverOptions) -> OpenDriver:
         raise StartError(f"driver {driver.name} ({driver.manifest}): {error}") from None
     all_handlers()  # imports them now rather than when a client waits
     options.chosen = driver
-    return OpenDriver(driver, limits, profile, options.patience)
+    return OpenDriver(driver, limits, profile, options.patience, options.window)

@@ -295,13 +295,26 @@ cdef class Engine:
             raise KeyError(id)
         return region_of(self.core.store, region)
 
-    def set_host_memory(self, uint64_t device, uint32_t types, *, uint32_t handle_type,
-                        uint64_t alignment, uint64_t granule):
+    def set_memory_types(self, uint64_t device, types, *, uint32_t shared, uint32_t native,
+                         uint32_t sparse):
         cdef DeviceState *state = self.device_state(device)
-        state.host_handle_type = handle_type
+        cdef uint32_t i
+        if len(types) > 32:
+            raise ValueError(f"{len(types)} memory types; Vulkan has 32 at most")
+        for i, (host, heap) in enumerate(types):
+            state.type_host[i] = host
+            state.type_heap[i] = heap_of(heap)
+        state.shared_types = shared
+        state.native_types = native
+        state.sparse_types = sparse
+        state.type_count = <uint32_t>len(types)
+
+    def set_host_memory(self, uint64_t device, *, uint32_t handle_type, uint64_t alignment,
+                        uint64_t granule):
+        cdef DeviceState *state = self.device_state(device)
         state.host_alignment = alignment
         state.host_granule = granule
-        state.host_types = types
+        state.host_handle_type = handle_type
 
     cdef bint writes_to(self, uint32_t resource_id):
         cdef RingCore *ring

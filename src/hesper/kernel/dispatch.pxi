@@ -24,13 +24,10 @@ cdef uint32_t WAIT_SEMAPHORES = command_named(b"vkWaitSemaphores")
 cdef uint32_t QUEUE_SUBMIT = command_named(b"vkQueueSubmit")
 cdef uint32_t QUEUE_SUBMIT_2 = command_named(b"vkQueueSubmit2")
 cdef uint32_t GET_QUERY_POOL_RESULTS = command_named(b"vkGetQueryPoolResults")
-cdef uint32_t CREATE_BUFFER = command_named(b"vkCreateBuffer")
-cdef uint32_t BUFFER_REQUIREMENTS = command_named(b"vkGetDeviceBufferMemoryRequirements")
 cdef uint32_t SUBRESOURCE_LAYOUT = command_named(b"vkGetImageSubresourceLayout")
 cdef uint32_t SUBRESOURCE_LAYOUT_2 = command_named(b"vkGetImageSubresourceLayout2")
 cdef uint32_t QUEUE_TYPE = handle_named(b"VkQueue")
 cdef uint32_t COMMAND_BUFFER = handle_named(b"VkCommandBuffer")
-cdef uint32_t EXTERNAL_BUFFER_STYPE = 1000072000    # VkExternalMemoryBufferCreateInfo
 
 
 cdef uint32_t command_named(const char *name) except? 0xffffffff:
@@ -211,30 +208,6 @@ cdef uint8_t *push_struct(Stream *s, uint8_t *info, uint32_t stype, size_t size)
     return node
 
 
-cdef int extend_buffer(Stream *s, uint8_t **link) noexcept nogil:
-    """Say to the driver what external memory a buffer can be bound to (`set_external_buffers`)."""
-    cdef DeviceState *device = <DeviceState *>s.first.extra if s.first != NULL else NULL
-    cdef uint8_t *info = link[0]
-    cdef uint8_t *node
-    cdef uint32_t flags
-    if device == NULL or device.buffer_handle_types == 0 or info == NULL:
-        return 0
-    node = (<uint8_t **>(info + 8))[0]
-    while node != NULL:
-        if (<uint32_t *>node)[0] == EXTERNAL_BUFFER_STYPE:
-            (<uint32_t *>(node + 16))[0] = device.buffer_handle_types
-            return 0
-        node = (<uint8_t **>(node + 8))[0]
-    flags = (<uint32_t *>(info + 16))[0]
-    if not device.buffer_always or flags & 7:      # sparse binding, residency, aliasing
-        return 0
-    node = push_struct(s, info, EXTERNAL_BUFFER_STYPE, 24)
-    if node == NULL:
-        return -1
-    (<uint32_t *>(node + 16))[0] = device.buffer_handle_types
-    return 0
-
-
 cdef int reply(Stream *s) noexcept nogil:
     """Write the reply of the command that has just run."""
     cdef const hesper_command *c = s.command
@@ -379,15 +352,17 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
     elif c.level == LEVEL_TRANSPORT:
         result = run_transport(s, index)
     else:
-        if index == CREATE_BUFFER or index == BUFFER_REQUIREMENTS:
-            if extend_buffer(s, buffer_info(s, index)):
-                return -1
-        elif index == SUBRESOURCE_LAYOUT or index == SUBRESOURCE_LAYOUT_2:
+        if index == SUBRESOURCE_LAYOUT or index == SUBRESOURCE_LAYOUT_2:
             name_colour(s, index)
         if s.ring != NULL and may_wait(index):
             ring_settle(s.ring)
         hesper_note(&s.stage, STAGE_DRIVER)
-        result = free_memory(s) if index == FREE_MEMORY else serve(s)
+        if index == FREE_MEMORY:
+            result = free_memory(s)
+        elif is_about_buffers(index):
+            result = serve_buffer(s, index)
+        else:
+            result = serve(s)
     if result:
         return -1
     s.commands += 1
@@ -449,14 +424,6 @@ cdef inline void name_colour(Stream *s, uint32_t index) noexcept nogil:
     cdef uint32_t *aspect = <uint32_t *>(subresource + (16 if index == SUBRESOURCE_LAYOUT_2 else 0))
     if subresource != NULL and aspect[0] == ASPECT_MEMORY_PLANE_0:
         aspect[0] = ASPECT_COLOR
-
-
-cdef inline uint8_t **buffer_info(Stream *s, uint32_t index) noexcept nogil:
-    """Where the pointer to VkBufferCreateInfo stands."""
-    cdef uint8_t *info = (<uint8_t **>(s.parameters + 8))[0]
-    if index == CREATE_BUFFER:
-        return <uint8_t **>(s.parameters + 8)
-    return <uint8_t **>(info + 16)
 
 
 cdef int run_transport(Stream *s, uint32_t index) noexcept nogil:

@@ -268,16 +268,31 @@ class Engine:
         apart: somebody besides the guest may map it, it must not be used again.
         Raises `KeyError` when there is none.
         """
-    def set_host_memory(
-        self, device: int, types: int, *, handle_type: int, alignment: int, granule: int
+    def set_memory_types(
+        self,
+        device: int,
+        types: Sequence[tuple[int, int]],
+        *,
+        shared: int,
+        native: int,
+        sparse: int,
     ) -> None:
-        """Let the kernel allocate memory of the device with that guest id from spare regions.
+        """Say what the memory types are of the device with that guest id.
 
-        types: memory types, a bit each, that it does so for, with
-        `VkImportMemoryHostPointerInfoEXT` and `handle_type`.  The size of an allocation is rounded
-        up to `alignment`, that of its region to `granule` (powers of two).  Allocations for which
-        there is no spare region, or to which structs are chained that need a decision, go to the
-        handler.
+        types: the driver's memory type and the heap of each.  shared, native: those that lie in
+        shared memory, and those that are the driver's own, a bit each.  sparse: those that sparse
+        buffers can be bound to.  Answers about buffers name these types; those about images are
+        left to handlers.
+        """
+    def set_host_memory(
+        self, device: int, *, handle_type: int, alignment: int, granule: int
+    ) -> None:
+        """Let the kernel allocate shared memory of the device with that guest id.
+
+        It does so from spare regions, with `VkImportMemoryHostPointerInfoEXT` and `handle_type`.
+        The size of an allocation is rounded up to `alignment`, that of its region to `granule`
+        (powers of two).  Allocations for which there is no spare region, or to which structs are
+        chained that need a decision, go to the handler.
         """
     # Objects.
     def add_object(
@@ -384,14 +399,20 @@ class Store:
     @property
     def used(self) -> int:
         """Bytes of the limit that are taken."""
-    def take_spare(self, size: int, charged: int) -> Region | None:
+    def heap_used(self, heap: int) -> int:
+        """Bytes of the limit that are taken for a memory heap.  Raises `ValueError`."""
+    def take_spare(self, size: int, charged: int, heap: int | None = None) -> Region | None:
         """A region of exactly `size` bytes that was used before; None when there is none.
 
-        `charged` bytes are taken of the limit; None, too, when they are not left.
+        `charged` bytes are taken of the limit, and count for `heap`; None, too, when they are not
+        left.
         """
-    def add(self, memory: Memory | None, charged: int, *, reusable: bool) -> Region:
+    def add(
+        self, memory: Memory | None, charged: int, *, heap: int | None = None, reusable: bool
+    ) -> Region:
         """A region of `memory`, which it closes in the end; None: it is only charged for.
 
+        heap: the memory heap that `charged` counts for, if it is device memory.
         reusable: it becomes a spare region in the end, if there are not too many.
         Raises `MemoryError` when `charged` bytes are not left; `memory` stays the caller's then.
         """

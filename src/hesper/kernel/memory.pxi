@@ -9,6 +9,7 @@ cdef enum:
     DEDICATED_STYPE = 1000127001        # VkMemoryDedicatedAllocateInfo
     HOST_POINTER_STYPE = 1000178000     # VkImportMemoryHostPointerInfoEXT
     HOST_POINTER_SIZE = 32
+    CAPTURE_REPLAY = 0x4        # VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_CAPTURE_REPLAY_BIT
 
 cdef uint32_t ALLOCATE_MEMORY = command_named(b"vkAllocateMemory")
 cdef uint32_t FREE_MEMORY = command_named(b"vkFreeMemory")
@@ -66,24 +67,31 @@ cdef inline uint64_t round_up(uint64_t size, uint64_t alignment) noexcept nogil:
     return (size + alignment - 1) & ~(alignment - 1)
 
 
-cdef bint is_plain(uint8_t *info, bint may_be_dedicated) noexcept nogil:
+cdef bint is_plain(uint8_t *info) noexcept nogil:
     """Whether an allocation has nothing chained to it that Python has to look at."""
     cdef uint8_t *node = (<uint8_t **>(info + 8))[0]
     cdef uint32_t stype
     while node != NULL:
         stype = (<uint32_t *>node)[0]
-        if not (stype == EXPORT_STYPE or stype == ALLOCATE_FLAGS_STYPE
-                or (stype == DEDICATED_STYPE and may_be_dedicated)):
+        if (stype != EXPORT_STYPE and stype != DEDICATED_STYPE
+                and not (stype == ALLOCATE_FLAGS_STYPE
+                         and not (<uint32_t *>(node + 16))[0] & CAPTURE_REPLAY)):
             return False
         node = (<uint8_t **>(node + 8))[0]
     return True
 
 
-cdef void unlink_export(uint8_t *info) noexcept nogil:
-    """Take VkExportMemoryAllocateInfo off: the guest exports by resources, not by the driver."""
+cdef void unlink_for_import(uint8_t *info) noexcept nogil:
+    """Take off what an imported pointer must not have.
+
+    The guest exports by resources, not by the driver, and imports cannot be dedicated
+    (VUID-VkMemoryAllocateInfo-pNext-02806).
+    """
     cdef uint8_t **link = <uint8_t **>(info + 8)
+    cdef uint32_t stype
     while link[0] != NULL:
-        if (<uint32_t *>link[0])[0] == EXPORT_STYPE:
+        stype = (<uint32_t *>link[0])[0]
+        if stype == EXPORT_STYPE or stype == DEDICATED_STYPE:
             link[0] = (<uint8_t **>(link[0] + 8))[0]
         else:
             link = <uint8_t **>(link[0] + 8)
@@ -103,20 +111,22 @@ cdef int allocate_memory(Stream *s) noexcept nogil:
     cdef uint64_t size
     cdef uint64_t rounded
     cdef uint32_t type
-    if device == NULL or info == NULL or s.first.table[ALLOCATE_MEMORY] == NULL:
+    if (device == NULL or device.host_handle_type == 0 or info == NULL
+            or s.first.table[ALLOCATE_MEMORY] == NULL):
         return LEFT_TO_HANDLER
     size = (<uint64_t *>(info + 16))[0]
     type = (<uint32_t *>(info + 24))[0]
-    if size == 0 or size >> ALLOCATION_BITS or type > 31 or not device.host_types >> type & 1:
+    if (size == 0 or size >> ALLOCATION_BITS or type > 31 or not device.shared_types >> type & 1
+            or not is_plain(info)):
         return LEFT_TO_HANDLER
     rounded = round_up(size, device.host_alignment)
-    if not is_plain(info, rounded == size):
-        return LEFT_TO_HANDLER
-    region = store_take_spare(store, round_up(size, device.host_granule), size)
+    region = store_take_spare(store, round_up(size, device.host_granule), size,
+                              device.type_heap[type])
     if region == NULL:
         return LEFT_TO_HANDLER
-    unlink_export(info)
+    unlink_for_import(info)
     (<uint64_t *>(info + 16))[0] = rounded
+    (<uint32_t *>(info + 24))[0] = device.type_host[type]
     node = push_struct(s, info, HOST_POINTER_STYPE, HOST_POINTER_SIZE)
     if node == NULL or prepare_new(s, &new):
         region_release(store, region)

@@ -85,7 +85,14 @@ cdef struct QueueState:
 cdef struct DeviceState:
     uint32_t buffer_handle_types    # what VkExternalMemoryBufferCreateInfo is to say, 0: no change
     uint32_t buffer_always
-    uint32_t host_types             # memory types, a bit each, that lie in spare pieces; 0: none
+    # The guest's memory types; masks have a bit for each.
+    uint32_t type_count             # 0: they are the driver's own
+    uint8_t type_host[32]           # the driver's memory type of each
+    uint8_t type_heap[32]
+    uint32_t shared_types           # those in shared memory
+    uint32_t native_types           # those that are the driver's own memory
+    uint32_t sparse_types           # those that sparse buffers can be bound to
+    # How shared memory is imported here; 0: only handlers do.
     uint32_t host_handle_type
     uint64_t host_alignment
     uint64_t host_granule

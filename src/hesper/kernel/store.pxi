@@ -7,6 +7,8 @@ cdef enum:
     SPARE_SLOTS = 64            # of the hash table by size
     MOST_SPARES = 64            # pieces; each holds a descriptor
     MOST_SPARE_BYTES = 64 << 20
+    HEAPS = 16                  # VK_MAX_MEMORY_HEAPS
+    NO_HEAP = HEAPS             # of what is no device memory
 
 
 cdef struct RegionCore:
@@ -14,6 +16,7 @@ cdef struct RegionCore:
     uint64_t size
     uint64_t charged            # bytes of the limit
     uint32_t owners
+    uint32_t heap               # that they count for, or NO_HEAP
     int fd
     bint reusable               # becomes a spare piece in the end
     void *memory                # what has mapped it: one reference
@@ -25,6 +28,7 @@ cdef struct StoreCore:
     uint32_t users              # Python objects and engines
     uint64_t limit
     uint64_t left
+    uint64_t heap_used[HEAPS + 1]
     RegionCore *spares[SPARE_SLOTS]
     uint32_t spare_count
     uint64_t spare_bytes
@@ -35,8 +39,17 @@ cdef inline uint32_t spare_slot(uint64_t size) noexcept nogil:
     return <uint32_t>(((size >> 12) * <uint64_t>0x9E3779B97F4A7C15u) >> 58)
 
 
-cdef RegionCore *store_take_spare(StoreCore *store, uint64_t size,
-                                  uint64_t charged) noexcept nogil:
+cdef inline void store_charge(StoreCore *store, RegionCore *region, uint64_t charged,
+                              uint32_t heap) noexcept nogil:
+    """Take bytes of the limit; the lock is held, and they are left."""
+    region.charged = charged
+    region.heap = heap
+    store.left -= charged
+    store.heap_used[heap] += charged
+
+
+cdef RegionCore *store_take_spare(StoreCore *store, uint64_t size, uint64_t charged,
+                                  uint32_t heap) noexcept nogil:
     """A spare piece of exactly `size` bytes, its caller the owner; or null."""
     cdef RegionCore **link
     cdef RegionCore *region = NULL
@@ -49,8 +62,7 @@ cdef RegionCore *store_take_spare(StoreCore *store, uint64_t size,
         link[0] = region.next
         store.spare_count -= 1
         store.spare_bytes -= size
-        store.left -= charged
-        region.charged = charged
+        store_charge(store, region, charged, heap)
         region.owners = 1
     pthread_mutex_unlock(&store.lock)
     return region
@@ -71,6 +83,7 @@ cdef void region_release(StoreCore *store, RegionCore *region) noexcept nogil:
     region.owners -= 1
     if region.owners == 0:
         store.left += region.charged
+        store.heap_used[region.heap] -= region.charged
         is_over = (not region.reusable or store.closed or store.spare_count == MOST_SPARES
                    or region.size > MOST_SPARE_BYTES - store.spare_bytes)
         if not is_over:
@@ -202,6 +215,14 @@ cdef Region region_of(StoreCore *store, RegionCore *core):
     return region
 
 
+cdef uint32_t heap_of(heap) except? 0xffffffff:
+    if heap is None:
+        return NO_HEAP
+    if not 0 <= heap < HEAPS:
+        raise ValueError(f"memory heap {heap}: Vulkan has {HEAPS}")
+    return heap
+
+
 cdef class Store:
     cdef StoreCore *core
 
@@ -223,12 +244,15 @@ cdef class Store:
     def used(self):
         return self.core.limit - self.core.left
 
-    def take_spare(self, uint64_t size, uint64_t charged):
-        cdef RegionCore *core = store_take_spare(self.core, size, charged)
+    def heap_used(self, uint32_t heap):
+        return self.core.heap_used[heap_of(heap)]
+
+    def take_spare(self, uint64_t size, uint64_t charged, heap=None):
+        cdef RegionCore *core = store_take_spare(self.core, size, charged, heap_of(heap))
         return region_of(self.core, core) if core != NULL else None
 
-    def add(self, memory, uint64_t charged, *, bint reusable):
-        cdef RegionCore *core = self.new_region(charged)
+    def add(self, memory, uint64_t charged, *, heap=None, bint reusable):
+        cdef RegionCore *core = self.new_region(charged, heap_of(heap))
         if memory is None:
             return region_of(self.core, core)
         core.data = <uint8_t *><uint64_t>memory.address
@@ -239,7 +263,7 @@ cdef class Store:
         Py_INCREF(memory)
         return region_of(self.core, core)
 
-    cdef RegionCore *new_region(self, uint64_t charged) except NULL:
+    cdef RegionCore *new_region(self, uint64_t charged, uint32_t heap) except NULL:
         cdef RegionCore *core = <RegionCore *>calloc(1, sizeof(RegionCore))
         cdef bint fits
         if core == NULL:
@@ -247,13 +271,12 @@ cdef class Store:
         pthread_mutex_lock(&self.core.lock)
         fits = charged <= self.core.left
         if fits:
-            self.core.left -= charged
+            store_charge(self.core, core, charged, heap)
         pthread_mutex_unlock(&self.core.lock)
         if not fits:
             free(core)
             raise MemoryError(f"{charged} bytes wanted, {self.core.left} left")
         core.fd = -1
-        core.charged = charged
         core.owners = 1
         return core
 

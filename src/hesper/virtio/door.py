@@ -73,6 +73,7 @@ class ContextDoor:
                 limits=self._host.limits,
                 profile=self._host.profile,
                 patience=self._host.patience,
+                window=self._host.window,
             )
             try:
                 server.run(context)

@@ -78,8 +78,9 @@ class Gpu:
         self._loop = EventLoop()
         self._stack = contextlib.ExitStack()
         self.display = Display(options.scanouts, options.size, self._resized)
+        worker = {**options.worker, "window": options.window}
         self._workers = Workers(
-            options.worker, warm=1, contexts=options.contexts, json_log=options.json_log
+            worker, warm=1, contexts=options.contexts, json_log=options.json_log
         )
         self._device = GpuDevice(
             self.display,

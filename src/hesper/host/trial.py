@@ -1,0 +1,318 @@
+"""Try what a physical device can do with memory that others can see.
+
+Part of the probe's process (`hesper.host.describe`); the results are `hesper.host.seen`.  Each step
+is named before it is tried, so that whoever started the process knows which one a driver has not
+survived, and can leave it out the next time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from functools import partial
+
+from hesper.host.trial_device import (
+    ATTACHMENT,
+    BUFFER_SIZE,
+    DMA_BUF,
+    HOST_POINTER,
+    LINEAR,
+    OPAQUE_FD,
+    OPTIMAL,
+    R8G8B8A8,
+    SAMPLED,
+    SUCCESS,
+    TRANSFERS,
+    TrialDevice,
+)
+from hesper.kernel.engine import Scratch
+from hesper.portable import SharedMemory, page_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+_COHERENT = 0x2 | 0x4
+"""VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT and HOST_COHERENT_BIT."""
+_ATTACHMENT_FEATURE = 0x80
+"""VK_FORMAT_FEATURE_COLOR_ATTACHMENT_BIT."""
+_SPARSE_BINDING = 0x1
+"""VK_BUFFER_CREATE_SPARSE_BINDING_BIT."""
+_PATTERN = 0x5A17E57A
+
+EXTENSIONS = (
+    "VK_EXT_external_memory_host",
+    "VK_KHR_external_memory_fd",
+    "VK_EXT_external_memory_dma_buf",
+    "VK_KHR_portability_subset",
+)
+"""What a `TrialDevice` for this wants, as far as it is there."""
+
+
+class Trial:
+    """All steps on one device.  Life: construct, `run`, once."""
+
+    def __init__(
+        self, device: TrialDevice, *, leave_out: frozenset[str], begin: Callable[[str], None]
+    ) -> None:
+        """leave_out: steps that count as failed.  begin: is told the name of each step."""
+        self._device = device
+        self._leave_out = leave_out
+        self._begin = begin
+        self._types = device.memory_types()
+
+    def run(self) -> dict[str, Any]:
+        """Try everything; the keys are the fields of `seen.MemorySeen`."""
+        return self._importing() | self._exporting()
+
+    def _step(self, name: str, attempt: Callable[[], int]) -> int:
+        """Try something unless it is to be left out; 0 when it fails."""
+        if name in self._leave_out:
+            return 0
+        self._begin(name)
+        try:
+            return attempt()
+        except (KeyError, OSError, RuntimeError, ValueError) as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 0
+
+    # Imported pointers.
+
+    def _importing(self) -> dict[str, Any]:
+        """All that is about pointers to shared memory."""
+        device = self._device
+        with device.image(0, OPTIMAL) as (_, (_, _, native)):
+            answer: dict[str, Any] = {"native_images": native}
+        alignment = 0
+        if "VK_EXT_external_memory_host" in device.extensions:
+            alignment = self._alignment()
+        if alignment < 1 or alignment & (alignment - 1):
+            return answer | dict.fromkeys(_ABOUT_IMPORTS, 0)
+        with SharedMemory.create(max(page_size(), alignment, 2 * BUFFER_SIZE), "trial") as memory:
+            types = self._step("import", lambda: self._importable(memory))
+            if not types:
+                return answer | dict.fromkeys(_ABOUT_IMPORTS, 0)
+            stated = device.states_buffers(HOST_POINTER)
+            return answer | {
+                "alignment": alignment,
+                "imported": types,
+                "buffers": self._step("buffer", lambda: self._buffers(memory, types, stated)),
+                "states_buffers": stated and self._stated_buffers_are_free(),
+                "linear_images": self._stated_images(memory, types, "linear image", LINEAR),
+                "tiled_images": self._stated_images(memory, types, "tiled image", OPTIMAL),
+                "unstated_images": self._unstated_images(memory, types, native),
+                "sparse": bool(self._step("sparse", lambda: self._sparse(types))),
+                "linear_attachments": bool(
+                    self._step("linear attachment", self._linear_attachments)
+                ),
+            }
+
+    def _alignment(self) -> int:
+        """The device's minImportedHostPointerAlignment."""
+        properties = Scratch().new("VkPhysicalDeviceProperties2")
+        host = properties.push_("VkPhysicalDeviceExternalMemoryHostPropertiesEXT")
+        self._device.ask("vkGetPhysicalDeviceProperties2", properties)
+        return int(host.minImportedHostPointerAlignment)
+
+    def _importable(self, memory: SharedMemory) -> int:
+        """Coherent types that really take `memory`."""
+        device = self._device
+        answer = Scratch().new("VkMemoryHostPointerPropertiesEXT")
+        arguments = (device.handle, HOST_POINTER, memory.address, answer)
+        if device.table.call("vkGetMemoryHostPointerPropertiesEXT", *arguments) != SUCCESS:
+            return 0
+        found = 0
+        for index, flags in enumerate(self._types):
+            if answer.memoryTypeBits >> index & 1 and flags & _COHERENT == _COHERENT:
+                with device.imported(memory, index) as made:
+                    found |= bool(made) << index
+        return found
+
+    def _buffers(self, memory: SharedMemory, types: int, stated: bool) -> int:
+        """Types of imported memory that a buffer can be bound to."""
+        found = 0
+        for index in bits(types):
+            with self._device.buffer(HOST_POINTER if stated else 0) as (buffer, needs):
+                found |= self._binds("vkBindBufferMemory", buffer, needs, memory, index) << index
+        return found
+
+    def _stated_buffers_are_free(self) -> bool:
+        """Whether a stated buffer is as good as any other.
+
+        A driver may offer less memory for it, and the guest may never need it.
+        """
+        with self._device.buffer(0) as (_, plain), self._device.buffer(HOST_POINTER) as (_, stated):
+            return plain == stated
+
+    def _stated_images(self, memory: SharedMemory, types: int, step: str, tiling: int) -> int:
+        """Types that stated images can be bound to, if the driver says that there can be some."""
+        if not self._device.states_images(HOST_POINTER, tiling, TRANSFERS | SAMPLED):
+            return 0
+        return self._step(step, lambda: self._images(memory, types, tiling, HOST_POINTER))
+
+    def _unstated_images(self, memory: SharedMemory, types: int, native: int) -> int:
+        """Types that images can be bound to that are not stated.
+
+        Not tried where such images have other memory: nobody needs it there.
+        """
+        if native & ~types:
+            return 0
+        return self._step("unstated image", lambda: self._images(memory, types, OPTIMAL, 0))
+
+    def _images(self, memory: SharedMemory, types: int, tiling: int, handle_type: int) -> int:
+        found = 0
+        for index in bits(types):
+            with self._device.image(handle_type, tiling) as (image, needs):
+                found |= self._binds("vkBindImageMemory", image, needs, memory, index) << index
+        return found
+
+    def _binds(
+        self, command: str, made: int, needs: tuple[int, int, int], memory: SharedMemory, type_: int
+    ) -> bool:
+        """Whether what was just made can be bound to `memory`, imported as a memory type."""
+        size, _, types = needs
+        if not types >> type_ & 1 or size > memory.size:
+            return False
+        device = self._device
+        with device.imported(memory, type_) as place:
+            return bool(place) and device.table.call(command, device.handle, made, place, 0) == 0
+
+    def _linear_attachments(self) -> int:
+        """Whether linear images can be colour attachments, in imported memory."""
+        device = self._device
+        answer = Scratch().new("VkFormatProperties")
+        device.ask("vkGetPhysicalDeviceFormatProperties", R8G8B8A8, answer)
+        usage = TRANSFERS | SAMPLED | ATTACHMENT
+        if not answer.linearTilingFeatures & _ATTACHMENT_FEATURE:
+            return 0
+        if not device.states_images(HOST_POINTER, LINEAR, usage):
+            return 0
+        with device.image(HOST_POINTER, LINEAR, usage):
+            return 1
+
+    # Sparse buffers.
+
+    def _sparse(self, types: int) -> int:
+        """Whether a sparse buffer bound to imported memory is that memory."""
+        device = self._device
+        if device.sparse_family < 0:
+            return 0
+        with device.buffer(0, flags=_SPARSE_BINDING) as (buffer, (size, alignment, wanted)):
+            index = next(bits(wanted & types), None)
+            if index is None:
+                return 0
+            room = max(size, alignment, page_size())
+            with (
+                SharedMemory.create(room, "trial") as memory,
+                device.imported(memory, index) as made,
+            ):
+                if not made or not self._fills(buffer, size, made):
+                    return 0
+                return int(memory.view[:4] == _PATTERN.to_bytes(4, sys.byteorder))
+
+    def _fills(self, buffer: int, size: int, made: int) -> bool:
+        """Bind all pages of a sparse buffer to the start of some memory, and fill it."""
+        device, scratch = self._device, Scratch()
+        queue = device.queue(device.sparse_family)
+        bind = scratch.new("VkBindSparseInfo")
+        pages = scratch.array("VkSparseBufferMemoryBindInfo", 1)
+        piece = scratch.array("VkSparseMemoryBind", 1)
+        piece[0].size, piece[0].memory = size, made
+        pages[0].buffer, pages[0].pBinds, pages[0].bindCount = buffer, piece, 1
+        bind.pBufferBinds, bind.bufferBindCount = pages, 1
+        submit = scratch.new("VkSubmitInfo")
+        with (
+            device.fence() as bound,
+            device.fence() as filled,
+            device.filling(device.sparse_family, buffer, _PATTERN) as commands,
+        ):
+            submit.pCommandBuffers = [commands]
+            return (
+                device.table.call("vkQueueBindSparse", queue, 1, bind, bound) == SUCCESS
+                and device.is_signalled(bound)
+                and device.table.call("vkQueueSubmit", queue, 1, submit, filled) == SUCCESS
+                and device.is_signalled(filled)
+            )
+
+    # Exported memory.
+
+    def _exporting(self) -> dict[str, Any]:
+        """Types whose memory can be mapped by the descriptor that the driver exports."""
+        ways = {
+            "VK_EXT_external_memory_dma_buf": ("export dma-buf", DMA_BUF),
+            "VK_KHR_external_memory_fd": ("export fd", OPAQUE_FD),
+        }
+        if "VK_KHR_external_memory_fd" in self._device.extensions:
+            for extension, (name, handle_type) in ways.items():
+                if extension not in self._device.extensions:
+                    continue
+                types = self._step(name, partial(self._exportable, handle_type))
+                if types:
+                    return {"exported": types, "export_handle": handle_type}
+        return {"exported": 0, "export_handle": 0}
+
+    def _exportable(self, handle_type: int) -> int:
+        found = 0
+        for index, flags in enumerate(self._types):
+            if flags & _COHERENT == _COHERENT:
+                found |= self._shows_its_memory(handle_type, index) << index
+        return found
+
+    def _shows_its_memory(self, handle_type: int, index: int) -> bool:
+        """Whether what the driver maps is what the exported descriptor maps, from its start."""
+        device = self._device
+        scratch = Scratch()
+        info = scratch.new(
+            "VkMemoryAllocateInfo", allocationSize=BUFFER_SIZE, memoryTypeIndex=index
+        )
+        info.push_("VkExportMemoryAllocateInfo", handleTypes=handle_type)
+        with device.buffer(handle_type) as (_, (_, _, types)), device.allocated(info) as made:
+            if not made or not types >> index & 1:
+                return False
+            wanted = scratch.new("VkMemoryGetFdInfoKHR", memory=made, handleType=handle_type)
+            fd = scratch.array("int32_t", 1)
+            if device.table.call("vkGetMemoryFdKHR", device.handle, wanted, fd) != SUCCESS:
+                return False
+            try:
+                with SharedMemory.from_fd(fd[0], BUFFER_SIZE) as memory:
+                    return self._maps_alike(made, memory)
+            finally:
+                os.close(fd[0])
+
+    def _maps_alike(self, made: int, memory: SharedMemory) -> bool:
+        """Whether bytes written where the driver maps memory appear in `memory`."""
+        device = self._device
+        place = Scratch().array("uint64_t", 1)
+        arguments = (device.handle, made, 0, BUFFER_SIZE, 0, place)
+        if device.table.call("vkMapMemory", *arguments) != SUCCESS:
+            return False
+        pattern = _PATTERN.to_bytes(4, sys.byteorder)
+        ends = (0, BUFFER_SIZE - len(pattern))
+        for offset in ends:
+            ctypes.memmove(place[0] + offset, pattern, len(pattern))
+        same = all(memory.view[at : at + len(pattern)] == pattern for at in ends)
+        device.table.call("vkUnmapMemory", device.handle, made)
+        return same
+
+
+_ABOUT_IMPORTS = (
+    "alignment",
+    "imported",
+    "buffers",
+    "states_buffers",
+    "linear_images",
+    "tiled_images",
+    "unstated_images",
+    "sparse",
+    "linear_attachments",
+)
+
+
+def bits(mask: int) -> Iterator[int]:
+    """The numbers of the bits that are set, lowest first."""
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest

@@ -1,0 +1,250 @@
+"""A device to try things on: what `hesper.host.trial` makes and destroys again."""
+
+from __future__ import annotations
+
+import contextlib
+
+from hesper.kernel.engine import Scratch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hesper.kernel.engine import ProcTable, View, Vulkan
+    from hesper.portable import SharedMemory
+
+    Made = tuple[int, tuple[int, int, int]]
+    """Handle, and the size, alignment and memory types it needs."""
+
+SUCCESS = 0
+HOST_POINTER, OPAQUE_FD, DMA_BUF = 0x80, 0x1, 0x200
+"""VkExternalMemoryHandleTypeFlagBits."""
+TRANSFERS = 0x1 | 0x2
+SAMPLED, ATTACHMENT = 0x4, 0x10
+"""Usages of images."""
+BUFFER_USAGE = TRANSFERS | 0x20 | 0x80
+"""Also storage and vertex buffer."""
+BUFFER_SIZE = 65536
+OPTIMAL, LINEAR = 0, 1
+R8G8B8A8 = 37
+
+_IMPORTABLE = 0x4
+_IMAGE_SIDE = 64
+_SPARSE_QUEUE = 0x8
+_SECOND = 10**9
+
+
+class TrialDevice:
+    """A VkDevice.  Handles are the host's.  Life: a context manager, once."""
+
+    def __init__(
+        self, vulkan: Vulkan, instance: ProcTable, physical: int, extensions: list[str]
+    ) -> None:
+        """Make one of `physical` with `extensions`, as `with` begins."""
+        self._vulkan = vulkan
+        self._physical = physical
+        self.instance = instance
+        self.extensions = extensions
+        self.sparse_family = self._find_sparse_family()
+        """A queue family that binds sparse memory; -1: none does."""
+        self.handle = 0
+        self.table = instance
+
+    def __enter__(self) -> TrialDevice:
+        """Make the device.  Raises `RuntimeError`."""
+        scratch = Scratch()
+        families = sorted({0, max(self.sparse_family, 0)})
+        queues = scratch.array("VkDeviceQueueCreateInfo", len(families))
+        for place, family in enumerate(families):
+            queues[place].queueFamilyIndex = family
+            queues[place].pQueuePriorities = [1.0]
+        info = scratch.new("VkDeviceCreateInfo")
+        info.pQueueCreateInfos = queues
+        info.queueCreateInfoCount = len(families)
+        info.ppEnabledExtensionNames = self.extensions
+        if self.sparse_family >= 0:
+            info.pEnabledFeatures = scratch.new("VkPhysicalDeviceFeatures", sparseBinding=1)
+        made = scratch.array("VkDevice", 1)
+        check(self.instance.call("vkCreateDevice", self._physical, info, None, made), "Device")
+        self.handle = made[0]
+        self.table = self._vulkan.device_table(self.instance, self.handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Destroy it."""
+        self.table.call("vkDestroyDevice", self.handle, None)
+
+    # Questions.
+
+    def ask(self, command: str, *arguments: int | View) -> int:
+        """Call a command about the physical device; return its VkResult."""
+        return self.instance.call(command, self._physical, *arguments)
+
+    def memory_types(self) -> list[int]:
+        """VkMemoryPropertyFlags of each memory type."""
+        answer = Scratch().new("VkPhysicalDeviceMemoryProperties")
+        self.ask("vkGetPhysicalDeviceMemoryProperties", answer)
+        return [answer.memoryTypes[i].propertyFlags for i in range(answer.memoryTypeCount)]
+
+    def _find_sparse_family(self) -> int:
+        scratch = Scratch()
+        command = "vkGetPhysicalDeviceQueueFamilyProperties"
+        count = scratch.array("uint32_t", 1)
+        self.instance.call(command, self._physical, count, None)
+        found = scratch.array("VkQueueFamilyProperties", count[0])
+        self.instance.call(command, self._physical, count, found)
+        features = scratch.new("VkPhysicalDeviceFeatures")
+        self.ask("vkGetPhysicalDeviceFeatures", features)
+        able = [i for i in range(count[0]) if found[i].queueFlags & _SPARSE_QUEUE]
+        return able[0] if able and features.sparseBinding else -1
+
+    def states_buffers(self, handle_type: int) -> bool:
+        """Whether the driver says that buffers can lie in imported memory."""
+        scratch = Scratch()
+        question = scratch.new(
+            "VkPhysicalDeviceExternalBufferInfo", usage=BUFFER_USAGE, handleType=handle_type
+        )
+        answer = scratch.new("VkExternalBufferProperties")
+        self.ask("vkGetPhysicalDeviceExternalBufferProperties", question, answer)
+        return bool(answer.externalMemoryProperties.externalMemoryFeatures & _IMPORTABLE)
+
+    def states_images(self, handle_type: int, tiling: int, usage: int) -> bool:
+        """The same of 2D images."""
+        scratch = Scratch()
+        question = scratch.new(
+            "VkPhysicalDeviceImageFormatInfo2", format=R8G8B8A8, type=1, tiling=tiling, usage=usage
+        )
+        question.push_("VkPhysicalDeviceExternalImageFormatInfo", handleType=handle_type)
+        answer = scratch.new("VkImageFormatProperties2")
+        external = answer.push_("VkExternalImageFormatProperties")
+        if self.ask("vkGetPhysicalDeviceImageFormatProperties2", question, answer) != SUCCESS:
+            return False
+        return bool(external.externalMemoryProperties.externalMemoryFeatures & _IMPORTABLE)
+
+    # Memory.
+
+    @contextlib.contextmanager
+    def allocated(self, info: View) -> Iterator[int]:
+        """A VkDeviceMemory, or 0."""
+        made = Scratch().array("VkDeviceMemory", 1)
+        if self.table.call("vkAllocateMemory", self.handle, info, None, made) != SUCCESS:
+            yield 0
+            return
+        try:
+            yield int(made[0])
+        finally:
+            self.table.call("vkFreeMemory", self.handle, made[0], None)
+
+    @contextlib.contextmanager
+    def imported(self, memory: SharedMemory, type_: int) -> Iterator[int]:
+        """A VkDeviceMemory of `type_` that lies in `memory`, or 0."""
+        info = Scratch().new(
+            "VkMemoryAllocateInfo", allocationSize=memory.size, memoryTypeIndex=type_
+        )
+        info.push_(
+            "VkImportMemoryHostPointerInfoEXT",
+            handleType=HOST_POINTER,
+            pHostPointer=memory.address,
+        )
+        with self.allocated(info) as made:
+            yield made
+
+    # Buffers and images.
+
+    @contextlib.contextmanager
+    def buffer(self, handle_type: int, flags: int = 0) -> Iterator[Made]:
+        """A buffer, stated for `handle_type` unless that is 0.  Raises `RuntimeError`."""
+        info = Scratch().new(
+            "VkBufferCreateInfo", size=BUFFER_SIZE, usage=BUFFER_USAGE, flags=flags
+        )
+        if handle_type:
+            info.push_("VkExternalMemoryBufferCreateInfo", handleTypes=handle_type)
+        with self._object("Buffer", info) as made:
+            yield made
+
+    @contextlib.contextmanager
+    def image(
+        self, handle_type: int, tiling: int, usage: int = TRANSFERS | SAMPLED
+    ) -> Iterator[Made]:
+        """A small image, stated for `handle_type` unless that is 0.  Raises `RuntimeError`."""
+        info = Scratch().new(
+            "VkImageCreateInfo",
+            imageType=1,
+            format=R8G8B8A8,
+            mipLevels=1,
+            arrayLayers=1,
+            samples=1,
+            tiling=tiling,
+            usage=usage,
+        )
+        info.extent.width = info.extent.height = _IMAGE_SIDE
+        info.extent.depth = 1
+        if handle_type:
+            info.push_("VkExternalMemoryImageCreateInfo", handleTypes=handle_type)
+        with self._object("Image", info) as made:
+            yield made
+
+    @contextlib.contextmanager
+    def _object(self, kind: str, info: View) -> Iterator[Made]:
+        scratch = Scratch()
+        made = scratch.array(f"Vk{kind}", 1)
+        check(self.table.call(f"vkCreate{kind}", self.handle, info, None, made), kind)
+        try:
+            needs = scratch.new("VkMemoryRequirements")
+            self.table.call(f"vkGet{kind}MemoryRequirements", self.handle, made[0], needs)
+            yield made[0], (needs.size, needs.alignment, needs.memoryTypeBits)
+        finally:
+            self.table.call(f"vkDestroy{kind}", self.handle, made[0], None)
+
+    # Work.
+
+    def queue(self, family: int) -> int:
+        """The first queue of `family`, which is 0 or the sparse one."""
+        found = Scratch().array("VkQueue", 1)
+        self.table.call("vkGetDeviceQueue", self.handle, family, 0, found)
+        return int(found[0])
+
+    @contextlib.contextmanager
+    def filling(self, family: int, buffer: int, pattern: int) -> Iterator[int]:
+        """A command buffer that fills `buffer` with a 32-bit `pattern`.  Raises `RuntimeError`."""
+        scratch = Scratch()
+        pool = scratch.array("VkCommandPool", 1)
+        info = scratch.new("VkCommandPoolCreateInfo", queueFamilyIndex=family)
+        check(self.table.call("vkCreateCommandPool", self.handle, info, None, pool), "CommandPool")
+        try:
+            wanted = scratch.new(
+                "VkCommandBufferAllocateInfo", commandPool=pool[0], commandBufferCount=1
+            )
+            made = scratch.array("VkCommandBuffer", 1)
+            self.table.call("vkAllocateCommandBuffers", self.handle, wanted, made)
+            begin = scratch.new("VkCommandBufferBeginInfo")
+            self.table.call("vkBeginCommandBuffer", made[0], begin)
+            self.table.call("vkCmdFillBuffer", made[0], buffer, 0, BUFFER_SIZE, pattern)
+            self.table.call("vkEndCommandBuffer", made[0])
+            yield int(made[0])
+        finally:
+            self.table.call("vkDestroyCommandPool", self.handle, pool[0], None)
+
+    @contextlib.contextmanager
+    def fence(self) -> Iterator[int]:
+        """A fence.  Raises `RuntimeError`."""
+        scratch = Scratch()
+        made = scratch.array("VkFence", 1)
+        info = scratch.new("VkFenceCreateInfo")
+        check(self.table.call("vkCreateFence", self.handle, info, None, made), "Fence")
+        try:
+            yield int(made[0])
+        finally:
+            self.table.call("vkDestroyFence", self.handle, made[0], None)
+
+    def is_signalled(self, fence: int) -> bool:
+        """Whether `fence` is within a second."""
+        fences = Scratch().array("VkFence", 1)
+        fences[0] = fence
+        return self.table.call("vkWaitForFences", self.handle, 1, fences, 1, _SECOND) == SUCCESS
+
+
+def check(result: int, kind: str) -> None:
+    """Raise `RuntimeError` unless `result` of vkCreate`kind` is a success."""
+    if result != SUCCESS:
+        raise RuntimeError(f"vkCreate{kind} failed with VkResult {result}")
