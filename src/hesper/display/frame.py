@@ -68,7 +68,8 @@ class Frame:
         differs = self._differs[:, : columns * TILE]
         np.not_equal(new, old, out=differs)
         # Eight flags a word: OR-ing rows of words is several times faster than any() on flags.
-        folded = np.bitwise_or.reduce(differs.view(np.uint64), axis=0)
+        folded = np.empty(columns * TILE // 8, np.uint64)
+        np.bitwise_or.reduce(differs.view(np.uint64), axis=0, out=folded)
         for column in np.flatnonzero(folded.reshape(columns, TILE // 8).any(axis=1)):
             x = int(column) * TILE
             old[:, x : x + TILE] = new[:, x : x + TILE]

@@ -100,7 +100,8 @@ def pack_indices(indices: npt.NDArray[np.uint8], bits: int) -> bytes:
     padded[:, :width] = indices
     groups = padded.reshape(height, -1, per_byte)
     shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
-    packed: npt.NDArray[np.uint8] = np.bitwise_or.reduce(groups << shifts, axis=2)
+    packed = np.empty(groups.shape[:2], np.uint8)
+    np.bitwise_or.reduce(groups << shifts, axis=2, out=packed)
     return packed.tobytes()
 
 
