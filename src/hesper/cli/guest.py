@@ -33,9 +33,10 @@ def build(
 ) -> None:
     """Make a bootable Debian with Mesa's Venus driver and Vulkan tools.
 
-    Needs neither root nor loop devices, but Debian's mmdebstrap, and a network. The image boots by
-    UEFI: `hesper vm IMAGE`. Kernel and Mesa are those of the suite's backports. The user logs in
-    by itself on the screen and the serial port, has no password, and may use sudo.
+    Needs neither root nor loop devices, but Debian's mmdebstrap, e2fsprogs, fdisk, mtools and (as
+    another user than root) fakeroot, and a network. The image boots by UEFI: `hesper vm IMAGE`.
+    Kernel and Mesa are those of the suite's backports. The user logs in by itself on the screen and
+    the serial port, has no password, and may use sudo.
 
     Parameters
     ----------
