@@ -6,6 +6,8 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv="$root/.venv"
+# What pip installs, to the version.
+constraints="$root/build-aux/constraints.txt"
 changed=()
 
 # Mesa below this has no Venus driver that is worth using.
@@ -206,9 +208,9 @@ ensure_venv() {
         "$python" -m venv "$venv"
         did "made the virtual environment $venv"
     fi
-    # The stamp: checksum of pyproject.toml, then the groups that are there.
+    # The stamp: checksum of what is asked for, then the groups that are there.
     local wanted group arguments=() stamp="$venv/.hesper-packages" there
-    wanted=$(cksum <"$root/pyproject.toml")
+    wanted=$(cat "$root/pyproject.toml" "$constraints" | cksum)
     there=$(cat "$stamp" 2>/dev/null || true)
     case $there in
         "$wanted"*) there=${there#"$wanted"} ;;
@@ -222,10 +224,11 @@ ensure_venv() {
     done
     if [ ${#arguments[@]} -gt 0 ]; then
         note "pip: installing what Hesper needs"
-        # Dependency groups came with pip 25.1.
-        quietly "$venv/bin/python" -m pip install --upgrade "pip>=25.1"
+        # A pip that knows dependency groups first.
+        quietly "$venv/bin/python" -m pip install --upgrade -c "$constraints" pip
         dependencies >"$venv/.hesper-requirements"
-        quietly "$venv/bin/python" -m pip install "${arguments[@]}" -r "$venv/.hesper-requirements"
+        quietly "$venv/bin/python" -m pip install -c "$constraints" "${arguments[@]}" \
+            -r "$venv/.hesper-requirements"
         printf '%s%s' "$wanted" "$there" >"$stamp"
         did "installed into $venv with pip: what Hesper depends on, and the groups$there"
     fi
