@@ -238,12 +238,18 @@ ensure_venv() {
 # Hesper itself, built from this tree.
 ensure_hesper() {
     step "Hesper"
-    local wanted stamp="$venv/.hesper-build"
+    # The stamp: the digest, and whether the web page is in it, which the build leaves out where
+    # there is no npm.
+    local wanted page='without the web page' stamp="$venv/.hesper-build" there
     wanted=$(source_digest)
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then note "up to date"; return; fi
-    note "building (a minute or so)$(command -v npm >/dev/null && echo '; noVNC comes from npm')"
+    there=$(cat "$stamp" 2>/dev/null || true)
+    if command -v npm >/dev/null; then page='with the web page'; fi
+    case $there in
+        "$wanted $page"|"$wanted with the web page") note "up to date"; return ;;
+    esac
+    note "building $page (a minute or so)"
     quietly env PATH="$venv/bin:$PATH" "$venv/bin/python" -m pip install --no-build-isolation \
         --no-deps --force-reinstall -Cbuild-dir="$root/build/install" "$root"
-    printf '%s' "$wanted" >"$stamp"
-    did "installed Hesper into $venv"
+    printf '%s %s' "$wanted" "$page" >"$stamp"
+    did "installed Hesper into $venv, $page"
 }
