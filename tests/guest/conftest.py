@@ -13,7 +13,7 @@ from guest_client import Guest
 from hesper.guest import Limits
 from hesper.host.drivers import Driver, choose_driver
 from hesper.host.profile import Profile
-from hesper.portable import open_descriptors
+from open_files import assert_closed_since, open_files
 
 MakeGuest = Callable[..., Guest]
 
@@ -34,7 +34,7 @@ def make_guest() -> Iterator[MakeGuest]:
     """Make guests; each is closed in the end, and must leave nothing behind."""
     guests: list[Guest] = []
     _warm_up()
-    before = (open_descriptors(), threading.active_count(), mappings())
+    before, counts = open_files(), (threading.active_count(), mappings())
 
     def make(limits: Limits | None = None, profile: Profile | None = None) -> Guest:
         guests.append(Guest(lavapipe(), limits=limits, profile=profile))
@@ -45,7 +45,8 @@ def make_guest() -> Iterator[MakeGuest]:
         guest.close()
         assert not guest.context.is_abandoned
         assert guest.context.store.used == 0
-    assert (open_descriptors(), threading.active_count(), mappings()) == before
+    assert_closed_since(before)
+    assert (threading.active_count(), mappings()) == counts
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from hesper.guest import (
     MapCaching,
     OutOfMemoryError,
 )
-from hesper.portable import SharedMemory, open_descriptors, page_size
+from hesper.portable import SharedMemory, page_size
+from open_files import assert_closed_since, open_files
 
 MakeGuest = Callable[..., Guest]
 MIB = 1 << 20
@@ -241,8 +242,8 @@ def test_a_context_without_an_instance_closes_too(make_guest: MakeGuest) -> None
 
 def test_a_hundred_clients_leave_nothing(make_guest: MakeGuest) -> None:
     for _ in range(20):
-        before = open_descriptors()
+        before = open_files()
         guest = make_guest().start()
         leave_everything(guest)
         guest.close()
-        assert open_descriptors() == before
+        assert_closed_since(before)

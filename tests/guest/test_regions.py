@@ -12,7 +12,8 @@ from hesper.guest import regions
 from hesper.guest.backing import REGION_GRANULE, HostPointer, round_up
 from hesper.guest.errors import InvalidParameterError, OutOfMemoryError
 from hesper.kernel.engine import Store
-from hesper.portable import SharedMemory, open_descriptors, page_size
+from hesper.portable import SharedMemory, page_size
+from open_files import assert_closed_since, open_files, opened_since
 
 MIB = 1 << 20
 MOST_SPARES, MOST_SPARE_BYTES = 64, 64 * MIB
@@ -20,7 +21,7 @@ MOST_SPARES, MOST_SPARE_BYTES = 64, 64 * MIB
 
 def test_the_last_owner_frees_memory_and_budget() -> None:
     store = Store(MIB)
-    before = open_descriptors()
+    before = open_files()
     region = regions.create(store, 1000, "test", charged=1000)
     other = region.share()
     assert (other.address, other.fd) == (region.address, region.fd)
@@ -29,16 +30,16 @@ def test_the_last_owner_frees_memory_and_budget() -> None:
     assert os.fstat(other.fd).st_size == other.size == page_size()
     other.release()
     assert store.left == MIB
-    assert open_descriptors() == before
+    assert_closed_since(before)
 
 
 def test_an_ownership_ends_with_its_object() -> None:
     store = Store(MIB)
-    before = open_descriptors()
+    before = open_files()
     region = regions.create(store, 1, "test", charged=1)
     del region
     assert store.left == MIB
-    assert open_descriptors() == before
+    assert_closed_since(before)
 
 
 def test_freed_memory_cannot_be_used() -> None:
@@ -63,11 +64,11 @@ def test_what_exceeds_the_budget_costs_nothing() -> None:
 @pytest.mark.parametrize("size", [0, -1, 1 << 62, 1 << 70])
 def test_what_the_system_cannot_give_costs_nothing(size: int) -> None:
     store = Store((1 << 64) - 1)
-    before = open_descriptors()
+    before = open_files()
     with pytest.raises(OutOfMemoryError):
         regions.create(store, size, "test", charged=abs(size))
     assert store.left == store.limit
-    assert open_descriptors() == before
+    assert_closed_since(before)
 
 
 def test_memory_that_is_only_charged_for() -> None:
@@ -119,7 +120,7 @@ def test_regions_hold_an_import_and_a_guests_larger_page(size: int, shift: int) 
 
 def test_freed_memory_is_used_again_for_the_same_size_only() -> None:
     store = Store(MIB)
-    before = open_descriptors()
+    before = open_files()
     first = regions.create(store, 65536, "test", charged=1, reusable=True)
     address = first.address
     first.release()
@@ -132,42 +133,42 @@ def test_freed_memory_is_used_again_for_the_same_size_only() -> None:
         region.release()
     assert store.take_spare(65536, MIB + 1) is None
     store.close()
-    assert open_descriptors() == before
+    assert_closed_since(before)
 
 
 def test_a_closed_store_keeps_nothing() -> None:
     store = Store(MIB)
-    before = open_descriptors()
+    before = open_files()
     region = regions.create(store, 65536, "test", charged=1, reusable=True)
     store.close()
     region.release()
-    assert open_descriptors() == before
+    assert_closed_since(before)
 
 
 def test_spares_are_bounded() -> None:
     store = Store(1 << 40)
-    before = open_descriptors()
+    before = open_files()
     pieces = [
         regions.create(store, page_size(), "test", charged=1, reusable=True)
         for _ in range(2 * MOST_SPARES)
     ]
     for region in pieces:
         region.release()
-    assert open_descriptors() == before + MOST_SPARES
+    assert len(opened_since(before)) == MOST_SPARES
     store.close()
-    assert open_descriptors() == before
+    assert_closed_since(before)
 
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_spares_are_bounded_in_bytes(more: int) -> None:
     store = Store(1 << 40)
-    before = open_descriptors()
+    before = open_files()
     size = MOST_SPARE_BYTES + more
     regions.create(store, size, "test", charged=1, reusable=True).release()
-    assert open_descriptors() == before + (1 if more == 0 else 0)
+    assert len(opened_since(before)) == (1 if more == 0 else 0)
 
 
 def test_spares_go_with_their_store() -> None:
-    before = open_descriptors()
+    before = open_files()
     regions.create(Store(MIB), 1, "test", charged=1, reusable=True).release()
-    assert open_descriptors() == before
+    assert_closed_since(before)

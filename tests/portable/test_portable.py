@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from hesper import portable
 from hesper.portable import SharedMemory, WakePipe
+from open_files import assert_closed_since, open_files
 
 LARGE_PAGE = 4 * mmap.PAGESIZE
 
@@ -79,12 +80,12 @@ def test_an_object_that_is_too_small_is_refused(page: int) -> None:
 
 def test_a_descriptor_that_is_no_memory_is_refused() -> None:
     pipe = WakePipe()
-    before = portable.open_descriptors()
+    before = open_files()
     with pytest.raises(ValueError, match="no memory object"):
         SharedMemory.from_fd(pipe.read_fd, 1)
     with pytest.raises(ValueError, match="not positive"):
         SharedMemory.create(0, "empty")
-    assert portable.open_descriptors() == before
+    assert_closed_since(before)
     pipe.close()
 
 
@@ -94,14 +95,14 @@ def mappings() -> int:
 
 @pytest.mark.usefixtures("_kind")
 def test_memory_leaves_nothing_behind(page: int) -> None:
-    before = portable.open_descriptors()
+    before = open_files()
     mapped = mappings()
     for _ in range(10):
         memory = SharedMemory.create(page, "test")
         memory.close()
         memory.close()
         assert (memory.fd, memory.address) == (-1, 0)
-    assert portable.open_descriptors() == before
+    assert_closed_since(before)
     assert mappings() <= mapped + 1
     assert not [name for name in os.listdir("/dev/shm") if name.startswith("hesper-")]
 
@@ -113,10 +114,10 @@ def test_any_name_will_do(name: str) -> None:
 
 
 def test_a_size_the_system_has_no_room_for_is_an_error() -> None:
-    before = portable.open_descriptors()
+    before = open_files()
     with pytest.raises(OSError, match=r".+"):
         SharedMemory.create(1 << 60, "huge")
-    assert portable.open_descriptors() == before
+    assert_closed_since(before)
 
 
 def test_nobody_can_resize_a_sealed_object() -> None:
@@ -190,13 +191,13 @@ def test_broken_messages_are_refused(wire: bytes) -> None:
 
 
 def test_unannounced_descriptors_are_closed() -> None:
-    before = portable.open_descriptors()
+    before = open_files()
     left, right = socket.socketpair()
     with left, right:
         socket.send_fds(left, [struct.pack("=II", 2, 0) + b"ab"], [0, 0])
         with pytest.raises(ConnectionError, match="0 descriptors, 2 and 2 came"):
             portable.recv_message(right)
-    assert portable.open_descriptors() == before
+    assert_closed_since(before)
 
 
 def test_messages_have_a_bound() -> None:

@@ -13,7 +13,8 @@ from vtest_client import Client, FakeContext, FakeHost, Served, close_all
 from hesper.bench.client import loops
 from hesper.guest import regions
 from hesper.kernel.engine import Engine, Region, Sink, Vulkan
-from hesper.portable import SharedMemory, open_descriptors, page_size
+from hesper.portable import SharedMemory, page_size
+from open_files import assert_closed_since, open_files
 
 MEMORY = 77
 MAPPABLE, SHAREABLE = 1, 2
@@ -70,9 +71,9 @@ class KernelContext(FakeContext):
 
 @pytest.fixture
 def context() -> Iterator[KernelContext]:
-    before = open_descriptors()
+    before = open_files()
     yield KernelContext()
-    assert open_descriptors() == before
+    assert_closed_since(before)
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vtest_client import Served
 
-from hesper.portable import open_descriptors
 from hesper.vtest import wire
 from hesper.vtest.wire import Command
+from open_files import assert_closed_since, open_files
 
 u32 = st.one_of(
     st.integers(0, 12),
@@ -47,7 +47,7 @@ def message(draw: st.DrawFn) -> bytes:
 
 def attack(stream: bytes, *, after_handshake: bool) -> str:
     """Send all of it, leave, and return what the session says of it."""
-    before = open_descriptors()
+    before = open_files()
     one = Served()
     if after_handshake:
         one.client.handshake()
@@ -66,7 +66,7 @@ def attack(stream: bytes, *, after_handshake: bool) -> str:
     reason = one.end()
     assert "\n" not in reason
     assert after_handshake == one.host.context.closed or one.host.on_fatal is not None
-    assert open_descriptors() == before
+    assert_closed_since(before)
     return reason
 
 

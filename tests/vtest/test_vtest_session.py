@@ -12,8 +12,9 @@ import time
 import pytest
 from vtest_client import Client, FakeHost, Served, close_all, readable
 
-from hesper.portable import SharedMemory, open_descriptors, page_size
+from hesper.portable import SharedMemory, page_size
 from hesper.vtest import wire
+from open_files import assert_closed_since, open_files, opened_since
 
 BLOB = struct.Struct("<IIQQ")
 
@@ -248,7 +249,7 @@ def test_ids_of_syncs_are_used_again(served: Served) -> None:
 
 
 def test_nothing_stays_open_behind_a_client() -> None:
-    before = open_descriptors()
+    before = open_files()
     for _ in range(3):
         one = Served()
         client = one.client
@@ -258,7 +259,7 @@ def test_nothing_stays_open_behind_a_client() -> None:
         fds += [client.create_blob(4096)[1] for _ in range(20)]
         close_all(*fds)
         assert one.end() == ""
-    assert open_descriptors() == before
+    assert_closed_since(before)
 
 
 @pytest.mark.parametrize("way", ["refused", "poisoned", "stopped"])
@@ -301,24 +302,24 @@ def test_the_end_of_a_pipe_is_not_what_a_client_sees_first(served: Served) -> No
 def test_waits_that_are_over_leave_no_descriptors(served: Served) -> None:
     client = served.client
     sync = client.sync(0)
-    before = open_descriptors()
+    before = open_files()
     for value in range(1, 200):
         fd = client.wait([(sync, value)])
         client.send(22, struct.pack("<IQ", sync, value))
         assert readable(fd)
         os.close(fd)
-    assert open_descriptors() <= before + 3  # the last one's, and a pipe for the next
+    assert len(opened_since(before)) <= 3  # the last one's, and a pipe for the next
 
 
 def test_expired_waits_are_dropped(served: Served) -> None:
     client = served.client
     sync = client.sync(0)
     os.close(client.wait([(sync, 1)], timeout=1))
-    before = open_descriptors()
+    before = open_files()
     # Each wait that follows lasts a millisecond and drops those that are over.
     for _ in range(wire.MAX_WAIT_SYNCS):
         os.close(client.wait([(sync, 1)], timeout=1))
-    assert open_descriptors() < before + 1000
+    assert len(opened_since(before)) < 1000
 
 
 def test_a_poisoned_context_ends_the_session(served: Served) -> None:
