@@ -12,7 +12,7 @@ def test_defaults_leave_room_for_real_programs() -> None:
     limits = Limits()
     assert limits.memory >= 1 << 30
     assert limits.objects >= 100_000
-    assert limits.rings >= 16
+    assert limits.rings > 2 * 200  # two devices' compilers on a machine of 200 threads
     assert limits.arena >= 16 << 20
     assert limits.resources >= 1024
 

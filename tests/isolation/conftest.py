@@ -13,13 +13,24 @@ from supervised import HERE, HESPER, Supervised
 Serve = Callable[..., Supervised]
 
 
+def compiled(name: str, folder: Path) -> str:
+    """Compile the client `name`.c that lies here; return the program's path."""
+    program = folder / name
+    source = str(HERE / f"{name}.c")
+    subprocess.run(["cc", "-O2", "-o", program, source, "-lvulkan", "-pthread"], check=True)
+    return str(program)
+
+
 @pytest.fixture(scope="session")
 def stress(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Vulkan client that records in several threads and checks what it gets: `stress.c`."""
-    program = tmp_path_factory.mktemp("clients") / "stress"
-    source = str(HERE / "stress.c")
-    subprocess.run(["cc", "-O2", "-o", program, source, "-lvulkan", "-pthread"], check=True)
-    return str(program)
+    return compiled("stress", tmp_path_factory.mktemp("clients"))
+
+
+@pytest.fixture(scope="session")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Vulkan client whose threads make pipelines at the same time: `pipelines.c`."""
+    return compiled("pipelines", tmp_path_factory.mktemp("clients"))
 
 
 @pytest.fixture

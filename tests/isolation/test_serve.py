@@ -75,6 +75,13 @@ def test_eight_clients_at_once_with_three_threads_each(serve: Serve, stress: str
     until(lambda: server.descriptors() == descriptors, "the descriptors to be as before")
 
 
+def test_two_hundred_threads_make_pipelines_at_the_same_time(serve: Serve, pipelines: str) -> None:
+    server = serve()
+    server.ready()
+    assert finish(start(server, pipelines, "200")) == "200 pipelines\n"
+    assert not [entry for entry in server.log if entry["level"] == "error"]
+
+
 @pytest.mark.timeout(600)
 def test_a_hundred_clients_killed_in_mid_stream(serve: Serve, stress: str) -> None:
     server = serve()

@@ -22,8 +22,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Bytes in shared memory and device memory together; all of the host's unless asked for."""
     objects: int = 1 << 20
     """Live Vulkan objects."""
-    rings: int = 64
-    """Command rings; a Mesa client has one, and one more a thread that makes pipelines."""
+    rings: int = 1024
+    """Command rings; a Mesa client has one, and one more a thread that makes pipelines.
+
+    Each is a thread here, some 100 KB of memory, and a descriptor.
+    """
     arena: int = 128 << 20
     """Bytes that one command may decode to."""
     resources: int = 1 << 16
