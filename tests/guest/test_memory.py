@@ -55,6 +55,30 @@ def test_what_was_freed_is_allocated_again_without_python(guest: Guest) -> None:
         assert other.view[5] == 42
 
 
+def contents(guest: Guest, memory: int, size: int = SIZE) -> bytes:
+    _, blob = guest.blob(memory, size)
+    with SharedMemory.from_fd(blob.fd, size) as seen:
+        return bytes(seen.view)
+
+
+@pytest.mark.parametrize("by_handler", [False, True])
+def test_what_is_allocated_again_is_zero(guest: Guest, by_handler: bool) -> None:
+    # Programs fill a part of what bare drivers give them cleared, and let the GPU read the rest.
+    memory = allocate(guest)
+    where = address(guest, memory)
+    resource, blob = guest.blob(memory, SIZE)
+    with SharedMemory.from_fd(blob.fd, SIZE) as seen:
+        seen.view[:] = b"\xa5" * SIZE
+    guest.context.destroy_resource(resource)
+    free(guest, memory)
+    opaque = [("VkMemoryOpaqueCaptureAddressAllocateInfo", {"opaqueCaptureAddress": 0})]
+    calls = handler_calls(guest)
+    again = allocate(guest, SIZE - 100, chain=opaque if by_handler else ())
+    assert handler_calls(guest) - calls == by_handler
+    assert address(guest, again) == where
+    assert contents(guest, again) == bytes(SIZE)
+
+
 def test_what_the_guest_still_maps_is_not_used_again(guest: Guest) -> None:
     memory = allocate(guest)
     where = address(guest, memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 import pytest
@@ -134,6 +135,22 @@ def test_freed_memory_is_used_again_for_the_same_size_only() -> None:
     assert store.take_spare(65536, MIB + 1) is None
     store.close()
     assert_closed_since(before)
+
+
+@pytest.mark.parametrize("size", [65536, 4 * MIB, MOST_SPARE_BYTES])
+def test_what_is_used_again_is_zero(size: int) -> None:
+    store = Store(1 << 40)
+    first = regions.create(store, size, "test", charged=1, reusable=True)
+    address, pages = first.address, range(0, size, page_size())
+    memory = (ctypes.c_uint8 * size).from_address(address)
+    for page in pages:
+        memory[page] = 0xA5
+    memory[size - 1] = 0xA5
+    first.release()
+    again = regions.create(store, size, "test", charged=1, reusable=True)
+    assert again.address == address
+    assert not any(memory[page] for page in pages)
+    assert memory[size - 1] == 0
 
 
 def test_a_closed_store_keeps_nothing() -> None:

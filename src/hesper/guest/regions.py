@@ -24,8 +24,8 @@ def create(
 
     heap: the memory heap they count for, if it is device memory.
     reusable: what it leaves behind may be taken again, by this or another allocation of the same
-    guest: making, mapping and touching memory costs far more than keeping it.  It is filled with
-    zeros, unless it was used before.
+    guest: making, mapping and touching memory costs far more than keeping and clearing it.  It is
+    filled with zeros, always.
     Raises `OutOfMemoryError`.
     """
     check(store, charged)

@@ -402,7 +402,7 @@ class Store:
     def heap_used(self, heap: int) -> int:
         """Bytes of the limit that are taken for a memory heap.  Raises `ValueError`."""
     def take_spare(self, size: int, charged: int, heap: int | None = None) -> Region | None:
-        """A region of exactly `size` bytes that was used before; None when there is none.
+        """A region of exactly `size` bytes that was used before, cleared; None without one.
 
         `charged` bytes are taken of the limit, and count for `heap`; None, too, when they are not
         left.

@@ -50,7 +50,11 @@ cdef inline void store_charge(StoreCore *store, RegionCore *region, uint64_t cha
 
 cdef RegionCore *store_take_spare(StoreCore *store, uint64_t size, uint64_t charged,
                                   uint32_t heap) noexcept nogil:
-    """A spare piece of exactly `size` bytes, its caller the owner; or null."""
+    """A spare piece of exactly `size` bytes, its caller the owner; or null.
+
+    It is cleared, as what the system and drivers give is: programs rely on that, and a driver that
+    reads what one has not written, such as a count of draws, can hang the GPU.
+    """
     cdef RegionCore **link
     cdef RegionCore *region = NULL
     pthread_mutex_lock(&store.lock)
@@ -65,6 +69,9 @@ cdef RegionCore *store_take_spare(StoreCore *store, uint64_t size, uint64_t char
         store_charge(store, region, charged, heap)
         region.owners = 1
     pthread_mutex_unlock(&store.lock)
+    # At any size a tenth of what giving the pages back and touching them again would take.
+    if region != NULL:
+        memset(region.data, 0, region.size)
     return region
 
 
@@ -248,7 +255,10 @@ cdef class Store:
         return self.core.heap_used[heap_of(heap)]
 
     def take_spare(self, uint64_t size, uint64_t charged, heap=None):
-        cdef RegionCore *core = store_take_spare(self.core, size, charged, heap_of(heap))
+        cdef RegionCore *core
+        cdef uint32_t place = heap_of(heap)
+        with nogil:
+            core = store_take_spare(self.core, size, charged, place)
         return region_of(self.core, core) if core != NULL else None
 
     def add(self, memory, uint64_t charged, *, heap=None, bint reusable):
