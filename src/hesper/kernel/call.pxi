@@ -11,10 +11,10 @@ cdef class Object:
         return f"<{self.type} {self.id}>"
 
 
-cdef Object object_snapshot(Objects *objects, uint64_t id, Entry *entry):
-    cdef Kin *kin = object_kin(objects, id, entry)
+cdef Object object_snapshot(Entry *entry):
+    cdef Kin *kin = object_kin(entry)
     cdef Object found = Object.__new__(Object)
-    found.id = id
+    found.id = kin.id
     found.type = hesper_handle_names[entry.type - 1].decode()
     found.handle = entry.handle
     found.device = kin.device_id
@@ -60,7 +60,7 @@ cdef class Call:
         cdef Stream *s = self.stream
         if s.first == NULL or s.device == 0:
             return 0
-        return object_kin(&s.core.objects, s.first_id, s.first).device_id
+        return object_kin(s.first).device_id
 
     def id(self, parameter):
         cdef View args = self.args

@@ -164,7 +164,7 @@ cdef class Engine:
         if (<QueueState *>entry.extra).fences != NULL:
             raise ProtocolError(f"queue {queue} has a timeline already")
         timeline.core = timeline_new(
-            entry, object_find(objects, object_kin(objects, queue, entry).device_id))
+            entry, object_find(objects, object_kin(entry).device_id))
         timeline.core.next = self.timelines
         self.timelines = timeline.core
         pthread_mutex_lock(&timeline.core.queue.monitor.mutex)
@@ -338,15 +338,17 @@ cdef class Engine:
 
     cdef uint64_t id_of(self, uint32_t type, uint64_t handle, uint32_t device) except? 0:
         """Guest id of a host handle; a search, for commands that are rare."""
-        cdef uint64_t id
+        cdef Walk walk
         cdef Entry *entry
         if handle == 0:
             return 0
-        for id in range(1, min(self.core.objects.highest + 1, <uint64_t>DENSE_IDS)):
-            entry = object_find(&self.core.objects, id)
-            if (entry != NULL and entry.handle == handle and entry.type == type + 1
+        memset(&walk, 0, sizeof(walk))
+        entry = object_next(&self.core.objects, &walk)
+        while entry != NULL:
+            if (entry.handle == handle and entry.type == type + 1
                     and (device == 0 or entry.device == device or entry.device == 0)):
-                return id
+                return object_kin(entry).id
+            entry = object_next(&self.core.objects, &walk)
         raise ProtocolError(f"no guest id stands for handle {handle:#x}")
 
     def add_object(self, uint64_t id, str type, uint64_t handle, *, uint64_t device=0,
@@ -405,7 +407,7 @@ cdef class Engine:
         cdef Entry *entry = object_find(&self.core.objects, id)
         cdef RegionCore *region = memory_take(self.core, id)
         if entry != NULL:
-            object_remove(&self.core.objects, id, entry)
+            object_remove(&self.core.objects, entry)
         if region != NULL:
             region_release(self.core.store, region)
 
@@ -413,30 +415,19 @@ cdef class Engine:
         cdef Entry *entry = object_find(&self.core.objects, id)
         if entry == NULL:
             return None
-        found = object_snapshot(&self.core.objects, id, entry)
+        found = object_snapshot(entry)
         return found if type is None or found.type == type else None
 
     def objects(self, *, device=None, type=None):
-        cdef Objects *objects = &self.core.objects
-        cdef uint32_t i
-        cdef uint32_t j
-        cdef Page *page
-        cdef SparseEntry *node
+        cdef Walk walk
+        cdef Entry *entry
         cdef Object item
+        memset(&walk, 0, sizeof(walk))
         found = []
-        for i in range(PAGES):
-            page = objects.pages[i]
-            if page == NULL:
-                continue
-            for j in range(PAGE_ENTRIES):
-                if page.entries[j].type != NO_TYPE:
-                    found.append(object_snapshot(objects, page.kin[j].id, &page.entries[j]))
-        for i in range(SPARSE_SLOTS):
-            node = objects.sparse[i]
-            while node != NULL:
-                if node.entry.type != NO_TYPE:
-                    found.append(object_snapshot(objects, node.kin.id, &node.entry))
-                node = node.chain
+        entry = object_next(&self.core.objects, &walk)
+        while entry != NULL:
+            found.append(object_snapshot(entry))
+            entry = object_next(&self.core.objects, &walk)
         return [
             item for item in found
             if (device is None or item.device == device) and (type is None or item.type == type)
@@ -577,6 +568,7 @@ cdef class Engine:
             "bytes": bytes_read,
             "replies": self.core.replies,
             "objects": self.core.objects.live,
+            "object_pages": self.core.objects.page_count,
             "rings": len(self.ring_objects),
             "handler_calls": self.core.handler_calls,
         }

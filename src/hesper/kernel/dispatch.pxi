@@ -92,7 +92,7 @@ cdef int register_new(Stream *s, New *new) noexcept nogil:
         if entry == NULL:
             return fail(s, ERROR_LIMIT, NULL, objects.limit)
         if s.parent != NULL:
-            object_adopt(objects, s.parent_id, s.parent, new.ids[i], entry)
+            object_adopt(s.parent, entry)
     return 0
 
 
@@ -110,7 +110,7 @@ cdef void forget_victims(Stream *s) noexcept nogil:
     for i in range(s.victim_count):
         entry = object_find(&s.core.objects, s.victims[i])
         if entry != NULL:
-            object_remove(&s.core.objects, s.victims[i], entry)
+            object_remove(&s.core.objects, entry)
 
 
 cdef void clear_pool(Stream *s) noexcept nogil:
@@ -118,7 +118,7 @@ cdef void clear_pool(Stream *s) noexcept nogil:
     cdef uint64_t id = s.victims[0] if s.victim_count else 0
     cdef Entry *entry = object_find(&s.core.objects, id)
     if entry != NULL:
-        object_clear(&s.core.objects, id, entry)
+        object_clear(&s.core.objects, entry)
 
 
 cdef hesper_function host_function(Stream *s) noexcept nogil:
@@ -229,14 +229,13 @@ cdef inline Entry *command_buffer(Stream *s) noexcept nogil:
     """The command buffer whose id follows the header at the cursor, or null."""
     cdef uint64_t id = hesper_read_u64(s.cursor + 8)
     cdef Entry *entry = s.recorded
-    if entry != NULL and id == s.recorded_id and entry.type == COMMAND_BUFFER + 1:
+    # Its entry may be another one's by now.
+    if entry != NULL and <uint64_t>entry.extra == id and entry.type == COMMAND_BUFFER + 1:
         return entry
     entry = object_find(&s.core.objects, id)
     if entry == NULL or entry.type != COMMAND_BUFFER + 1:
         return NULL
-    if id < DENSE_IDS:      # only these keep their entry for good
-        s.recorded = entry
-        s.recorded_id = id
+    s.recorded = entry
     return entry
 
 

@@ -354,7 +354,7 @@ class Engine:
         `handler` (Python's); the first two know no command and have `""`.
         """
     def statistics(self) -> dict[str, int]:
-        """Counters: commands, bytes, replies, objects, rings, handler_calls."""
+        """Counters: commands, bytes, replies, objects, object_pages, rings, handler_calls."""
 
 class Region:
     """One ownership of shared memory; `release` or the object's end gives it up.

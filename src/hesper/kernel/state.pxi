@@ -137,7 +137,6 @@ cdef struct Stream:
     RingCore *ring                  # null for the context's own stream
     Arena arena
     # The command buffer that was recorded into last: streams seldom change it.
-    uint64_t recorded_id
     Entry *recorded
     # The command being decoded.
     const hesper_command *command

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 typedef struct {
     uint64_t value;
@@ -66,6 +67,37 @@ static inline void hesper_populate(void *at, size_t size) {
 #endif
 }
 
+/* Zeroed memory that lies on a multiple of its size, a power of two; or null.  It takes up room only
+   where it is written to. */
+static inline void *hesper_map_aligned(size_t size) {
+    uint8_t *at = (uint8_t *)mmap(0, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+    if (at == (uint8_t *)MAP_FAILED)
+        return 0;
+    size_t before = (size - (uintptr_t)at % size) % size;
+    if (before)
+        munmap(at, before);
+    munmap(at + before + size, size - before);
+    return at + before;
+}
+
+static inline void hesper_unmap(void *at, size_t size) {
+    munmap(at, size);
+}
+
+/* Gives back what lies in whole pages of the system from `start` to `end`, both behind `at`.  Whoever
+   reads it finds zeros, or what stood there. */
+static inline void hesper_discard(void *at, size_t start, size_t end) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    start = (start + page - 1) / page * page;
+#ifdef __linux__
+    if (start < end)
+        (void)madvise((uint8_t *)at + start, end - start, MADV_DONTNEED);
+#elif defined(MADV_FREE)
+    if (start < end)
+        (void)madvise((uint8_t *)at + start, end - start, MADV_FREE);
+#endif
+}
+
 /* For whoever samples what a thread is doing; nothing else depends on their order. */
 static inline void hesper_note(uint32_t *at, uint32_t value) {
     __atomic_store_n(at, value, __ATOMIC_RELAXED);
@@ -112,16 +144,27 @@ static inline uint32_t hesper_add(uint32_t *at, uint32_t amount) {
     return __atomic_add_fetch(at, amount, __ATOMIC_RELAXED);
 }
 
+/* All that was written before can be seen by whoever finds the new value. */
+static inline uint32_t hesper_add_ordered(uint32_t *at, uint32_t amount) {
+    return __atomic_add_fetch(at, amount, __ATOMIC_ACQ_REL);
+}
+
+/* Returns what stood there. */
+static inline uint32_t hesper_exchange(uint32_t *at, uint32_t value) {
+    return __atomic_exchange_n(at, value, __ATOMIC_ACQ_REL);
+}
+
+/* Whether `expected` stood there, and `value` does now. */
+static inline int hesper_replace(uint32_t *at, uint32_t expected, uint32_t value) {
+    return __atomic_compare_exchange_n(at, &expected, value, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
 static inline void *hesper_load_pointer(void **at) {
     return __atomic_load_n(at, __ATOMIC_ACQUIRE);
 }
 
-/* Returns what stands there afterwards: `value`, or what another thread put there first. */
-static inline void *hesper_publish_pointer(void **at, void *value) {
-    void *expected = 0;
-    if (__atomic_compare_exchange_n(at, &expected, value, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-        return value;
-    return expected;
+static inline void hesper_store_pointer(void **at, void *value) {
+    __atomic_store_n(at, value, __ATOMIC_RELEASE);
 }
 
 static inline void hesper_spin_lock(uint32_t *lock) {
