@@ -103,6 +103,7 @@ static const struct {
     function function;
 } functions[] = {
     {"vkQueueSubmit", (function)submit},
+    {"vkQueueSubmit2", (function)submit},
     {"vkCreateFence", (function)create_fence},
     {"vkDestroyFence", (function)destroy_fence},
     {"vkResetFences", (function)reset_fences},

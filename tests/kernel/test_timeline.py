@@ -17,6 +17,7 @@ QUEUE, RING_IDX = 7, 5
 BOUND = 20.0
 """Seconds a condition may take."""
 DEVICE_LOST = -4
+SEMAPHORE = 9
 CODEC = Codec()
 
 
@@ -42,6 +43,22 @@ class Queue:
         """The guest submits something."""
         parameters = {"queue": QUEUE, "submitCount": 0, "pSubmits": None, "fence": fence}
         self.engine.submit(CODEC.encode("vkQueueSubmit", parameters))
+
+    def signal(self, command: str, value: int, *, empty: int = 0) -> None:
+        """The guest submits something that signals a semaphore: a timeline if `value` is not 0.
+
+        empty: batches before the one that does.
+        """
+        if command == "vkQueueSubmit":
+            values = {"signalSemaphoreValueCount": 1, "pSignalSemaphoreValues": [value]}
+            chain = [("VkTimelineSemaphoreSubmitInfo", values)] if value else []
+            batch = {"pNext": chain, "signalSemaphoreCount": 1, "pSignalSemaphores": [SEMAPHORE]}
+        else:
+            info = {"semaphore": SEMAPHORE, "value": value}
+            batch = {"signalSemaphoreInfoCount": 1, "pSignalSemaphoreInfos": [info]}
+        batches = [{}] * empty + [batch]
+        parameters = {"queue": QUEUE, "submitCount": len(batches), "pSubmits": batches}
+        self.engine.submit(CODEC.encode(command, parameters))
 
     def fence(self, number: int) -> None:
         """Ask for a fence; `retired` gets its number."""
@@ -112,6 +129,25 @@ def test_submissions_take_the_fence_along_while_it_is_asked_for(queue: Queue) ->
     queue.submit()
     queue.fence(3)
     assert queue.fences == [False, True, True, False, True, True]
+    queue.finish()
+    queue.wait_retired(1, 2, 3)
+
+
+@pytest.mark.parametrize("empty", [0, 2])
+@pytest.mark.parametrize("command", ["vkQueueSubmit", "vkQueueSubmit2"])
+def test_no_fence_is_taken_along_by_what_signals_a_timeline(
+    queue: Queue, command: str, empty: int
+) -> None:
+    """The driver may signal such a fence before it has noted the semaphore's new value."""
+    queue.engine.add_object(SEMAPHORE, "VkSemaphore", 90, device=3, parent=3)
+    queue.submit()
+    queue.fence(1)  # from now on submissions take one along
+    queue.signal(command, 5, empty=empty)
+    queue.fence(2)
+    assert queue.fences == [False, True, False, True]
+    queue.signal(command, 0, empty=empty)
+    queue.fence(3)
+    assert queue.fences == [False, True, False, True, True]
     queue.finish()
     queue.wait_retired(1, 2, 3)
 

@@ -145,7 +145,8 @@ cdef void call_host(Stream *s, hesper_function function) noexcept nogil:
     queue.calls += 1
     if queue.fences != NULL and (s.command == &hesper_commands[QUEUE_SUBMIT]
                                  or s.command == &hesper_commands[QUEUE_SUBMIT_2]):
-        ahead = fence_ahead(queue.fences, <uint64_t *>(s.parameters + 24))
+        ahead = fence_ahead(queue.fences, s.parameters,
+                            s.command == &hesper_commands[QUEUE_SUBMIT_2])
     s.command.call(function, s.parameters)
     if ahead:
         fence_is_ahead(queue, ahead, (<int32_t *>(s.parameters + s.command.result_offset))[0])

@@ -4,6 +4,16 @@ cdef enum:
     STALE_FENCES = 8            # in flight that nobody wants any more
     VK_NOT_READY = 1
 
+    # VkSubmitInfo, VkTimelineSemaphoreSubmitInfo, VkSubmitInfo2, VkSemaphoreSubmitInfo.
+    SUBMIT_SIZE = 72
+    TIMELINE_SUBMIT_STYPE = 1000207003
+    TIMELINE_SIGNAL_COUNT = 32
+    SUBMIT_2_SIZE = 64
+    SUBMIT_2_SIGNAL_COUNT = 48
+    SUBMIT_2_SIGNALS = 56
+    SEMAPHORE_SUBMIT_SIZE = 48
+    SEMAPHORE_SUBMIT_VALUE = 24
+
 ctypedef int32_t (*submit_fn)(void *queue, uint32_t count, void *batches,
                               uint64_t fence) noexcept nogil
 ctypedef int32_t (*create_fence_fn)(void *device, void *info, void *allocator,
@@ -96,18 +106,54 @@ cdef void fence_spare(Fences *f, uint64_t fence) noexcept nogil:
     f.spare_count += 1
 
 
-cdef uint64_t fence_ahead(Fences *f, uint64_t *parameter) noexcept nogil:
-    """Let the submission whose fence is `parameter` take one along; that fence, or 0."""
+cdef bint signals_timeline(const uint8_t *parameters, bint is_second) noexcept nogil:
+    """Whether a vkQueueSubmit, or vkQueueSubmit2, may signal a timeline semaphore.
+
+    In such a submission the driver may signal a fence before its own book-keeping knows of the
+    semaphore's new value (Mesa's emulated timelines): who hears of the fence by then and signals the
+    semaphore in turn would have that undone.
+    """
+    cdef uint32_t count = (<const uint32_t *>(parameters + 8))[0]
+    cdef const uint8_t *batch = (<const uint8_t *const *>(parameters + 16))[0]
+    cdef const uint8_t *at
+    cdef uint32_t i
+    cdef uint32_t j
+    if batch == NULL:
+        return False
+    for i in range(count):
+        if is_second:
+            at = (<const uint8_t *const *>(batch + SUBMIT_2_SIGNALS))[0]
+            for j in range((<const uint32_t *>(batch + SUBMIT_2_SIGNAL_COUNT))[0] if at else 0):
+                # Ignored for binary semaphores, and no timeline is signalled with 0.
+                if (<const uint64_t *>(at + SEMAPHORE_SUBMIT_VALUE))[0]:
+                    return True
+                at += SEMAPHORE_SUBMIT_SIZE
+            batch += SUBMIT_2_SIZE
+            continue
+        at = (<const uint8_t *const *>(batch + 8))[0]
+        while at != NULL:
+            if ((<const uint32_t *>at)[0] == TIMELINE_SUBMIT_STYPE
+                    and (<const uint32_t *>(at + TIMELINE_SIGNAL_COUNT))[0]):
+                return True
+            at = (<const uint8_t *const *>(at + 8))[0]
+        batch += SUBMIT_SIZE
+    return False
+
+
+cdef uint64_t fence_ahead(Fences *f, const uint8_t *parameters, bint is_second) noexcept nogil:
+    """Let a vkQueueSubmit, or vkQueueSubmit2, take a fence along; that fence, or 0."""
+    cdef uint64_t *fence = <uint64_t *>(parameters + 24)
     if f.ahead:
         # Nobody has asked for it.
         f.wanted = False
         f.stale[f.stale_count] = f.ahead
         f.stale_count += 1
         f.ahead = 0
-    if parameter[0] or not f.wanted or f.stale_count == STALE_FENCES:
+    if (fence[0] or not f.wanted or f.stale_count == STALE_FENCES
+            or signals_timeline(parameters, is_second)):
         return 0
-    parameter[0] = fence_take(f)
-    return parameter[0]
+    fence[0] = fence_take(f)
+    return fence[0]
 
 
 cdef void fence_is_ahead(QueueState *queue, uint64_t fence, int32_t result) noexcept nogil:
