@@ -134,13 +134,24 @@ def test_what_is_shown_can_be_enabled(make_guest: MakeGuest) -> None:
     assert guest.try_device(extensions=names)[0] == 0
 
 
-@pytest.mark.parametrize("name", [b"VK_EXT_external_memory_host", b"VK_KHR_swapchain", b"", b"x"])
+@pytest.mark.parametrize("name", [b"VK_EXT_external_memory_host", b"VK_KHR_surface", b"", b"x"])
 def test_what_is_not_shown_cannot_be_enabled(make_guest: MakeGuest, name: bytes) -> None:
     guest = make_guest()
     guest.create_instance()
     guest.enumerate()
     assert guest.try_device(extensions=[name])[0] == VK_ERROR_EXTENSION_NOT_PRESENT
     assert guest.try_device()[0] == 0
+
+
+def test_what_lives_in_the_guest_alone_is_not_asked_of_the_host(make_guest: MakeGuest) -> None:
+    guest = make_guest(profile=load_profile("moltenvk"))
+    guest.create_instance()
+    guest.enumerate()
+    own = protocol.guest_extensions()
+    assert {"VK_KHR_swapchain", "VK_KHR_present_id", "VK_EXT_hdr_metadata"} < own
+    assert {"VK_KHR_map_memory2", "VK_EXT_device_memory_report"} < own
+    assert not own & {"VK_KHR_timeline_semaphore", "VK_KHR_surface", *EMULATED_EXTENSIONS}
+    assert guest.try_device(extensions=[name.encode() for name in sorted(own)])[0] == 0
 
 
 @pytest.mark.parametrize(("family", "count"), [(1, 1), (1 << 31, 1), (0, 2), (0, 1000)])

@@ -161,13 +161,15 @@ class PhysicalDevice:
     def host_extensions(self, wanted: list[str]) -> list[str]:
         """What to enable on the host for a guest that wants `wanted`.
 
-        Raises `KeyError` for an extension that was not offered.
+        A guest's driver also names some of what it does by itself; the host needs none of that.
+        Raises `KeyError` for any other extension that was not offered.
         """
         shown = self.shown_extensions()
+        own = protocol.guest_extensions()
         for name in wanted:
-            if name not in shown:
+            if name not in shown and name not in own:
                 raise KeyError(name)
-        names = [name for name in wanted if name not in EMULATED_EXTENSIONS]
+        names = [name for name in wanted if name in shown and name not in EMULATED_EXTENSIONS]
         if "VK_EXT_queue_family_foreign" in wanted and self._has("VK_EXT_queue_family_foreign"):
             names.append("VK_EXT_queue_family_foreign")
         return list(dict.fromkeys([*names, *self.own_extensions]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from hesper.protocol.model import Model, Summary, load, summary
 
-__all__ = ["Model", "Summary", "extensions", "load", "summary"]
+__all__ = ["Model", "Summary", "extensions", "guest_extensions", "load", "summary"]
 
 
 def extensions() -> dict[str, tuple[int, int]]:
@@ -19,3 +19,12 @@ def extensions() -> dict[str, tuple[int, int]]:
     Source: the Venus protocol's extension list (`facts/extensions.toml`) and the registry.
     """
     return {name: (e.number, e.version) for name, e in summary().extensions.items()}
+
+
+def guest_extensions() -> frozenset[str]:
+    """Device extensions that a guest's driver does by itself; the host needs to know none of them.
+
+    Those that need VK_KHR_surface, whichever other extensions there are (Source: the registry), and
+    what `facts/extensions.toml` names.
+    """
+    return summary().guest_extensions

@@ -140,6 +140,8 @@ class Summary(msgspec.Struct, frozen=True):
     handles: dict[str, int]
     """Handle type to VkObjectType."""
     extensions: dict[str, Extension]
+    guest_extensions: frozenset[str]
+    """Device extensions that live in the guest alone: what needs a window system, and more."""
 
 
 class Model(msgspec.Struct, dict=True):
@@ -152,6 +154,8 @@ class Model(msgspec.Struct, dict=True):
     handles: dict[str, int]
     """Handle type to VkObjectType."""
     extensions: dict[str, Extension]
+    guest_extensions: frozenset[str] = frozenset()
+    """Device extensions that live in the guest alone: what needs a window system, and more."""
 
     @functools.cached_property
     def commands_by_number(self) -> dict[int, Command]:

@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
     model = Builder(vk, facts).build()
     emitter = Emitter(model, TableBuilder(model), vk, facts)
     (folder / "model.json").write_bytes(msgspec.json.encode(model))
-    summary = Summary(model.header_version, model.handles, model.extensions)
+    summary = Summary(model.header_version, model.handles, model.extensions, model.guest_extensions)
     (folder / "summary.json").write_bytes(msgspec.json.encode(summary))
     (folder / "tables.c").write_text(emitter.tables())
     (folder / "calls.c").write_text(emitter.calls())

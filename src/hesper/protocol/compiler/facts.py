@@ -69,6 +69,7 @@ class Facts:
     numbers: dict[str, int]
     serialisable: set[str]
     host_extensions: set[str]
+    guest_extensions: set[str]
     host_commands: list[str]
     refused: dict[str, str]
     nested: dict[str, Nested]
@@ -116,6 +117,7 @@ def read(folder: Path) -> Facts:
         numbers=numbers,
         serialisable=set(extensions["serialisable"]),
         host_extensions=set(extensions["host"]),
+        guest_extensions=set(extensions["guest"]),
         host_commands=rules["host"]["commands"],
         refused=rules["refused"],
         nested={k: Nested(**v) for k, v in rules["nested"].items()},

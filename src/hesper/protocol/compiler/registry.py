@@ -88,6 +88,7 @@ class Builder:
                 if handle.type in self._enumerators
             },
             extensions=self._extensions(),
+            guest_extensions=frozenset(self._facts.guest_extensions | self._window_system()),
         )
 
     # Structs.
@@ -423,6 +424,41 @@ class Builder:
             else:
                 raise RegistryError(f"facts/extensions.toml: {name} is not in the registry")
         return found
+
+    def _window_system(self) -> set[str]:
+        """Device extensions that need VK_KHR_surface, themselves or by what they depend on."""
+        needing, found = set(), {"VK_KHR_surface"}
+        while found:
+            needing |= found
+            found = {
+                name
+                for name, extension in self._vk.extensions.items()
+                if name not in needing and not _depends_met(extension.depends or "", needing)
+            }
+        return {name for name in needing if self._vk.extensions[name].device}
+
+
+def _depends_met(depends: str, missing: set[str]) -> bool:
+    """Whether a dependency of the registry can be met without the extensions in `missing`.
+
+    depends: names joined by `+` (and) and `,` (or), with parentheses; `A::b` is a feature of A.
+    Both operators bind alike and to the left; the registry has parentheses where that matters.
+    """
+    met = True
+    join, tokens = "+", re.findall(r"[\w:]+|[()+,]", depends)
+    outer: list[tuple[bool, str]] = []
+    for token in tokens:
+        if token in "+,":
+            join = token
+        elif token == "(":
+            outer.append((met, join))
+            met, join = True, "+"
+        else:
+            here = met if token == ")" else token.split("::")[0] not in missing
+            if token == ")":
+                met, join = outer.pop()
+            met = met and here if join == "+" else met or here
+    return met
 
 
 class _Pointees:
