@@ -1,0 +1,42 @@
+"""The program that uses a fake driver, and what it is run with."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from fake_drivers import FakeDriver
+
+Use = Callable[..., subprocess.CompletedProcess[str]]
+"""Runs the program: `use(mode or driver, *words)`."""
+
+_SOURCE = Path(__file__).parent / "programs" / "use_driver.c"
+
+
+def compile_program(folder: Path) -> Path:
+    """Compile it into `folder`."""
+    built = folder / "use_driver"
+    flags = ("-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror")
+    command = ["cc", *flags, str(_SOURCE), "-o", str(built), "-lvulkan"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return built
+
+
+def environ(driver: FakeDriver) -> dict[str, str]:
+    """Variables with which a program has that driver alone."""
+    return {"VK_DRIVER_FILES": str(driver.manifest), "VK_LOADER_LAYERS_DISABLE": "~all~"}
+
+
+def run(program: Path, driver: FakeDriver, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run it to its end, however it ends; words with spaces are several."""
+    return subprocess.run(
+        [str(program), *" ".join(map(str, words)).split()],
+        env=environ(driver),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
