@@ -2,6 +2,8 @@
 #include "driver.h"
 
 #define ALL ((1u << mode->type_count) - 1)
+/* The same bit for buffers and images. */
+#define SPARSE_BINDING VK_BUFFER_CREATE_SPARSE_BINDING_BIT
 
 /* ---- what memory they may lie in ---- */
 
@@ -19,8 +21,12 @@ static uint32_t memory_types(const struct object *resource) {
             types &= ~(1u << 2);
     }
     if (mode->kind == DISCRETE || mode->kind == DISCRETE_EXPORT) {
-        if (resource->handles & HOST_HANDLES)
-            types &= resource->tiled ? ALL & ~mode->imported_types & ~1u : mode->imported_types;
+        if (resource->flags & SPARSE_BINDING)
+            types &= 1u << 1;
+        else if (resource->tiled)
+            types &= 1u << 0 | 1u << 1;
+        else if (resource->handles & HOST_HANDLES)
+            types &= ~(1u << 4);
         if (resource->handles & FD_HANDLES)
             types &= mode->exported_types;
     }

@@ -34,12 +34,12 @@ NEEDS = [
     ("moltenvk", "transient", 0b111),
     ("kosmickrisp", "tiled", 0b1),
     ("discrete", "buffer", 0b11111),
-    ("discrete", "buffer host", 0b01100),
-    ("discrete", "linear host", 0b01100),
-    ("discrete", "tiled host", 0b10010),
+    ("discrete", "buffer host", 0b01111),
+    ("discrete", "linear host", 0b01111),
+    ("discrete", "tiled host", 0b00011),
     ("discrete", "tiled opaque", 0b00010),
     ("discrete-export", "buffer dma-buf", 0b10010),
-    ("discrete-export", "tiled opaque", 0b10010),
+    ("discrete-export", "tiled opaque", 0b00010),
 ]
 
 HOST_TYPES = {
@@ -112,7 +112,7 @@ BOUND = [
     ("kosmickrisp", "bind buffer host 0 imported 0 16384"),
     ("kosmickrisp", "bind linear host 0 imported 16384 65536"),
     ("kosmickrisp", "bind tiled 0"),
-    ("discrete", "bind tiled 4"),
+    ("discrete", "bind tiled 1"),
     ("discrete", "bind linear host 3 imported 0 65536"),
     ("discrete", "bind tiled opaque 1 exported opaque dedicated"),
     ("discrete-export", "bind linear dma-buf 4 exported dma-buf dedicated"),

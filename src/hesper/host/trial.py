@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _COHERENT = 0x2 | 0x4
 """VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT and HOST_COHERENT_BIT."""
+_HOST_FLAGS = _COHERENT | 0x8
+"""The same and VK_MEMORY_PROPERTY_HOST_CACHED_BIT."""
 _ATTACHMENT_FEATURE = 0x80
 """VK_FORMAT_FEATURE_COLOR_ATTACHMENT_BIT."""
 _SPARSE_BINDING = 0x1
@@ -99,11 +101,11 @@ class Trial:
                 "alignment": alignment,
                 "imported": types,
                 "buffers": self._step("buffer", lambda: self._buffers(memory, types, stated)),
-                "states_buffers": stated and self._stated_buffers_are_free(),
+                "states_buffers": stated and self._stated_buffers_are_free(types),
                 "linear_images": self._stated_images(memory, types, "linear image", LINEAR),
                 "tiled_images": self._stated_images(memory, types, "tiled image", OPTIMAL),
                 "unstated_images": self._unstated_images(memory, types, native),
-                "sparse": bool(self._step("sparse", lambda: self._sparse(types))),
+                "sparse": bool(self._step("sparse", lambda: self._sparse(types, stated))),
                 "linear_attachments": bool(
                     self._step("linear attachment", self._linear_attachments)
                 ),
@@ -124,7 +126,7 @@ class Trial:
         if device.table.call("vkGetMemoryHostPointerPropertiesEXT", *arguments) != SUCCESS:
             return 0
         found = 0
-        for index, flags in enumerate(self._types):
+        for index, (flags, _) in enumerate(self._types):
             if answer.memoryTypeBits >> index & 1 and flags & _COHERENT == _COHERENT:
                 with device.imported(memory, index) as made:
                     found |= bool(made) << index
@@ -138,13 +140,23 @@ class Trial:
                 found |= self._binds("vkBindBufferMemory", buffer, needs, memory, index) << index
         return found
 
-    def _stated_buffers_are_free(self) -> bool:
+    def _stated_buffers_are_free(self, imported: int) -> bool:
         """Whether a stated buffer is as good as any other.
 
-        A driver may offer less memory for it, and the guest may never need it.
+        A driver may offer less memory for it, and the guest may never need it.  NVIDIA's leaves out
+        the GPU's memory that is mapped, which is to guests no other than what is not.
         """
         with self._device.buffer(0) as (_, plain), self._device.buffer(HOST_POINTER) as (_, stated):
-            return plain == stated
+            kept = {self._shown(index, imported) for index in bits(stated[2])}
+            lost = bits(plain[2] & ~stated[2])
+            return plain[:2] == stated[:2] and all(
+                self._shown(index, imported) in kept for index in lost
+            )
+
+    def _shown(self, index: int, imported: int) -> tuple[int, int]:
+        """Flags and heap of a memory type, of which only imported ones are for the guest to map."""
+        flags, heap = self._types[index]
+        return (flags if imported >> index & 1 else flags & ~_HOST_FLAGS), heap
 
     def _stated_images(self, memory: SharedMemory, types: int, step: str, tiling: int) -> int:
         """Types that stated images can be bound to, if the driver says that there can be some."""
@@ -165,19 +177,40 @@ class Trial:
         found = 0
         for index in bits(types):
             with self._device.image(handle_type, tiling) as (image, needs):
-                found |= self._binds("vkBindImageMemory", image, needs, memory, index) << index
+                memory.view[: needs[0]] = bytes(needs[0])
+                lands = partial(self._lands, image, memory)
+                arguments = (image, needs, memory, index, lands)
+                found |= self._binds("vkBindImageMemory", *arguments) << index
         return found
 
+    def _lands(self, image: int, memory: SharedMemory) -> bool:
+        """Whether what is drawn to an image comes into its memory.
+
+        MoltenVK binds tiled images to imported memory, and has them somewhere else.
+        """
+        return self._device.clear(image) and any(memory.view)
+
     def _binds(
-        self, command: str, made: int, needs: tuple[int, int, int], memory: SharedMemory, type_: int
+        self,
+        command: str,
+        made: int,
+        needs: tuple[int, int, int],
+        memory: SharedMemory,
+        type_: int,
+        works: Callable[[], bool] = lambda: True,
     ) -> bool:
-        """Whether what was just made can be bound to `memory`, imported as a memory type."""
+        """Whether what was just made can be bound to `memory`, imported as a memory type.
+
+        works: asked then.
+        """
         size, _, types = needs
         if not types >> type_ & 1 or size > memory.size:
             return False
         device = self._device
         with device.imported(memory, type_) as place:
-            return bool(place) and device.table.call(command, device.handle, made, place, 0) == 0
+            if not place or device.table.call(command, device.handle, made, place, 0) != SUCCESS:
+                return False
+            return works()
 
     def _linear_attachments(self) -> int:
         """Whether linear images can be colour attachments, in imported memory."""
@@ -194,12 +227,13 @@ class Trial:
 
     # Sparse buffers.
 
-    def _sparse(self, types: int) -> int:
+    def _sparse(self, types: int, stated: bool) -> int:
         """Whether a sparse buffer bound to imported memory is that memory."""
         device = self._device
         if device.sparse_family < 0:
             return 0
-        with device.buffer(0, flags=_SPARSE_BINDING) as (buffer, (size, alignment, wanted)):
+        handle_type = HOST_POINTER if stated else 0
+        with device.buffer(handle_type, _SPARSE_BINDING) as (buffer, (size, alignment, wanted)):
             index = next(bits(wanted & types), None)
             if index is None:
                 return 0
@@ -222,18 +256,11 @@ class Trial:
         piece[0].size, piece[0].memory = size, made
         pages[0].buffer, pages[0].pBinds, pages[0].bindCount = buffer, piece, 1
         bind.pBufferBinds, bind.bufferBindCount = pages, 1
-        submit = scratch.new("VkSubmitInfo")
-        with (
-            device.fence() as bound,
-            device.fence() as filled,
-            device.filling(device.sparse_family, buffer, _PATTERN) as commands,
-        ):
-            submit.pCommandBuffers = [commands]
+        with device.fence() as bound:
             return (
                 device.table.call("vkQueueBindSparse", queue, 1, bind, bound) == SUCCESS
                 and device.is_signalled(bound)
-                and device.table.call("vkQueueSubmit", queue, 1, submit, filled) == SUCCESS
-                and device.is_signalled(filled)
+                and device.fill(device.sparse_family, buffer, _PATTERN)
             )
 
     # Exported memory.
@@ -255,7 +282,7 @@ class Trial:
 
     def _exportable(self, handle_type: int) -> int:
         found = 0
-        for index, flags in enumerate(self._types):
+        for index, (flags, _) in enumerate(self._types):
             if flags & _COHERENT == _COHERENT:
                 found |= self._shows_its_memory(handle_type, index) << index
         return found

@@ -28,6 +28,11 @@ BUFFER_SIZE = 65536
 OPTIMAL, LINEAR = 0, 1
 R8G8B8A8 = 37
 
+_GENERAL = 1
+"""VK_IMAGE_LAYOUT_GENERAL."""
+_TOP_OF_PIPE, _TRANSFER = 0x1, 0x1000
+"""Pipeline stages."""
+_TRANSFER_WRITE = 0x1000
 _IMPORTABLE = 0x4
 _IMAGE_SIDE = 64
 _SPARSE_QUEUE = 0x8
@@ -80,11 +85,12 @@ class TrialDevice:
         """Call a command about the physical device; return its VkResult."""
         return self.instance.call(command, self._physical, *arguments)
 
-    def memory_types(self) -> list[int]:
-        """VkMemoryPropertyFlags of each memory type."""
+    def memory_types(self) -> list[tuple[int, int]]:
+        """VkMemoryPropertyFlags and heap of each memory type."""
         answer = Scratch().new("VkPhysicalDeviceMemoryProperties")
         self.ask("vkGetPhysicalDeviceMemoryProperties", answer)
-        return [answer.memoryTypes[i].propertyFlags for i in range(answer.memoryTypeCount)]
+        found = [answer.memoryTypes[i] for i in range(answer.memoryTypeCount)]
+        return [(each.propertyFlags, each.heapIndex) for each in found]
 
     def _find_sparse_family(self) -> int:
         scratch = Scratch()
@@ -204,9 +210,47 @@ class TrialDevice:
         self.table.call("vkGetDeviceQueue", self.handle, family, 0, found)
         return int(found[0])
 
+    def fill(self, family: int, buffer: int, pattern: int) -> bool:
+        """Fill a buffer with a 32-bit `pattern`; whether that was done.  Raises `RuntimeError`."""
+        with self._recording(family) as commands:
+            self.table.call("vkCmdFillBuffer", commands, buffer, 0, BUFFER_SIZE, pattern)
+            return self._run(family, commands)
+
+    def clear(self, image: int) -> bool:
+        """Clear a new colour image, to no zeros; whether that was done.  Raises `RuntimeError`."""
+        scratch = Scratch()
+        whole = scratch.array("VkImageSubresourceRange", 1)
+        whole[0].aspectMask = whole[0].levelCount = whole[0].layerCount = 1
+        barrier = scratch.array("VkImageMemoryBarrier", 1)
+        barrier[0].newLayout = _GENERAL
+        barrier[0].dstAccessMask = _TRANSFER_WRITE
+        barrier[0].image = image
+        barrier[0].subresourceRange.copy_(whole[0])
+        colour = scratch.array("float", 4)
+        for channel in range(4):
+            colour[channel] = 1.0
+        with self._recording(0) as commands:
+            stages = (_TOP_OF_PIPE, _TRANSFER)
+            self.table.call(
+                "vkCmdPipelineBarrier", commands, *stages, 0, 0, None, 0, None, 1, barrier
+            )
+            arguments = (commands, image, _GENERAL, colour, 1, whole)
+            self.table.call("vkCmdClearColorImage", *arguments)
+            return self._run(0, commands)
+
+    def _run(self, family: int, commands: int) -> bool:
+        """End a command buffer and have it done."""
+        if self.table.call("vkEndCommandBuffer", commands) != SUCCESS:
+            return False
+        submit = Scratch().new("VkSubmitInfo")
+        submit.pCommandBuffers = [commands]
+        with self.fence() as done:
+            result = self.table.call("vkQueueSubmit", self.queue(family), 1, submit, done)
+            return result == SUCCESS and self.is_signalled(done)
+
     @contextlib.contextmanager
-    def filling(self, family: int, buffer: int, pattern: int) -> Iterator[int]:
-        """A command buffer that fills `buffer` with a 32-bit `pattern`.  Raises `RuntimeError`."""
+    def _recording(self, family: int) -> Iterator[int]:
+        """A command buffer that was begun.  Raises `RuntimeError`."""
         scratch = Scratch()
         pool = scratch.array("VkCommandPool", 1)
         info = scratch.new("VkCommandPoolCreateInfo", queueFamilyIndex=family)
@@ -219,8 +263,6 @@ class TrialDevice:
             self.table.call("vkAllocateCommandBuffers", self.handle, wanted, made)
             begin = scratch.new("VkCommandBufferBeginInfo")
             self.table.call("vkBeginCommandBuffer", made[0], begin)
-            self.table.call("vkCmdFillBuffer", made[0], buffer, 0, BUFFER_SIZE, pattern)
-            self.table.call("vkEndCommandBuffer", made[0])
             yield int(made[0])
         finally:
             self.table.call("vkDestroyCommandPool", self.handle, pool[0], None)

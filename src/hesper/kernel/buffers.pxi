@@ -44,11 +44,9 @@ cdef int state_buffer(Stream *s, DeviceState *device, uint8_t *info,
         if device.buffer_handle_types:
             (<uint32_t *>(node + 16))[0] = device.buffer_handle_types
         types[0] = device.shared_types
-    elif flags & SPARSE_BUFFER:
-        types[0] = device.sparse_types
-    elif flags & PLACED_BUFFER:
-        types[0] = device.native_types
-    elif device.buffer_always:
+    elif flags & (SPARSE_BUFFER | PLACED_BUFFER):
+        types[0] = device.sparse_types if flags & SPARSE_BUFFER else device.native_types
+    if node == NULL and device.buffer_always and types[0] & device.shared_types:
         node = push_struct(s, info, EXTERNAL_BUFFER_STYPE, EXTERNAL_BUFFER_SIZE)
         if node == NULL:
             return -1
