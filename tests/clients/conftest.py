@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +19,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture(scope="session")
-def trixie() -> Place:
+def trixie() -> Iterator[Place]:
     """A root with a newer Mesa and vkmark."""
-    return debian_root("trixie")
+    place = debian_root("trixie")
+    yield place
+    for folder in place.exchange.glob(f"driver-{os.getpid()}-*"):
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["machine", "trixie"])

@@ -1,7 +1,9 @@
 """Servers and clients for the tests with real programs.
 
 A `Place` is where a client runs: on this machine, or in a Debian root that `scripts/client-root`
-has made.  A `Setup` is how the host side runs.  `serving` starts a server for one setup.
+has made.  A `Setup` is how the host side runs, and on which driver: lavapipe, or a fake one over
+it with the rules of other drivers (tests/drivers).  `serving` starts a server for one setup, `bare`
+runs clients on the driver itself.
 
 HESPER_TEST_SERVER replaces `hesper serve`: a command line in which {socket} is filled in.  It lets
 the same tests judge another Venus server.
@@ -9,17 +11,22 @@ the same tests judge another Venus server.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from fake_drivers import METAL, MODES, FakeDriver, make_driver
 
 START_SECONDS = 60.0
 RUN_SECONDS = 240.0
@@ -46,6 +53,8 @@ class Place:
     """What `/` is for the client."""
     bare_manifest: str
     """The machine's lavapipe, as the client sees it."""
+    lavapipe: str | None
+    """Its library, where that is not what the machine's manifest names."""
     venus_manifest: str
     exchange: Path
     """A folder of the client's in which tests leave files and sockets, as this machine sees it."""
@@ -70,16 +79,23 @@ class Setup:
 
     name: str
     arguments: tuple[str, ...] = ()
-    environ: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict, hash=False)
+    mode: str = ""
+    """The fake driver's; empty for lavapipe itself."""
 
 
 SCENES = ("vertex", "texture", "shading", "effect2d", "desktop", "cube", "clear")
 """All of vkmark's."""
 
+PAGES = {"HESPER_PAGE_SIZE": "16384"}
+FAKES = tuple(
+    Setup(f"{mode}-driver", environ=PAGES if mode in METAL else {}, mode=mode) for mode in MODES
+)
 SETUPS = (
     Setup("plain"),
     Setup("moltenvk", ("--host-profile", "moltenvk")),
-    Setup("16k", environ={"HESPER_PAGE_SIZE": "16384"}),
+    Setup("16k", environ=PAGES),
+    *FAKES,
 )
 
 
@@ -126,13 +142,25 @@ class Client:
         )
 
 
-def bare(place: Place, environ: Mapping[str, str] | None = None) -> Client:
-    """A client on the driver itself."""
+@functools.cache
+def fake_driver(place: Place, mode: str) -> FakeDriver:
+    """The fake driver of a mode, for clients in `place`."""
+    folder = place.exchange / f"driver-{os.getpid()}-{mode}"
+    return make_driver(folder, mode, lavapipe=place.lavapipe)
+
+
+def bare(
+    place: Place, environ: Mapping[str, str] | None = None, *, setup: Setup | None = None
+) -> Client:
+    """A client on the driver itself: the setup's, or lavapipe."""
+    manifest = place.bare_manifest
+    if setup is not None and setup.mode:
+        manifest = place.path(fake_driver(place, setup.mode).manifest)
     return Client(
         place,
         {
             "HOME": "/tmp",
-            "VK_DRIVER_FILES": place.bare_manifest,
+            "VK_DRIVER_FILES": manifest,
             "LD_LIBRARY_PATH": "/opt/machine-driver/lib" if place.root != Path("/") else "",
             "VK_LOADER_LAYERS_DISABLE": "~implicit~",
             **(environ or {}),
@@ -177,7 +205,7 @@ class Server:
 def serving(
     place: Place, setup: Setup, environ: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """A server with this machine's lavapipe, stopped afterwards.
+    """A server with the setup's driver, stopped afterwards.
 
     Raises `ServerError` when it does not come up, and when it has not ended cleanly.
     """
@@ -188,7 +216,7 @@ def serving(
     if custom:
         command = shlex.split(custom.format(socket=socket))
     else:
-        driver = ["--driver", str(machine_lavapipe())]
+        driver = ["--driver", str(server_driver(setup))]
         command = [*HESPER, "serve", "--socket", str(socket), *driver, *setup.arguments]
     variables = {**os.environ, **setup.environ, **(environ or {})}
     try:
@@ -232,6 +260,19 @@ def _stop(server: Server, *, clean: bool) -> None:
         raise ServerError(f"the server ended with {status}:\n{server.printed()}")
 
 
+def server_driver(setup: Setup) -> Path:
+    """The manifest of the driver that a setup's server has."""
+    return fake_driver(_server_place(), setup.mode).manifest if setup.mode else machine_lavapipe()
+
+
+@functools.cache
+def _server_place() -> Place:
+    """Where the servers run, wherever the clients do: this machine."""
+    folder = tempfile.TemporaryDirectory(prefix="hesper-servers-")
+    atexit.register(folder.cleanup)
+    return this_machine(Path(folder.name))
+
+
 def machine_lavapipe() -> Path:
     """The manifest of this machine's lavapipe."""
     return _manifest(Path("/"), "lvp_icd*.json")
@@ -248,7 +289,7 @@ def _manifest(root: Path, pattern: str) -> Path:
 def this_machine(exchange: Path) -> Place:
     """Clients that run on this machine."""
     venus = _manifest(Path("/"), "virtio_icd*.json")
-    return Place("machine", Path("/"), str(machine_lavapipe()), str(venus), exchange)
+    return Place("machine", Path("/"), str(machine_lavapipe()), None, str(venus), exchange)
 
 
 def debian_root(suite: str) -> Place:
@@ -257,5 +298,12 @@ def debian_root(suite: str) -> Place:
     if not (root / "exchange").is_dir():
         raise FileNotFoundError(f"{root} is not there; `scripts/client-root {suite}` makes it")
     venus = _manifest(root, "virtio_icd*.json")
-    manifest = "/opt/machine-driver/lvp_icd.json"
-    return Place(suite, root, manifest, "/" + str(venus.relative_to(root)), root / "exchange")
+    driver = "/opt/machine-driver"
+    return Place(
+        suite,
+        root,
+        f"{driver}/lvp_icd.json",
+        f"{driver}/lib/libvulkan_lvp.so",
+        "/" + str(venus.relative_to(root)),
+        root / "exchange",
+    )

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
-from servers import machine_lavapipe
+from servers import FAKES, SETUPS, Setup, server_driver
 
 
-def test_pictures_side_by_side(examples: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("setup", [SETUPS[0], *FAKES], ids=lambda setup: setup.name)
+def test_pictures_side_by_side(examples: Path, setup: Setup, tmp_path: Path) -> None:
     command = [sys.executable, str(examples / "compare.py"), "--folder", str(tmp_path)]
-    command += ["--driver", str(machine_lavapipe())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    command += ["--driver", str(server_driver(setup))]
+    environ = {**os.environ, **setup.environ}
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, check=False, timeout=240
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "The pictures are the same." in done.stdout
     assert "through Hesper  Virtio-GPU Venus (llvmpipe" in done.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from screen import Screen
-from servers import SCENES, SETUPS, Client, Place, Setup, bare, serving
+from servers import FAKES, SCENES, SETUPS, Client, Place, Setup, bare, serving
 
 PLAIN = SETUPS[0]
 COMPUTE = Path(__file__).with_name("compute_program.py")
@@ -86,7 +86,7 @@ def _run(client: Client, argv: list[str], environ: dict[str, str] | None = None)
 
 def test_nothing_new(machine: Place, setup: Setup, program: Program, tmp_path: Path) -> None:
     before, after = tmp_path / "bare", tmp_path / "hesper"
-    program(bare(machine, layer(before, machine, log=True)))
+    program(bare(machine, layer(before, machine, log=True), setup=setup))
     with serving(machine, setup, layer(after, machine)) as server:
         program(server.client(machine))
     known = EXPECTED.union(errors((before / "log").read_text(errors="replace")))
@@ -94,17 +94,18 @@ def test_nothing_new(machine: Place, setup: Setup, program: Program, tmp_path: P
     assert not new, "\n".join(new)
 
 
-def test_nothing_new_of_vkmark(machine: Place, trixie: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("setup", [PLAIN, *FAKES], ids=lambda setup: setup.name)
+def test_nothing_new_of_vkmark(machine: Place, trixie: Place, setup: Setup, tmp_path: Path) -> None:
     """Bare vkmark runs in a root, with that root's layer; the server has ours."""
     scenes = [word for scene in SCENES for word in ("-b", f"{scene}:duration=0.2")]
     vkmark = ["vkmark", "--winsys", "headless", "-s", "400x300", *scenes]
     before, after = trixie.exchange / f"layer-{os.getpid()}", tmp_path / "hesper"
     try:
-        bare(trixie, layer(before, trixie, log=True)).run(vkmark)
+        bare(trixie, layer(before, trixie, log=True), setup=setup).run(vkmark)
         known = EXPECTED.union(errors((before / "log").read_text(errors="replace")))
     finally:
         shutil.rmtree(before)
-    with serving(trixie, PLAIN, layer(after, machine)) as server:
+    with serving(trixie, setup, layer(after, machine)) as server:
         server.client(trixie).run(vkmark)
     new = [message for name, message in errors(server.said).items() if name not in known]
     assert not new, "\n".join(new)

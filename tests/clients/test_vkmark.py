@@ -20,7 +20,7 @@ def scores(client: Client) -> tuple[str, dict[str, int]]:
 
 
 def test_all_scenes(trixie: Place, setup: Setup) -> None:
-    name, expected = scores(bare(trixie))
+    name, expected = scores(bare(trixie, setup=setup))
     assert set(expected) == set(SCENES)
     with serving(trixie, setup) as server:
         device, found = scores(server.client(trixie))

@@ -32,7 +32,7 @@ def compute(client: Client, out: Path) -> tuple[str, bytes]:
 
 def test_draws_the_same(machine: Place, setup: Setup, examples: Path, tmp_path: Path) -> None:
     program = examples / "picture.py"
-    name, expected = draw(bare(machine), program, tmp_path / "bare.png")
+    name, expected = draw(bare(machine, setup=setup), program, tmp_path / "bare.png")
     assert expected.std() > 20, "the picture shows something"
     with serving(machine, setup) as server:
         device, picture = draw(server.client(machine), program, tmp_path / "hesper.png")
@@ -41,7 +41,7 @@ def test_draws_the_same(machine: Place, setup: Setup, examples: Path, tmp_path: 
 
 
 def test_computes_the_same(machine: Place, setup: Setup, tmp_path: Path) -> None:
-    name, expected = compute(bare(machine), tmp_path / "bare")
+    name, expected = compute(bare(machine, setup=setup), tmp_path / "bare")
     assert len(set(expected)) > 100, "the result is not constant"
     with serving(machine, setup) as server:
         device, result = compute(server.client(machine), tmp_path / "hesper")
