@@ -64,7 +64,7 @@ cdef class Engine:
         self.store = Store(memory_limit)
         # Held apart: when the engine goes, its Python objects may have gone before it.
         self.core.store = store_hold(self.store.core)
-        self.core.watch_ns = 1000000000
+        self.core.watch_ns = <uint64_t>-1
         self.stream.core = self.core
         if arena_init(&self.stream.arena, arena_limit):
             raise MemoryError
@@ -468,13 +468,15 @@ cdef class Engine:
         ring.engine = self
         self.ring_objects[ring_id] = ring
         if alive_interval_us:
-            # Twice as often as promised, so that a late wake-up is not a missed one.
-            self.core.watch_ns = min(self.core.watch_ns, max(alive_interval_us * 500, 1000000))
+            # Earlier than promised, so that a late wake-up is not a missed one.
+            self.core.watch_ns = min(self.core.watch_ns, max(alive_interval_us * 750, 1000000))
             core.monitored = True
-            ring_note_busy(core, True)
+            hesper_set_bits(core.status, STATUS_ALIVE)
         pthread_mutex_lock(&self.core.monitor.mutex)
         core.chain = self.core.rings
         self.core.rings = core
+        if alive_interval_us:
+            hesper_timer_set(&self.core.watch_timer, self.core.watch_ns)
         pthread_cond_broadcast(&self.core.monitor.condition)
         pthread_mutex_unlock(&self.core.monitor.mutex)
         ring.thread = threading.Thread(target=ring._serve, name=f"ring-{len(self.ring_objects)}",
@@ -508,7 +510,6 @@ cdef class Engine:
         with nogil:
             ring_wake(ring.core)
         ring.thread.join()
-        ring_note_busy(ring.core, False)
         pthread_mutex_lock(&self.core.monitor.mutex)
         link = &self.core.rings
         while link[0] != NULL and link[0] != ring.core:

@@ -292,7 +292,6 @@ cdef void ring_sleep(RingCore *ring) noexcept nogil:
     hesper_store_release(&ring.notified, 0)
     hesper_set_bits(ring.status, STATUS_IDLE)
     if hesper_load_ordered(ring.tail) == ring.position:
-        ring_note_busy(ring, False)
         hesper_note(&ring.stream.stage, STAGE_ASLEEP)
         pthread_mutex_lock(&ring.monitor.mutex)
         while not (ring.notified or hesper_load_acquire(&ring.stopping)
@@ -300,7 +299,6 @@ cdef void ring_sleep(RingCore *ring) noexcept nogil:
             pthread_cond_wait(&ring.monitor.condition, &ring.monitor.mutex)
         pthread_mutex_unlock(&ring.monitor.mutex)
         hesper_note(&ring.stream.stage, STAGE_WAIT)
-        ring_note_busy(ring, True)
     hesper_clear_bits(ring.status, STATUS_IDLE)
 
 

@@ -113,7 +113,6 @@ cdef struct Core:
     uint32_t stopping
     hesper_timer watch_timer        # when ALIVE is set next
     uint64_t watch_ns               # how often it is
-    uint32_t busy_rings             # of those whose guest asked for it
     RingCore *ahead_of              # the ring that the context's own stream has run ahead of
     uint32_t ahead_seqno            # and where that ring has to be
     bint runs_ahead                 # it may do so
@@ -194,7 +193,6 @@ cdef struct RingCore:
     uint32_t deferred_count
     bint asking                     # a thread asks for those that it has come to
     bint monitored                  # its guest asked for signs of life
-    bint busy                       # and it may be at work
     RingCore *chain
 
 

@@ -1,26 +1,9 @@
-# Signs of life: the watch sets ALIVE on rings whose guest asked for it, while one is at work.
+# Signs of life: the watch sets ALIVE on rings whose guest asked for it, again and again.
 #
-# A driver may take longer over one command than the guest is willing to wait without a sign.  A
-# ring that comes to rest puts the timer off: an idle client wakes nobody up.
-
-cdef void ring_note_busy(RingCore *ring, bint busy) noexcept nogil:
-    """A ring starts to work, or comes to rest."""
-    cdef Core *core = ring.stream.core
-    if not ring.monitored:
-        return
-    pthread_mutex_lock(&core.monitor.mutex)
-    if busy and not ring.busy:
-        hesper_set_bits(ring.status, STATUS_ALIVE)
-        core.busy_rings += 1
-        if core.busy_rings == 1:
-            hesper_timer_set(&core.watch_timer, core.watch_ns)
-    elif ring.busy and not busy:
-        core.busy_rings -= 1
-        if core.busy_rings == 0:
-            hesper_timer_set(&core.watch_timer, 0)
-    ring.busy = busy
-    pthread_mutex_unlock(&core.monitor.mutex)
-
+# A driver may take longer over one command than the guest is willing to wait without a sign.  And a
+# guest looks for one whenever it waits for long: also for a fence, while its ring has nothing to
+# do.  It takes ALIVE away when its wait begins and tells nobody, so a ring at rest needs the signs,
+# too.
 
 cdef void watch_loop(Core *core) noexcept nogil:
     """Until `watch_stop` is called."""
@@ -31,11 +14,11 @@ cdef void watch_loop(Core *core) noexcept nogil:
         pthread_mutex_lock(&core.monitor.mutex)
         ring = core.rings
         while ring != NULL:
-            if ring.busy:
+            if ring.monitored:
                 hesper_set_bits(ring.status, STATUS_ALIVE)
             ring = ring.chain
         stopping = core.stopping
-        if core.busy_rings and not stopping:
+        if not stopping:
             hesper_timer_set(&core.watch_timer, core.watch_ns)
         pthread_mutex_unlock(&core.monitor.mutex)
 
