@@ -79,14 +79,31 @@ def test_memory_for_export_is_shared_memory_anyway(guest: Guest) -> None:
     guest.blob(memory, 4096)
 
 
-def test_properties_of_an_unknown_resource_are_a_breach(guest: Guest) -> None:
-    with pytest.raises(ProtocolError, match="no resource 77"):
-        guest.send(
-            "vkGetMemoryResourcePropertiesMESA",
-            device=DEVICE,
-            resourceId=77,
-            pMemoryResourceProperties={},
-        )
+@pytest.mark.parametrize("resource_id", [0, 77, (1 << 32) - 1])
+def test_a_resource_that_the_context_does_not_know_cannot_be_imported(
+    guest: Guest, resource_id: int
+) -> None:
+    result, _ = guest.call(
+        "vkGetMemoryResourcePropertiesMESA",
+        device=DEVICE,
+        resourceId=resource_id,
+        pMemoryResourceProperties={},
+    )
+    assert result == VK_ERROR_INVALID_EXTERNAL_HANDLE
+    assert guest.allocate(4096, chain=imported(resource_id))[0] == VK_ERROR_INVALID_EXTERNAL_HANDLE
+    assert not guest.fatal
+
+
+def test_a_resource_that_is_gone_cannot_be_imported(guest: Guest) -> None:
+    resource_id, _ = guest.blob(0, 4096)
+    guest.context.destroy_resource(resource_id)
+    result, _ = guest.call(
+        "vkGetMemoryResourcePropertiesMESA",
+        device=DEVICE,
+        resourceId=resource_id,
+        pMemoryResourceProperties={},
+    )
+    assert result == VK_ERROR_INVALID_EXTERNAL_HANDLE
 
 
 @pytest.mark.parametrize("size", [0, 1 << 47, (1 << 64) - 1])

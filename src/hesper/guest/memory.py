@@ -128,12 +128,16 @@ def _charged(order: Order, region: Region) -> Region | None:
 
 @handles("vkGetMemoryResourcePropertiesMESA")
 def get_memory_resource_properties(context: Context, call: Call) -> None:
-    """Say which memory types can import a resource, and how large it is."""
+    """Say which memory types can import a resource, and how large it is.
+
+    A program may ask about a buffer that no context knows, such as one of the guest's own memory,
+    or one whose maker is gone.
+    """
     device = context.device(call.id("device"))
     try:
         region = context.resources.share(call.args.resourceId)
     except InvalidResourceError as error:
-        raise ProtocolError(str(error)) from error
+        raise VulkanError(VK_ERROR_INVALID_EXTERNAL_HANDLE, str(error)) from error
     try:
         answer = call.args.pMemoryResourceProperties
         strategy = device.physical.strategy
