@@ -170,38 +170,47 @@ def test_the_linear_modifier_is_the_only_one(guest: Guest) -> None:
     assert guest.call(command, **image_question())[0] == VK_ERROR_FORMAT_NOT_SUPPORTED
 
 
-@pytest.mark.parametrize(
-    ("list_", "field"),
-    [
-        ("VkDrmFormatModifierPropertiesListEXT", "pDrmFormatModifierProperties"),
-        ("VkDrmFormatModifierPropertiesList2EXT", "pDrmFormatModifierProperties"),
-    ],
-)
-def test_formats_list_the_linear_modifier(guest: Guest, list_: str, field: str) -> None:
-    def ask(format_: int, count: int) -> dict[str, Any]:
-        struct = {"drmFormatModifierCount": count, field: [{}] * count}
-        three = ("VkFormatProperties3", {})
-        answer = guest.ask(
-            "vkGetPhysicalDeviceFormatProperties2",
-            physicalDevice=PHYSICAL_DEVICE,
-            format=format_,
-            pFormatProperties={"pNext": [(list_, struct), three]},
-        )["pFormatProperties"]
-        found = dict(answer["pNext"])
-        linear = answer["formatProperties"]["linearTilingFeatures"]
-        assert found["VkFormatProperties3"]["linearTilingFeatures"] & linear == linear
-        return found[list_] | {"linear": linear}
+LIST, WIDE_LIST = "VkDrmFormatModifierPropertiesListEXT", "VkDrmFormatModifierPropertiesList2EXT"
 
-    assert ask(R8G8B8A8, 0)["drmFormatModifierCount"] == 1
-    answer = ask(R8G8B8A8, 1)
-    assert answer[field] == [
+
+def format_answer(guest: Guest, format_: int, *chain: Any) -> tuple[int, dict[str, Any]]:
+    """The features of linear images, and the structs of the answer's chain."""
+    answer = guest.ask(
+        "vkGetPhysicalDeviceFormatProperties2",
+        physicalDevice=PHYSICAL_DEVICE,
+        format=format_,
+        pFormatProperties={"pNext": list(chain)},
+    )["pFormatProperties"]
+    return answer["formatProperties"]["linearTilingFeatures"], dict(answer["pNext"])
+
+
+def modifier_list(name: str, count: int) -> tuple[str, dict[str, Any]]:
+    """An empty list of modifiers."""
+    return name, {"drmFormatModifierCount": count, "pDrmFormatModifierProperties": [{}] * count}
+
+
+@pytest.mark.parametrize("name", [LIST, WIDE_LIST])
+@pytest.mark.parametrize("others", [[], [("VkFormatProperties3", {})]])
+def test_formats_list_the_linear_modifier(guest: Guest, name: str, others: list[Any]) -> None:
+    def ask(format_: int, count: int) -> tuple[int, dict[str, Any]]:
+        linear, found = format_answer(guest, format_, modifier_list(name, count), *others)
+        assert [*found] == [name, *(struct for struct, _ in others)]
+        return linear, found[name]
+
+    _, wide = format_answer(guest, R8G8B8A8, ("VkFormatProperties3", {}))
+    assert ask(R8G8B8A8, 0)[1]["drmFormatModifierCount"] == 1
+    linear, found = ask(R8G8B8A8, 1)
+    more = wide["VkFormatProperties3"]["linearTilingFeatures"]
+    assert more & linear == linear
+    assert more >> 32, "the driver has features that 32 bits do not hold"
+    assert found["pDrmFormatModifierProperties"] == [
         {
             "drmFormatModifier": 0,
             "drmFormatModifierPlaneCount": 1,
-            "drmFormatModifierTilingFeatures": answer["linear"],
+            "drmFormatModifierTilingFeatures": linear if name == LIST else more,
         }
     ]
-    assert ask(126, 0)["drmFormatModifierCount"] == 0  # D32_SFLOAT
+    assert ask(126, 0)[1]["drmFormatModifierCount"] == 0  # D32_SFLOAT
 
 
 def test_an_image_with_a_modifier_is_linear(guest: Guest) -> None:

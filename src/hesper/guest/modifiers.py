@@ -34,6 +34,7 @@ LINEAR: Final = 0
 """DRM_FORMAT_MOD_LINEAR."""
 
 _LISTS = ("VkDrmFormatModifierPropertiesListEXT", "VkDrmFormatModifierPropertiesList2EXT")
+_WIDE = "VkFormatProperties3"
 
 
 @contextlib.contextmanager
@@ -61,16 +62,26 @@ def unlinked(head: View, struct: str) -> Iterator[View | None]:
 @handles("vkGetPhysicalDeviceFormatProperties2")
 def get_format_properties2(context: Context, call: Call) -> None:
     """What a format can do, and with which modifiers."""
-    physical_device(context, call)
+    physical = physical_device(context, call)
     args = call.args
     answer = args.pFormatProperties
     with unlinked(answer, _LISTS[0]) as first, unlinked(answer, _LISTS[1]) as second:
+        # The list's flags have 64 bits, those of VkFormatProperties 32.
+        wide = answer.find_(_WIDE)
+        is_ours = second is not None and wide is None and physical.has_wide_format_features
+        if is_ours:
+            wide = answer.push_(_WIDE)
         call.invoke()
+        if is_ours:
+            answer.remove_(_WIDE)
     features = answer.formatProperties.linearTilingFeatures
     is_plain = texel_block(args.format, VK_IMAGE_ASPECT_COLOR_BIT) is not None
-    for list_ in (first, second):
-        if list_ is not None:
-            _fill_list(list_, features if is_plain else 0)
+    if first is not None:
+        _fill_list(first, features if is_plain else 0)
+    if second is not None:
+        if wide is not None and physical.has_wide_format_features:
+            features = wide.linearTilingFeatures
+        _fill_list(second, features if is_plain else 0)
 
 
 def _fill_list(list_: View, features: int) -> None:

@@ -11,6 +11,7 @@ from hesper.guest.errors import UnfitDeviceError
 from hesper.guest.memory_types import COHERENT, HostType, MemoryTypes
 from hesper.guest.vk import (
     VK_API_VERSION_1_1,
+    VK_API_VERSION_1_3,
     VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT,
     VK_EXTERNAL_FENCE_HANDLE_TYPE_SYNC_FD_BIT,
     VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT,
@@ -147,6 +148,11 @@ class PhysicalDevice:
         if self.has_sync_fd_fences:
             names.append("VK_KHR_external_fence_fd")
         return tuple(names)
+
+    @property
+    def has_wide_format_features(self) -> bool:
+        """Whether it fills VkFormatProperties3."""
+        return self.api_version >= VK_API_VERSION_1_3 or self._has("VK_KHR_format_feature_flags2")
 
     def shown_extensions(self) -> dict[str, int]:
         """Extensions the guest gets to see, with their versions."""

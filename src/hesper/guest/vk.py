@@ -106,3 +106,4 @@ def version_text(version: int) -> str:
 
 VK_API_VERSION_1_1: Final = make_version(1, 1)
 VK_API_VERSION_1_2: Final = make_version(1, 2)
+VK_API_VERSION_1_3: Final = make_version(1, 3)
