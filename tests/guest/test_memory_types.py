@@ -15,7 +15,7 @@ from hesper.guest import Limits
 from hesper.guest.backing import Exported, HostPointer, choose_strategy
 from hesper.guest.memory_types import COHERENT, HostType, MemoryTypes
 from hesper.host.profile import ExternalHandles, Profile
-from hesper.host.seen import MemorySeen
+from hesper.host.seen import ExportSeen, MemorySeen
 
 MakeGuest = Callable[..., Guest]
 
@@ -91,20 +91,23 @@ def test_the_order_of_types_is_the_one_that_applications_rely_on(
             assert not (each.flags != earlier.flags and each.flags & earlier.flags == each.flags)
 
 
-SEEN = MemorySeen(alignment=4096, imported=3, buffers=2, states_buffers=True)
+SEEN = MemorySeen(alignment=4096, imported=3, buffers=2, states_buffers=True, linear_images=3)
 
 
 def test_pointers_are_imported_where_buffers_can_be_bound_to_them() -> None:
-    assert choose_strategy(SEEN, 3, ALL_HANDLES) == HostPointer(2, 4096, states_buffers=True)
+    assert choose_strategy(SEEN, 3, ALL_HANDLES) == HostPointer(
+        2, 4096, states_buffers=True, linear_images=2, tiled_images=0
+    )
     assert choose_strategy(SEEN, 1, ALL_HANDLES) is None
     assert choose_strategy(SEEN, 3, OPAQUE_FD | DMA_BUF) is None
 
 
 @pytest.mark.parametrize("handle", [OPAQUE_FD, DMA_BUF])
 def test_what_is_exported_is_mapped_where_no_pointers_are_taken(handle: int) -> None:
-    seen = replace(SEEN, buffers=0, exported=6, export_handle=handle)
+    export = ExportSeen(handle, types=6, linear_images=6, tiled_images=4)
+    seen = replace(SEEN, buffers=0, exports=(export,))
     strategy = choose_strategy(seen, 3, ALL_HANDLES)
-    assert strategy == Exported(2, handle)
+    assert strategy == Exported(2, handle, linear_images=2, tiled_images=0)
     assert ("VK_EXT_external_memory_dma_buf" in strategy.extensions) == (handle == DMA_BUF)
     assert choose_strategy(seen, 3, ALL_HANDLES & ~handle) is None
 

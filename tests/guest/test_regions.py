@@ -112,6 +112,8 @@ def test_regions_hold_an_import_and_a_guests_larger_page(size: int, shift: int) 
         types=1,
         alignment=1 << shift,
         states_buffers=False,
+        linear_images=0,
+        tiled_images=0,
     )
     region = round_up(size, strategy.granule)
     assert region >= round_up(size, strategy.alignment)

@@ -71,6 +71,18 @@ class Strategy(Protocol):
     def states_buffers(self) -> bool:
         """Whether every buffer should be created for that handle type."""
 
+    @property
+    def linear_images(self) -> int:
+        """Of `types`, those that linear images can be bound to."""
+
+    @property
+    def tiled_images(self) -> int:
+        """Of `types`, those that tiled images can be bound to."""
+
+    @property
+    def takes_dedicated(self) -> bool:
+        """Whether allocations may be dedicated to an image or buffer."""
+
     def allocate(self, order: Order) -> Region | None:
         """Have the driver allocate it; None when it has refused (see `Call.result`).
 
@@ -98,7 +110,10 @@ class HostPointer:
     alignment: int
     """minImportedHostPointerAlignment."""
     states_buffers: bool
+    linear_images: int
+    tiled_images: int
 
+    takes_dedicated = False
     extensions = ("VK_EXT_external_memory_host",)
     handle_type = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT
 
@@ -160,7 +175,11 @@ class Exported:
     types: int
     handle_type: int
     """What is exported: a dma-buf, or an opaque descriptor that can be mapped all the same."""
-    states_buffers: bool = True
+    linear_images: int
+    tiled_images: int
+
+    states_buffers = True
+    takes_dedicated = True
 
     @property
     def extensions(self) -> tuple[str, ...]:
@@ -174,10 +193,9 @@ class Exported:
         info, size = order.info, order.info.allocationSize
         _refuse_captured_address(info)
         regions.check(order.store, size)
-        # What is mapped is whole pages.
-        info.allocationSize = round_up(size, page_size())
-        if info.allocationSize != size:
-            info.remove_("VkMemoryDedicatedAllocateInfo")
+        if info.find_("VkMemoryDedicatedAllocateInfo") is None:
+            # What is mapped is whole pages; a dedicated allocation has its object's size.
+            info.allocationSize = round_up(size, page_size())
         info.push_("VkExportMemoryAllocateInfo", handleTypes=self.handle_type)
         if order.call.invoke() != VK_SUCCESS:
             return None
@@ -250,10 +268,22 @@ def choose_strategy(seen: MemorySeen, coherent: int, handle_types: int) -> Strat
     """
     types = seen.buffers & coherent
     if types and handle_types & HostPointer.handle_type:
-        return HostPointer(types, seen.alignment, seen.states_buffers)
-    types = seen.exported & coherent
-    if types and handle_types & seen.export_handle:
-        return Exported(types, seen.export_handle)
+        return HostPointer(
+            types,
+            seen.alignment,
+            seen.states_buffers,
+            linear_images=seen.linear_images & types,
+            tiled_images=seen.tiled_images & types,
+        )
+    for export in seen.exports:
+        types = export.types & coherent
+        if types and handle_types & export.handle_type:
+            return Exported(
+                types,
+                export.handle_type,
+                linear_images=export.linear_images & types,
+                tiled_images=export.tiled_images & types,
+            )
     return None
 
 

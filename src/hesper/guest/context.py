@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hesper.guest import regions, teardown
 from hesper.guest.errors import InvalidParameterError
-from hesper.guest.handlers import bind
+from hesper.guest.handlers import asleep, bind
 from hesper.guest.limits import Limits
 from hesper.guest.resources import Resources
 from hesper.kernel.engine import Engine, ProtocolError, Region, Sink, Store, Vulkan
@@ -95,6 +95,7 @@ class Context:
             resource_limit=self.limits.resources,
             memory_limit=self.limits.memory,
             on_fatal=on_fatal,
+            asleep=asleep(),
         )
         self.lock = threading.Lock()
         self.resources = Resources(self.engine)

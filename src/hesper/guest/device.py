@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.image import HostImage
     from hesper.guest.results import QueryPool
+    from hesper.guest.staging import Stage
     from hesper.kernel.engine import Object, Timeline
 
 PATIENCE = 500
@@ -69,6 +70,8 @@ class Device:
         self.host_images: Facts[HostImage] = Facts(partial(objects, type="VkImage"))
         """Images that are made for host copies."""
         self.query_pools: Facts[QueryPool] = Facts(partial(objects, type="VkQueryPool"))
+        self.stages: dict[int, Stage] = {}
+        """Staged images, by host handle."""
         self.placements = Placements(physical, table, handle)
         self.image_types: Facts[int] = Facts(partial(objects, type="VkImage"))
         """The guest's memory types that each image can be bound to, a mask."""

@@ -12,6 +12,7 @@ from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
 from hesper.guest.modifiers import translate_question
 from hesper.guest.physical_device import physical_device
+from hesper.guest.staging import make_tiled_question, texel_size
 from hesper.guest.vk import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
     VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT,
@@ -23,6 +24,8 @@ from hesper.guest.vk import (
     VK_EXTERNAL_SEMAPHORE_FEATURE_EXPORTABLE_BIT,
     VK_EXTERNAL_SEMAPHORE_FEATURE_IMPORTABLE_BIT,
     VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
+    VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT,
+    VK_IMAGE_TYPE_2D,
     VK_SEMAPHORE_TYPE_BINARY,
     VK_SUCCESS,
 )
@@ -52,21 +55,41 @@ def get_external_buffer_properties(context: Context, call: Call) -> None:
 def get_image_format_properties2(context: Context, call: Call) -> None:
     """What an image can be, and whether it can lie in shared memory."""
     physical = physical_device(context, call)
-    translate_question(call.args.pImageFormatInfo)
-    question = call.args.pImageFormatInfo.find_("VkPhysicalDeviceExternalImageFormatInfo")
-    if question is None or not question.handleType:
+    info = call.args.pImageFormatInfo
+    is_modified = info.tiling == VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT
+    translate_question(info)
+    question = info.find_("VkPhysicalDeviceExternalImageFormatInfo")
+    wanted = question.handleType if question is not None else 0
+    if wanted not in {0, DMA_BUF}:
+        raise VulkanError(VK_ERROR_FORMAT_NOT_SUPPORTED, f"external images of type {wanted:#x}")
+    if not wanted and not is_modified:
         call.invoke()
         return
-    if question.handleType != DMA_BUF:
-        raise VulkanError(
-            VK_ERROR_FORMAT_NOT_SUPPORTED, f"external images of type {question.handleType:#x}"
-        )
-    question.handleType = physical.strategy.handle_type
+    answer = call.args.pImageFormatProperties.find_("VkExternalImageFormatProperties")
+    if physical.shares_images(info.tiling):
+        if question is not None and wanted:
+            question.handleType = physical.strategy.handle_type
+        if call.invoke() == VK_SUCCESS:
+            if answer is not None:
+                _translate(answer.externalMemoryProperties)
+            return
+    can_stage = is_modified and info.type == VK_IMAGE_TYPE_2D and texel_size(info.format)
+    if not can_stage:
+        raise VulkanError(VK_ERROR_FORMAT_NOT_SUPPORTED, "such images cannot lie in shared memory")
+    _ask_for_stage(call, answer)
+
+
+def _ask_for_stage(call: Call, answer: View | None) -> None:
+    """What an image can be that is staged (`staging`)."""
+    info = call.args.pImageFormatInfo
+    info.remove_("VkPhysicalDeviceExternalImageFormatInfo")
+    make_tiled_question(info)
     if call.invoke() != VK_SUCCESS:
         return
-    answer = call.args.pImageFormatProperties.find_("VkExternalImageFormatProperties")
+    limits = call.args.pImageFormatProperties.imageFormatProperties
+    limits.maxMipLevels = limits.maxArrayLayers = limits.sampleCounts = 1
     if answer is not None:
-        _translate(answer.externalMemoryProperties)
+        _answer_memory(answer.externalMemoryProperties, can_share=True)
 
 
 def _translate(answer: View) -> None:

@@ -32,6 +32,7 @@ _ROOMS = (
     "properties",
     "queue",
     "results",
+    "staging_commands",
     "sync",
     "transport",
 )
@@ -42,14 +43,23 @@ _handlers: dict[str, Handler] = {}
 log = get_logger(__name__)
 
 
-def handles(*commands: str) -> Callable[[Handler], Handler]:
-    """Register the decorated function for `commands`."""
+_asleep: list[str] = []
+"""Commands whose handlers are not asked at first."""
+
+
+def handles(*commands: str, asleep: bool = False) -> Callable[[Handler], Handler]:
+    """Register the decorated function for `commands`.
+
+    asleep: the kernel serves them by itself until `Engine.wake` is called.
+    """
 
     def register(handler: Handler) -> Handler:
         for command in commands:
             if command in _handlers:
                 raise ValueError(f"{command} has two handlers")
             _handlers[command] = handler
+            if asleep:
+                _asleep.append(command)
         return handler
 
     return register
@@ -60,6 +70,11 @@ def all_handlers() -> dict[str, Handler]:
     for room in _ROOMS:
         import_module(f"hesper.guest.{room}")
     return dict(_handlers)
+
+
+def asleep() -> list[str]:
+    """Commands whose handlers are not asked at first."""
+    return _asleep
 
 
 def bind(context: Context) -> dict[str, Callable[[Call], None]]:

@@ -6,13 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
-from hesper.guest.handlers import handles
-from hesper.guest.modifiers import check_layout, translate_image
-from hesper.guest.vk import VK_IMAGE_USAGE_HOST_TRANSFER_BIT, VK_SUCCESS
+from hesper.guest.handlers import asleep, handles
+from hesper.guest.modifiers import lies_as, translate_image
+from hesper.guest.staging import fill_layout, fill_needs, plan_stage, stage_image
+from hesper.guest.vk import (
+    VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
+    VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT,
+    VK_IMAGE_USAGE_HOST_TRANSFER_BIT,
+    VK_SUCCESS,
+)
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
+    from hesper.guest.staging import Plan
     from hesper.kernel.engine import Call, View
 
 
@@ -26,14 +33,39 @@ class HostImage:
     layers: int
 
 
-def adapt_image(device: Device, info: View) -> tuple[View | None, int]:
+@dataclass(frozen=True)
+class Adapted:
+    """What was decided about an image."""
+
+    types: int
+    """The guest's memory types that it can be bound to, a mask."""
+    plan: Plan | None
+    """How it is to be staged, if it is."""
+
+
+def adapt_image(device: Device, info: View) -> Adapted:
     """Make the VkImageCreateInfo `info` fit the host and the memory that it will be bound to.
 
-    Returns the VkSubresourceLayout that the guest insists on, if it does, and the guest's memory
-    types for it.  Raises `VulkanError`.
+    Raises `VulkanError`.
     """
+    is_modified = info.tiling == VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT
     layout = translate_image(info)
-    return layout, device.placements.place(info)
+    try:
+        types = device.placements.place(info, is_shared=is_modified)
+    except VulkanError:
+        plan = plan_stage(device.physical, info, layout) if is_modified else None
+        if plan is None:
+            raise
+        return Adapted(device.physical.memory_types.shared, plan)
+    if layout is None or lies_as(device, info, layout):
+        return Adapted(types, None)
+    plan = plan_stage(device.physical, info, layout)
+    if plan is None:
+        raise VulkanError(
+            VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
+            f"no image with offset {layout.offset} and row pitch {layout.rowPitch}",
+        )
+    return Adapted(device.physical.memory_types.shared, plan)
 
 
 @handles("vkCreateImage")
@@ -41,19 +73,20 @@ def create_image(context: Context, call: Call) -> None:
     """Make an image."""
     device = context.device(call.id("device"))
     info = call.args.pCreateInfo
-    layout, types = adapt_image(device, info)
-    if call.invoke() != VK_SUCCESS:
+    adapted = adapt_image(device, info)
+    stage = None
+    if adapted.plan is not None:
+        stage = stage_image(device, context.store, call, info, adapted.plan)
+    else:
+        call.invoke()
+    if call.result != VK_SUCCESS:
         return
     (handle,) = call.new_handles
-    if layout is not None:
-        try:
-            check_layout(device, handle, layout)
-        except VulkanError:
-            device.table.call("vkDestroyImage", device.handle, handle, None)
-            call.set_new_handles([0])
-            raise
+    if stage is not None:
+        device.stages[handle] = stage
+        context.engine.wake(asleep())
     call.finish()
-    device.image_types.add(handle, types)
+    device.image_types.add(handle, adapted.types)
     usage = info.usage
     stencil = info.find_("VkImageStencilUsageCreateInfo")
     if stencil is not None:
@@ -70,7 +103,7 @@ def get_image_memory_requirements(context: Context, call: Call) -> None:
     """What memory an image needs, of what there is to the guest."""
     device = context.device(call.id("device"))
     call.invoke()
-    _show_types(device, call.args.pMemoryRequirements, device.image_types.get(call.args.image))
+    _show_needs(device, call.args.image, call.args.pMemoryRequirements)
 
 
 @handles("vkGetImageMemoryRequirements2")
@@ -79,28 +112,51 @@ def get_image_memory_requirements2(context: Context, call: Call) -> None:
     device = context.device(call.id("device"))
     call.invoke()
     needs = call.args.pMemoryRequirements.memoryRequirements
-    _show_types(device, needs, device.image_types.get(call.args.pInfo.image))
+    _show_needs(device, call.args.pInfo.image, needs)
+
+
+def _show_needs(device: Device, image: int, needs: View) -> None:
+    """Name the guest's memory types in a VkMemoryRequirements of a host VkImage."""
+    types = device.physical.memory_types
+    stage = device.stages.get(image)
+    if stage is not None:
+        fill_needs(device, stage.plan, needs)
+        return
+    allowed = device.image_types.get(image)
+    needs.memoryTypeBits = types.shown(
+        needs.memoryTypeBits, types.all if allowed is None else allowed
+    )
 
 
 @handles("vkGetDeviceImageMemoryRequirements")
 def get_device_image_memory_requirements(context: Context, call: Call) -> None:
     """What memory an image would need."""
     device = context.device(call.id("device"))
-    _, types = adapt_image(device, call.args.pInfo.pCreateInfo)
+    adapted = adapt_image(device, call.args.pInfo.pCreateInfo)
+    needs = call.args.pMemoryRequirements.memoryRequirements
+    if adapted.plan is not None:
+        fill_needs(device, adapted.plan, needs)
+        return
     call.invoke()
-    _show_types(device, call.args.pMemoryRequirements.memoryRequirements, types)
+    needs.memoryTypeBits = device.physical.memory_types.shown(needs.memoryTypeBits, adapted.types)
 
 
-def _show_types(device: Device, needs: View, allowed: int | None) -> None:
-    """Name the guest's memory types in a VkMemoryRequirements."""
-    types = device.physical.memory_types
-    mask = types.all if allowed is None else allowed
-    needs.memoryTypeBits = types.shown(needs.memoryTypeBits, mask)
-
-
-@handles("vkGetDeviceImageSparseMemoryRequirements", "vkGetDeviceImageSubresourceLayout")
-def ask_about_image(context: Context, call: Call) -> None:
-    """Answer for an image as it would be made."""
+@handles("vkGetDeviceImageSubresourceLayout")
+def get_device_image_subresource_layout(context: Context, call: Call) -> None:
+    """How an image would lie in memory."""
     device = context.device(call.id("device"))
-    adapt_image(device, call.args.pInfo.pCreateInfo)
-    call.invoke()
+    adapted = adapt_image(device, call.args.pInfo.pCreateInfo)
+    if adapted.plan is not None:
+        fill_layout(adapted.plan, call.args.pLayout.subresourceLayout)
+    else:
+        call.invoke()
+
+
+@handles("vkGetDeviceImageSparseMemoryRequirements")
+def get_device_image_sparse_memory_requirements(context: Context, call: Call) -> None:
+    """What a sparse image would need."""
+    device = context.device(call.id("device"))
+    if adapt_image(device, call.args.pInfo.pCreateInfo).plan is None:
+        call.invoke()
+    else:
+        call.args.pSparseMemoryRequirementCount[0] = 0

@@ -19,19 +19,25 @@ from hesper.guest.physical_device import physical_device
 from hesper.guest.vk import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
     VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
+    VK_FORMAT_FEATURE_TRANSFER_DST_BIT,
+    VK_FORMAT_FEATURE_TRANSFER_SRC_BIT,
     VK_IMAGE_ASPECT_COLOR_BIT,
     VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT,
     VK_IMAGE_TILING_LINEAR,
+    VK_SUCCESS,
 )
 from hesper.kernel.engine import Scratch
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
+    from hesper.guest.physical_device import PhysicalDevice
     from hesper.kernel.engine import Call, View
 
 LINEAR: Final = 0
 """DRM_FORMAT_MOD_LINEAR."""
+
+_TRANSFERS = VK_FORMAT_FEATURE_TRANSFER_SRC_BIT | VK_FORMAT_FEATURE_TRANSFER_DST_BIT
 
 _LISTS = ("VkDrmFormatModifierPropertiesListEXT", "VkDrmFormatModifierPropertiesList2EXT")
 _WIDE = "VkFormatProperties3"
@@ -74,14 +80,25 @@ def get_format_properties2(context: Context, call: Call) -> None:
         call.invoke()
         if is_ours:
             answer.remove_(_WIDE)
-    features = answer.formatProperties.linearTilingFeatures
     is_plain = texel_block(args.format, VK_IMAGE_ASPECT_COLOR_BIT) is not None
     if first is not None:
-        _fill_list(first, features if is_plain else 0)
+        _fill_list(first, _features(physical, answer.formatProperties) if is_plain else 0)
     if second is not None:
-        if wide is not None and physical.has_wide_format_features:
-            features = wide.linearTilingFeatures
-        _fill_list(second, features if is_plain else 0)
+        has_wide = wide is not None and physical.has_wide_format_features
+        source = wide if has_wide else answer.formatProperties
+        _fill_list(second, _features(physical, source) if is_plain else 0)
+
+
+def _features(physical: PhysicalDevice, properties: View) -> int:
+    """What images with the linear modifier can be used for.
+
+    properties: VkFormatProperties, or VkFormatProperties3.  Where linear images are no attachments,
+    tiled ones stand in for them (`staging`).
+    """
+    linear, tiled = properties.linearTilingFeatures, properties.optimalTilingFeatures
+    if physical.seen.linear_attachments or tiled & _TRANSFERS != _TRANSFERS:
+        return int(linear)
+    return int(linear | tiled)
 
 
 def _fill_list(list_: View, features: int) -> None:
@@ -115,7 +132,7 @@ def translate_question(info: View) -> None:
 def translate_image(info: View) -> View | None:
     """Make a VkImageCreateInfo with a modifier one of a linear image.
 
-    Returns the VkSubresourceLayout that the guest insists on, if it does; see `check_layout`.
+    Returns the VkSubresourceLayout that the guest insists on, if it does; see `lies_as`.
     Raises `VulkanError` when the linear modifier is not among those the guest can take.
     """
     list_ = info.remove_("VkImageDrmFormatModifierListCreateInfoEXT")
@@ -136,21 +153,20 @@ def translate_image(info: View) -> View | None:
     raise VulkanError(VK_ERROR_FORMAT_NOT_SUPPORTED, "only the linear modifier is offered")
 
 
-def check_layout(device: Device, image: int, wanted: View) -> None:
-    """Raise `VulkanError` unless a linear image lies in memory as a guest wants it.
+def lies_as(device: Device, info: View, wanted: View) -> bool:
+    """Whether the linear image of a VkImageCreateInfo lies in memory as a guest wants it.
 
-    image: the host's VkImage.  wanted: VkSubresourceLayout.
+    wanted: VkSubresourceLayout.  Vulkan leaves the row pitch of linear images to the driver.
     """
     scratch = Scratch()
+    made = scratch.array("VkImage", 1)
+    if device.table.call("vkCreateImage", device.handle, info, None, made) != VK_SUCCESS:
+        return False
     place = scratch.new("VkImageSubresource", aspectMask=VK_IMAGE_ASPECT_COLOR_BIT)
     layout = scratch.new("VkSubresourceLayout")
-    device.table.call("vkGetImageSubresourceLayout", device.handle, image, place, layout)
-    if (wanted.offset, wanted.rowPitch) != (layout.offset, layout.rowPitch):
-        raise VulkanError(
-            VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
-            f"offset {wanted.offset}, row pitch {wanted.rowPitch} wanted; the host's images have"
-            f" {layout.offset} and {layout.rowPitch}",
-        )
+    device.table.call("vkGetImageSubresourceLayout", device.handle, made[0], place, layout)
+    device.table.call("vkDestroyImage", device.handle, made[0], None)
+    return (wanted.offset, wanted.rowPitch) == (layout.offset, layout.rowPitch)
 
 
 @handles("vkGetImageDrmFormatModifierPropertiesEXT")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesper import protocol
-from hesper.guest.backing import choose_strategy
+from hesper.guest.backing import HostPointer, choose_strategy
 from hesper.guest.errors import UnfitDeviceError
 from hesper.guest.memory_types import COHERENT, HostType, MemoryTypes
 from hesper.guest.vk import (
@@ -20,6 +20,7 @@ from hesper.guest.vk import (
     VK_EXTERNAL_SEMAPHORE_FEATURE_EXPORTABLE_BIT,
     VK_EXTERNAL_SEMAPHORE_FEATURE_IMPORTABLE_BIT,
     VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
+    VK_IMAGE_TILING_LINEAR,
     VK_PHYSICAL_DEVICE_TYPE_CPU,
     VK_SUCCESS,
     make_version,
@@ -184,7 +185,13 @@ class PhysicalDevice:
     def sparse_types(self) -> int:
         """The guest's memory types that sparse resources can be bound to, a mask."""
         types = self.memory_types
-        return types.native or (types.all if self.seen.sparse else 0)
+        binds_imports = self.seen.sparse and isinstance(self.strategy, HostPointer)
+        return types.native or (types.all if binds_imports else 0)
+
+    def shares_images(self, tiling: int) -> bool:
+        """Whether images of a VkImageTiling were seen to lie in shared memory."""
+        strategy, is_linear = self.strategy, tiling == VK_IMAGE_TILING_LINEAR
+        return bool(strategy.linear_images if is_linear else strategy.tiled_images)
 
     def _choose_strategy(self, host: list[HostType]) -> Strategy:
         """How memory is shared.  Raises `UnfitDeviceError`."""
@@ -201,7 +208,7 @@ class PhysicalDevice:
 
     def _make_memory_types(self, host: list[HostType]) -> MemoryTypes:
         shared = self.strategy.types
-        holds_images = self.seen.tiled_images or self.seen.unstated_images
+        holds_images = self.strategy.tiled_images or self.seen.unstated_images & shared
         elsewhere = self.seen.native_images & ~shared
         doubled = 0 if holds_images or elsewhere else shared & self.seen.native_images
         return MemoryTypes(host, shared=shared, doubled=doubled)

@@ -70,15 +70,16 @@ class Placements:
         self._device = device
         self._kinds: dict[tuple[int, ...], _Kind] = {}
 
-    def place(self, info: View) -> int:
+    def place(self, info: View, *, is_shared: bool) -> int:
         """Make a VkImageCreateInfo fit the memory that its image can be bound to.
 
+        is_shared: whether it is to be shared, as it is if its own chain says so.
         Returns the guest's memory types for it, a mask.  Raises `VulkanError` for an image that is
         to be shared and cannot be.
         """
         types = self._physical.memory_types
         external = info.find_("VkExternalMemoryImageCreateInfo")
-        if external is not None and external.handleTypes:
+        if is_shared or (external is not None and external.handleTypes):
             info.remove_("VkExternalMemoryImageCreateInfo")
             if info not in self._kind(info):
                 raise VulkanError(
@@ -117,12 +118,10 @@ class Placements:
 
     def _find_out(self, info: View) -> _Kind:
         """What images like that of `info`, which is made for no external memory, can be."""
-        seen = self._physical.seen
-        is_linear = info.tiling == VK_IMAGE_TILING_LINEAR
-        if self._physical.strategy.types & seen.imported and not (
-            seen.linear_images if is_linear else seen.tiled_images
-        ):
+        if not self._physical.shares_images(info.tiling):
             return _NO_KIND
+        strategy = self._physical.strategy
+        is_linear = info.tiling == VK_IMAGE_TILING_LINEAR
         limits = image_limits(
             self._physical,
             format=info.format,
@@ -139,8 +138,8 @@ class Placements:
         info.remove_("VkExternalMemoryImageCreateInfo")
         if (
             stated is None
-            or stated.must_be_dedicated
-            or not stated.has(self._physical.strategy.types)
+            or (stated.must_be_dedicated and not strategy.takes_dedicated)
+            or not stated.has(strategy.types)
         ):
             return _NO_KIND
         # Linear images are for the guest to map, whatever that costs.

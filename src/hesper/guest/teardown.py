@@ -81,6 +81,8 @@ def destroy_device(context: Context, device: Device) -> None:
         timeline.stop(DRAIN_SECONDS)
     for each in sorted(context.engine.objects(device=device.id), key=destruction_rank):
         _destroy(context, device, each)
+    for stage in device.stages.values():
+        stage.destroy()
     for fence in device.retired_fences:
         device.table.call("vkDestroyFence", device.handle, fence, None)
     context.engine.remove_object(device.id)

@@ -12,6 +12,20 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class ExportSeen:
+    """A kind of descriptor that maps what the driver maps."""
+
+    handle_type: int
+    """VkExternalMemoryHandleTypeFlagBits."""
+    types: int
+    """Host-visible, coherent types whose memory can be exported so."""
+    linear_images: int
+    """Of them, those that stated linear images can be bound to."""
+    tiled_images: int
+    """Of them, those that stated tiled images can be bound to."""
+
+
+@dataclass(frozen=True)
 class MemorySeen:
     """Results of a trial.  Sets of memory types are masks, a bit each; they are the driver's own.
 
@@ -38,10 +52,8 @@ class MemorySeen:
     """Types that an ordinary tiled image can be bound to."""
     sparse: bool = False
     """Whether sparse buffers can be bound to imported memory, and what is written comes there."""
-    exported: int = 0
-    """Host-visible, coherent types whose memory can be exported and mapped by its descriptor."""
-    export_handle: int = 0
-    """The VkExternalMemoryHandleTypeFlagBits for that; 0 where there is none."""
+    exports: tuple[ExportSeen, ...] = ()
+    """Descriptors by which memory of the driver's own can be mapped, the best first."""
     linear_attachments: bool = False
     """Whether linear images in shared memory can be colour attachments."""
     not_survived: tuple[str, ...] = ()
@@ -50,5 +62,6 @@ class MemorySeen:
     @classmethod
     def from_answer(cls, answer: Mapping[str, Any], lost: tuple[str, ...]) -> MemorySeen:
         """What a trial has printed.  lost: steps that were left out.  Raises `KeyError`."""
-        names = {field.name for field in fields(cls)} - {"not_survived"}
-        return cls(**{name: answer[name] for name in names}, not_survived=lost)
+        names = {field.name for field in fields(cls)} - {"exports", "not_survived"}
+        exports = tuple(ExportSeen(**each) for each in answer["exports"])
+        return cls(**{name: answer[name] for name in names}, exports=exports, not_survived=lost)

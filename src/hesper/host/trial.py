@@ -92,19 +92,20 @@ class Trial:
             alignment = self._alignment()
         if alignment < 1 or alignment & (alignment - 1):
             return answer | dict.fromkeys(_ABOUT_IMPORTS, 0)
-        with SharedMemory.create(max(page_size(), alignment, 2 * BUFFER_SIZE), "trial") as memory:
-            types = self._step("import", lambda: self._importable(memory))
+        size = max(page_size(), alignment, 2 * BUFFER_SIZE)
+        with SharedMemory.create(size, "trial") as self._memory:
+            types = self._step("import", self._importable)
             if not types:
                 return answer | dict.fromkeys(_ABOUT_IMPORTS, 0)
             stated = device.states_buffers(HOST_POINTER)
             return answer | {
                 "alignment": alignment,
                 "imported": types,
-                "buffers": self._step("buffer", lambda: self._buffers(memory, types, stated)),
+                "buffers": self._step("buffer", lambda: self._buffers(types, stated)),
                 "states_buffers": stated and self._stated_buffers_are_free(types),
-                "linear_images": self._stated_images(memory, types, "linear image", LINEAR),
-                "tiled_images": self._stated_images(memory, types, "tiled image", OPTIMAL),
-                "unstated_images": self._unstated_images(memory, types, native),
+                "linear_images": self._stated_images(types, "linear image", LINEAR),
+                "tiled_images": self._stated_images(types, "tiled image", OPTIMAL),
+                "unstated_images": self._unstated_images(types, native),
                 "sparse": bool(self._step("sparse", lambda: self._sparse(types, stated))),
                 "linear_attachments": bool(
                     self._step("linear attachment", self._linear_attachments)
@@ -118,26 +119,26 @@ class Trial:
         self._device.ask("vkGetPhysicalDeviceProperties2", properties)
         return int(host.minImportedHostPointerAlignment)
 
-    def _importable(self, memory: SharedMemory) -> int:
-        """Coherent types that really take `memory`."""
+    def _importable(self) -> int:
+        """Coherent types that really take the memory."""
         device = self._device
         answer = Scratch().new("VkMemoryHostPointerPropertiesEXT")
-        arguments = (device.handle, HOST_POINTER, memory.address, answer)
+        arguments = (device.handle, HOST_POINTER, self._memory.address, answer)
         if device.table.call("vkGetMemoryHostPointerPropertiesEXT", *arguments) != SUCCESS:
             return 0
         found = 0
         for index, (flags, _) in enumerate(self._types):
             if answer.memoryTypeBits >> index & 1 and flags & _COHERENT == _COHERENT:
-                with device.imported(memory, index) as made:
+                with device.imported(self._memory, index) as made:
                     found |= bool(made) << index
         return found
 
-    def _buffers(self, memory: SharedMemory, types: int, stated: bool) -> int:
+    def _buffers(self, types: int, stated: bool) -> int:
         """Types of imported memory that a buffer can be bound to."""
         found = 0
         for index in bits(types):
             with self._device.buffer(HOST_POINTER if stated else 0) as (buffer, needs):
-                found |= self._binds("vkBindBufferMemory", buffer, needs, memory, index) << index
+                found |= self._binds("vkBindBufferMemory", buffer, needs, index) << index
         return found
 
     def _stated_buffers_are_free(self, imported: int) -> bool:
@@ -158,36 +159,36 @@ class Trial:
         flags, heap = self._types[index]
         return (flags if imported >> index & 1 else flags & ~_HOST_FLAGS), heap
 
-    def _stated_images(self, memory: SharedMemory, types: int, step: str, tiling: int) -> int:
+    def _stated_images(self, types: int, step: str, tiling: int) -> int:
         """Types that stated images can be bound to, if the driver says that there can be some."""
         if not self._device.states_images(HOST_POINTER, tiling, TRANSFERS | SAMPLED):
             return 0
-        return self._step(step, lambda: self._images(memory, types, tiling, HOST_POINTER))
+        return self._step(step, lambda: self._images(types, tiling, HOST_POINTER))
 
-    def _unstated_images(self, memory: SharedMemory, types: int, native: int) -> int:
+    def _unstated_images(self, types: int, native: int) -> int:
         """Types that images can be bound to that are not stated.
 
         Not tried where such images have other memory: nobody needs it there.
         """
         if native & ~types:
             return 0
-        return self._step("unstated image", lambda: self._images(memory, types, OPTIMAL, 0))
+        return self._step("unstated image", lambda: self._images(types, OPTIMAL, 0))
 
-    def _images(self, memory: SharedMemory, types: int, tiling: int, handle_type: int) -> int:
+    def _images(self, types: int, tiling: int, handle_type: int) -> int:
         found = 0
         for index in bits(types):
             with self._device.image(handle_type, tiling) as (image, needs):
-                memory.view[: needs[0]] = bytes(needs[0])
-                lands = partial(self._lands, image, memory)
-                arguments = (image, needs, memory, index, lands)
-                found |= self._binds("vkBindImageMemory", *arguments) << index
+                lands = partial(self._lands, image)
+                found |= self._binds("vkBindImageMemory", image, needs, index, lands) << index
         return found
 
-    def _lands(self, image: int, memory: SharedMemory) -> bool:
+    def _lands(self, image: int) -> bool:
         """Whether what is drawn to an image comes into its memory.
 
         MoltenVK binds tiled images to imported memory, and has them somewhere else.
         """
+        memory = self._memory
+        memory.view[:] = bytes(memory.size)
         return self._device.clear(image) and any(memory.view)
 
     def _binds(
@@ -195,19 +196,18 @@ class Trial:
         command: str,
         made: int,
         needs: tuple[int, int, int],
-        memory: SharedMemory,
         type_: int,
         works: Callable[[], bool] = lambda: True,
     ) -> bool:
-        """Whether what was just made can be bound to `memory`, imported as a memory type.
+        """Whether what was just made can be bound to the memory, imported as a memory type.
 
         works: asked then.
         """
         size, _, types = needs
-        if not types >> type_ & 1 or size > memory.size:
+        if not types >> type_ & 1 or size > self._memory.size:
             return False
         device = self._device
-        with device.imported(memory, type_) as place:
+        with device.imported(self._memory, type_) as place:
             if not place or device.table.call(command, device.handle, made, place, 0) != SUCCESS:
                 return False
             return works()
@@ -266,19 +266,34 @@ class Trial:
     # Exported memory.
 
     def _exporting(self) -> dict[str, Any]:
-        """Types whose memory can be mapped by the descriptor that the driver exports."""
+        """Descriptors that the driver exports, and that map its memory."""
+        device = self._device
         ways = {
             "VK_EXT_external_memory_dma_buf": ("export dma-buf", DMA_BUF),
             "VK_KHR_external_memory_fd": ("export fd", OPAQUE_FD),
         }
-        if "VK_KHR_external_memory_fd" in self._device.extensions:
-            for extension, (name, handle_type) in ways.items():
-                if extension not in self._device.extensions:
-                    continue
-                types = self._step(name, partial(self._exportable, handle_type))
-                if types:
-                    return {"exported": types, "export_handle": handle_type}
-        return {"exported": 0, "export_handle": 0}
+        found: list[dict[str, int]] = []
+        for extension, (name, handle_type) in ways.items():
+            if not {extension, "VK_KHR_external_memory_fd"} <= set(device.extensions):
+                continue
+            types = self._step(name, partial(self._exportable, handle_type))
+            if types:
+                found.append(
+                    {
+                        "handle_type": handle_type,
+                        "types": types,
+                        "linear_images": types & self._exportable_images(handle_type, LINEAR),
+                        "tiled_images": types & self._exportable_images(handle_type, OPTIMAL),
+                    }
+                )
+        return {"exports": found}
+
+    def _exportable_images(self, handle_type: int, tiling: int) -> int:
+        """Types that a stated image can be bound to."""
+        if not self._device.states_images(handle_type, tiling, TRANSFERS | SAMPLED):
+            return 0
+        with self._device.image(handle_type, tiling) as (_, (_, _, types)):
+            return types
 
     def _exportable(self, handle_type: int) -> int:
         found = 0

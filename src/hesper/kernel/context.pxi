@@ -46,7 +46,7 @@ cdef class Engine:
             raise MemoryError
 
     def __init__(self, Vulkan vulkan, dict handlers, *, size_t arena_limit, uint32_t object_limit,
-                 uint32_t resource_limit, uint64_t memory_limit, on_fatal):
+                 uint32_t resource_limit, uint64_t memory_limit, on_fatal, asleep=()):
         self.vulkan = vulkan
         self.tables = {}
         self.ring_objects = {}
@@ -55,7 +55,7 @@ cdef class Engine:
         for name, handler in handlers.items():
             index = command_indices[name]
             self.handlers[index] = handler
-            self.core.handled[index] = 1
+            self.core.handled[index] = name not in asleep
         fill_hot(self.core)
         self.core.engine = <void *>self
         self.core.arena_limit = arena_limit
@@ -99,6 +99,15 @@ cdef class Engine:
         free(self.core.handled)
         free(self.core.hot)
         free(self.core)
+
+    def wake(self, names):
+        cdef uint32_t index
+        for name in names:
+            index = command_indices[name]
+            if self.handlers[index] is None:
+                raise KeyError(name)
+            self.core.handled[index] = 1
+            self.core.hot[hesper_commands[index].number].kind = <uint8_t>HOT_NO
 
     # Failing.
 

@@ -176,8 +176,11 @@ class Engine:
         resource_limit: int,
         memory_limit: int,
         on_fatal: Callable[[str], None],
+        asleep: Sequence[str] = (),
     ) -> None:
         """`handlers`: command name to handler.  Commands the kernel serves itself need none.
+
+        asleep: commands whose handlers are not asked until `wake`.
 
         arena_limit: bytes that one command may decode to.  object_limit: live guest objects.
         resource_limit: resources.  memory_limit: bytes of device memory and resources.
@@ -185,6 +188,8 @@ class Engine:
         (command, offset, reason), or what went wrong in a handler.
         Raises `KeyError` for a name that is no command.
         """
+    def wake(self, names: Sequence[str]) -> None:
+        """Ask the handlers of these commands from now on.  Raises `KeyError` without one."""
     @property
     def fatal(self) -> bool:
         """Whether the context is poisoned."""
