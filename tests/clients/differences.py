@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from promotions import registry, where_the_other_shows_it
 from report import Report
 
 RULES = Path(__file__).with_name("differences.toml")
@@ -17,7 +18,11 @@ _NOT_THE_DEVICES = {"VULKANINFO", "Layers", "Instance Extensions", "Presentable 
 
 @dataclass(frozen=True)
 class Rules:
-    """What may differ: names (of an extension, struct, or `struct.field`) by kind, with reasons."""
+    """What may differ: names (of an extension, struct, or `struct.field`) by kind, with reasons.
+
+    An extension stands for its structs and for what it brought to a core version, too, and a field
+    of a core version for the same field of an extension's struct.
+    """
 
     missing: dict[str, str]
     """In the bare driver's report only."""
@@ -49,15 +54,20 @@ class Difference:
 
     def names(self) -> Iterator[str]:
         """What a rule may call it."""
-        yield from self.path
-        yield from (
-            f"{above}.{below}" for above, below in zip(self.path, self.path[1:], strict=False)
-        )
+        for name in self.path:
+            yield name
+            yield from registry().extensions.get(name, ())
+        for field in zip(self.path, self.path[1:], strict=False):
+            yield ".".join(field)
+            yield from registry().extensions_of(field)
+            if field in registry().core:
+                yield ".".join(registry().core[field])
 
 
 def differences(bare: Report, shown: Report) -> Iterator[Difference]:
     """Everything in which the reports differ."""
-    for path, value in bare.entries.items():
+    expected = where_the_other_shows_it(bare.entries, shown)
+    for path, value in expected.items():
         if path[0] in _NOT_THE_DEVICES:
             continue
         if path not in shown.entries:
@@ -65,7 +75,7 @@ def differences(bare: Report, shown: Report) -> Iterator[Difference]:
         elif shown.entries[path] != value:
             yield Difference("changed", path, f"{value} became {shown.entries[path]}")
     for path, value in shown.entries.items():
-        if path not in bare.entries and path[0] not in _NOT_THE_DEVICES:
+        if path not in expected and path[0] not in _NOT_THE_DEVICES:
             yield Difference("added", path, value)
 
 

@@ -53,11 +53,7 @@ def parse(text: str) -> Report:
             continue
         depth = len(line) - len(line.lstrip("\t"))
         below = lines[number + 1].strip() if number + 1 < len(lines) else ""
-        level = 2 * depth + 1
-        if below and set(below) == {"="}:
-            level = -1
-        elif below and set(below) == {"-"}:
-            level = 2 * depth
+        level = -1 if below and set(below) == {"="} else depth
         while stack and stack[-1][0] >= level:
             stack.pop()
         key, value = _split(content)
