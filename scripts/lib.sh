@@ -235,6 +235,10 @@ ensure_venv() {
     note "$("$venv/bin/python" --version) in $venv"
 }
 
+# fresh_build FOLDER: remove what was built with other versions of what builds it, and the registry
+# above all; ninja knows of neither.
+fresh_build() { if [ "$constraints" -nt "$1/build.ninja" ]; then rm -rf "$1"; fi; }
+
 # Hesper itself, built from this tree.
 ensure_hesper() {
     step "Hesper"
@@ -248,6 +252,7 @@ ensure_hesper() {
         "$wanted $page"|"$wanted with the web page") note "up to date"; return ;;
     esac
     note "building $page (a minute or so)"
+    fresh_build "$root/build/install"
     quietly env PATH="$venv/bin:$PATH" "$venv/bin/python" -m pip install --no-build-isolation \
         --no-deps --force-reinstall -Cbuild-dir="$root/build/install" "$root"
     printf '%s %s' "$wanted" "$page" >"$stamp"

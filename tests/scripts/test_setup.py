@@ -1,7 +1,8 @@
-"""scripts/lib.sh: when Hesper is built, and when what is there will do."""
+"""scripts/lib.sh: when Hesper is built, when anew, and when what is there will do."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 LIBRARY = Path(__file__).parents[2] / "scripts" / "lib.sh"
 SETUP = """
 . "$1"
-venv=$2
+root=$2 venv=$2
 source_digest() { printf '%s' "$DIGEST"; }
 quietly() { :; }
 ensure_hesper
@@ -25,7 +26,7 @@ Ensure = Callable[..., str]
 @pytest.fixture
 def ensure(tmp_path: Path) -> Ensure:
     """Set Hesper up, with everything but the decision left out; returns what is said."""
-    for name in ("cat", "dirname"):
+    for name in ("cat", "dirname", "rm"):
         tool = shutil.which(name)
         assert tool is not None
         (tmp_path / name).symlink_to(tool)
@@ -60,3 +61,15 @@ def test_the_web_page_comes_with_npm(ensure: Ensure) -> None:
     # What has it may keep it.
     assert UP_TO_DATE in ensure(with_npm=False)
     assert UP_TO_DATE in ensure(with_npm=True)
+
+
+@pytest.mark.parametrize(("age", "kept"), [(-1, True), (1, False)])
+def test_what_older_versions_built_is_removed(tmp_path: Path, age: int, kept: bool) -> None:
+    constraints, folder = tmp_path / "constraints.txt", tmp_path / "build"
+    folder.mkdir()
+    for file, time in ((constraints, 1000 + age), (folder / "build.ninja", 1000)):
+        file.touch()
+        os.utime(file, (time, time))
+    script = '. "$1"; constraints=$2; fresh_build "$3"; fresh_build "$3/none"'
+    subprocess.run(["/bin/bash", "-c", script, "bash", LIBRARY, constraints, folder], check=True)
+    assert folder.exists() == kept
