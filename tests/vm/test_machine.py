@@ -393,12 +393,21 @@ def test_images_that_cannot_be(tmp_path: Path, options: dict[str, object], messa
 def test_an_image_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "image").touch()
     options = ImageOptions(output=tmp_path / "image")
-    monkeypatch.setattr("shutil.which", lambda _: "/bin/true")
+    monkeypatch.setattr("shutil.which", lambda _, **__: "/bin/true")
     with pytest.raises(ImageError, match="is there already"):
         build_image(options, lambda _: None, lambda _: None)
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(ImageError, match=r"missing: .*mmdebstrap"):
-        build_image(options, lambda _: None, lambda _: None)
+
+
+def test_what_an_image_is_made_with_is_looked_for_where_root_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sbin = "/usr/sbin" if Path("/usr/sbin/mke2fs").exists() else "/sbin"
+    assert (Path(sbin) / "mke2fs").exists()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ImageError, match=r"missing: .*mmdebstrap, mtools") as refused:
+        build_image(ImageOptions(output=tmp_path / "image"), lambda _: None, lambda _: None)
+    assert "e2fsprogs" not in str(refused.value)
+    assert "fdisk" not in str(refused.value)
 
 
 def hesper(*arguments: str | Path, status: int = 0) -> str:

@@ -141,9 +141,15 @@ def build_image(options: ImageOptions, step: Step, detail: Step) -> None:
             part.unlink(missing_ok=True)
 
 
+def _path() -> str:
+    """Where programs are looked for: Debian does not lead users to mke2fs and sfdisk."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
 def _check_tools() -> None:
     needed = dict(_TOOLS) if os.geteuid() == 0 else {**_TOOLS, "fakeroot": "fakeroot"}
-    missing = sorted({package for tool, package in needed.items() if shutil.which(tool) is None})
+    path = _path()
+    missing = sorted({needed[tool] for tool in needed if shutil.which(tool, path=path) is None})
     if missing:
         raise ImageError(
             f"missing: {', '.join(missing)}; install them (Debian: apt install"
@@ -157,6 +163,7 @@ def _run(command: Sequence[str | Path], detail: Step, *, text: str = "") -> None
     try:
         process = subprocess.Popen(
             list(command),
+            env={**os.environ, "PATH": _path()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
