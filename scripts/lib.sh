@@ -128,6 +128,29 @@ ensure_mesa() {
 # Where `scripts/client-root SUITE` puts its root.
 client_root() { printf '%s/roots/%s' "${HESPER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hesper}" "$1"; }
 
+# make_debian_root SUITE FOLDER: a minimal Debian, from where this machine takes its packages if it
+# is Debian too.  Nothing that is installed there starts services.
+make_debian_root() {
+    local suite=$1 folder=$2 mirror=''
+    command -v debootstrap >/dev/null || apt_ensure debootstrap
+    # shellcheck disable=SC1091
+    if [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
+        mirror=$(apt_archive "$(. /etc/os-release && echo "$VERSION_CODENAME")")
+    else
+        apt_ensure debian-archive-keyring
+    fi
+    note "debootstrap $suite into $folder (a minute or two)"
+    as_root rm -rf "$folder"
+    mkdir -p "$(dirname "$folder")"
+    as_root mkdir -p "$folder"
+    quietly as_root debootstrap --variant=minbase \
+        --keyring=/usr/share/keyrings/debian-archive-keyring.gpg "$suite" "$folder" ${mirror:+"$mirror"}
+    printf 'APT::Install-Recommends "false";\n' \
+        | as_root tee "$folder/etc/apt/apt.conf.d/90hesper" >/dev/null
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$folder/usr/sbin/policy-rc.d" >/dev/null
+    as_root chmod +x "$folder/usr/sbin/policy-rc.d"
+}
+
 # A program that may have come by another way than the package of that name.
 apt_ensure_command() { command -v "$1" >/dev/null || apt_ensure "${2:-$1}"; }
 
