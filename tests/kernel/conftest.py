@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,7 @@ class Host:
 
     def __init__(self, library: Path, *, object_limit: int = 1000, **handlers: object) -> None:
         self.fatal: list[str] = []
+        self.notices: list[tuple[str, dict[str, Any]]] = []
         vulkan = Vulkan(str(library))
         self.engine = Engine(
             vulkan,
@@ -81,7 +83,10 @@ class Host:
             resource_limit=16,
             memory_limit=64 << 20,
             on_fatal=self.fatal.append,
+            on_notice=lambda *notice: self.notices.append(notice),
         )
+        # Tests count submissions; those that want a look-out say so.
+        self.engine.set_lookout(10**12)
         instance = vulkan.instance_table(1)
         self.device_table = vulkan.device_table(instance, 3)
         self.engine.add_object(1, "VkInstance", 1, table=instance)

@@ -16,7 +16,7 @@ from kernel.conftest import Host
 QUEUE, RING_IDX = 7, 5
 BOUND = 20.0
 """Seconds a condition may take."""
-DEVICE_LOST = -4
+OUT_OF_MEMORY, DEVICE_LOST = -2, -4
 SEMAPHORE = 9
 CODEC = Codec()
 
@@ -188,12 +188,29 @@ def test_the_guests_own_fence_stays(queue: Queue) -> None:
 
 def test_a_queue_that_takes_no_fence_counts_as_through(queue: Queue) -> None:
     queue.submit()
-    queue.driver.refuse(DEVICE_LOST)
+    queue.driver.refuse(OUT_OF_MEMORY)
     queue.fence(1)
     queue.wait_retired(1)
     queue.fence(2)
     queue.wait_retired(1, 2)
-    assert queue.refusals == [DEVICE_LOST]
+    assert queue.refusals == [OUT_OF_MEMORY]
+    assert queue.host.notices == []
+
+
+def test_fences_of_a_lost_device_count_as_through(queue: Queue) -> None:
+    queue.submit()
+    queue.fence(1)
+    queue.submit()
+    queue.driver.answer_fences(DEVICE_LOST)
+    queue.fence(2)
+    queue.wait_retired(1, 2)
+    # The driver may say something else the next time.
+    queue.driver.answer_fences(0)
+    queue.submit()
+    queue.fence(3)
+    queue.wait_retired(1, 2, 3)
+    assert queue.refusals == []
+    assert [event for event, _ in queue.host.notices] == ["device lost"]
 
 
 def test_a_refused_submission_leaves_no_fence_behind(queue: Queue) -> None:
@@ -201,7 +218,7 @@ def test_a_refused_submission_leaves_no_fence_behind(queue: Queue) -> None:
     queue.fence(1)
     queue.finish()
     queue.wait_retired(1)
-    queue.driver.refuse(DEVICE_LOST)
+    queue.driver.refuse(OUT_OF_MEMORY)
     queue.submit()
     queue.driver.refuse(0)
     queue.fence(2)

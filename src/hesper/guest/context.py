@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hesper.guest import regions, teardown
 from hesper.guest.errors import InvalidParameterError
@@ -96,6 +96,7 @@ class Context:
             memory_limit=self.limits.memory,
             on_fatal=on_fatal,
             asleep=asleep(),
+            on_notice=self._notice,
         )
         self.lock = threading.Lock()
         self.resources = Resources(self.engine)
@@ -122,6 +123,9 @@ class Context:
         For a frontend whose guest is gone or unwanted; any thread may call it.
         """
         self.engine.poison(reason)
+
+    def _notice(self, event: str, facts: dict[str, Any]) -> None:
+        log.warning(event, context=self.name, **facts)
 
     def submit(self, data: bytes | bytearray | memoryview) -> None:
         """Run the commands in `data`.  Raises `kernel.engine.ProtocolError`."""

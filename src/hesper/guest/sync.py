@@ -62,7 +62,7 @@ def reset_fence_resource(context: Context, call: Call) -> None:
             fence=call.args.fence,
             handleType=VK_EXTERNAL_FENCE_HANDLE_TYPE_SYNC_FD_BIT,
         )
-        _export(device, "vkGetFenceFdKHR", info)
+        _export(context, device, "vkGetFenceFdKHR", info)
     else:
         _replace_fence(context, device, call)
 
@@ -77,7 +77,8 @@ def _replace_fence(context: Context, device: Device, call: Call) -> None:
     info = scratch.new("VkFenceCreateInfo")
     result = device.table.call("vkCreateFence", device.handle, info, None, made)
     if result != VK_SUCCESS:
-        raise ProtocolError(f"no fence in exchange for an exported one: VkResult {result}")
+        context.engine.lose_device(device.id, "vkCreateFence")
+        return
     device.retired_fences.append(call.args.fence)
     context.engine.remove_object(guest_id)
     context.engine.add_object(
@@ -109,7 +110,7 @@ def wait_semaphore_resource(context: Context, call: Call) -> None:
             semaphore=call.args.semaphore,
             handleType=VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
         )
-        _export(device, "vkGetSemaphoreFdKHR", info)
+        _export(context, device, "vkGetSemaphoreFdKHR", info)
     else:
         batch = Scratch().array("VkSubmitInfo", 1)
         batch[0].pWaitSemaphores = [call.args.semaphore]
@@ -135,7 +136,7 @@ def import_semaphore_resource(context: Context, call: Call) -> None:
         )
         result = device.table.call("vkImportSemaphoreFdKHR", device.handle, info)
         if result != VK_SUCCESS:
-            raise ProtocolError(f"vkImportSemaphoreFdKHR failed with VkResult {result}")
+            context.engine.lose_device(device.id, "vkImportSemaphoreFdKHR")
     else:
         batch = Scratch().array("VkSubmitInfo", 1)
         batch[0].pSignalSemaphores = [source.semaphore]
@@ -143,18 +144,23 @@ def import_semaphore_resource(context: Context, call: Call) -> None:
         _submit(context, device, batch)
 
 
-def _export(device: Device, command: str, info: View) -> None:
-    """Export a payload as a sync file and drop that; what is left is the side effect."""
+def _export(context: Context, device: Device, command: str, info: View) -> None:
+    """Export a payload as a sync file and drop that; what is left is the side effect.
+
+    The guest cannot be told that it failed, and would wait for what does not come.
+    """
     fd = Scratch().array("int32_t", 1)
     result = device.table.call(command, device.handle, info, fd)
     if result != VK_SUCCESS:
-        raise ProtocolError(f"{command} failed with VkResult {result}")
-    if fd[0] >= 0:
+        context.engine.lose_device(device.id, command)
+    elif fd[0] >= 0:
         os.close(fd[0])
 
 
 def _submit(context: Context, device: Device, batch: Array) -> None:
     """Submit a batch that only waits or signals, to whichever queue there is."""
+    if context.engine.is_lost(device.id):
+        return
     result = context.engine.queue_call(device.any_queue(), "vkQueueSubmit", 1, batch, 0)
     if result != VK_SUCCESS:
-        raise ProtocolError(f"vkQueueSubmit failed with VkResult {result}")
+        context.engine.lose_device(device.id, "vkQueueSubmit")

@@ -119,6 +119,8 @@ def _drain(context: Context, device: Device) -> None:
     scratch = Scratch()
     info = scratch.new("VkFenceCreateInfo")
     made = scratch.array("VkFence", 1)
+    if context.engine.is_lost(device.id):
+        return
     for queue_id in device.named_queues.values():
         if device.table.call("vkCreateFence", device.handle, info, None, made) != VK_SUCCESS:
             return  # the device is lost, or memory is out: there is nothing to wait for

@@ -28,9 +28,9 @@ cdef class Engine:
     cdef dict ring_objects
     cdef readonly Store store
     cdef object on_fatal
+    cdef object on_notice
     cdef object watch
     cdef QueueState *queues
-    cdef DeviceState *devices
     cdef TimelineCore *timelines    # all there ever were: a thread may still look at one
     cdef uint32_t device_serial
 
@@ -41,16 +41,20 @@ cdef class Engine:
             raise MemoryError
         self.core.handled = <uint8_t *>calloc(hesper_command_count, 1)
         self.core.hot = <Hot *>calloc(hesper_number_count, sizeof(Hot))
+        self.core.with_lost_device = <uint8_t *>calloc(hesper_command_count, 1)
         if (self.core.handled == NULL or self.core.hot == NULL
+                or self.core.with_lost_device == NULL
                 or hesper_monitor_init(&self.core.monitor)):
             raise MemoryError
 
     def __init__(self, Vulkan vulkan, dict handlers, *, size_t arena_limit, uint32_t object_limit,
-                 uint32_t resource_limit, uint64_t memory_limit, on_fatal, asleep=()):
+                 uint32_t resource_limit, uint64_t memory_limit, on_fatal, on_notice=None,
+                 asleep=()):
         self.vulkan = vulkan
         self.tables = {}
         self.ring_objects = {}
         self.on_fatal = on_fatal
+        self.on_notice = on_notice
         self.handlers = [None] * hesper_command_count
         for name, handler in handlers.items():
             index = command_indices[name]
@@ -65,6 +69,7 @@ cdef class Engine:
         # Held apart: when the engine goes, its Python objects may have gone before it.
         self.core.store = store_hold(self.store.core)
         self.core.watch_ns = <uint64_t>-1
+        self.core.lookout_ns = LOOKOUT_NS
         self.stream.core = self.core
         if arena_init(&self.stream.arena, arena_limit):
             raise MemoryError
@@ -85,10 +90,11 @@ cdef class Engine:
             self.timelines = timeline.next
             hesper_monitor_destroy(&timeline.monitor)
             timeline_free(timeline)
-        while self.devices != NULL:
-            device = self.devices
-            self.devices = device.next
+        while self.core.devices != NULL:
+            device = self.core.devices
+            self.core.devices = device.next
             free(device)
+        feedback_free(self.core)
         if self.stream != NULL:
             arena_free(&self.stream.arena)
             free(self.stream)
@@ -98,6 +104,7 @@ cdef class Engine:
         hesper_monitor_destroy(&self.core.monitor)
         free(self.core.handled)
         free(self.core.hot)
+        free(self.core.with_lost_device)
         free(self.core)
 
     def wake(self, names):
@@ -158,6 +165,20 @@ cdef class Engine:
     def set_patience(self, uint64_t nanoseconds):
         hesper_store_u64(&self.core.patience_ns, nanoseconds)
 
+    # Lost devices.
+
+    def is_lost(self, uint64_t device):
+        return bool(is_lost(self.device_state(device)))
+
+    def lose_device(self, uint64_t device, str command):
+        device_lose(self.core, self.device_state(device),
+                    hesper_commands[<uint32_t>command_indices[command]].name)
+        with nogil:
+            settle_if_lost(self.core)
+
+    def set_lookout(self, uint64_t nanoseconds):
+        hesper_store_u64(&self.core.lookout_ns, nanoseconds)
+
     # Fences.
 
     def bind_timeline(self, uint32_t ring_idx, uint64_t queue, on_refused):
@@ -173,11 +194,12 @@ cdef class Engine:
         if (<QueueState *>entry.extra).fences != NULL:
             raise ProtocolError(f"queue {queue} has a timeline already")
         timeline.core = timeline_new(
-            entry, object_find(objects, object_kin(entry).device_id))
+            self.core, entry, object_find(objects, object_kin(entry).device_id))
         timeline.core.next = self.timelines
         self.timelines = timeline.core
         pthread_mutex_lock(&timeline.core.queue.monitor.mutex)
         timeline.core.queue.fences = &timeline.core.fences
+        timeline.core.queue.timeline = timeline.core
         pthread_mutex_unlock(&timeline.core.queue.monitor.mutex)
         pthread_mutex_lock(&self.core.monitor.mutex)
         self.core.timelines[ring_idx] = timeline.core
@@ -392,24 +414,28 @@ cdef class Engine:
         if entry == NULL:
             raise ProtocolError(f"more than {objects.limit} objects")
         if type == "VkQueue":
-            entry.extra = self.new_queue_state()
+            entry.extra = self.new_queue_state(
+                <DeviceState *>owner.extra if owner != NULL and device else NULL)
         elif type == "VkDevice":
-            entry.extra = self.new_device_state()
+            entry.extra = self.new_device_state(id, serial)
 
-    cdef void *new_queue_state(self) except NULL:
+    cdef void *new_queue_state(self, DeviceState *device) except NULL:
         cdef QueueState *state = <QueueState *>calloc(1, sizeof(QueueState))
         if state == NULL or hesper_monitor_init(&state.monitor):
             raise MemoryError
+        state.device = device
         state.next = self.queues
         self.queues = state
         return state
 
-    cdef void *new_device_state(self) except NULL:
+    cdef void *new_device_state(self, uint64_t id, uint32_t serial) except NULL:
         cdef DeviceState *state = <DeviceState *>calloc(1, sizeof(DeviceState))
         if state == NULL:
             raise MemoryError
-        state.next = self.devices
-        self.devices = state
+        state.id = id
+        state.serial = serial
+        state.next = self.core.devices
+        hesper_store_pointer(<void **>&self.core.devices, state)
         return state
 
     def remove_object(self, uint64_t id):

@@ -132,6 +132,17 @@ cdef hesper_function host_function(Stream *s) noexcept nogil:
     return function
 
 
+cdef inline void queue_leave(QueueState *queue) noexcept nogil:
+    """Unlock a queue that was given something; somebody has to look out for its end."""
+    cdef TimelineCore *unwatched = NULL
+    if not queue.watched:
+        queue.watched = True
+        unwatched = queue.timeline
+    pthread_mutex_unlock(&queue.monitor.mutex)
+    if unwatched != NULL:
+        timeline_wake(unwatched)
+
+
 cdef void call_host(Stream *s, hesper_function function) noexcept nogil:
     """Call the driver; queues are one thread's at a time (Vulkan: externally synchronised)."""
     cdef QueueState *queue = NULL
@@ -150,7 +161,7 @@ cdef void call_host(Stream *s, hesper_function function) noexcept nogil:
     s.command.call(function, s.parameters)
     if ahead:
         fence_is_ahead(queue, ahead, (<int32_t *>(s.parameters + s.command.result_offset))[0])
-    pthread_mutex_unlock(&queue.monitor.mutex)
+    queue_leave(queue)
 
 
 cdef void wait_in_slices(Stream *s, hesper_function function, uint32_t offset) noexcept nogil:
@@ -165,6 +176,8 @@ cdef void wait_in_slices(Stream *s, hesper_function function, uint32_t offset) n
         timeout[0] = left if left < WAIT_SLICE_NS else WAIT_SLICE_NS
         left -= timeout[0]
         call_host(s, function)
+        if is_lost(device_of(s)):
+            result[0] = VK_ERROR_DEVICE_LOST
         if (result[0] != VK_TIMEOUT or left == 0 or hesper_load_acquire(&s.core.stopping)
                 or hesper_load_acquire(&s.core.fatal)):
             return
@@ -309,6 +322,10 @@ cdef inline int run_command(Stream *s) noexcept nogil:
             return record_words(s, hot)
         if hot.kind == HOT_RECORD:
             return record(s, hot)
+        if hot.kind >= HOT_COPY:
+            if hot.kind != HOT_COPY or copies_counter(s):
+                feedback_note(s, hot.kind)
+            return record(s, hot)
     return run_whole(s, hot.index, <uint32_t>(header >> 32))
 
 
@@ -321,6 +338,7 @@ cdef inline bint may_wait(uint32_t index) noexcept nogil:
 cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
     """Run a command with all that may belong to it."""
     cdef const hesper_command *c = &hesper_commands[index]
+    cdef const uint8_t *start = s.cursor
     cdef int result
     s.cursor += 8
     s.command = c
@@ -342,7 +360,9 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
             (<uint64_t *>(s.parameters + c.result_offset))[0] = 0
     if decode(s, &hesper_ops[c.in_], c.in_count, s.parameters):
         return -1
-    if s.core.handled[index]:
+    if hesper_load_acquire(&s.core.lost_devices) and answer_lost(s, index):
+        result = 0
+    elif s.core.handled[index]:
         result = allocate_memory(s) if index == ALLOCATE_MEMORY else LEFT_TO_HANDLER
         if result == LEFT_TO_HANDLER:
             if s.ring != NULL:
@@ -356,6 +376,8 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
             name_colour(s, index)
         if s.ring != NULL and may_wait(index):
             ring_settle(s.ring)
+        if index == DESTROY_BUFFER and s.core.feedback_count and s.victim_count:
+            feedback_end(s.core, s.victims[0])
         hesper_note(&s.stage, STAGE_DRIVER)
         if index == FREE_MEMORY:
             result = free_memory(s)
@@ -363,8 +385,14 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
             result = serve_buffer(s, index)
         else:
             result = serve(s)
+        if index == CREATE_BUFFER:
+            feedback_begin(s)
+        elif index == BIND_BUFFERS and s.core.feedback_count:
+            feedback_bind(s.core, start, s.cursor)
     if result:
         return -1
+    note_if_lost(s)
+    settle_if_lost(s.core)
     s.commands += 1
     if flags & FLAG_REPLY:
         hesper_note(&s.stage, STAGE_REPLY)
@@ -390,6 +418,12 @@ cdef HotKind hot_kind(const hesper_command *c) noexcept:
         return HOT_NO
     if op.code != OP_HANDLE or op.ref != COMMAND_BUFFER or not op.flags & FLAG_FIRST:
         return HOT_NO
+    if c.name == b"vkCmdCopyBuffer":
+        return HOT_COPY
+    if c.name == b"vkCmdFillBuffer":
+        return HOT_FILL
+    if c.name == b"vkCmdCopyQueryPoolResults":
+        return HOT_QUERIES
     if (c.in_count == 2 and op[1].code == OP_COPY and op[1].offset == 8
             and op[1].size <= 8 * (PARAMETER_WORDS - 1)):
         return HOT_WORDS
@@ -406,6 +440,7 @@ cdef int fill_hot(Core *core) except -1:
         if index == 0xffff:
             continue
         c = &hesper_commands[index]
+        core.with_lost_device[index] = c.name in WITH_LOST_DEVICE
         core.hot[number].call = c.call
         core.hot[number].index = <uint16_t>index
         core.hot[number].patient = c.name in PATIENT

@@ -177,6 +177,7 @@ class Engine:
         memory_limit: int,
         on_fatal: Callable[[str], None],
         asleep: Sequence[str] = (),
+        on_notice: Callable[[str, dict[str, Any]], None] | None = None,
     ) -> None:
         """`handlers`: command name to handler.  Commands the kernel serves itself need none.
 
@@ -186,6 +187,8 @@ class Engine:
         resource_limit: resources.  memory_limit: bytes of device memory and resources.
         on_fatal: called once, from any thread, with one line that says what the guest did wrong
         (command, offset, reason), or what went wrong in a handler.
+        on_notice: called, from any thread, with what whoever runs this should know, and facts about
+        it: "device lost" with `device` (a guest id) and the `command` that said so.
         Raises `KeyError` for a name that is no command.
         """
     def wake(self, names: Sequence[str]) -> None:
@@ -193,6 +196,21 @@ class Engine:
     @property
     def fatal(self) -> bool:
         """Whether the context is poisoned."""
+    def is_lost(self, device: int) -> bool:
+        """Whether a VkDevice, by its guest id, is lost.  Raises `KeyError`."""
+    def lose_device(self, device: int, command: str) -> None:
+        """Lose a VkDevice, for which the guest could not be told of a failure in `command`.
+
+        From now on all that waits for it or submits to it is answered VK_ERROR_DEVICE_LOST, and
+        what the guest looks at in memory says so, too.  The same happens when the driver says it.
+        Raises `KeyError`.
+        """
+    def set_lookout(self, nanoseconds: int) -> None:
+        """Set how long a queue may work before its timeline asks the driver whether it lives.
+
+        Without that a guest that asks for no fence would not hear that its device is lost.  A
+        quarter of a second at first.
+        """
     def poison(self, reason: str) -> None:
         """Poison the context: FATAL on all rings, `on_fatal` called."""
     def submit(self, data: bytes | bytearray | memoryview) -> None:

@@ -5,6 +5,7 @@ cdef enum:
     CHAIN_LIMIT = 256           # structs in one pNext chain
     STRING_LIMIT = 1 << 20
     ENGINE_RESOURCES = 4096     # slots of the hash table
+    FEEDBACK_SLOTS = 1024       # of the hash table by buffer
     TIMELINES = 64              # the CPU's (0) and 63 for queues
     DEVICES = 16384             # that a context may make in its life
 
@@ -42,6 +43,10 @@ cdef enum HotKind:
     HOT_NO = 0                  # everything is needed: `serve` or a handler
     HOT_RECORD                  # records into a command buffer: decode, call, done
     HOT_WORDS                   # the same, and all it has beside the command buffer is one copy
+    # HOT_RECORD, and it may be for what a guest looks at: `feedback.pxi`.
+    HOT_COPY                    # vkCmdCopyBuffer
+    HOT_FILL                    # vkCmdFillBuffer
+    HOT_QUERIES                 # vkCmdCopyQueryPoolResults
 
 
 cdef struct Hot:
@@ -79,10 +84,18 @@ cdef struct QueueState:
     hesper_monitor monitor          # one thread at a time submits; guards what follows
     uint64_t calls                  # that it was given so far
     Fences *fences                  # null: no timeline is bound to it
+    TimelineCore *timeline          # the same
+    bint watched                    # the timeline's waiter knows that it has something to do
+    DeviceState *device
     QueueState *next
 
 
 cdef struct DeviceState:
+    uint64_t id
+    uint32_t serial
+    uint32_t lost
+    uint32_t settled                # whoever waits for it has been told
+    const char *lost_in             # command; null while it is not lost
     uint32_t buffer_handle_types    # what VkExternalMemoryBufferCreateInfo is to say, 0: no change
     uint32_t buffer_always
     # The guest's memory types; masks have a bit for each.
@@ -108,6 +121,14 @@ cdef struct Core:
     uint32_t resource_limit
     StoreCore *store
     RingCore *rings
+    DeviceState *devices            # all there ever were
+    uint32_t lost_devices
+    uint32_t lost_unsettled         # of them
+    uint8_t *with_lost_device       # by command index: it is answered when its device is lost
+    Feedback *feedback[FEEDBACK_SLOTS]
+    uint32_t feedback_lock
+    uint32_t feedback_count
+    uint64_t lookout_ns             # for how long a queue may work before somebody looks at it
     TimelineCore *timelines[TIMELINES]  # by ring_idx; null: bound to no queue
     uint32_t fatal
     uint32_t stopping

@@ -4,6 +4,7 @@ cdef enum:
     FENCE_WAIT_NS = 250000000   # of one vkWaitForFences: a waiter must notice that it has to stop
     # How long whoever asks for a fence waits for it before it is left to the waiter: most
     # submissions are short, and a switch of threads is not.
+    LOOKOUT_NS = 250000000      # a queue at work is looked at that often
     TRY_NS = 30000
     TRY_AGAIN = 16              # submissions after one that was not short
     RETIRED_AT_ONCE = 32
@@ -31,6 +32,7 @@ cdef struct TimelineCore:
     bint told                   # and that has been said
     Fences fences               # the queue's monitor guards them
     QueueState *queue
+    Core *context
     TimelineCore *next
 
 
@@ -50,6 +52,20 @@ cdef bint grow_timeline(TimelineCore *t) noexcept nogil:
     return True
 
 
+cdef void timeline_wake(TimelineCore *t) noexcept nogil:
+    pthread_mutex_lock(&t.monitor.mutex)
+    pthread_cond_broadcast(&t.monitor.condition)
+    pthread_mutex_unlock(&t.monitor.mutex)
+
+
+cdef int32_t timeline_look(TimelineCore *t, uint64_t fence) noexcept nogil:
+    """The fence's status, not VK_NOT_READY for a lost device.  The monitor is held."""
+    cdef int32_t result = t.fences.status(t.fences.device, fence)
+    if result == VK_ERROR_DEVICE_LOST:
+        device_lose(t.context, t.queue.device, b"vkGetFenceStatus")
+    return VK_ERROR_DEVICE_LOST if is_lost(t.queue.device) else result
+
+
 cdef bint begin_fence(TimelineCore *t, Pending *place) noexcept nogil:
     """Ask the queue for a fence; False if it has nothing to do.  The monitor is held."""
     cdef QueueState *queue = t.queue
@@ -59,8 +75,11 @@ cdef bint begin_fence(TimelineCore *t, Pending *place) noexcept nogil:
     # Mesa asks for a fence alone where a submission holds nothing.
     busy = t.count != 0 or t.waiting or t.through != place.calls
     if busy:
-        place.fence = fence_submit(queue)
-        t.refused = t.refused or place.fence == 0
+        place.fence = 0 if is_lost(queue.device) else fence_submit(queue)
+        if place.fence == 0:
+            if queue.fences.result == VK_ERROR_DEVICE_LOST:
+                device_lose(t.context, queue.device, b"vkQueueSubmit")
+            t.refused = t.refused or not is_lost(queue.device)
     pthread_mutex_unlock(&queue.monitor.mutex)
     return busy
 
@@ -86,7 +105,7 @@ cdef bint is_soon_signalled(TimelineCore *t, uint64_t fence) noexcept nogil:
         return False
     start = hesper_now_ns()
     while hesper_now_ns() - start < TRY_NS:
-        if t.fences.status(t.fences.device, fence) != VK_NOT_READY:
+        if timeline_look(t, fence) != VK_NOT_READY:
             return True
         sched_yield()
     t.untried = TRY_AGAIN
@@ -123,6 +142,7 @@ cdef bint timeline_fence(TimelineCore *t, retired_fn retired, void *data,
     elif place.fence and t.count == 0 and not t.waiting and is_soon_signalled(t, place.fence):
         end_fence(t, place)
         pthread_mutex_unlock(&t.monitor.mutex)
+        settle_if_lost(t.context)
         retired(data)
     else:
         t.count += 1
@@ -147,7 +167,7 @@ cdef bint retire_signalled(TimelineCore *t, uint32_t known) noexcept nogil:
     while t.count and count < RETIRED_AT_ONCE:
         first = &t.pending[t.first]
         if (count >= known and first.fence
-                and t.fences.status(t.fences.device, first.fence) == VK_NOT_READY):
+                and timeline_look(t, first.fence) == VK_NOT_READY):
             break
         through[count] = first[0]
         count += 1
@@ -157,6 +177,7 @@ cdef bint retire_signalled(TimelineCore *t, uint32_t known) noexcept nogil:
     held = t.held and t.count != 0
     t.held = held
     pthread_mutex_unlock(&t.monitor.mutex)
+    settle_if_lost(t.context)
     for i in range(count):
         through[i].retired(through[i].data)
     return held
@@ -180,6 +201,69 @@ cdef void timeline_leave(TimelineCore *t) noexcept nogil:
     pthread_mutex_unlock(&t.monitor.mutex)
 
 
+cdef bint is_busy(TimelineCore *t) noexcept nogil:
+    """Whether the queue may be at work; if not, whoever submits wakes the waiter."""
+    cdef QueueState *queue = t.queue
+    cdef bint busy
+    pthread_mutex_lock(&queue.monitor.mutex)
+    busy = t.through != queue.calls and not is_lost(queue.device)
+    queue.watched = busy
+    pthread_mutex_unlock(&queue.monitor.mutex)
+    return busy
+
+
+cdef void nobody_waits(void *data) noexcept nogil:
+    pass
+
+
+cdef bint look_out(TimelineCore *t) noexcept nogil:
+    """Ask for a fence that nobody waits for but the waiter.  The monitor is held."""
+    cdef Pending *place
+    cdef bint wanted = t.fences.wanted
+    if t.count == t.capacity and not grow_timeline(t):
+        return False
+    place = &t.pending[(t.first + t.count) % t.capacity]
+    place.retired = nobody_waits
+    if not begin_fence(t, place):
+        return False
+    # The guest's submissions need not take any along for this.
+    t.fences.wanted = wanted
+    if place.fence == 0:
+        t.through = place.calls
+    else:
+        t.count += 1
+    return True
+
+
+cdef void timeline_rest(TimelineCore *t) noexcept nogil:
+    """Wait until there is something for the waiter to do.  The monitor is held.
+
+    A guest that looks at memory asks for no fence, and so nobody would ask the driver, which says
+    only who asks that its device is lost.
+    """
+    cdef uint64_t since = 0     # when the queue was seen at work with nobody looking, 0: it is not
+    cdef uint64_t now
+    cdef uint64_t lookout
+    while (t.count == 0 or t.held) and t.deadline == 0:
+        if t.count or not is_busy(t):
+            since = 0
+            pthread_cond_wait(&t.monitor.condition, &t.monitor.mutex)
+            continue
+        lookout = hesper_load_u64(&t.context.lookout_ns)
+        now = hesper_now_ns()
+        if since == 0:
+            since = now
+        if now - since < lookout:
+            hesper_monitor_wait_for(&t.monitor, lookout - (now - since))
+        else:
+            since = 0
+            look_out(t)
+            if hesper_load_acquire(&t.context.lost_unsettled):
+                pthread_mutex_unlock(&t.monitor.mutex)
+                settle_lost(t.context)
+                pthread_mutex_lock(&t.monitor.mutex)
+
+
 cdef bint timeline_loop(TimelineCore *t) noexcept nogil:
     """The waiter: until the timeline is stopped and through, or past its deadline.
 
@@ -187,11 +271,11 @@ cdef bint timeline_loop(TimelineCore *t) noexcept nogil:
     """
     cdef uint64_t fence
     cdef uint64_t deadline
+    cdef int32_t result
     while True:
         pthread_mutex_lock(&t.monitor.mutex)
         t.waiting = False
-        while (t.count == 0 or t.held) and t.deadline == 0:
-            pthread_cond_wait(&t.monitor.condition, &t.monitor.mutex)
+        timeline_rest(t)
         t.held = False
         if t.count == 0:
             pthread_mutex_unlock(&t.monitor.mutex)
@@ -204,11 +288,15 @@ cdef bint timeline_loop(TimelineCore *t) noexcept nogil:
         deadline = t.deadline
         t.waiting = True
         pthread_mutex_unlock(&t.monitor.mutex)
-        # Anything but a time-out, a lost device for instance, counts as through.
-        if fence and t.fences.wait(t.fences.device, 1, &fence, 1, FENCE_WAIT_NS) == VK_TIMEOUT:
-            if deadline and hesper_now_ns() > deadline:
-                return False
-            continue
+        if fence:
+            result = t.fences.wait(t.fences.device, 1, &fence, 1, FENCE_WAIT_NS)
+            if result == VK_ERROR_DEVICE_LOST:
+                device_lose(t.context, t.queue.device, b"vkWaitForFences")
+            # Anything but a time-out counts as through.
+            if result == VK_TIMEOUT and not is_lost(t.queue.device):
+                if deadline and hesper_now_ns() > deadline:
+                    return False
+                continue
         pthread_mutex_lock(&t.monitor.mutex)
         retire_signalled(t, 1)
 
@@ -248,11 +336,12 @@ cdef void call_retired(void *data) noexcept with gil:
     function()
 
 
-cdef TimelineCore *timeline_new(Entry *queue, Entry *device) except NULL:
+cdef TimelineCore *timeline_new(Core *core, Entry *queue, Entry *device) except NULL:
     cdef TimelineCore *t = <TimelineCore *>calloc(1, sizeof(TimelineCore))
     if t == NULL or not grow_timeline(t) or hesper_monitor_init(&t.monitor):
         timeline_free(t)
         raise MemoryError
+    t.context = core
     t.queue = <QueueState *>queue.extra
     fences_init(&t.fences, <void *>queue.handle, <void *>device.handle, queue.table)
     return t
@@ -299,6 +388,7 @@ cdef class Timeline:
         with nogil:
             pthread_mutex_lock(&t.queue.monitor.mutex)
             t.queue.fences = NULL
+            t.queue.timeline = NULL
             pthread_mutex_unlock(&t.queue.monitor.mutex)
         # Nobody adds to it any more.
         while t.count:

@@ -69,7 +69,7 @@ cdef class ProcTable:
                 queue.calls += 1
             c.call(self.functions[index], block)
             if queue != NULL:
-                pthread_mutex_unlock(&queue.monitor.mutex)
+                queue_leave(queue)
         return result_of(c, block)
 
 

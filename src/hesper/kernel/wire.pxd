@@ -147,6 +147,7 @@ cdef extern from "memory.h" nogil:
     bint hesper_replace(uint32_t *at, uint32_t expected, uint32_t value)
     void *hesper_load_pointer(void **at)
     void hesper_store_pointer(void **at, void *value)
+    void hesper_publish(void **at, void *value)
     void hesper_spin_lock(uint32_t *lock)
     bint hesper_try_lock(uint32_t *lock)
     void hesper_spin_unlock(uint32_t *lock)

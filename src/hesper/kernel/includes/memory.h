@@ -167,6 +167,12 @@ static inline void hesper_store_pointer(void **at, void *value) {
     __atomic_store_n(at, value, __ATOMIC_RELEASE);
 }
 
+/* Puts `value` there, unless something stands there. */
+static inline void hesper_publish(void **at, void *value) {
+    void *expected = 0;
+    (void)__atomic_compare_exchange_n(at, &expected, value, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
 static inline void hesper_spin_lock(uint32_t *lock) {
     while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE)) {
     }

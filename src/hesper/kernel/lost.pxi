@@ -1,0 +1,96 @@
+# Lost devices: what the driver said once holds from then on.
+#
+# A driver may say VK_ERROR_DEVICE_LOST to anything, and to something else the next time.  From the
+# first time on, everything that a guest can wait for or submit is answered with it here, what it looks
+# at in memory instead (`feedback.pxi`) is written, and fences of timelines count as through.
+
+cdef enum:
+    VK_ERROR_DEVICE_LOST = -4
+
+cdef set WITH_LOST_DEVICE = {
+    b"vkQueueSubmit", b"vkQueueSubmit2", b"vkQueueBindSparse", b"vkQueueWaitIdle",
+    b"vkDeviceWaitIdle", b"vkGetFenceStatus", b"vkWaitForFences", b"vkGetEventStatus",
+    b"vkGetSemaphoreCounterValue", b"vkWaitSemaphores", b"vkSignalSemaphore",
+    b"vkGetQueryPoolResults",
+}
+
+cdef uint32_t DEVICE_TYPE = handle_named(b"VkDevice")
+
+
+cdef inline bint is_lost(DeviceState *device) noexcept nogil:
+    return device != NULL and hesper_load_acquire(&device.lost)
+
+
+cdef DeviceState *device_of(Stream *s) noexcept nogil:
+    """The device that the current command is called on, or on a queue of; or null."""
+    if s.first == NULL:
+        return NULL
+    if s.first.type == QUEUE_TYPE + 1:
+        return (<QueueState *>s.first.extra).device
+    return <DeviceState *>s.first.extra if s.first.type == DEVICE_TYPE + 1 else NULL
+
+
+cdef void device_lose(Core *core, DeviceState *device, const char *command) noexcept nogil:
+    """Note that a device is lost.  Whoever can must call `settle_lost` soon; any lock may be held.
+
+    command: in which one that was seen.
+    """
+    if device == NULL:
+        return
+    hesper_publish(<void **>&device.lost_in, <void *>command)
+    if hesper_exchange(&device.lost, 1) == 0:
+        hesper_add_ordered(&core.lost_devices, 1)
+        hesper_add_ordered(&core.lost_unsettled, 1)
+
+
+cdef void settle_lost(Core *core) noexcept nogil:
+    """End the waits for devices that were lost, and say so.  No lock is held."""
+    cdef DeviceState *device = core.devices
+    while device != NULL:
+        if is_lost(device) and hesper_exchange(&device.settled, 1) == 0:
+            hesper_add_ordered(&core.lost_unsettled, <uint32_t>-1)
+            feedback_release(core, device.serial)
+            tell_lost(core, device)
+        device = device.next
+
+
+cdef inline void settle_if_lost(Core *core) noexcept nogil:
+    if hesper_load_acquire(&core.lost_unsettled):
+        settle_lost(core)
+
+
+cdef void tell_lost(Core *core, DeviceState *device) noexcept with gil:
+    notice(core, "device lost", {"device": device.id, "command": device.lost_in.decode()})
+
+
+cdef void notice(Core *core, str event, dict facts):
+    """Tell whoever wants to know; what they raise ends here."""
+    cdef Engine engine = <Engine>core.engine
+    if engine.on_notice is None:
+        return
+    try:
+        engine.on_notice(event, facts)
+    except Exception:
+        traceback.print_exc()
+
+
+cdef bint answer_lost(Stream *s, uint32_t index) noexcept nogil:
+    """Answer a command for which it matters that its device is lost; False: it is to be served."""
+    cdef DeviceState *device
+    if not s.core.with_lost_device[index]:
+        return False
+    device = device_of(s)
+    if not is_lost(device):
+        return False
+    (<int32_t *>(s.parameters + s.command.result_offset))[0] = VK_ERROR_DEVICE_LOST
+    if s.first.type == QUEUE_TYPE + 1:
+        # What would have signalled what the guest looks at.
+        feedback_release(s.core, device.serial)
+    return True
+
+
+cdef inline void note_if_lost(Stream *s) noexcept nogil:
+    """Look at the result of the command that has just run."""
+    if (s.command.result == RESULT_I32
+            and (<int32_t *>(s.parameters + s.command.result_offset))[0] == VK_ERROR_DEVICE_LOST):
+        device_lose(s.core, device_of(s), s.command.name)
