@@ -2,7 +2,8 @@
 
 Everything above this file is portable POSIX.  Where a Linux primitive is better than the portable
 one, the portable one stays reachable on Linux, so that both are tested:
-`HESPER_SHARED_MEMORY=posix` uses POSIX shared memory instead of a memfd.
+`HESPER_SHARED_MEMORY=posix` uses POSIX shared memory instead of a memfd, and `HESPER_WORKERS=spawn`
+starts each worker anew, where one that is ready to go would be forked (`isolation/launch.py`).
 
 `HESPER_PAGE_SIZE=16384` simulates a host with larger pages, as Apple Silicon has.
 """
@@ -13,6 +14,8 @@ import contextlib
 import functools
 import mmap
 import os
+import select
+import signal
 import socket
 import struct
 import sys
@@ -347,6 +350,33 @@ def spawn(
     )
 
 
+def exit_watch(pid: int) -> int:
+    """A descriptor that becomes readable when the process ends; -1 where the system has none.
+
+    Unlike its number it never means another process.  Linux has it, outside some sandboxes.
+    """
+    if sys.platform != "linux":
+        return -1
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return -1
+
+
+def has_ended(watch: int, *, wait: bool = False) -> bool:
+    """Whether the process of an `exit_watch` has ended; `wait`: wait until it has."""
+    poll = select.poll()
+    poll.register(watch, select.POLLIN)
+    return bool(poll.poll(None if wait else 0))
+
+
+def kill_watched(watch: int) -> None:
+    """End the process of an `exit_watch`, if it is still there."""
+    if sys.platform == "linux":
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(watch, signal.SIGKILL)
+
+
 @dataclass(frozen=True)
 class ProcessUsage:
     """What a process uses right now."""
@@ -392,6 +422,20 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def physical_memory() -> int:
+    """Bytes of memory this host has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def threads() -> int:
+    """How many threads this process runs; only those of Python where the system does not say."""
+    if sys.platform == "linux":
+        return len(os.listdir("/proc/self/task"))
+    import threading
+
+    return threading.active_count()
 
 
 def open_descriptors() -> int:

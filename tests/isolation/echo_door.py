@@ -27,10 +27,14 @@ def prepare(options: dict[str, Any]) -> EchoDoor:
     count = options.get("count", 0)
     if start == "crash later" and count:
         os._exit(3)
+    if start == "never again" and count:
+        threading.Event().wait()
     return EchoDoor({**options, "count": count + 1})
 
 
 class EchoDoor:
+    refusal = "refused"
+
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = options
         self.about = {"driver": "echo", "count": options["count"]}
@@ -60,6 +64,8 @@ class EchoDoor:
             raise ClientError(rest)
         elif word == "bug":
             raise KeyError(rest)
+        elif word == "descriptors":
+            named(" ".join(sorted(os.listdir("/proc/self/fd"), key=int)))
         elif word == "signal":
             os.kill(os.getpid(), getattr(signal, rest))
         elif word == "hang":

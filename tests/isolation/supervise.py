@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import json
+import resource
+import socket
 import sys
+from typing import Any
 
 from hesper import log
-from hesper.isolation import supervisor
+from hesper.isolation import crew, supervisor
 from hesper.isolation.door import StartError
 from hesper.isolation.listen import ListenError, bind, from_systemd
 
 wanted = json.loads(sys.argv[1])
-supervisor.STOP_PATIENCE = wanted.get("patience", supervisor.STOP_PATIENCE)
-supervisor.START_PATIENCE = wanted.get("start_patience", supervisor.START_PATIENCE)
+crew.STOP_PATIENCE = wanted.get("patience", crew.STOP_PATIENCE)
+crew.START_PATIENCE = wanted.get("start_patience", crew.START_PATIENCE)
+for name in ("PLACE_PATIENCE", "SURPLUS_SECONDS", "ACCEPT_PAUSE"):
+    setattr(supervisor, name, wanted.get(name.lower(), getattr(supervisor, name)))
+if "descriptors" in wanted:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted["descriptors"],) * 2)
+
+
+class Refusal:
+    """Tells an echo client why, in a line of its own."""
+
+    def __init__(self, sock: socket.socket, material: Any, reason: str) -> None:
+        self._sock = sock
+        self._text = f"{material}: {reason}\n"
+
+    def hear(self) -> bool:
+        self._sock.send(self._text.encode())
+        return False
+
+
 log.configure(json=True, level="debug")
 try:
     listeners = from_systemd() or [bind(wanted["path"])]
@@ -22,6 +43,8 @@ try:
         wanted.get("options", {}),
         warm=wanted.get("warm", 1),
         max_clients=wanted.get("max_clients", 64),
+        patience=wanted.get("answer_within", 30.0),
+        refuse=Refusal,
     ).run(lambda about: print(json.dumps({"event": "ready", **about}), flush=True))
 except (StartError, ListenError) as error:
     sys.exit(f"failed: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -37,6 +38,14 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [int(word) for word in text.split() if alive(int(word))]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -106,10 +115,20 @@ class Supervised:
         return EchoClient(self.path)
 
     def children(self) -> list[int]:
-        """Processes of its own that live."""
-        pid = self.process.pid
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-        return [int(word) for word in text.split() if alive(int(word))]
+        """Workers that live, be they its own children or those of a template."""
+        mine = children_of(self.process.pid)
+        workers = []
+        for pid in mine:
+            workers += children_of(pid) if pid == self.template() else [pid]
+        return workers
+
+    def template(self) -> int:
+        """The process that workers are forked from; 0 where there is none."""
+        for pid in children_of(self.process.pid):
+            with contextlib.suppress(FileNotFoundError):
+                if b"hesper.isolation.template" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        return 0
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
@@ -141,6 +160,19 @@ class EchoClient:
         self.say(line)
         pid, count = self._lines.readline().split()
         return int(pid), int(count)
+
+    def read_line(self) -> str:
+        return self._lines.readline()
+
+    def asked(self) -> bool:
+        """Whether somebody serves it."""
+        self.say("hello")
+        line = self.read_line()
+        return bool(line) and not line.startswith("refused")
+
+    def read(self) -> str:
+        """The rest of what it is told."""
+        return self._lines.read()
 
     def gone(self) -> bool:
         try:

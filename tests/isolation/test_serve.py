@@ -176,6 +176,36 @@ def test_a_limit_ends_a_client_that_wants_more(serve: Serve, stress: str) -> Non
     assert server.logged("client ended")["reason"].endswith("more than 10 objects")
 
 
+def test_an_instance_too_many_fails_and_a_place_makes_it_work(serve: Serve, stress: str) -> None:
+    server = serve("--max-clients", "1", environ={"HESPER_WORKERS": "fork"})
+    server.ready()
+    first = start(server, stress, "1", "0")
+    streaming(first)
+    second = start(server, stress, "1", "1")
+    output, _ = second.communicate(timeout=PATIENCE)
+    # VK_ERROR_OUT_OF_HOST_MEMORY, in time: another driver must not take its place unseen.
+    assert "vkCreateInstance: VkResult -1\n" in output
+    refused = server.logged("client refused")
+    assert (refused["level"], refused["reason"]) == ("error", "all places are taken")
+    first.kill()
+    first.communicate(timeout=PATIENCE)
+    finish(start(server, stress, "1", "1"))
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn"])
+def test_workers_come_to_be_either_way(serve: Serve, stress: str, way: str) -> None:
+    server = serve(environ={"HESPER_WORKERS": way})
+    server.ready()
+    assert bool(server.template()) == (way == "fork")
+    finish(start(server, stress, "2", "2"))
+    if way == "fork":
+        # Fit to be forked: no Vulkan, no threads.
+        template = Path(f"/proc/{server.template()}")
+        assert "libvulkan" not in (template / "maps").read_text()
+        assert len(list((template / "task").iterdir())) == 1
+    assert server.stop() == 0
+
+
 def test_only_the_owner_may_connect_unless_told(serve: Serve) -> None:
     server = serve()
     server.ready()

@@ -11,17 +11,20 @@ from typing import Any
 import pytest
 from supervised import Supervised, alive, until
 
+from hesper.isolation.waiting import MOST_WAITING
 from hesper.portable import process_usage
 
 Start = Callable[..., Supervised]
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+@pytest.fixture(params=["fork", "spawn"])
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Starts a supervisor, with workers forked from a template or spawned as on every system."""
     running = []
 
     def start(**wanted: Any) -> Supervised:
-        running.append(Supervised(tmp_path / "socket", **wanted))
+        environ = {"HESPER_WORKERS": request.param}
+        running.append(Supervised(tmp_path / "socket", environ=environ, **wanted))
         return running[-1]
 
     yield start
@@ -31,7 +34,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def test_each_client_has_a_process_and_leaves_none(start: Start) -> None:
-    one = start(warm=2)
+    one = start(warm=2, surplus_seconds=0.5)
     assert one.ready() == {"event": "ready", "driver": "echo", "count": 1}
     for _ in range(2):
         one.logged("worker ready")
@@ -98,16 +101,127 @@ def test_what_a_worker_logs_appears_with_its_client(start: Start) -> None:
     assert (entry["level"], entry["number"], entry["name"]) == ("warning", 7, "me")
 
 
-def test_clients_beyond_the_limit_wait(start: Start) -> None:
-    one = start(max_clients=2)
+def test_clients_beyond_the_limit_wait_for_a_place(start: Start) -> None:
+    one = start(max_clients=2, place_patience=1000.0)
     one.ready()
     first, second = one.client(), one.client()
     pids = {first.ask()[0], second.ask()[0]}
-    one.logged("all places are taken, new clients wait")
+    one.logged("all places are taken")
     third = one.client()
     third.say("hello")
     first.close()
     assert third.ask()[0] not in pids
+
+
+def test_who_waits_for_a_place_in_vain_is_told(start: Start) -> None:
+    one = start(max_clients=1, place_patience=0.05)
+    one.ready()
+    first = one.client()
+    first.ask()
+    assert one.client().read() == "refused: all places are taken\n"
+    entry = one.logged("client refused")
+    assert (entry["reason"], entry["max_clients"]) == ("all places are taken", 1)
+    first.close()
+    until(lambda: one.client().asked(), "a place")
+
+
+def test_more_than_may_wait_are_told_at_once(start: Start) -> None:
+    one = start(max_clients=1, place_patience=1000.0)
+    one.ready()
+    first = one.client()
+    first.ask()
+    waiting = [one.client() for _ in range(MOST_WAITING)]
+    refused = [one.client() for _ in range(10)]
+    assert {client.read() for client in refused} == {"refused: all places are taken\n"}
+    one.logged("client refused")
+    assert one.logged("more clients refused")["number"] == 9
+    first.close()
+    assert waiting[0].ask()
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("never again", "too many clients at once: no worker was ready in time"),
+        ("crash later", "no worker can start: a worker ended with status 3"),
+    ],
+)
+def test_who_waits_for_a_worker_in_vain_is_told(start: Start, way: str, reason: str) -> None:
+    one = start(options={"start": way}, answer_within=2.0)
+    one.ready()
+    first = one.client()
+    first.ask()
+    assert one.client().read() == f"refused: {reason}\n"
+    assert one.logged("client refused")["reason"] == reason
+    assert first.ask()
+    assert one.stop() == 0
+
+
+def test_who_comes_when_there_are_no_descriptors_left_is_told(start: Start) -> None:
+    one = start(max_clients=1000, descriptors=24, accept_pause=0.05, answer_within=1.0)
+    one.ready()
+    told = ""
+    clients = []
+    while not told.startswith("refused: "):
+        clients.append(one.client())
+        clients[-1].say("hello")
+        told = clients[-1].read_line()
+    # There is none for the client, or none for a worker.
+    assert "Too many open files" in told
+    assert "Too many open files" in one.logged("client refused")["reason"]
+    assert "refused: " in one.client().read_line()
+    assert clients[0].ask()
+    for client in clients:
+        client.close()
+    until(lambda: one.client().asked(), "a place")
+    assert one.stop() == 0
+
+
+def test_a_burst_makes_more_workers_ready_until_it_is_over(start: Start) -> None:
+    one = start(warm=1, surplus_seconds=0.5)
+    one.ready()
+    clients = [one.client() for _ in range(4)]
+    for client in clients:
+        client.ask()
+    until(lambda: len(one.children()) >= 4 + 2, "more than one worker to be ready")
+    for client in clients:
+        client.close()
+    until(lambda: len(one.children()) == 1, "one worker to be left")
+    assert not [entry for entry in one.log if entry["event"] == "a waiting worker is gone"]
+
+
+def test_a_worker_has_nothing_of_others(start: Start) -> None:
+    one = start(warm=2)
+    one.ready()
+    clients = [one.client() for _ in range(3)]
+    for client in clients:
+        client.ask()
+    clients[-1].ask("descriptors")
+    seen = one.logged("client connected")["name"].split()
+    # The standard ones, its control socket, its client, the wake-up of its poll, the list itself.
+    assert len(seen) <= 7, seen
+    pid, _ = clients[-1].ask()
+    assert b"MALLOC_TRIM_THRESHOLD_=" in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_workers_outlive_their_template(start: Start, request: pytest.FixtureRequest) -> None:
+    one = start(warm=1)
+    one.ready()
+    template = one.template()
+    if request.node.callspec.params["start"] == "spawn":
+        assert not template
+        return
+    client = one.client()
+    pid = client.ask()[0]
+    os.kill(template, signal.SIGKILL)
+    one.logged("the template of the workers has ended, they are started anew from now on")
+    assert client.ask()[0] == pid
+    others = [one.client() for _ in range(3)]
+    assert pid not in {other.ask()[0] for other in others}
+    client.say("signal SIGKILL")
+    assert one.logged("worker died")["reason"] == "ended, nobody knows how"
+    assert others[0].ask()
+    assert one.stop() == 0
 
 
 def test_a_silent_client_holds_its_own_worker_alone(start: Start) -> None:
@@ -231,7 +345,7 @@ def test_a_client_does_not_wait_for_a_worker_that_starts_in_the_background(start
 
 
 def test_a_hundred_killed_clients_leave_nothing(start: Start) -> None:
-    one = start(warm=1)
+    one = start(warm=1, surplus_seconds=0.5)
     one.ready()
     one.logged("worker ready")
     descriptors, children = one.descriptors(), len(one.children())

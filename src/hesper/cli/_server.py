@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from hesper.isolation.supervisor import Supervisor
+from hesper.portable import physical_memory
+from hesper.vtest.refusal import VtestRefuser
 
 if TYPE_CHECKING:
     from hesper.isolation.listen import Listener
@@ -17,6 +19,13 @@ SERVER = Group("Server", sort_key=1)
 LIMITS = ("memory", "objects", "rings", "arena", "resources")
 MOST_PATIENCE = 100_000
 """Microseconds."""
+
+ANSWER_SECONDS = 30.0
+"""Seconds in which a client gets an answer, if it has more time than that to introduce itself."""
+CLIENT_BYTES = 64 << 20
+"""What a client's worker is taken to need when the number of clients is chosen."""
+FEWEST_CLIENTS, MOST_CLIENTS = 64, 1024
+"""What is chosen is at least the one and at most the other."""
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -32,6 +41,11 @@ def parse_limit(text: str) -> tuple[str, int]:
             " NUMBER at least 1, with K, M, G or T if you like"
         )
     return name, int(digits) * (unit or 1)
+
+
+def default_clients() -> int:
+    """How many clients this machine's memory has room for."""
+    return min(max(FEWEST_CLIENTS, physical_memory() // CLIENT_BYTES), MOST_CLIENTS)
 
 
 def _check_limits(_: Any, limits: Sequence[str]) -> None:
@@ -59,8 +73,9 @@ class ServerOptions:
     with the best GPU."""
     host_profile: Annotated[str | None, Parameter(name="--host-profile")] = None
     """Show guests no more than another driver would offer: a file, or `moltenvk`."""
-    max_clients: int = 64
-    """Clients served at a time; more wait."""
+    max_clients: int | None = None
+    """Clients served at a time; more wait a few seconds and are refused. Default: as many as memory
+    has room for."""
     warm: int | None = None
     """Workers kept ready for the next clients. Default: 2 for `serve`, 1 for `run`."""
     limit: Annotated[
@@ -98,5 +113,7 @@ class ServerOptions:
             "hesper.vtest.door",
             options,
             warm=warm if self.warm is None else self.warm,
-            max_clients=self.max_clients,
+            max_clients=self.max_clients or default_clients(),
+            patience=min(self.handshake_timeout or ANSWER_SECONDS, ANSWER_SECONDS),
+            refuse=VtestRefuser(),
         )

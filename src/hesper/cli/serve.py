@@ -14,6 +14,7 @@ from hesper.cli import fail
 from hesper.cli._server import ServerOptions
 from hesper.isolation.door import StartError
 from hesper.isolation.listen import ListenError, bind, from_systemd, notify_systemd
+from hesper.portable import raise_descriptor_limit
 from hesper.vtest.wire import DEFAULT_SOCKET
 
 
@@ -47,6 +48,7 @@ def command(
         How clients are served.
     """
     log.configure(level=server.log_level or "info", json=json)
+    raise_descriptor_limit()
     try:
         listeners = from_systemd() or [bind(str(socket), _permissions(mode))]
     except ListenError as error:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import msgspec
 
-
-def _physical_memory() -> int:
-    """Bytes of memory this host has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+from hesper.portable import physical_memory
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,7 +13,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Raises `ValueError` for a limit below 1.
     """
 
-    memory: int = msgspec.field(default_factory=_physical_memory)
+    memory: int = msgspec.field(default_factory=physical_memory)
     """Bytes in shared memory and device memory together; all of the host's unless asked for."""
     objects: int = 1 << 20
     """Live Vulkan objects."""

@@ -6,7 +6,7 @@ Down, as messages of `portable.send_message`, each one JSON object with the key 
   stop                                   end in order
 Up, as lines of JSON with the key `is`, because the supervisor must never block on a worker that
 a guest may have taken over:
-  ready    about, options                can serve; what the door has found out
+  ready    about, options, refusal       can serve; what the door has found out
   failed   reason                        cannot serve
   named    name                          what the client calls itself
   log      level, logger, event, fields

@@ -1,14 +1,15 @@
 """What a worker serves clients by: a door, named by its module.
 
 The module has `prepare(options)`, which may take its time: it loads what every client needs, and
-returns a `Door`.  `options` is a JSON object from whoever started the supervisor.
+returns a `Door`.  `options` is a JSON object from whoever started the supervisor.  It may have
+`preload()`, which imports what `prepare` will need and does nothing else.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 
 class ClientError(Exception):
@@ -19,6 +20,20 @@ class StartError(Exception):
     """The worker cannot serve; the text says why and what to do."""
 
 
+class Refusal(Protocol):
+    """Tells one client, which nobody serves, that it will not be served."""
+
+    def hear(self) -> bool:
+        """Answer what the client has said, if anything; False when all is said.  Never blocks.
+
+        Raises `OSError`.
+        """
+
+
+Refuse: TypeAlias = Callable[[socket.socket, Any, str], Refusal]
+"""Refuses the client at a non-blocking socket; with `Door.refusal` and the reason."""
+
+
 class Door(Protocol):
     """Serves one client."""
 
@@ -26,6 +41,8 @@ class Door(Protocol):
     """JSON object for whoever waits for the supervisor to be ready."""
     options: dict[str, Any]
     """Options for the workers that follow, so that they need not find out the same again."""
+    refusal: Any
+    """JSON value that the supervisor needs to refuse clients, see `Refuse`."""
 
     def warm_up(self) -> None:
         """Use the time until a client comes."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from hesper import protocol
 from hesper.guest import Limits
 from hesper.guest.handlers import all_handlers
 from hesper.guest.instance import warm_up
@@ -61,6 +62,13 @@ class OpenDriver:
         return {"driver": self.driver.name, "device": device, "notice": self.driver.notice}
 
 
+def preload() -> None:
+    """Import and read all that a worker needs before there is a driver."""
+    all_handlers()
+    protocol.summary()
+    protocol.extensions()
+
+
 def open_driver(options: DriverOptions) -> OpenDriver:
     """Choose and open the driver, and load what every context needs.
 
@@ -79,6 +87,6 @@ def open_driver(options: DriverOptions) -> OpenDriver:
         ctypes.CDLL(driver.library_path)
     except OSError as error:
         raise StartError(f"driver {driver.name} ({driver.manifest}): {error}") from None
-    all_handlers()  # imports them now rather than when a client waits
+    preload()  # now rather than when a client waits
     options.chosen = driver
     return OpenDriver(driver, limits, profile, options.patience, options.window)

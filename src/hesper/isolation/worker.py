@@ -63,7 +63,7 @@ class Worker:
                 _exit(EXIT_FAILED)
             if background:
                 door.warm_up()
-            self._say("ready", about=door.about, options=door.options)
+            self._say("ready", about=door.about, options=door.options, refusal=door.refusal)
             if not background:
                 door.warm_up()
             return door

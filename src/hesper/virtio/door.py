@@ -20,6 +20,7 @@ from hesper.guest import (
     OutOfMemoryError,
     ResourceError,
 )
+from hesper.isolation import driver
 from hesper.isolation.door import ClientError
 from hesper.isolation.driver import DriverOptions, OpenDriver, open_driver
 from hesper.kernel.engine import ProtocolError
@@ -32,6 +33,9 @@ from hesper.virtio.gpu_wire import Response
 _log = get_logger(__name__)
 
 
+preload = driver.preload
+
+
 def prepare(options: dict[str, Any]) -> ContextDoor:
     """Choose and open the driver.  Raises `StartError`."""
     wanted = msgspec.convert(options, DriverOptions)
@@ -40,6 +44,9 @@ def prepare(options: dict[str, Any]) -> ContextDoor:
 
 class ContextDoor:
     """Serves one context (an `isolation.door.Door`)."""
+
+    refusal = True
+    """A refusal needs nothing."""
 
     def __init__(self, options: DriverOptions, host: OpenDriver) -> None:
         """Be ready to serve with `host`."""

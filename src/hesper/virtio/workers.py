@@ -26,7 +26,8 @@ from hesper import log
 from hesper.isolation.door import StartError
 from hesper.isolation.listen import ListenError, bind
 from hesper.isolation.supervisor import Supervisor
-from hesper.portable import recv_message, send_message, spawn
+from hesper.portable import raise_descriptor_limit, recv_message, send_message, spawn
+from hesper.virtio.refusal import ContextRefusal
 
 DOOR = "hesper.virtio.door"
 STOP_PATIENCE = 10.0
@@ -134,6 +135,7 @@ def _reap(process: Any) -> None:
 
 def main() -> None:
     """Be the supervisor."""
+    raise_descriptor_limit()
     control = socket.socket(fileno=int(sys.argv[1]))
     message = recv_message(control)
     if message is None:
@@ -157,6 +159,7 @@ def main() -> None:
             order["options"],
             warm=order["warm"],
             max_clients=order["places"],
+            refuse=ContextRefusal,
         )
         threading.Thread(target=watch, daemon=True).start()
         supervisor.run(lambda about: say(ready=about))

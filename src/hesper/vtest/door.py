@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from hesper.guest import Context, ResourceError, capset
+from hesper.isolation import driver
 from hesper.isolation.driver import DriverOptions, OpenDriver, open_driver
 from hesper.kernel.engine import ProtocolError
 from hesper.log import get_logger
@@ -25,6 +26,9 @@ class Options(DriverOptions):
     """Seconds."""
     sample: int = 0
     """Microseconds between looks at what the client's streams are doing; 0: none."""
+
+
+preload = driver.preload
 
 
 def prepare(options: dict[str, Any]) -> VtestDoor:
@@ -43,6 +47,7 @@ class VtestDoor:
         self.options: dict[str, Any] = msgspec.to_builtins(options)
         self.about = host.about
         self.capset = capset()
+        self.refusal = self.capset.hex()
         self.handshake_timeout = options.handshake_timeout
         self._host = host
         self._session: Session | None = None

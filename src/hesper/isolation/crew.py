@@ -1,0 +1,273 @@
+"""The worker processes of a supervisor: started, listened to, ended, reaped."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hesper.isolation import channel
+from hesper.isolation.channel import ChannelError, Upstream
+from hesper.isolation.launch import Launcher, Spawner, Template, new_launcher
+from hesper.isolation.worker_process import WorkerProcess
+from hesper.log import emit, get_logger, threshold
+
+if TYPE_CHECKING:
+    from hesper.isolation.turns import Turns
+
+START_PATIENCE = 60.0
+"""Seconds in which a worker must get ready."""
+BACKGROUND_PATIENCE = 3600.0
+"""The same for one that takes processor time from nobody else."""
+STOP_PATIENCE = 5.0
+"""Seconds from the order to stop to the kill."""
+MAX_BACKOFF = 30.0
+"""Longest pause in seconds between attempts to start workers that fail to."""
+
+_log = get_logger(__name__)
+
+
+class Crew:
+    """Life: made, `begin`, used, `end`."""
+
+    def __init__(self, turns: Turns, door: str, options: dict[str, Any]) -> None:
+        """door, options: see `Supervisor`."""
+        self.workers: set[WorkerProcess] = set()
+        self.is_settled = False
+        """Whether a worker has ever been ready."""
+        self.failure = ""
+        """Why no worker could start of late."""
+        self.on_settled: Callable[[dict[str, Any]], None] = lambda _: None
+        """Called with what the first worker has found out."""
+        self.on_hopeless: Callable[[str], None] = lambda _: None
+        """Called with the reason when the first worker cannot start."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when a worker has got ready or has ended, or when one may be started again."""
+        self._turns = turns
+        self._door = door
+        self._options = options
+        self._failures = 0
+        self._not_before = 0.0
+        self._stopping = False
+        self._launcher: Launcher = Spawner()
+
+    def begin(self) -> None:
+        """Get ready to start workers."""
+        self._launcher = new_launcher(self._door)
+        if (fd := self._launcher.fileno()) is not None:
+            self._turns.watch(fd, self._launcher_speaks)
+
+    def count(self, *states: str) -> int:
+        """Count the workers in one of those states."""
+        return sum(worker.state in states for worker in self.workers)
+
+    def a_ready(self) -> WorkerProcess | None:
+        """Return a worker that is ready, if there is one."""
+        return next((w for w in self.workers if w.state == "ready"), None)
+
+    def hurrying(self) -> int:
+        """Count those that are starting and do not give way to others."""
+        return sum(w.state == "starting" and not w.background for w in self.workers)
+
+    @property
+    def is_able(self) -> bool:
+        """Whether workers may be started: not for a while after that has failed."""
+        return time.monotonic() >= self._not_before
+
+    def discharge(self, keep: int) -> None:
+        """End all workers that are ready but so many."""
+        for worker in [w for w in self.workers if w.state == "ready"][keep:]:
+            worker.state = "surplus"
+            worker.process.kill()
+
+    def stop(self) -> None:
+        """Tell all workers to stop, and kill those that do not."""
+        self._stopping = True
+        for worker in self.workers:
+            self._tell_to_stop(worker)
+
+    def kill_all(self, why: str) -> None:
+        """Kill all workers."""
+        for worker in self.workers:
+            self._kill(worker, why)
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever has happened."""
+        for worker in self.workers:
+            worker.process.kill()
+            worker.process.wait()
+            worker.control.close()
+        self.workers.clear()
+        self._launcher.close()
+
+    def start(self, *, background: bool) -> None:
+        """Start one worker."""
+        with contextlib.ExitStack() as stack:
+            try:
+                ours, theirs = map(stack.enter_context, socket.socketpair())
+                process = self._launcher.launch(theirs, background=background)
+            except OSError as error:
+                self._start_failed(f"cannot start a worker: {error}")
+                return
+            stack.pop_all()
+            theirs.close()
+        # A worker that does not take its orders must not hold us up.
+        ours.setblocking(False)
+        worker = WorkerProcess(process, ours, Upstream(ours), background)
+        self.workers.add(worker)
+        self._turns.watch(ours, lambda: self._hear(worker))
+        patience = BACKGROUND_PATIENCE if background else START_PATIENCE
+        worker.starting = self._turns.after(patience, lambda: self._too_slow(worker, patience))
+        self.order(worker, "prepare", door=self._door, options=self._options, log_level=threshold())
+
+    def _launcher_speaks(self) -> None:
+        """Hear what has become of workers, and do without the launcher if it is gone."""
+        launcher = self._launcher
+        fd = launcher.fileno()
+        if not launcher.hear() and isinstance(launcher, Template) and fd is not None:
+            _log.warning("the template of the workers has ended, they are started anew from now on")
+            self._turns.unwatch(fd)
+            self._launcher = Spawner()
+            for worker in [w for w in self.workers if w.process.poll()]:
+                self._forget(worker)  # it had not begun
+            for process in launcher.orphans():
+                self._turns.watch(process.watch, self.reap)
+            launcher.close()
+            self.on_change()
+        self.reap()
+
+    def _too_slow(self, worker: WorkerProcess, patience: float) -> None:
+        if worker.state == "starting":
+            self._kill(worker, f"not ready after {patience:g} s")
+
+    def _start_failed(self, why: str) -> None:
+        """Give up if no worker has ever been ready; else try again, less and less often."""
+        if not self.is_settled:
+            self.on_hopeless(why)
+            return
+        pause = min(MAX_BACKOFF, 0.5 * 2**self._failures)
+        self._failures += 1
+        _log.error("a worker cannot start", reason=why, next_attempt_in_seconds=pause)
+        self._not_before = time.monotonic() + pause
+        self.failure = why
+        self._turns.after(pause, self.on_change)
+
+    def order(self, worker: WorkerProcess, do: str, fds: Sequence[int] = (), **values: Any) -> None:
+        """Tell a worker; one that does not take it in is killed."""
+        try:
+            channel.send_down(worker.control, do, fds, **values)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it is about to end
+        except OSError as error:
+            self._kill(worker, f"it takes no orders: {error.strerror}")
+
+    def _hear(self, worker: WorkerProcess) -> None:
+        """Read what a worker has to say."""
+        if worker.state == "ended":
+            return  # reaped in the same turn
+        try:
+            messages = worker.upstream.receive()
+            if messages is None:
+                # It is about to end; SIGCHLD says when.
+                self._unhear(worker)
+                self._turns.after(
+                    STOP_PATIENCE, lambda: self._kill(worker, "it hung up and stayed")
+                )
+                return
+            for message in messages:
+                self._heard(worker, message)
+        except (ChannelError, KeyError, TypeError, ValueError) as error:
+            # Only a worker that a guest has taken over would do that.
+            self._kill(worker, f"it sends nonsense: {error!r}")
+
+    def _unhear(self, worker: WorkerProcess) -> None:
+        self._turns.unwatch(worker.control)
+
+    def _heard(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
+        kind = message["is"]
+        if kind == "ready" and worker.state == "starting" and worker.killed:
+            return  # too late
+        if kind == "ready" and worker.state == "starting":
+            worker.state = "ready"
+            self._failures, self.failure = 0, ""
+            if worker.starting is not None:
+                worker.starting.cancel()
+            _log.debug("worker ready", worker=worker.process.pid)
+            if not self.is_settled:
+                self.is_settled = True
+                self._options = message["options"]
+                self.on_settled(message)
+            self.on_change()
+        elif kind == "failed" and worker.state == "starting":
+            worker.reason = str(message["reason"])
+        elif kind == "named":
+            worker.name = str(message["name"])[:100]
+            _log.info("client connected", **worker.fields)
+        elif kind == "log":
+            fields = {str(key): value for key, value in dict(message["fields"]).items()}
+            emit(
+                str(message["level"]),
+                str(message["logger"]),
+                str(message["event"]),
+                fields | worker.fields,
+            )
+        elif kind == "end":
+            worker.reason = str(message["reason"])
+        else:
+            raise ChannelError(f"{kind!r} while {worker.state}")
+
+    def _tell_to_stop(self, worker: WorkerProcess) -> None:
+        if worker.state == "serving":
+            self.order(worker, "stop")
+            self._turns.after(STOP_PATIENCE, lambda: self._kill(worker, "it did not stop"))
+        else:
+            self._kill(worker, "stopping")
+
+    def _kill(self, worker: WorkerProcess, why: str) -> None:
+        if worker in self.workers and not worker.killed:
+            worker.killed = why
+            worker.process.kill()
+
+    def reap(self) -> None:
+        """Note the ends of workers."""
+        for worker in [w for w in self.workers if w.process.poll()]:
+            self._reap(worker)
+
+    def _forget(self, worker: WorkerProcess) -> None:
+        """Let go of a worker whose process has ended."""
+        self._unhear(worker)
+        worker.control.close()
+        if worker.process.watch >= 0:
+            self._turns.unwatch(worker.process.watch)
+        worker.process.wait()
+        if worker.starting is not None:
+            worker.starting.cancel()
+        self.workers.discard(worker)
+
+    def _reap(self, worker: WorkerProcess) -> None:
+        """Note a worker's end, and see to the next."""
+        self._hear(worker)  # its last words
+        self._forget(worker)
+        state, worker.state = worker.state, "ended"
+        if state == "starting" and not self._stopping:
+            problem = worker.process.problem or f"a worker {worker.end}"
+            self._start_failed(worker.killed or worker.reason or problem)
+        elif state == "serving":
+            self._report(worker)
+        elif state == "ready" and not self._stopping:
+            _log.warning("a waiting worker is gone", reason=worker.end)
+        self.on_change()
+
+    def _report(self, worker: WorkerProcess) -> None:
+        """One line about a client's end."""
+        seconds = round(time.monotonic() - worker.since, 3)
+        if worker.killed:
+            _log.error("client killed", reason=worker.killed, **worker.fields)
+        elif worker.process.returncode == 0:
+            _log.info("client left", seconds=seconds, **worker.fields)
+        elif worker.reason:
+            _log.error("client ended", reason=worker.reason, **worker.fields)
+        else:
+            _log.error("worker died", reason=worker.end, **worker.fields)

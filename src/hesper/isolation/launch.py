@@ -1,0 +1,298 @@
+"""How worker processes come to be: spawned anew, or forked from a template.
+
+A template is a process that has imported all that workers need, and nothing else: it has loaded no
+Vulkan and runs one thread, so that its forks are as good as new.  A worker of its making costs a
+tenth of one that imports everything itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from typing import Protocol
+
+from hesper.log import get_logger
+from hesper.portable import exit_watch, has_ended, kill_watched, spawn
+
+_ALLOCATOR = {
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    "MALLOC_TOP_PAD_": str(4 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+}
+"""Environment of workers.
+
+By default glibc gives memory back to the system after every command buffer that a driver frees, and
+takes it again, page by page, for the next. Whoever sets one of these ends glibc's own raising of
+the last, without which every larger piece is mapped and unmapped: a driver's compiler takes three
+times as long, and lavapipe faults some hundred pages in for each frame. 32 MB is the most that
+glibc takes. Other C libraries do not know these variables; those the user has set count more.
+"""
+
+_MAX_LINE = 4096
+
+_log = get_logger(__name__)
+
+
+class Process(Protocol):
+    """A worker's process, as its supervisor has it."""
+
+    pid: int
+    """0 as long as it is not known."""
+    returncode: int | None
+    """Exit status, negative for a signal; None while it runs, and where nobody knows."""
+    problem: str
+    """Why it could not begin; empty when it has."""
+    watch: int
+    """See `portable.exit_watch`; -1 where there is none."""
+
+    def poll(self) -> bool:
+        """Whether it has ended; then `returncode` says how."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    def wait(self) -> None:
+        """Wait for its end, which must be near; free what it holds here."""
+
+
+class Launcher(Protocol):
+    """Starts workers."""
+
+    def launch(self, control: socket.socket, *, background: bool) -> Process:
+        """Start a worker that has `control` for its end of the socket pair.  Raises `OSError`."""
+
+    def fileno(self) -> int | None:
+        """What is to be watched, if anything; `hear` is then to be called."""
+
+    def hear(self) -> bool:
+        """Take note of what has become of workers; False when it can start no more."""
+
+    def close(self) -> None:
+        """Start no more."""
+
+
+class SpawnedProcess:
+    """A child of ours."""
+
+    def __init__(self, control: socket.socket, *, background: bool) -> None:
+        """Start it.  Raises `OSError`."""
+        command = worker_command(control.fileno(), background=background)
+        self._process = spawn(command, fds=[control.fileno()], env={**_ALLOCATOR, **os.environ})
+        self.pid = self._process.pid
+        self.returncode: int | None = None
+        self.problem = ""
+        self.watch = -1
+
+    def poll(self) -> bool:
+        """Whether it has ended."""
+        self.returncode = self._process.poll()
+        return self.returncode is not None
+
+    def kill(self) -> None:
+        """End it."""
+        self._process.kill()
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        self.returncode = self._process.wait()
+
+
+def worker_command(fd: int, *, background: bool) -> list[str]:
+    """The command line of a worker that imports everything itself."""
+    command = [sys.executable, "-P", "-m", "hesper.isolation.start", str(fd)]
+    return [*command, "background"] if background else command
+
+
+class Spawner:
+    """Starts each worker anew: the way that every system has."""
+
+    def launch(self, control: socket.socket, *, background: bool) -> Process:
+        """Start a worker."""
+        return SpawnedProcess(control, background=background)
+
+    def fileno(self) -> int | None:
+        """SIGCHLD tells of all."""
+        return None
+
+    def hear(self) -> bool:
+        """There is nothing to hear."""
+        return True
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class ForkedProcess:
+    """A child of the template, which tells how it has ended."""
+
+    def __init__(self) -> None:
+        """It is still to be forked."""
+        self.pid = 0
+        self.returncode: int | None = None
+        self.problem = ""
+        """Why it could not be forked."""
+        self.watch = -1
+        self._ended = False
+        self._orphaned = False
+        self._unwanted = False
+
+    def begun(self, pid: int, watch: int) -> None:
+        """Take note that it runs.  `watch`: see `portable.exit_watch`."""
+        self.pid = pid
+        self.watch = watch
+        if self._unwanted:
+            self.kill()
+
+    def ended(self, returncode: int | None) -> None:
+        """Take note of its end."""
+        self.returncode = returncode
+        self._ended = True
+
+    def poll(self) -> bool:
+        """Whether it has ended."""
+        if self._orphaned and not self._ended:
+            self._ended = has_ended(self.watch)
+        return self._ended
+
+    def orphan(self) -> None:
+        """Take note that nobody will tell of its end."""
+        self._orphaned = True
+
+    def kill(self) -> None:
+        """End it; as soon as it runs."""
+        self._unwanted = True
+        if self.watch >= 0:
+            kill_watched(self.watch)
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        if self.watch >= 0:
+            has_ended(self.watch, wait=True)
+            os.close(self.watch)
+            self.watch = -1
+
+
+class Template:
+    """Has workers forked by a process of its own, `isolation.template`.
+
+    Life: made, used, `close`d.  When its process is gone, `hear` says so, once; the workers that
+    are there go on.
+    """
+
+    def __init__(self, door: str) -> None:
+        """Start it.  door: see `Supervisor`.  Raises `OSError`."""
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            fd = theirs.fileno()
+            command = [sys.executable, "-P", "-m", "hesper.isolation.template", str(fd), door]
+            try:
+                self._process = spawn(command, fds=[fd], env={**_ALLOCATOR, **os.environ})
+            except OSError:
+                self._control.close()
+                raise
+        self._control.setblocking(False)
+        self._asked: list[ForkedProcess] = []
+        self._running: dict[int, ForkedProcess] = {}
+        self._rest = b""
+        self._watches: list[int] = []
+        self._reserved: list[int] = []
+
+    def launch(self, control: socket.socket, *, background: bool) -> Process:
+        """Have a worker forked.  Raises `OSError`."""
+        order = b"b" if background else b"f"
+        self._reserve()
+        socket.send_fds(self._control, [order], [control.fileno()])
+        process = ForkedProcess()
+        self._asked.append(process)
+        return process
+
+    def _reserve(self) -> None:
+        """Keep a descriptor for a watch: what has no room here when it comes is lost."""
+        self._reserved.append(os.open(os.devnull, os.O_RDONLY))
+
+    def _make_room(self) -> None:
+        os.close(self._reserved.pop())
+
+    def fileno(self) -> int | None:
+        """Where the template speaks."""
+        return self._control.fileno()
+
+    def hear(self) -> bool:
+        """Take note of what has become of workers."""
+        is_expecting = bool(self._reserved)
+        if is_expecting:
+            self._make_room()
+        try:
+            # One message brings one descriptor at most.
+            data, fds, _, _ = socket.recv_fds(self._control, _MAX_LINE, 1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            data, fds = None, []
+        except ConnectionError:
+            data, fds = b"", []
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        self._watches += fds
+        if is_expecting and not fds:
+            self._reserve()
+        if data == b"":
+            self._lost()
+            return False
+        *lines, self._rest = (self._rest + (data or b"")).split(b"\n")
+        for line in lines:
+            self._heard(json.loads(line))
+        return True
+
+    def _heard(self, message: dict[str, int | str]) -> None:
+        pid = int(message["pid"])
+        if "status" in message:
+            self._running.pop(pid).ended(int(message["status"]))
+            return
+        process = self._asked.pop(0)
+        if "problem" in message:
+            self._make_room()
+            process.problem = str(message["problem"])
+            process.ended(None)
+            return
+        process.begun(pid, self._watches.pop(0))
+        self._running[pid] = process
+
+    def _lost(self) -> None:
+        for process in self._asked:
+            process.problem = "the process that forks workers has ended"
+            process.ended(None)
+        self._asked.clear()
+
+    def orphans(self) -> list[ForkedProcess]:
+        """Workers that are there, of whose end nobody will tell: after `hear` has said False."""
+        running = list(self._running.values())
+        for process in running:
+            process.orphan()
+        return running
+
+    def close(self) -> None:
+        """End the template; the workers that are there go on."""
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+        for fd in self._watches + self._reserved:
+            os.close(fd)
+        self._watches.clear()
+        self._reserved.clear()
+
+
+def new_launcher(door: str) -> Launcher:
+    """Return the best launcher that this system has for workers of `door`.
+
+    `HESPER_WORKERS=spawn` takes the one that every system has.
+    """
+    watch = -1 if os.environ.get("HESPER_WORKERS") == "spawn" else exit_watch(os.getpid())
+    if watch < 0:
+        return Spawner()
+    os.close(watch)
+    try:
+        return Template(door)
+    except OSError as error:
+        _log.warning("workers are not forked from a template", reason=str(error))
+        return Spawner()
