@@ -130,6 +130,8 @@ class Extension(msgspec.Struct, frozen=True):
 
     number: int
     version: int
+    depends: str = ""
+    """What it needs, as the registry has it; see `protocol.depends`."""
 
 
 class Summary(msgspec.Struct, frozen=True):

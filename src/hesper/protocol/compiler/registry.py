@@ -11,6 +11,7 @@ import msgspec.structs
 
 from hesper.protocol.compiler.facts import Facts, MesaStruct
 from hesper.protocol.compiler.types import POINTER_SIZE, Scalar, ScalarTypes
+from hesper.protocol.depends import can_be_met
 from hesper.protocol.model import (
     Command,
     Extension,
@@ -419,8 +420,9 @@ class Builder:
             if name in self._facts.extensions:
                 found[name] = Extension(*self._facts.extensions[name])
             elif name in self._vk.extensions:
-                version = int(self._vk.extensions[name].specVersionValue)
-                found[name] = Extension(numbers[name], version)
+                extension = self._vk.extensions[name]
+                version = int(extension.specVersionValue)
+                found[name] = Extension(numbers[name], version, extension.depends or "")
             else:
                 raise RegistryError(f"facts/extensions.toml: {name} is not in the registry")
         return found
@@ -433,32 +435,9 @@ class Builder:
             found = {
                 name
                 for name, extension in self._vk.extensions.items()
-                if name not in needing and not _depends_met(extension.depends or "", needing)
+                if name not in needing and not can_be_met(extension.depends or "", needing)
             }
         return {name for name in needing if self._vk.extensions[name].device}
-
-
-def _depends_met(depends: str, missing: set[str]) -> bool:
-    """Whether a dependency of the registry can be met without the extensions in `missing`.
-
-    depends: names joined by `+` (and) and `,` (or), with parentheses; `A::b` is a feature of A.
-    Both operators bind alike and to the left; the registry has parentheses where that matters.
-    """
-    met = True
-    join, tokens = "+", re.findall(r"[\w:]+|[()+,]", depends)
-    outer: list[tuple[bool, str]] = []
-    for token in tokens:
-        if token in "+,":
-            join = token
-        elif token == "(":
-            outer.append((met, join))
-            met, join = True, "+"
-        else:
-            here = met if token == ")" else token.split("::")[0] not in missing
-            if token == ")":
-                met, join = outer.pop()
-            met = met and here if join == "+" else met or here
-    return met
 
 
 class _Pointees:
