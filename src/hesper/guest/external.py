@@ -12,6 +12,7 @@ from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
 from hesper.guest.modifiers import translate_question
 from hesper.guest.physical_device import physical_device
+from hesper.guest.sparse import check_question
 from hesper.guest.staging import make_tiled_question, texel_size
 from hesper.guest.vk import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
@@ -56,6 +57,7 @@ def get_image_format_properties2(context: Context, call: Call) -> None:
     """What an image can be, and whether it can lie in shared memory."""
     physical = physical_device(context, call)
     info = call.args.pImageFormatInfo
+    check_question(physical, info.flags, info.type)
     is_modified = info.tiling == VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT
     translate_question(info)
     question = info.find_("VkPhysicalDeviceExternalImageFormatInfo")

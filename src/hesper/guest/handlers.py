@@ -32,6 +32,7 @@ _ROOMS = (
     "properties",
     "queue",
     "results",
+    "sparse",
     "staging_commands",
     "sync",
     "transport",

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import asleep, handles
 from hesper.guest.modifiers import lies_as, translate_image
+from hesper.guest.sparse import missing_feature
 from hesper.guest.staging import fill_layout, fill_needs, plan_stage, stage_image
 from hesper.guest.vk import (
+    VK_ERROR_FEATURE_NOT_PRESENT,
     VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
     VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT,
     VK_IMAGE_USAGE_HOST_TRANSFER_BIT,
@@ -73,6 +75,10 @@ def create_image(context: Context, call: Call) -> None:
     """Make an image."""
     device = context.device(call.id("device"))
     info = call.args.pCreateInfo
+    profile = device.physical.profile
+    missing = missing_feature(profile, info.flags, info.imageType, info.samples)
+    if missing:
+        raise VulkanError(VK_ERROR_FEATURE_NOT_PRESENT, f"{missing} is not offered")
     adapted = adapt_image(device, info)
     stage = None
     if adapted.plan is not None:

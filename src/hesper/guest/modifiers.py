@@ -78,6 +78,9 @@ def get_format_properties2(context: Context, call: Call) -> None:
         if is_ours:
             wide = answer.push_(_WIDE)
         call.invoke()
+        _mask_formats(physical, answer.formatProperties)
+        if wide is not None:
+            _mask_formats(physical, wide)
         if is_ours:
             answer.remove_(_WIDE)
     is_plain = texel_block(args.format, VK_IMAGE_ASPECT_COLOR_BIT) is not None
@@ -99,6 +102,23 @@ def _features(physical: PhysicalDevice, properties: View) -> int:
     if physical.seen.linear_attachments or tiled & _TRANSFERS != _TRANSFERS:
         return int(linear)
     return int(linear | tiled)
+
+
+@handles("vkGetPhysicalDeviceFormatProperties")
+def get_format_properties(context: Context, call: Call) -> None:
+    """What a format can do, as Vulkan 1.0 asks it."""
+    physical = physical_device(context, call)
+    call.invoke()
+    _mask_formats(physical, call.args.pFormatProperties)
+
+
+def _mask_formats(physical: PhysicalDevice, features: View) -> None:
+    """Take away what the host profile does: of VkFormatProperties or VkFormatProperties3."""
+    off = physical.profile.format_features_off
+    if off:
+        features.linearTilingFeatures &= ~off
+        features.optimalTilingFeatures &= ~off
+        features.bufferFeatures &= ~off
 
 
 def _fill_list(list_: View, features: int) -> None:

@@ -26,8 +26,10 @@ from hesper.guest.vk import (
     make_version,
     version_text,
 )
+from hesper.host.consequences import complete
 from hesper.host.profile import Profile
 from hesper.kernel.engine import ProtocolError, Scratch
+from hesper.protocol.depends import can_be_met
 
 if TYPE_CHECKING:
     from hesper.guest.backing import Strategy
@@ -103,7 +105,7 @@ class PhysicalDevice:
         """
         self.handle = handle
         self.table = table
-        self.profile = profile or Profile(name="none")
+        self.profile = complete(profile or Profile(name="none"))
         properties = Scratch().new("VkPhysicalDeviceProperties")
         table.call("vkGetPhysicalDeviceProperties", handle, properties)
         self.name: str = properties.deviceName
@@ -114,11 +116,7 @@ class PhysicalDevice:
                 f"it has Vulkan {version_text(self.api_version)}, Venus needs 1.1 or later"
             )
         self._all_extensions = self._read_extensions()
-        self.extensions = {
-            name: version
-            for name, version in self._all_extensions.items()
-            if not self.profile.hides_extension(name)
-        }
+        self.extensions = self._visible_extensions()
         if described is None or described.name != self.name:
             raise UnfitDeviceError(
                 f"{self.name} was not there when the server started; start it again"
@@ -129,7 +127,7 @@ class PhysicalDevice:
         host_types = self._read_memory_types()
         self.strategy = self._choose_strategy(host_types)
         self.memory_types = self._make_memory_types(host_types)
-        self.profile = self._without_what_memory_lacks(self.profile)
+        self.profile = complete(self._without_what_memory_lacks(self.profile))
         self.queue_families = self._read_queue_families()
         self.has_sync_fd_semaphores = self._has_sync_fd_semaphores()
         self.has_sync_fd_fences = self._has_sync_fd_fences()
@@ -238,6 +236,22 @@ class PhysicalDevice:
             raise UnfitDeviceError(f"{command} failed with VkResult {result}")
         return {found[index].extensionName: found[index].specVersion for index in range(count[0])}
 
+    def _visible_extensions(self) -> dict[str, int]:
+        """Those that the profile leaves: none that needs one which it hides."""
+        known = protocol.summary().extensions
+        later = {f"VK_VERSION_1_{minor}" for minor in range(2, 10)}
+        missing = {name for name in later if _version_named(name) > self.api_version}
+        missing |= {name for name in self._all_extensions if self.profile.hides_extension(name)}
+        found = missing
+        while found:
+            missing |= found
+            found = {
+                name
+                for name in self._all_extensions.keys() & known.keys() - missing
+                if not can_be_met(known[name].depends, missing)
+            }
+        return {n: v for n, v in self._all_extensions.items() if n not in missing}
+
     def _read_memory_types(self) -> list[HostType]:
         answer = Scratch().new("VkPhysicalDeviceMemoryProperties")
         self.table.call("vkGetPhysicalDeviceMemoryProperties", self.handle, answer)
@@ -255,7 +269,9 @@ class PhysicalDevice:
         found = scratch.array("VkQueueFamilyProperties", count[0])
         self.table.call(command, self.handle, count, found)
         return [
-            QueueFamily(found[index].queueFlags, found[index].queueCount)
+            QueueFamily(
+                found[index].queueFlags & ~self.profile.queue_flags_off, found[index].queueCount
+            )
             for index in range(count[0])
         ]
 
@@ -290,6 +306,11 @@ class PhysicalDevice:
         command = "vkGetPhysicalDeviceExternalFenceProperties"
         self.table.call(command, self.handle, question, answer)
         return bool(answer.externalFenceFeatures & VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT)
+
+
+def _version_named(name: str) -> int:
+    """The packed version of a name such as `VK_VERSION_1_2`."""
+    return make_version(*map(int, name.split("_")[-2:]))
 
 
 def known_version(version: int) -> int:

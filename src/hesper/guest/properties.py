@@ -78,6 +78,27 @@ def _mask_properties(physical: PhysicalDevice, properties: View) -> None:
         mask_struct(physical.profile, struct)
 
 
+@handles("vkGetPhysicalDeviceQueueFamilyProperties")
+def get_queue_families(context: Context, call: Call) -> None:
+    """Queue families, as Vulkan 1.0 asks for them."""
+    physical = physical_device(context, call)
+    call.invoke()
+    args = call.args
+    for index in range(args.pQueueFamilyPropertyCount[0] if args.pQueueFamilyProperties else 0):
+        args.pQueueFamilyProperties[index].queueFlags = physical.queue_families[index].flags
+
+
+@handles("vkGetPhysicalDeviceQueueFamilyProperties2")
+def get_queue_families2(context: Context, call: Call) -> None:
+    """Queue families."""
+    physical = physical_device(context, call)
+    call.invoke()
+    args = call.args
+    for index in range(args.pQueueFamilyPropertyCount[0] if args.pQueueFamilyProperties else 0):
+        properties = args.pQueueFamilyProperties[index].queueFamilyProperties
+        properties.queueFlags = physical.queue_families[index].flags
+
+
 @handles("vkGetPhysicalDeviceMemoryProperties")
 def get_memory_properties(context: Context, call: Call) -> None:
     """Memory types; only what is shared with the guest is shown as host-visible."""

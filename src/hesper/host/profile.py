@@ -84,6 +84,10 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Fields that are raised: alignments, granularities, lower ends of ranges."""
     flags: dict[str, dict[str, int]] = {}
     """Flag fields (sample counts, shader stages, booleans as 0): bits that may stay."""
+    queue_flags_off: int = 0
+    """VkQueueFlags that queue families lose."""
+    format_features_off: int = 0
+    """VkFormatFeatureFlags2 that formats lose."""
     memory_types: list[MemoryRule] = []
     external_handles: ExternalHandles = ExternalHandles()
 
