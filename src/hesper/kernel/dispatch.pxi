@@ -363,7 +363,7 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
     if hesper_load_acquire(&s.core.lost_devices) and answer_lost(s, index):
         result = 0
     elif s.core.handled[index]:
-        result = allocate_memory(s) if index == ALLOCATE_MEMORY else LEFT_TO_HANDLER
+        result = serve_without_handler(s, index)
         if result == LEFT_TO_HANDLER:
             if s.ring != NULL:
                 ring_settle(s.ring)
