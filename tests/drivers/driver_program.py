@@ -1,4 +1,4 @@
-"""The program that uses a fake driver, and what it is run with."""
+"""Programs that use a driver, and what they are run with."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from fake_drivers import FakeDriver
 
 Use = Callable[..., subprocess.CompletedProcess[str]]
-"""Runs the program: `use(mode or driver, *words)`."""
+"""Runs `use_driver`: `use(mode or driver, *words)`."""
 
-_SOURCE = Path(__file__).parent / "programs" / "use_driver.c"
+_SOURCES = Path(__file__).parent / "programs"
 
 
-def compile_program(folder: Path) -> Path:
-    """Compile it into `folder`."""
-    built = folder / "use_driver"
+def compile_program(folder: Path, name: str = "use_driver") -> Path:
+    """Compile `programs/NAME.c` into `folder`."""
+    built = folder / name
     flags = ("-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror")
-    command = ["cc", *flags, str(_SOURCE), "-o", str(built), "-lvulkan"]
+    command = ["cc", *flags, str(_SOURCES / f"{name}.c"), "-o", str(built), "-lvulkan"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return built
