@@ -339,12 +339,20 @@ class GpuGuest:
 
 @contextlib.contextmanager
 def gpu_guest(
-    tree: Tree, *, scanouts: int = 1, size: Size = DEFAULT_SIZE, **options: Any
+    tree: Tree, *, scanouts: int = 1, size: Size = DEFAULT_SIZE, driver: str = "", **options: Any
 ) -> Iterator[GpuGuest]:
-    """Boot a guest with a GPU of this process.  `options` are those of `Guest`."""
+    """Boot a guest with a GPU of this process.  `options` are those of `Guest`.
+
+    `driver` is the manifest of the host's driver that it is to use, if not the best.
+    """
     with exchange(tree) as place:
         guest = Guest(place, **options)
-        gpu_options = GpuOptions(socket=guest.gpu_socket, scanouts=scanouts, size=size)
+        gpu_options = GpuOptions(
+            socket=guest.gpu_socket,
+            scanouts=scanouts,
+            size=size,
+            worker={"driver": driver} if driver else {},
+        )
         with Gpu(gpu_options, _unexpected) as gpu, guest:
             yield GpuGuest(guest, gpu)
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import struct
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from guest_checks import check_blob_on_screen, check_compute, check_rendering, value
 from guest_vm import GpuGuest, gpu_guest
 from initramfs import Tree
 from PIL import Image
 
 from hesper.display.input import ABSOLUTE_MAX, Button, Key, PointerButton, PointerMove
 from hesper.display.scanout import Size
-from hesper.host.drivers import choose_driver
 from hesper.vm.monitor import Monitor
 from hesper.vm.outputs import OutputOptions, Outputs
 
@@ -29,23 +27,6 @@ def vm(tree: Tree, program: Callable[[str], Path]) -> Iterator[GpuGuest]:
     """A guest with two screens and the programs."""
     with gpu_guest(tree, scanouts=2, programs=[program(name) for name in PROGRAMS]) as guest:
         yield guest
-
-
-def bare(program: Path, *arguments: str) -> str:
-    """What a program prints on the host's own driver."""
-    manifest = choose_driver(None).manifest
-    environment = os.environ | {"VK_DRIVER_FILES": str(manifest)}
-    command = [program, *arguments]
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True
-    ).stdout
-
-
-def value(text: str, name: str) -> str:
-    """What stands after `name:` in a program's output."""
-    match = re.search(rf"^{name}: (.*)$", text, re.MULTILINE)
-    assert match is not None, text
-    return match[1]
 
 
 def test_the_driver_finds_what_the_device_has(vm: GpuGuest) -> None:
@@ -91,16 +72,11 @@ def test_vulkaninfo_finds_venus(vm: GpuGuest) -> None:
 
 def test_compute_and_memory(vm: GpuGuest, program: Callable[[str], Path]) -> None:
     """The same bytes as on the bare driver; guest and host see each other's writes."""
-    guest = vm.run("compute")
-    assert value(guest, "device").startswith("Virtio-GPU Venus")
-    assert value(guest, "compute") == value(bare(program("compute")), "compute")
-    assert value(guest, "memory") == "ok"
+    check_compute(vm, program("compute"))
 
 
 def test_rendering(vm: GpuGuest, program: Callable[[str], Path]) -> None:
-    guest = vm.run("render 50")
-    assert value(guest, "render") == value(bare(program("render"), "1"), "render")
-    assert value(guest, "frames") == "50"
+    check_rendering(vm, program("render"))
 
 
 def test_two_screens_show_two_pictures(vm: GpuGuest) -> None:
@@ -133,15 +109,7 @@ def test_the_cursor_is_where_the_guest_puts_it(vm: GpuGuest) -> None:
 
 def test_a_blob_is_shown_without_a_copy(vm: GpuGuest) -> None:
     """Vulkan renders into memory that is the screen."""
-    vm.guest.send("scanout")
-    vm.guest.wait_line("^shown")
-    vm.wait_pixel((640, 400), (0, 0, 255))
-    # The line goes to the program, which changes the picture.
-    vm.guest.send("")
-    vm.guest.wait_line("^shown")
-    vm.wait_pixel((640, 400), (0, 255, 0))
-    assert vm.screen().getextrema() == ((0, 0), (255, 255), (0, 0))
-    vm.run("")
+    check_blob_on_screen(vm)
 
 
 def test_a_viewer_resizes_the_guest(vm: GpuGuest) -> None:
