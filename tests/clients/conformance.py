@@ -16,6 +16,7 @@ import json
 import os
 import queue
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -184,7 +185,7 @@ def kernel_faults() -> list[str]:
 def serving(options: argparse.Namespace, folder: Path) -> Iterator[Path]:
     """A Hesper server that listens on the socket that is given, stopped afterwards."""
     socket, log = folder / "socket", Path(options.out) / "server.log"
-    command = [*HESPER, "--socket", str(socket), "--max-clients", "256", *options.serve]
+    command = [*HESPER, "--socket", str(socket), *shlex.split(options.serve)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
@@ -308,7 +309,7 @@ def main() -> int:
         "--venus", default="/usr/share/vulkan/icd.d/virtio_icd.json", help="Venus' manifest"
     )
     parser.add_argument("--env", action="append", default=[], help="NAME=VALUE, for clients")
-    parser.add_argument("--serve", nargs="*", default=[], help="options of `hesper serve`")
+    parser.add_argument("--serve", default="", help="options of `hesper serve`, as one word")
     parser.add_argument("--sides", default="bare,hesper", help="what to run, in this order")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--batch", type=int, default=20, help="cases of one process")
