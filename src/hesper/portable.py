@@ -458,6 +458,13 @@ def raise_descriptor_limit() -> int:
     return soft
 
 
+def descriptor_limit() -> int:
+    """How many descriptors this process may have."""
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 def peer_pid(sock: socket.socket) -> int:
     """Process at the other end of a Unix socket; 0 when the system does not say."""
     if sys.platform == "linux":

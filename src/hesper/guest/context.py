@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hesper.guest import regions, teardown
-from hesper.guest.errors import InvalidParameterError
+from hesper.guest.errors import InvalidParameterError, OutOfMemoryError
 from hesper.guest.handlers import asleep, bind
 from hesper.guest.limits import Limits
 from hesper.guest.resources import Resources
@@ -157,6 +157,11 @@ class Context:
         try:
             region = self.engine.share_memory(memory_id, apart=apart)
         except (KeyError, OverflowError):
+            failure = self.engine.failure(memory_id) if memory_id < 1 << 64 else None
+            if failure is not None:
+                raise OutOfMemoryError(
+                    f"the allocation of memory {memory_id} has failed: VkResult {failure}"
+                ) from None
             raise InvalidParameterError(
                 f"blob {memory_id} is no host-visible device memory"
             ) from None

@@ -89,6 +89,7 @@ def _bound(handler: Handler, context: Context) -> Callable[[Call], None]:
             handler(context, call)
         except VulkanError as error:
             log.debug("refused", context=context.name, command=call.name, reason=str(error))
+            call.reason = str(error)
             call.result = error.result
 
     return serve

@@ -137,6 +137,7 @@ def get_memory_resource_properties(context: Context, call: Call) -> None:
     try:
         region = context.resources.share(call.args.resourceId)
     except InvalidResourceError as error:
+        # A window of another program's, say: not this guest's mistake.
         raise VulkanError(VK_ERROR_INVALID_EXTERNAL_HANDLE, str(error)) from error
     try:
         answer = call.args.pMemoryResourceProperties

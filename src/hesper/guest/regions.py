@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hesper.guest.errors import InvalidParameterError, OutOfMemoryError
-from hesper.portable import SharedMemory
+from hesper.portable import SharedMemory, descriptor_limit
 
 if TYPE_CHECKING:
     from hesper.kernel.engine import Region, Store
+
+
+RESERVED_DESCRIPTORS = 16
+"""Of those that a process may have; for rings, waits and logs, where there is no other answer."""
 
 
 def create(
@@ -37,6 +41,13 @@ def create(
         memory = SharedMemory.create(size, name)
     except (OSError, OverflowError, ValueError) as error:
         raise OutOfMemoryError(f"no shared memory of {size} bytes: {error}") from error
+    # The system gives the lowest number that is free.
+    if memory.fd >= descriptor_limit() - RESERVED_DESCRIPTORS:
+        memory.close()
+        raise OutOfMemoryError(
+            f"no descriptor for shared memory of {size} bytes: the process may have"
+            f" {descriptor_limit()}"
+        )
     return _add(store, memory, charged, heap=heap, reusable=reusable)
 
 

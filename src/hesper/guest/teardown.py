@@ -106,7 +106,8 @@ def _destroy(context: Context, device: Device, each: Object) -> None:
         return
     if each.type in _WITH_THEIR_POOL:
         return
-    device.table.call(destroy_command(each.type), device.handle, each.handle, None)
+    if each.handle:  # not a dead object's
+        device.table.call(destroy_command(each.type), device.handle, each.handle, None)
     context.engine.remove_object(each.id)
 
 

@@ -86,7 +86,7 @@ cdef int serve_buffer(Stream *s, uint32_t index) noexcept nogil:
         return -1
     if index == CREATE_BUFFER:
         entry = object_find(&s.core.objects, (<uint64_t **>(s.parameters + 24))[0][0])
-        if entry != NULL and types != ALL_TYPES:
+        if entry != NULL and entry.type == BUFFER + 1 and types != ALL_TYPES:
             # Inverted, so that most objects have what all have at first.
             entry.extra = <void *><size_t>(<uint32_t>~types)
         return 0

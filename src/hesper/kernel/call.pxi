@@ -15,7 +15,7 @@ cdef Object object_snapshot(Entry *entry):
     cdef Kin *kin = object_kin(entry)
     cdef Object found = Object.__new__(Object)
     found.id = kin.id
-    found.type = hesper_handle_names[entry.type - 1].decode()
+    found.type = hesper_handle_names[(entry.type & ~<uint32_t>DEAD) - 1].decode()
     found.handle = entry.handle
     found.device = kin.device_id
     found.parent = kin.parent_id
@@ -31,6 +31,7 @@ cdef class Call:
     cdef readonly View args
     cdef readonly Engine engine
     cdef readonly object ring
+    cdef public object reason
 
     @property
     def name(self):
@@ -131,6 +132,17 @@ cdef class Call:
             if register_new(s, &self.new):
                 raise ProtocolError(describe(s))
 
+    cdef int fail(self, uint32_t index) except -1:
+        """The command has failed: leave dead objects, and say why."""
+        cdef Stream *s = self.stream
+        if s.command.new_type and not self.finished and s.first != NULL:
+            self.prepare()
+            if register_new(s, &self.new):
+                raise ProtocolError(describe(s))
+        if self.reason is not None and is_worth_telling(s, index):
+            tell_reason(s, index, self.reason)
+        return 0
+
     def run(self):
         self.invoke()
         self.finish()
@@ -159,6 +171,8 @@ cdef int run_handler(Stream *s, uint32_t index) noexcept with gil:
     call.ring = engine.ring_objects.get(s.ring.id) if s.ring != NULL else None
     try:
         (<list>engine.handlers)[index](call)
+        if command_result(s) < 0:
+            call.fail(index)
         if call.prepared:
             restore_ids(&call.new)
         return 0

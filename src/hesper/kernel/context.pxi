@@ -42,8 +42,11 @@ cdef class Engine:
         self.core.handled = <uint8_t *>calloc(hesper_command_count, 1)
         self.core.hot = <Hot *>calloc(hesper_number_count, sizeof(Hot))
         self.core.with_lost_device = <uint8_t *>calloc(hesper_command_count, 1)
+        self.core.harmless = <uint8_t *>calloc(hesper_command_count, 1)
+        self.core.failure_told = <uint8_t *>calloc(hesper_command_count, 1)
         if (self.core.handled == NULL or self.core.hot == NULL
-                or self.core.with_lost_device == NULL
+                or self.core.with_lost_device == NULL or self.core.harmless == NULL
+                or self.core.failure_told == NULL
                 or hesper_monitor_init(&self.core.monitor)):
             raise MemoryError
 
@@ -105,6 +108,8 @@ cdef class Engine:
         free(self.core.handled)
         free(self.core.hot)
         free(self.core.with_lost_device)
+        free(self.core.harmless)
+        free(self.core.failure_told)
         free(self.core)
 
     def wake(self, names):
@@ -369,17 +374,12 @@ cdef class Engine:
 
     cdef uint64_t id_of(self, uint32_t type, uint64_t handle, uint32_t device) except? 0:
         """Guest id of a host handle; a search, for commands that are rare."""
-        cdef Walk walk
         cdef Entry *entry
         if handle == 0:
             return 0
-        memset(&walk, 0, sizeof(walk))
-        entry = object_next(&self.core.objects, &walk)
-        while entry != NULL:
-            if (entry.handle == handle and entry.type == type + 1
-                    and (device == 0 or entry.device == device or entry.device == 0)):
-                return object_kin(entry).id
-            entry = object_next(&self.core.objects, &walk)
+        entry = object_with(&self.core.objects, type, handle, device)
+        if entry != NULL:
+            return object_kin(entry).id
         raise ProtocolError(f"no guest id stands for handle {handle:#x}")
 
     def add_object(self, uint64_t id, str type, uint64_t handle, *, uint64_t device=0,
@@ -448,10 +448,14 @@ cdef class Engine:
 
     def lookup(self, uint64_t id, type=None):
         cdef Entry *entry = object_find(&self.core.objects, id)
-        if entry == NULL:
+        if entry == NULL or entry.type & DEAD:
             return None
         found = object_snapshot(entry)
         return found if type is None or found.type == type else None
+
+    def failure(self, uint64_t id):
+        cdef Entry *entry = object_find(&self.core.objects, id)
+        return dead_result(entry) if entry != NULL and entry.type & DEAD else None
 
     def objects(self, *, device=None, type=None):
         cdef Walk walk

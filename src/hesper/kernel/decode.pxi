@@ -64,6 +64,7 @@ cdef int decode_found(Stream *s, const hesper_op *op, uint64_t id,
                       uint64_t *target) noexcept nogil:
     """The id that stands at the cursor, read already: what `decode_handle` is about."""
     cdef Entry *entry
+    cdef bint is_dead = False
     s.cursor += 8
     if id == 0:
         target[0] = 0
@@ -74,13 +75,17 @@ cdef int decode_found(Stream *s, const hesper_op *op, uint64_t id,
     if entry == NULL:
         return fail(s, ERROR_OBJECT, op, id)
     if entry.type != op.ref + <uint32_t>1:
-        return fail(s, ERROR_TYPE, op, id)
+        if entry.type != (op.ref + <uint32_t>1 | DEAD):
+            return fail(s, ERROR_TYPE, op, id)
+        if not s.lenient:
+            return fail(s, ERROR_DEAD, op, id)
+        is_dead = True
     if entry.device != s.device:
         if not (op.flags & FLAG_FIRST) and entry.device != 0 and s.device != 0:
             return fail(s, ERROR_DEVICE, op, id)
         if s.device == 0:
             s.device = entry.device
-    target[0] = entry.handle
+    target[0] = note_dead(s, op, entry) if is_dead else entry.handle
     if op.flags & (FLAG_FIRST | FLAG_VICTIM | FLAG_PARENT):
         if op.flags & FLAG_FIRST:
             s.first = entry

@@ -79,6 +79,8 @@ cdef str describe(Stream *s):
         what = f"bad ring request ({value})"
     elif error == ERROR_PLACE:
         what = "sent over the wrong stream"
+    elif error == ERROR_DEAD:
+        what = f"object {value} could not be made"
     elif error == ERROR_HANDLER:
         what = s.core.reason.decode("utf-8", "replace")
     else:

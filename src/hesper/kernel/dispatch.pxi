@@ -69,14 +69,17 @@ cdef int prepare_new(Stream *s, New *new) noexcept nogil:
     for i in range(new.count):
         new.ids[i] = new.handles[i]
         new.handles[i] = 0
-        if new.ids[i] == 0 or object_find(&s.core.objects, new.ids[i]) != NULL:
+        if new.ids[i] == 0 or (object_find(&s.core.objects, new.ids[i]) != NULL
+                               and not heard_remove(s.core, new.ids[i])):
             return fail(s, ERROR_ID, NULL, new.ids[i])
     return 0
 
 
 cdef int register_new(Stream *s, New *new) noexcept nogil:
-    """Make objects of the handles the driver has given."""
+    """Make objects of the handles the driver has given, dead ones where it has given none."""
     cdef uint64_t i
+    cdef uint32_t type
+    cdef int32_t result = command_result(s)
     cdef Entry *entry
     cdef Objects *objects = &s.core.objects
     cdef uint64_t parent_id = s.parent_id if s.parent != NULL else s.first_id
@@ -84,13 +87,25 @@ cdef int register_new(Stream *s, New *new) noexcept nogil:
     if s.first == NULL:
         return fail(s, ERROR_NULL, NULL, 0)
     device_id = s.first_id if s.device else 0
+    if result < 0 and s.command.new_single and new.count:
+        new.handles[0] = 0      # a driver may leave anything there
     for i in range(new.count):
+        type = s.command.new_type
         if new.handles[i] == 0:
+            if result == 0:
+                continue
+            type |= DEAD
+        entry = object_add(objects, new.ids[i], type, new.handles[i], s.first.table, s.device,
+                           device_id, parent_id)
+        if entry == NULL and type & DEAD and s.wants_reply:
             continue
-        entry = object_add(objects, new.ids[i], s.command.new_type, new.handles[i],
-                           s.first.table, s.device, device_id, parent_id)
         if entry == NULL:
             return fail(s, ERROR_LIMIT, NULL, objects.limit)
+        if type & DEAD:
+            entry.extra = <void *><uint64_t><uint32_t>(result if result < 0 else VK_ERROR_UNKNOWN)
+            if s.wants_reply:
+                heard_add(s.core, new.ids[i])
+                continue
         if s.parent != NULL:
             object_adopt(s.parent, entry)
     return 0
@@ -275,6 +290,7 @@ cdef int record_words(Stream *s, const Hot *hot) noexcept nogil:
 
 cdef int record(Stream *s, const Hot *hot) noexcept nogil:
     """HOT_RECORD: nothing is created, destroyed or answered."""
+    cdef const uint8_t *start = s.cursor
     cdef const hesper_command *c
     cdef Entry *entry
     cdef hesper_function function
@@ -294,7 +310,7 @@ cdef int record(Stream *s, const Hot *hot) noexcept nogil:
     (<uint64_t *>s.parameters)[0] = entry.handle
     s.cursor += 16
     if decode(s, &hesper_ops[c.in_ + 1], c.in_count - 1, s.parameters):
-        return -1
+        return run_lenient(s, start, hot.index, 0) if s.error == ERROR_DEAD else -1
     hesper_note(&s.stage, STAGE_DRIVER)
     hot.call(function, s.parameters)
     s.commands += 1
@@ -351,6 +367,7 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
     s.victim_count = 0
     s.device = 0
     s.depth = 0
+    s.wants_reply = flags & FLAG_REPLY
     s.parameters = <uint8_t *>arena_take(&s.arena, c.size)
     if s.parameters == NULL:
         return fail(s, ERROR_MEMORY, NULL, c.size)
@@ -359,9 +376,13 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
         if c.result == RESULT_U64:
             (<uint64_t *>(s.parameters + c.result_offset))[0] = 0
     if decode(s, &hesper_ops[c.in_], c.in_count, s.parameters):
+        if s.error == ERROR_DEAD and not s.lenient:
+            return run_lenient(s, start, index, flags)
         return -1
     if hesper_load_acquire(&s.core.lost_devices) and answer_lost(s, index):
         result = 0
+    elif s.lenient and s.dead:
+        result = serve_dead(s, index)
     elif s.core.handled[index]:
         result = serve_without_handler(s, index)
         if result == LEFT_TO_HANDLER:
@@ -391,7 +412,8 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
             feedback_bind(s.core, start, s.cursor)
     if result:
         return -1
-    note_if_lost(s)
+    if command_result(s) < 0:
+        note_failure(s, index)
     settle_if_lost(s.core)
     s.commands += 1
     if flags & FLAG_REPLY:
@@ -441,6 +463,7 @@ cdef int fill_hot(Core *core) except -1:
             continue
         c = &hesper_commands[index]
         core.with_lost_device[index] = c.name in WITH_LOST_DEVICE
+        core.harmless[index] = c.name in HARMLESS
         core.hot[number].call = c.call
         core.hot[number].index = <uint16_t>index
         core.hot[number].patient = c.name in PATIENT

@@ -130,6 +130,8 @@ class Call:
     engine: Engine
     ring: Ring | None
     """The ring it came over; None when it came by `Engine.submit`."""
+    reason: str | None
+    """Why the handler has refused the command, for whoever hears of failures (None at first)."""
 
     @property
     def name(self) -> str: ...
@@ -158,7 +160,8 @@ class Call:
         """What the kernel does after an ordinary call.
 
         Registers created objects under `new_ids`, forgets destroyed ones (and the children of a
-        destroyed pool).
+        destroyed pool).  Where `result` is an error, dead objects stand under `new_ids`; a handler
+        that fails need not call this for that.
         """
     def run(self) -> int:
         """`invoke`, then `finish`: exactly what the kernel would have done by itself."""
@@ -188,7 +191,9 @@ class Engine:
         on_fatal: called once, from any thread, with one line that says what the guest did wrong
         (command, offset, reason), or what went wrong in a handler.
         on_notice: called, from any thread, with what whoever runs this should know, and facts about
-        it: "device lost" with `device` (a guest id) and the `command` that said so.
+        it: "device lost" with `device` (a guest id) and the `command` that said so; "command
+        failed", once for each command, with `command`, `result`, `reason` and, for allocations,
+        `size` and `memory_type`.
         Raises `KeyError` for a name that is no command.
         """
     def wake(self, names: Sequence[str]) -> None:
@@ -338,7 +343,12 @@ class Engine:
     def remove_object(self, id: int) -> None:
         """Forget an object and what hangs on it (a pool's children); no driver call."""
     def lookup(self, id: int, type: str | None = None) -> Object | None:
-        """The object with that guest id, if it exists (and has that type)."""
+        """The object with that guest id, if it exists (and has that type) and is not dead."""
+    def failure(self, id: int) -> int | None:
+        """What the command that was to make an object has failed with; None if `id` is not dead.
+
+        A dead object is one that the guest may believe in: mostly nobody can tell it of that.
+        """
     def objects(self, *, device: int | None = None, type: str | None = None) -> list[Object]:
         """All live objects, optionally of one device or type."""
     def queue_call(self, queue: int, name: str, /, *args: int | float | View | Array | None) -> int:

@@ -1,8 +1,8 @@
 # Lost devices: what the driver said once holds from then on.
 #
-# A driver may say VK_ERROR_DEVICE_LOST to anything, and to something else the next time.  From the
-# first time on, everything that a guest can wait for or submit is answered with it here, what it looks
-# at in memory instead (`feedback.pxi`) is written, and fences of timelines count as through.
+# A driver may say VK_ERROR_DEVICE_LOST to anything, and something else the next time.  From the
+# first time on, everything that a guest can wait for or submit is answered with it here, what it
+# looks at in memory instead (`feedback.pxi`) is written, and fences of timelines count as through.
 
 cdef enum:
     VK_ERROR_DEVICE_LOST = -4
@@ -87,10 +87,3 @@ cdef bint answer_lost(Stream *s, uint32_t index) noexcept nogil:
         # What would have signalled what the guest looks at.
         feedback_release(s.core, device.serial)
     return True
-
-
-cdef inline void note_if_lost(Stream *s) noexcept nogil:
-    """Look at the result of the command that has just run."""
-    if (s.command.result == RESULT_I32
-            and (<int32_t *>(s.parameters + s.command.result_offset))[0] == VK_ERROR_DEVICE_LOST):
-        device_lose(s.core, device_of(s), s.command.name)

@@ -23,9 +23,11 @@ cdef enum:
 cdef struct Entry:
     uint64_t handle
     hesper_function *table      # functions of the object's device or instance
-    uint32_t type               # handle index + 1; 0: no object
+    uint32_t type               # handle index + 1, DEAD; 0: no object
     uint32_t device             # serial of the device it belongs to, 0: none
-    void *extra                 # queues: QueueState; devices: DeviceState; command buffers: the id
+    # Queues: QueueState; devices: DeviceState; memory: RegionCore; command buffers: their id; dead
+    # objects: what they failed with.
+    void *extra
 
 
 cdef struct Kin:

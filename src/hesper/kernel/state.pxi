@@ -6,6 +6,7 @@ cdef enum:
     STRING_LIMIT = 1 << 20
     ENGINE_RESOURCES = 4096     # slots of the hash table
     FEEDBACK_SLOTS = 1024       # of the hash table by buffer
+    HEARD = 64                  # dead objects that are kept though the guest has heard of it
     TIMELINES = 64              # the CPU's (0) and 63 for queues
     DEVICES = 16384             # that a context may make in its life
 
@@ -36,6 +37,7 @@ cdef enum Error:
     ERROR_RING
     ERROR_PLACE                 # a transport command that came over the wrong stream
     ERROR_HANDLER               # a Python handler raised; the reason is in Core.reason
+    ERROR_DEAD                  # an object that the driver has not made: `dead.pxi`
     ERROR_STOPPED               # the context is being closed
 
 
@@ -125,6 +127,11 @@ cdef struct Core:
     uint32_t lost_devices
     uint32_t lost_unsettled         # of them
     uint8_t *with_lost_device       # by command index: it is answered when its device is lost
+    uint8_t *harmless               # by command index: it may be left out, see `dead.pxi`
+    uint8_t *failure_told           # by command index
+    uint64_t heard[HEARD]           # dead objects that the guest knows to be none; a ring
+    uint32_t heard_next
+    uint32_t heard_lock
     Feedback *feedback[FEEDBACK_SLOTS]
     uint32_t feedback_lock
     uint32_t feedback_count
@@ -170,6 +177,12 @@ cdef struct Stream:
     uint32_t device                 # serial all handles must share
     uint32_t depth
     bint nested
+    bint wants_reply
+    # Dead objects, see `dead.pxi`.
+    bint lenient                # they are let through
+    bint dead_first             # the command is called on one
+    bint dead_argument          # it is given one
+    int32_t dead                # what that failed with
     # Replies.
     uint8_t *reply
     uint8_t *reply_end

@@ -85,6 +85,9 @@ class Session:
         self._stopping = False
         self._handshake: threading.Timer | None = None
         self._unmappable: set[int] = set()  # resources that the context does not know
+        # Opened now: there may be no descriptor left when it is needed.
+        self._nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._warned = False
         self._serve: dict[int, Callable[[memoryview], None]] = {
             Command.CREATE_RENDERER: self._create_renderer,
             Command.PING_PROTOCOL_VERSION: self._ping,
@@ -122,6 +125,7 @@ class Session:
                 self._context.close()
             self._pump.close()
             self._sock.close()
+            os.close(self._nothing)
         if self._fatal is not None:
             raise ClientError(self._fatal)
 
@@ -254,24 +258,15 @@ class Session:
         try:
             blob = self._running().create_blob(resource_id, blob_id, size, flags)
         except (MemoryError, OSError) as error:
-            self._host.warn(f"RESOURCE_CREATE_BLOB: no room for {size} bytes: {error}")
+            if not self._warned:
+                self._warned = True
+                self._host.warn(f"RESOURCE_CREATE_BLOB: no room for {size} bytes: {error}")
+            # The protocol has no error reply, but a client whose mmap fails takes it for lack of
+            # memory and reports that to its application.
             self._unmappable.add(resource_id)
-            self._send_unmappable(reply)
+            self._send_with_fd(reply, self._nothing)
             return
         self._send_with_fd(reply, blob.fd)
-
-    def _send_unmappable(self, reply: bytes) -> None:
-        """Answer with a descriptor that cannot be mapped.
-
-        The protocol has no error reply, but a client whose mmap fails takes it for lack of
-        memory and reports that to its application.
-        """
-        read_fd, write_fd = os.pipe()
-        os.close(write_fd)
-        try:
-            self._send_with_fd(reply, read_fd)
-        finally:
-            os.close(read_fd)
 
     def _unref_resource(self, data: memoryview) -> None:
         (resource_id,) = wire.U32.unpack(data)
