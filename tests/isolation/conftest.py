@@ -35,12 +35,12 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts `hesper serve` with lavapipe; it is gone afterwards."""
+    """Starts `hesper serve`, with lavapipe unless told; it is gone afterwards."""
     running = []
 
-    def serve(*arguments: str, **wanted: Any) -> Supervised:
+    def serve(*arguments: str, driver: str = "lavapipe", **wanted: Any) -> Supervised:
         path = tmp_path / "socket"
-        command = [*HESPER, "serve", "--socket", str(path), "--driver", "lavapipe", "--json"]
+        command = [*HESPER, "serve", "--socket", str(path), "--driver", driver, "--json"]
         command += ["--log-level", "debug", *arguments]
         running.append(Supervised(path, command, **wanted))
         return running[-1]

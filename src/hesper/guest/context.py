@@ -14,6 +14,7 @@ from hesper.guest import regions, teardown
 from hesper.guest.errors import InvalidParameterError, OutOfMemoryError
 from hesper.guest.handlers import asleep, bind
 from hesper.guest.limits import Limits
+from hesper.guest.refusals import result_name
 from hesper.guest.resources import Resources
 from hesper.kernel.engine import Engine, ProtocolError, Region, Sink, Store, Vulkan
 from hesper.log import get_logger
@@ -125,7 +126,9 @@ class Context:
         self.engine.poison(reason)
 
     def _notice(self, event: str, facts: dict[str, Any]) -> None:
-        log.warning(event, context=self.name, **facts)
+        if "result" in facts:
+            facts = {**facts, "result": result_name(facts["result"])}
+        log.warning(event, context=self.name, driver=self.driver.name, **facts)
 
     def submit(self, data: bytes | bytearray | memoryview) -> None:
         """Run the commands in `data`.  Raises `kernel.engine.ProtocolError`."""

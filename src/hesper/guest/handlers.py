@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias
 
 from hesper.guest.errors import VulkanError
+from hesper.guest.refusals import device_asked_for
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ _ROOMS = (
 _handlers: dict[str, Handler] = {}
 
 log = get_logger(__name__)
-
 
 _asleep: list[str] = []
 """Commands whose handlers are not asked at first."""
@@ -91,5 +91,8 @@ def _bound(handler: Handler, context: Context) -> Callable[[Call], None]:
             log.debug("refused", context=context.name, command=call.name, reason=str(error))
             call.reason = str(error)
             call.result = error.result
+        else:
+            if call.result < 0 and call.name == "vkCreateDevice":
+                call.reason = f"the driver said so; {device_asked_for(call)}"
 
     return serve

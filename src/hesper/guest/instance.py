@@ -9,6 +9,7 @@ from hesper.guest import teardown
 from hesper.guest.errors import UnfitDeviceError, VulkanError
 from hesper.guest.handlers import handles
 from hesper.guest.physical_device import PhysicalDevice, known_version
+from hesper.guest.refusals import result_name
 from hesper.guest.vk import (
     VK_API_VERSION_1_1,
     VK_ERROR_EXTENSION_NOT_PRESENT,
@@ -221,6 +222,8 @@ def _candidates(context: Context, instance: Instance) -> list[PhysicalDevice]:
             instance.candidates = _find_candidates(
                 context.driver, instance.table, instance.handle, context.profile
             )
+            if not instance.candidates:
+                log.warning("the driver has no device for the guest", context=context.name)
         return instance.candidates
 
 
@@ -237,7 +240,9 @@ def warm_up(vulkan: Vulkan, driver: Driver, profile: Profile | None) -> None:
         info.flags = VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR
         info.ppEnabledExtensionNames = [_PORTABILITY]
     made = scratch.array("VkInstance", 1)
-    if vulkan.globals.call("vkCreateInstance", info, None, made) != VK_SUCCESS:
+    result = vulkan.globals.call("vkCreateInstance", info, None, made)
+    if result != VK_SUCCESS:
+        log.info("not warmed up", reason=f"vkCreateInstance: {result_name(result)}")
         return
     table = vulkan.instance_table(made[0])
     try:

@@ -11,6 +11,7 @@ a guest may have taken over:
   named    name                          what the client calls itself
   log      level, logger, event, fields
   end      reason                        the client's fault, or ours; before the process ends
+  crashed  thread, command               a fatal signal has come, see `engine.report_crashes`
 The end of the stream ends the other side: a worker whose supervisor is gone stops.
 """
 
@@ -81,7 +82,7 @@ class Upstream:
         self._lines += len(lines)
         if len(self._rest) > MAX_LINE or self._lines > MAX_LINES:
             raise ChannelError("too much said")
-        return [self._parse(line) for line in lines]
+        return [self._parse(line) for line in lines if line]
 
     @staticmethod
     def _parse(line: bytes) -> dict[str, Any]:

@@ -215,6 +215,9 @@ class Crew:
             )
         elif kind == "end":
             worker.reason = str(message["reason"])
+        elif kind == "crashed":
+            known = {key: str(message[key])[:500] for key in ("command", "thread")}
+            worker.crash = {key: value for key, value in known.items() if value}
         else:
             raise ChannelError(f"{kind!r} while {worker.state}")
 
@@ -270,4 +273,4 @@ class Crew:
         elif worker.reason:
             _log.error("client ended", reason=worker.reason, **worker.fields)
         else:
-            _log.error("worker died", reason=worker.end, **worker.fields)
+            _log.error("worker died", reason=worker.end, **worker.crash, **worker.fields)

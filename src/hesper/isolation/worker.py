@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from hesper import log
 from hesper.isolation import channel
 from hesper.isolation.door import ClientError, Door, StartError
+from hesper.kernel.engine import report_crashes
 from hesper.portable import raise_descriptor_limit
 
 GRACE = 4.0
@@ -43,6 +44,7 @@ class Worker:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         raise_descriptor_limit()
         self._control = socket.socket(fileno=fd)
+        report_crashes(fd)
         self._speaking = threading.Lock()
 
     def prepare(self, *, background: bool) -> Door:

@@ -29,6 +29,8 @@ class WorkerProcess:
     name: str = ""
     reason: str = ""
     since: float = field(default_factory=time.monotonic)
+    crash: dict[str, str] = field(default_factory=dict)
+    """What it was doing when a fatal signal came."""
     killed: str = ""
     """Why we have killed it."""
     starting: Timer | None = None

@@ -3,6 +3,7 @@
 cdef class Ring:
     cdef RingCore *core
     cdef readonly uint64_t id
+    cdef uint32_t number            # how many there had been before, and one
     cdef object thread
     cdef Engine engine
 
@@ -13,8 +14,11 @@ cdef class Ring:
     def _serve(self):
         """Body of the ring's thread."""
         cdef int result
+        cdef int slot = hesper_crash_enter(self.number, &self.core.stream.stage,
+                                           &self.core.stream.number)
         with nogil:
             result = ring_loop(self.core)
+            hesper_crash_leave(slot)
         if result and not self.engine.core.fatal:
             self.engine.break_off(describe(&self.core.stream))
 
@@ -33,8 +37,11 @@ cdef class Engine:
     cdef QueueState *queues
     cdef TimelineCore *timelines    # all there ever were: a thread may still look at one
     cdef uint32_t device_serial
+    cdef uint32_t ring_number
+    cdef int crash_slot
 
     def __cinit__(self):
+        self.crash_slot = -1
         self.core = <Core *>calloc(1, sizeof(Core))
         self.stream = <Stream *>calloc(1, sizeof(Stream))
         if self.core == NULL or self.stream == NULL:
@@ -76,11 +83,14 @@ cdef class Engine:
         self.stream.core = self.core
         if arena_init(&self.stream.arena, arena_limit):
             raise MemoryError
+        # The thread that makes the engine is the one that submits to it.
+        self.crash_slot = hesper_crash_enter(0, &self.stream.stage, &self.stream.number)
 
     def __dealloc__(self):
         cdef QueueState *queue
         cdef DeviceState *device
         cdef TimelineCore *timeline
+        hesper_crash_leave(self.crash_slot)
         if self.core == NULL:
             return
         while self.queues != NULL:
@@ -504,6 +514,8 @@ cdef class Engine:
         cdef Ring ring = Ring.__new__(Ring)
         ring.core = core
         ring.id = ring_id
+        self.ring_number += 1
+        ring.number = self.ring_number
         ring.engine = self
         self.ring_objects[ring_id] = ring
         if alive_interval_us:
@@ -518,7 +530,7 @@ cdef class Engine:
             hesper_timer_set(&self.core.watch_timer, self.core.watch_ns)
         pthread_cond_broadcast(&self.core.monitor.condition)
         pthread_mutex_unlock(&self.core.monitor.mutex)
-        ring.thread = threading.Thread(target=ring._serve, name=f"ring-{len(self.ring_objects)}",
+        ring.thread = threading.Thread(target=ring._serve, name=f"ring-{ring.number}",
                                        daemon=True)
         ring.thread.start()
         return ring

@@ -475,6 +475,13 @@ class Ring:
     @property
     def head(self) -> int: ...
 
+def report_crashes(fd: int) -> None:
+    """Say over the socket `fd` when a fatal signal comes: JSON, one line, then die of it.
+
+    Its keys: `is`, which is "crashed"; `thread`, the name of the thread; `command`, what was being
+    run there, or by everyone where it is no ring's thread.  Engines made later are in it.
+    """
+
 def commands() -> list[tuple[int, str, str]]:
     """Every command of the wire tables: number, name, how it is served without handlers.
 

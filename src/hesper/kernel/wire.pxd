@@ -186,3 +186,10 @@ cdef extern from "threads.h" nogil:
     int hesper_monitor_init(hesper_monitor *m)
     void hesper_monitor_destroy(hesper_monitor *m)
     void hesper_monitor_wait_for(hesper_monitor *m, uint64_t ns)
+
+
+cdef extern from "crash.h" nogil:
+    void hesper_crash_report(int fd, const char *(*command)(uint32_t) noexcept nogil,
+                             const char *(*stage)(uint32_t) noexcept nogil)
+    int hesper_crash_enter(uint32_t ring, const uint32_t *stage, const uint32_t *number)
+    void hesper_crash_leave(int slot)
