@@ -12,6 +12,7 @@ import pytest
 from hesper.host import probe
 from hesper.host.drivers import Device, Driver, NoDriverError, choose_driver, find_drivers
 from hesper.host.probe import probe_drivers
+from hesper.host.seen import MemorySeen
 
 SYSTEM = Path("/usr/share/vulkan/icd.d")
 
@@ -114,7 +115,8 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
 
 
 def device(kind: str, driver_id: int = 0) -> Device:
-    return Device(kind, kind, "1.3.0", driver_id, kind, "", False, True)
+    memory = MemorySeen(imported=1, buffers=1)
+    return Device(kind, kind, "1.3.0", driver_id, kind, "", False, True, memory=memory)
 
 
 def test_the_best_gpu_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class DeviceOptions:
 
     driver: str | None = None
     """The host's Vulkan driver: its name (see `hesper drivers`) or its manifest. Default: the one
-    with the best GPU."""
+    that can do most for guests."""
     host_profile: str | None = None
     """Show guests no more than another driver would offer: a file, or `moltenvk`."""
     limit: Annotated[

@@ -70,7 +70,7 @@ class ServerOptions:
 
     driver: str | None = None
     """The host's Vulkan driver: its name (see `hesper drivers`) or its manifest. Default: the one
-    with the best GPU."""
+    that can do most for guests."""
     host_profile: Annotated[str | None, Parameter(name="--host-profile")] = None
     """Show guests no more than another driver would offer: a file, or `moltenvk`."""
     max_clients: int | None = None

@@ -63,7 +63,7 @@ class BenchOptions:
     """Less of everything: to try it, not to quote it."""
     driver: str | None = None
     """The host's Vulkan driver: its name (see `hesper drivers`) or its manifest. Default: the one
-    with the best GPU."""
+    that can do most for guests."""
     peer: bool | None = None
     """Measure virgl_test_server, too. Default: where it is installed."""
     peer_command: str = PEER_COMMAND

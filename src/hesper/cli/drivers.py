@@ -10,8 +10,9 @@ from cyclopts import Parameter
 
 from hesper.cli import EXIT_FAILURE, PLAIN_WIDTH
 from hesper.host.diagnosis import guest_only
-from hesper.host.drivers import Driver, best_driver, find_drivers
+from hesper.host.drivers import Driver, find_drivers
 from hesper.host.probe import probe_drivers
+from hesper.host.ranking import best_driver, why_lost
 
 
 def command(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
@@ -30,7 +31,12 @@ def command(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
     chosen = best_driver(drivers)
     if json:
         listed = [
-            {**asdict(driver), "guest_only": driver.is_guest, "chosen": driver is chosen}
+            {
+                **asdict(driver),
+                "guest_only": driver.is_guest,
+                "chosen": driver is chosen,
+                "not_chosen": why_lost(driver, chosen) if chosen is not None else "",
+            }
             for driver in drivers
         ]
         print(json_module.dumps({"drivers": listed, "broken": found.broken}, indent=2))
@@ -60,6 +66,8 @@ def _show(drivers: list[Driver], chosen: Driver | None, broken: tuple[str, ...])
         if driver.devices and not text:
             text = "\n".join(f"{device.name} ({device.type})" for device in driver.devices)
             versions = "\n".join(device.api_version for device in driver.devices)
+            if chosen is not None and (why := why_lost(driver, chosen)):
+                text += f"\nnot chosen: {why}"
         table.add_row(mark, driver.name, Text(text), versions, Text(driver.manifest), style=style)
     console.print(table)
     for line in broken:

@@ -25,6 +25,40 @@ _INITIALIZATION_FAILED, _INCOMPATIBLE_DRIVER = -3, -9
 """What drivers and the loader say when there is no device of theirs."""
 
 
+WANTED = {
+    "VkPhysicalDeviceFeatures": (
+        "geometryShader",
+        "tessellationShader",
+        "samplerAnisotropy",
+        "fillModeNonSolid",
+        "multiDrawIndirect",
+        "shaderFloat64",
+        "robustBufferAccess",
+    ),
+    "VkPhysicalDeviceTimelineSemaphoreFeatures": ("timelineSemaphore",),
+    "VkPhysicalDeviceBufferDeviceAddressFeatures": ("bufferDeviceAddress",),
+    "VkPhysicalDeviceDescriptorIndexingFeatures": ("descriptorBindingPartiallyBound",),
+    "VkPhysicalDeviceDynamicRenderingFeatures": ("dynamicRendering",),
+    "VkPhysicalDeviceSynchronization2Features": ("synchronization2",),
+    "VkPhysicalDeviceRobustness2FeaturesKHR": ("robustBufferAccess2", "nullDescriptor"),
+    "VkPhysicalDeviceTransformFeedbackFeaturesEXT": ("transformFeedback",),
+    "VkPhysicalDeviceCustomBorderColorFeaturesEXT": ("customBorderColors",),
+}
+"""Features that zink, DXVK, wgpu and engines ask for, by struct."""
+
+WANTED_EXTENSIONS = {
+    "VkPhysicalDeviceTimelineSemaphoreFeatures": ("VK_KHR_timeline_semaphore", 2),
+    "VkPhysicalDeviceBufferDeviceAddressFeatures": ("VK_KHR_buffer_device_address", 2),
+    "VkPhysicalDeviceDescriptorIndexingFeatures": ("VK_EXT_descriptor_indexing", 2),
+    "VkPhysicalDeviceDynamicRenderingFeatures": ("VK_KHR_dynamic_rendering", 3),
+    "VkPhysicalDeviceSynchronization2Features": ("VK_KHR_synchronization2", 3),
+    "VkPhysicalDeviceRobustness2FeaturesKHR": ("VK_EXT_robustness2", 99),
+    "VkPhysicalDeviceTransformFeedbackFeaturesEXT": ("VK_EXT_transform_feedback", 99),
+    "VkPhysicalDeviceCustomBorderColorFeaturesEXT": ("VK_EXT_custom_border_color", 99),
+}
+"""Where a struct comes from: an extension, or a minor version of Vulkan that has it anyway."""
+
+
 def _describe(library: str, leave_out: frozenset[str]) -> list[dict[str, Any]]:
     """Open `library` and describe its physical devices.  Raises `RuntimeError`."""
     from hesper.kernel.engine import Scratch, Vulkan
@@ -65,13 +99,16 @@ def _device(memory: Any, table: Any, handle: int) -> dict[str, Any]:
     properties = memory.new("VkPhysicalDeviceProperties2")
     plain = properties.properties
     table.call("vkGetPhysicalDeviceProperties", handle, plain)
-    driver_id, driver_name, driver_info = 0, "", ""
+    driver_id, driver_name, driver_info, conformance = 0, "", "", ""
     version = plain.apiVersion
     if version >= (1 << 22) | (2 << 12) or "VK_KHR_driver_properties" in names:
         driver = properties.push_("VkPhysicalDeviceDriverProperties")
         table.call("vkGetPhysicalDeviceProperties2", handle, properties)
         driver_id, driver_name = driver.driverID, driver.driverName
         driver_info = driver.driverInfo
+        tested = driver.conformanceVersion
+        if tested.major:
+            conformance = f"{tested.major}.{tested.minor}.{tested.subminor}.{tested.patch}"
     return {
         "name": plain.deviceName,
         "type": DEVICE_TYPES[plain.deviceType] if plain.deviceType < len(DEVICE_TYPES) else "other",
@@ -81,6 +118,8 @@ def _device(memory: Any, table: Any, handle: int) -> dict[str, Any]:
         "driver_info": driver_info,
         "is_portability": "VK_KHR_portability_subset" in names,
         "imports_host_memory": "VK_EXT_external_memory_host" in names,
+        "conformance": conformance,
+        "features": _features(memory, table, handle, names, version >> 12 & 0x3FF),
     }
 
 
@@ -109,6 +148,18 @@ def _try(
     except RuntimeError as error:
         print(f"{prefix}device: {error}", file=sys.stderr)
         return None
+
+
+def _features(memory: Any, table: Any, handle: int, names: set[str], minor: int) -> list[str]:
+    """What a device has of `WANTED`."""
+    features = memory.new("VkPhysicalDeviceFeatures2")
+    structs = {"VkPhysicalDeviceFeatures": features.features}
+    for struct, (extension, since) in WANTED_EXTENSIONS.items():
+        if extension in names or minor >= since:
+            structs[struct] = features.push_(struct)
+    if minor >= 1:
+        table.call("vkGetPhysicalDeviceFeatures2", handle, features)
+    return [name for struct in structs for name in WANTED[struct] if getattr(structs[struct], name)]
 
 
 def _extensions(memory: Any, table: Any, command: str, handle: int | None) -> set[str]:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from hesper.host.drivers import GUEST_DRIVERS, Driver, NoDriverError, choose_driver, find_drivers
 from hesper.host.loader import find_loader
+from hesper.host.probe import probe_drivers
+from hesper.host.ranking import obstacle, why_lost
 from hesper.portable import SharedMemory, page_size
 
 OK = "ok"
@@ -142,13 +144,18 @@ def _host_driver(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield from _why_software(text, environ)
     else:
         yield Finding("host driver", OK, text)
-    if not device.imports_host_memory:
+    why = obstacle(device)
+    if why:
         yield Finding(
             "host memory",
             BROKEN,
-            f"{driver.name} lacks VK_EXT_external_memory_host: guests could map no memory",
+            f"{driver.name} {why}",
             "update the driver, or choose another with --driver (`hesper drivers` lists them)",
         )
+    usable = [each for each in find_drivers(environ).drivers if not each.is_guest]
+    for other in probe_drivers(usable, environ) if len(usable) > 1 else ():
+        if other.manifest != driver.manifest and (lost := why_lost(other, driver)):
+            yield Finding("other driver", OK, f"{other.name}: not chosen, it {lost}")
 
 
 def _driver_mend(environ: Mapping[str, str]) -> str:

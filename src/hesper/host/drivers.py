@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hesper.host.loader import driver_environment, find_loader
 from hesper.host.manifests import Manifest, ManifestError, manifest_paths, read_manifest
+from hesper.host.ranking import best_driver, obstacle, rank
 from hesper.host.seen import MemorySeen  # noqa: TC001 -- msgspec reads the annotation
 
 GUEST_DRIVERS = {
@@ -23,10 +24,14 @@ _GUEST_DRIVER_IDS = {22}
 _FITTING_DRIVER_IDS = {4}
 """VkDriverId of drivers that fit themselves to an application: NVIDIA_PROPRIETARY."""
 
-_ALIASES = {"lavapipe": "lvp", "llvmpipe": "lvp", "radv": "radeon", "anv": "intel"}
+_ALIASES = {
+    "lavapipe": "lvp",
+    "llvmpipe": "lvp",
+    "radv": "radeon",
+    "anv": "intel",
+    "kosmickrisp": "kosmickrisp_mesa",
+}
 """What people call drivers whose manifests are named otherwise."""
-
-_RANK = {"discrete": 0, "integrated": 1, "virtual": 2, "other": 3, "cpu": 4}
 
 
 class NoDriverError(Exception):
@@ -53,6 +58,10 @@ class Device:
     """Its place in the driver's own order."""
     memory: MemorySeen | None = None
     """What its memory was seen to be able to do; None where no device of it could be made."""
+    conformance: str = ""
+    """Version of the conformance tests it passes; empty where it says none."""
+    features: tuple[str, ...] = ()
+    """What it has of the features that `describe` looks for."""
 
     @property
     def is_software(self) -> bool:
@@ -104,6 +113,11 @@ class Driver:
     @property
     def notice(self) -> str:
         """What a user should be told about this choice; empty when there is nothing."""
+        if not self.devices:
+            return ""
+        why = obstacle(self.devices[0])
+        if why:
+            return f"no guest can be served: {self.devices[0].name} {why}"
         if not self.is_software:
             return ""
         return (
@@ -156,8 +170,7 @@ def choose_driver(name: str | None = None, *, environ: Mapping[str, str] = os.en
     """The driver to serve guests with, probed.
 
     name: a driver's name (`lvp`, `moltenvk`), what its device or driver calls itself (`lavapipe`,
-    `radv`), or the path of a manifest.  None takes the driver with the best device: discrete
-    before integrated before virtual, a software driver last (see `Driver.notice`).
+    `radv`), or the path of a manifest.  None takes the best one, see `ranking`.
     Raises `NoDriverError`.
     """
     from hesper.host.probe import probe_drivers
@@ -172,12 +185,6 @@ def choose_driver(name: str | None = None, *, environ: Mapping[str, str] = os.en
     if best is None:
         raise NoDriverError(_explain(found, probed))
     return best
-
-
-def best_driver(probed: Sequence[Driver]) -> Driver | None:
-    """Of drivers that were probed, the one with the best device; None when none can serve."""
-    usable = [driver for driver in probed if driver.devices and not driver.is_guest]
-    return min(usable, key=lambda driver: _RANK[driver.devices[0].type], default=None)
 
 
 def _from_manifest(path: Path, environ: Mapping[str, str]) -> Driver:
@@ -238,5 +245,5 @@ def _explain(found: Discovery, probed: Sequence[Driver]) -> str:
 
 def sort_devices(driver: Driver, devices: Sequence[Device]) -> Driver:
     """`driver` with `devices`, best first."""
-    ordered = sorted(devices, key=lambda device: _RANK[device.type])
+    ordered = sorted(devices, key=rank, reverse=True)
     return replace(driver, devices=tuple(ordered))

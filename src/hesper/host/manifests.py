@@ -120,6 +120,9 @@ def read_manifest(path: Path) -> Manifest:
     if "/" in library:
         resolved = (path.parent / library).resolve()
         if not resolved.is_file():
+            # The manifest may be a link to where it was installed.
+            resolved = (path.resolve().parent / library).resolve()
+        if not resolved.is_file():
             raise ManifestError(f"{path}: its library is missing: {resolved}")
         library = str(resolved)
     return Manifest(path, library, version, icd.get("is_portability_driver") is True)

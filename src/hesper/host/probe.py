@@ -95,7 +95,10 @@ class _Question:
         prefix = f"{answer['index']} "
         lost = tuple(step.removeprefix(prefix) for step in self._lost if step.startswith(prefix))
         memory = answer.pop("memory")
-        return Device(**answer, memory=memory and MemorySeen.from_answer(memory, lost))
+        return Device(
+            **{**answer, "features": tuple(answer["features"])},
+            memory=memory and MemorySeen.from_answer(memory, lost),
+        )
 
 
 def _last_step(output: bytes) -> str:

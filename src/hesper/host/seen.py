@@ -59,6 +59,11 @@ class MemorySeen:
     not_survived: tuple[str, ...] = ()
     """Steps that the driver has crashed in."""
 
+    @property
+    def can_be_shared(self) -> bool:
+        """Whether there is a way to let a guest map some of it."""
+        return bool(self.buffers or self.exports)
+
     @classmethod
     def from_answer(cls, answer: Mapping[str, Any], lost: tuple[str, ...]) -> MemorySeen:
         """What a trial has printed.  lost: steps that were left out.  Raises `KeyError`."""
