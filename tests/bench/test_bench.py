@@ -14,7 +14,7 @@ import pytest
 from hesper.bench.client.work import WORKS
 from hesper.bench.document import Document
 from hesper.bench.explain import STAGES
-from hesper.bench.processes import activity, memory_use, tree
+from hesper.bench.processes import KINDS, activity, memory_kinds, memory_use, tree
 from hesper.bench.sides import BARE, HESPER, SEEN
 from kernel.conftest import wait_for
 
@@ -40,7 +40,9 @@ def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 QUICK = ("--quick", "--runs", "1", "--driver", "lvp")
 
 
-@pytest.mark.parametrize("suite", ["latency", "stream", "memory", "scale", "footprint"])
+@pytest.mark.parametrize(
+    "suite", ["latency", "stream", "memory", "instances", "scale", "footprint"]
+)
 def test_every_figure_of_a_suite(suite: str, tmp_path: Path) -> None:
     found, drawn = tmp_path / "found.json", tmp_path / "found.svg"
     files = ("--json", found, "--picture", drawn)
@@ -60,6 +62,48 @@ def test_every_figure_of_a_suite(suite: str, tmp_path: Path) -> None:
     again = bench("--read", found)
     assert again.stdout == done.stdout
     assert drawn.read_text().startswith("<svg")
+
+
+def test_a_soak_says_what_grows_and_where(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    words = ("--suite", "soak", "--soak-seconds", "1")
+    done = bench(*QUICK, "--no-peer", *words, "--json", found)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (suite,) = Document.read(found).suites
+    rows = {row.key: row.values for row in suite.rows}
+    for side in (BARE, HESPER):
+        values = {key: row[side].median for key, row in rows.items()}
+        assert values["rounds"] > 0
+        assert values["last"] - values["first"] == values["growth"]
+        kinds = sum(values[f"growth_{kind}"] for kind in KINDS)
+        assert kinds == values["growth"]
+        assert values["first"] > 20 << 20
+
+
+def test_memory_by_kind() -> None:
+    code = (
+        "import mmap\n"
+        "from hesper.portable import SharedMemory\n"
+        "shared = SharedMemory.create(64 << 20, 'hesper-test')\n"
+        "print(flush=True); input()\n"
+        "shared.view[:] = b'1' * (64 << 20); print(flush=True); input()\n"
+        "ours = b'1' * (32 << 20); print(flush=True); input()\n"
+    )
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment()) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        found = []
+        for _ in range(3):
+            process.stdout.readline()
+            found.append(memory_kinds(process.pid))
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+    assert set(found[0]) == set(KINDS)
+    assert found[0]["files"] > 1 << 20
+    assert found[1]["shared"] - found[0]["shared"] == 64 << 20
+    assert found[2]["heap"] - found[1]["heap"] >= 32 << 20
 
 
 def test_programs_on_the_bare_driver_as_guests_see_it(tmp_path: Path) -> None:
@@ -130,6 +174,7 @@ def test_an_early_interruption_shows_nothing(tmp_path: Path) -> None:
         (("--peer-command", "sh", "--peer"), "{socket}"),
         (("--runs", "0"), "--runs 0"),
         (("--clients", "0"), "--clients"),
+        (("--soak-seconds", "-1"), "--soak-seconds -1"),
         (("--model", "/no/such/model"), "/no/such/model"),
         (("--picture", "figures.jpg"), "figures.jpg"),
         (("--", "vkcube"), "vkcube"),

@@ -40,6 +40,41 @@ def memory_use(pid: int) -> MemoryUse:
     return MemoryUse(process_usage(pid).resident, _proportional(pid))
 
 
+KINDS = ("heap", "shared", "files")
+"""Kinds of memory, see `memory_kinds`."""
+
+
+def memory_kinds(pid: int) -> dict[str, int]:
+    """Resident memory of a running process in bytes, by kind.
+
+    heap: its own, whoever in it has asked for it; shared: shared memory, which guests have mapped;
+    files: libraries and the like.  Where there is no /proc, all of it counts as heap.
+    Raises `ProcessLookupError`.
+    """
+    if not _PROC.is_dir():
+        return {**dict.fromkeys(KINDS, 0), "heap": process_usage(pid).resident}
+    found = dict.fromkeys(KINDS, 0)
+    kind = "heap"
+    try:
+        text = (_PROC / str(pid) / "smaps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        raise ProcessLookupError(f"no process {pid}") from None
+    for line in text.splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            kind = _kind(words[5] if len(words) > 5 else "")
+        elif words[0] == "Rss:":
+            found[kind] += int(words[1]) * 1024
+    return found
+
+
+def _kind(mapped: str) -> str:
+    """The kind of memory that a mapping of that name is."""
+    if mapped.startswith(("/memfd:", "/dev/shm/", "/dev/zero")):
+        return "shared"
+    return "files" if mapped.startswith("/") else "heap"
+
+
 def activity(pids: Iterable[int]) -> Activity:
     """What some running processes have done.  Raises `ProcessLookupError`."""
     wanted = list(pids)

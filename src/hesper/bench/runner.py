@@ -90,13 +90,16 @@ class Runner:
         left = [side for side in self.sides if side.name != SEEN or suite.depends_on_view]
         with contextlib.ExitStack() as stack:
             servers = {side.name: self._server(suite, side, stack) for side in left}
-            for number in range(self._runs + 1):
+            runs = min(self._runs, suite.most_runs or self._runs)
+            for number in range(runs + 1):
                 # Whoever goes first has it warmer or colder: let each be first by turns.
                 shift = number % len(left) if left else 0
                 for side in left[shift:] + left[:shift]:
-                    what = f"run {number} of {self._runs}" if number else "warming up"
+                    what = f"run {number} of {runs}" if number else "warming up"
                     self._say(f"{suite.name}: {what}, {side.title}")
-                    options = self._options if number else replace(self._options, quick=True)
+                    options = self._options
+                    if not number:
+                        options = replace(options, quick=True, soak_seconds=0.0)
                     run = Run(side, servers[side.name], options)
                     try:
                         figures = suite.measure(run)

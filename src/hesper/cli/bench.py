@@ -32,7 +32,7 @@ from hesper.bench.sides import (
     peer_side,
     seen_side,
 )
-from hesper.bench.suites import SUITES
+from hesper.bench.suites import SUITES, USUAL
 from hesper.bench.suites.base import Options
 from hesper.cli import EXIT_FAILURE, PLAIN_WIDTH, _version, fail
 from hesper.cli._signals import handled
@@ -42,7 +42,7 @@ from hesper.host.drivers import Driver, NoDriverError, choose_driver
 if TYPE_CHECKING:
     from rich.console import Console
 
-SuiteName = Literal["latency", "stream", "memory", "app", "scale", "footprint"]
+SuiteName = Literal["latency", "stream", "memory", "instances", "app", "scale", "footprint", "soak"]
 
 _SAME = {
     # Shaders are compiled anew on every side, or the second side would find the first one's.
@@ -56,7 +56,7 @@ class BenchOptions:
     """What is measured, and against what."""
 
     suite: Annotated[tuple[SuiteName, ...], Parameter(negative=())] = ()
-    """What to measure; can be repeated. Default: everything."""
+    """What to measure; can be repeated. Default: everything but `soak`."""
     runs: int | None = None
     """Rounds in which each side has its turn. Default: 5, or 2 with --quick."""
     quick: Annotated[bool, Parameter(negative=())] = False
@@ -77,6 +77,8 @@ class BenchOptions:
     """Numbers of clients at a time, for the suite `scale`."""
     model: Annotated[Path | None, Parameter(negative=())] = None
     """A model (GGUF) for llama-bench. Default: a small one of random numbers."""
+    soak_seconds: float = Options.soak_seconds
+    """How long the suite `soak` works on each side."""
 
     def check(self) -> None:
         """End the program when something cannot be."""
@@ -84,6 +86,8 @@ class BenchOptions:
             fail(f"--runs {self.runs}: must be at least 1")
         if any(count < 1 for count in self.clients):
             fail("--clients: must be at least 1")
+        if self.soak_seconds < 0:
+            fail(f"--soak-seconds {self.soak_seconds:g}: must not be negative")
         if self.model is not None and not self.model.is_file():
             fail(f"--model {self.model}: no such file")
 
@@ -139,14 +143,20 @@ def _measure(options: BenchOptions) -> Document:
     """Measure; progress goes to standard error."""
     driver = choose_driver(options.driver)
     runs = options.runs or (2 if options.quick else 5)
-    same = Options(options.quick, tuple(options.clients), driver.is_software, options.model)
+    same = Options(
+        options.quick,
+        tuple(options.clients),
+        driver.is_software,
+        options.model,
+        options.soak_seconds,
+    )
     begun = now()
     with tempfile.TemporaryDirectory(prefix="hesper-bench-") as folder, _progress() as say:
         as_seen = not driver.is_software if options.as_seen is None else options.as_seen
         sides, notes = _sides(driver, options, Path(folder) / "view" if as_seen else None)
         runner = Runner(sides, same, runs, say)
         runner.check()
-        results = _suites(runner, dict.fromkeys(options.suite or SUITES))
+        results = _suites(runner, dict.fromkeys(options.suite or USUAL))
     device = driver.devices[0]
     return Document(
         version=_version(),

@@ -18,8 +18,8 @@ from hesper.bench.client.loops import VulkanError
 from hesper.bench.client.work import WORKS
 from hesper.bench.processes import memory_use
 
-MEASURED = ("latency", "stream", "memory", "compute", "load")
-TASKS = (*MEASURED, "decode", "hold", "probe", "work")
+MEASURED = ("latency", "stream", "memory", "compute", "load", "instances")
+TASKS = (*MEASURED, "decode", "hold", "probe", "work", "soak")
 
 
 def run(task: str, *, quick: bool, work: str = "") -> dict[str, Any]:
@@ -44,6 +44,11 @@ def run(task: str, *, quick: bool, work: str = "") -> dict[str, Any]:
         answer["proportional"] = after.proportional - before.proportional
         print(json.dumps(answer), flush=True)
         hold(device)
+        return {}
+    if task == "soak":
+        from hesper.bench.client.soak import soak
+
+        soak(device, quick=quick)
         return {}
     if task == "work":
         from hesper.bench.client.work import repeat

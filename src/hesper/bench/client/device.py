@@ -34,7 +34,7 @@ _TYPE_RANK = {2: 0, 1: 1, 3: 2, 0: 3, 4: 4}
 class Device:
     """The best physical device of the environment's driver, and a logical one on it.
 
-    Life: construct, use, leave to the end of the process.
+    Life: construct, use, `close` or leave to the end of the process.
     """
 
     def __init__(self) -> None:
@@ -70,6 +70,13 @@ class Device:
         self._memory_types = [
             types.memoryTypes[index].propertyFlags for index in range(types.memoryTypeCount)
         ]
+
+    def close(self) -> None:
+        """Destroy all that the constructor has made.  Nothing else may be left."""
+        self.call("vkDestroyPipelineCache", self.cache, None)
+        self.call("vkDestroyFence", self.fence, None)
+        self.call("vkDestroyDevice", None)
+        self.instance_table.call("vkDestroyInstance", self.instance, None)
 
     def create(self, command: str, info: View) -> int:
         """Call `vkCreateX` of the device; returns the handle."""

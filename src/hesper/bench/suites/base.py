@@ -33,6 +33,8 @@ class Options:
     """Whether the driver draws on the processor: some work would take hours there."""
     model: Path | None = None
     """A model for llama-bench."""
+    soak_seconds: float = 3600.0
+    """How long the suite `soak` works on each side."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Suite(ABC):
     title: str
     own_servers: bool = False
     """Whether every run starts a server of its own."""
+    most_runs: int | None = None
+    """How many runs there are at most, the warm-up apart."""
     depends_on_view: bool = False
     """Whether what it measures does other things where the driver shows less of itself."""
 

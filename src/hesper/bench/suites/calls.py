@@ -1,9 +1,10 @@
-"""The suites that are one program each: `latency`, `stream`, `memory`."""
+"""The suites that are one program each: `latency`, `stream`, `memory`, `instances`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hesper.bench.client.instances import CROWDS
 from hesper.bench.metric import Metric, Unit
 from hesper.bench.sides import HESPER
 from hesper.bench.suites.base import Run, Suite, ask
@@ -119,5 +120,17 @@ MEMORY = ClientSuite(
         "copy_device": _rate("device copy, device-local", Unit.BYTES_PER_SECOND),
         "buffers": _rate("create + destroy a buffer"),
         "descriptors": _rate("update a descriptor set"),
+    },
+)
+
+INSTANCES = ClientSuite(
+    "instances",
+    "Instances with a device",
+    {
+        **_both("opened and closed, one after the other", "cycle"),
+        **{
+            f"together_{count}": _cost(f"{count} opened, all at once", Unit.MILLISECONDS)
+            for count in CROWDS
+        },
     },
 )
