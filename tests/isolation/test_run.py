@@ -182,13 +182,15 @@ def test_a_driver_that_is_not_there_is_said(run: Run, runtime: Path) -> None:
 
 
 def test_variables_can_be_printed_for_a_shell(run: Run) -> None:
-    process = run("--print-env", "--socket", "/tmp/a b", VN_DEBUG="init", MESA_VK_WSI_DEBUG="x")
+    own = {"VN_DEBUG": "init", "VN_PERF": "no_multi_ring", "MESA_VK_WSI_DEBUG": "x"}
+    process = run("--print-env", "--socket", "/tmp/a b", **own)
     output, _ = process.communicate(timeout=PATIENCE)
-    names = ("VTEST_SOCKET_NAME", "VN_DEBUG", "MESA_VK_WSI_DEBUG", "VK_DRIVER_FILES")
+    names = ("VTEST_SOCKET_NAME", "VN_DEBUG", "VN_PERF", "MESA_VK_WSI_DEBUG", "VK_DRIVER_FILES")
     script = output + "".join(f'echo "${name}";' for name in names)
     shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
-    socket, debug, window, manifest = shown.splitlines()
+    socket, debug, perf, window, manifest = shown.splitlines()
     assert (socket, debug, window) == ("/tmp/a b", "init,vtest", "x")
+    assert perf == "no_multi_ring,no_async_mem_alloc"
     assert Path(manifest).is_file()
 
 

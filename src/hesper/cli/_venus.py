@@ -40,14 +40,20 @@ def client_environment(
     manifest: Path, socket: str, environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """Variables that make a program's Vulkan go to the server on `socket`."""
-    debug = [word for word in environ.get("VN_DEBUG", "").split(",") if word]
-    if "vtest" not in debug:
-        debug.append("vtest")
+    # A program hears from vkAllocateMemory itself that there is no memory.
+    perf = _with_word(environ.get("VN_PERF", ""), "no_async_mem_alloc")
     return {
         "VK_DRIVER_FILES": str(manifest),
         "VK_ICD_FILENAMES": str(manifest),  # loaders before 1.3.207
-        "VN_DEBUG": ",".join(debug),
+        "VN_DEBUG": _with_word(environ.get("VN_DEBUG", ""), "vtest"),
+        "VN_PERF": perf,
         "VTEST_SOCKET_NAME": os.path.abspath(socket),
         # Memory of ours is no dma-buf, which is what a window system would want by itself.
         "MESA_VK_WSI_DEBUG": environ.get("MESA_VK_WSI_DEBUG", "sw"),
     }
+
+
+def _with_word(words: str, word: str) -> str:
+    """A list with commas, with `word` in it."""
+    found = [each for each in words.split(",") if each]
+    return ",".join(found if word in found else [*found, word])

@@ -217,6 +217,8 @@ def _sides(
     client["VTEST_SOCKET_NAME"] = "{socket}"
     # Nothing is shown here: no side is to copy its pictures for a window system.
     client.pop("MESA_VK_WSI_DEBUG")
+    # Mesa as it comes.
+    client.pop("VN_PERF")
     layers = ("VK_LOADER_LAYERS_DISABLE", "NODEVICE_SELECT", "VK_ADD_DRIVER_FILES")
     client |= {name: bare[name] for name in layers if name in bare}
     serve = [sys.executable, "-c", "from hesper.cli import main; main()", "serve"]

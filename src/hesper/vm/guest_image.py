@@ -239,6 +239,8 @@ MESA_LOADER_DRIVER_OVERRIDE=zink
 # Vulkan's pictures reach windows through memory.  Where the desktop itself is drawn by zink,
 # taking this away saves copies.
 MESA_VK_WSI_DEBUG=sw
+# A program hears from vkAllocateMemory itself that there is no memory.
+VN_PERF=no_async_mem_alloc
 """
 
 _NETWORK = """[Match]
