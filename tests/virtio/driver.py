@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import struct
+import time
 
 from device import Vm, Worker
-from frontend import GUEST_BASE, Answer, Frontend
+from frontend import GUEST_BASE, PATIENCE, Answer, Frontend
 
 from hesper.portable import page_size
 from hesper.virtio.gpu_wire import (
@@ -27,6 +28,14 @@ def descriptors() -> int:
     """How many descriptors this process has open, those of earlier tests' rubbish left out."""
     gc.collect()
     return len(os.listdir("/dev/fd"))
+
+
+def assert_no_more_descriptors(before: int) -> None:
+    """Wait until no more are open than before: what the device's threads close, they close soon."""
+    deadline = time.monotonic() + PATIENCE
+    while (now := descriptors()) > before:
+        assert time.monotonic() < deadline, f"{now} descriptors are open, {before} were"
+        time.sleep(0.01)
 
 
 def create_context(
