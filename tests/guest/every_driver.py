@@ -118,7 +118,7 @@ class Checked:
 
     def bind_everywhere(self, kind: str, info: dict[str, Any]) -> None:
         """Make it once for each type that it is said to fit, with and without dedication."""
-        is_external = any(name.startswith("VkExternalMemory") for name, _ in info.get("pNext", []))
+        is_external = is_for_others(info)
         probe = self.guest.create(kind, info)
         needs = self.needs(kind, probe, info)
         self.free(kind, probe)
@@ -143,6 +143,17 @@ def external(kind: str) -> list[Any]:
     return [(f"VkExternalMemory{kind}CreateInfo", {"handleTypes": DMA_BUF})]
 
 
+def chains(kind: str) -> list[list[Any]]:
+    """For nobody else, for nobody else as some programs say it, and for others."""
+    nobody = [(f"VkExternalMemory{kind}CreateInfo", {"handleTypes": 0})]
+    return [[], nobody, external(kind)]
+
+
+def is_for_others(info: dict[str, Any]) -> bool:
+    """Whether a buffer or image is to be shared."""
+    return any(struct.get("handleTypes") for _, struct in info["pNext"])
+
+
 def check_memory(checked: Checked) -> None:
     """Types that are shown as host-visible can be mapped; there is one at least."""
     assert any(map(checked.is_visible, range(len(checked.flags))))
@@ -155,7 +166,7 @@ def check_memory(checked: Checked) -> None:
 
 def check_buffers(checked: Checked) -> None:
     """Buffers fit where they are said to."""
-    for usage, chain in itertools.product((TRANSFERS, 0x1F3), ([], external("Buffer"))):
+    for usage, chain in itertools.product((TRANSFERS, 0x1F3), chains("Buffer")):
         checked.bind_everywhere("Buffer", {"size": 70_000, "usage": usage, "pNext": chain})
 
 
@@ -164,8 +175,7 @@ def image_infos() -> Iterator[dict[str, Any]]:
     usages = (TRANSFERS | SAMPLED, TRANSFERS | SAMPLED | COLOUR, COLOUR | TRANSIENT, DEPTH)
     for tiling, usage in itertools.product((OPTIMAL, LINEAR, MODIFIER), usages):
         for samples, levels, type_ in ((1, 1, 1), (4, 1, 1), (1, 3, 1), (1, 1, 2)):
-            for is_external in (False, True):
-                chain: list[Any] = external("Image") if is_external else []
+            for chain in chains("Image"):
                 if tiling == MODIFIER:
                     modifiers = {"drmFormatModifierCount": 1, "pDrmFormatModifiers": [0]}
                     chain.append(("VkImageDrmFormatModifierListCreateInfoEXT", modifiers))
@@ -184,10 +194,9 @@ def image_infos() -> Iterator[dict[str, Any]]:
 
 def is_offered(checked: Checked, info: dict[str, Any]) -> bool:
     """Whether an image like that is said to be possible."""
-    names = [name for name, _ in info["pNext"]]
     chain: list[Any] = []
     answer: list[Any] = []
-    if "VkExternalMemoryImageCreateInfo" in names:
+    if is_for_others(info):
         chain.append(("VkPhysicalDeviceExternalImageFormatInfo", {"handleType": DMA_BUF}))
         answer.append(("VkExternalImageFormatProperties", {}))
     if info["tiling"] == MODIFIER:

@@ -78,9 +78,8 @@ class Placements:
         to be shared and cannot be.
         """
         types = self._physical.memory_types
-        external = info.find_("VkExternalMemoryImageCreateInfo")
+        external = info.remove_("VkExternalMemoryImageCreateInfo")
         if is_shared or (external is not None and external.handleTypes):
-            info.remove_("VkExternalMemoryImageCreateInfo")
             if info not in self._kind(info):
                 raise VulkanError(
                     VK_ERROR_FORMAT_NOT_SUPPORTED, "such an image cannot lie in shared memory"

@@ -22,13 +22,11 @@ cdef inline bint is_about_buffers(uint32_t index) noexcept nogil:
 
 
 cdef uint8_t *external_buffer(uint8_t *info) noexcept nogil:
-    """The VkExternalMemoryBufferCreateInfo of a VkBufferCreateInfo, if it names a type; or null."""
+    """The VkExternalMemoryBufferCreateInfo of a VkBufferCreateInfo, or null."""
     cdef uint8_t *node = (<uint8_t **>(info + 8))[0]
-    while node != NULL:
-        if (<uint32_t *>node)[0] == EXTERNAL_BUFFER_STYPE and (<uint32_t *>(node + 16))[0]:
-            return node
+    while node != NULL and (<uint32_t *>node)[0] != EXTERNAL_BUFFER_STYPE:
         node = (<uint8_t **>(node + 8))[0]
-    return NULL
+    return node
 
 
 cdef int state_buffer(Stream *s, DeviceState *device, uint8_t *info,
@@ -38,19 +36,22 @@ cdef int state_buffer(Stream *s, DeviceState *device, uint8_t *info,
     types: becomes the mask of the guest's memory types that it can be bound to.
     """
     cdef uint8_t *node = external_buffer(info)
+    cdef bint is_shared = node != NULL and (<uint32_t *>(node + 16))[0] != 0
     cdef uint32_t flags = (<uint32_t *>(info + 16))[0]
     types[0] = ALL_TYPES
-    if node != NULL:
-        if device.buffer_handle_types:
-            (<uint32_t *>(node + 16))[0] = device.buffer_handle_types
+    if is_shared:
         types[0] = device.shared_types
     elif flags & (SPARSE_BUFFER | PLACED_BUFFER):
         types[0] = device.sparse_types if flags & SPARSE_BUFFER else device.native_types
-    if node == NULL and device.buffer_always and types[0] & device.shared_types:
+    if not is_shared and not (device.buffer_always and types[0] & device.shared_types):
+        return 0
+    if device.buffer_handle_types == 0:
+        return 0
+    if node == NULL:
         node = push_struct(s, info, EXTERNAL_BUFFER_STYPE, EXTERNAL_BUFFER_SIZE)
         if node == NULL:
             return -1
-        (<uint32_t *>(node + 16))[0] = device.buffer_handle_types
+    (<uint32_t *>(node + 16))[0] = device.buffer_handle_types
     return 0
 
 
