@@ -110,6 +110,41 @@ def test_a_batch_signals_when_its_timeline_gets_there(served: Served, ring_idx: 
     os.close(fd)
 
 
+@pytest.mark.parametrize("either", [False, True])
+def test_who_waits_for_a_lost_device_is_told(served: Served, either: bool) -> None:
+    """Mesa takes a descriptor that ends without having been readable for VK_ERROR_DEVICE_LOST."""
+    client, context = served.client, served.host.context
+    one, two = client.sync(0), client.sync(0)
+    client.submit((b"", [(one, 1)], 1), (b"", [(two, 1)], 2))
+    waiting = client.wait([(one, 1), (two, 1)], any_=either)
+    assert ended(waiting, 0) is None
+    (_, lose), (_, retire) = context.fences
+    lose(lost=True)
+    if not either:
+        assert ended(waiting, 0) is None
+        retire()
+    assert ended(waiting) == "lost"
+    late = client.wait([(one, 1)])
+    assert ended(late) == "lost"
+    # The sync itself may be signalled by others from then on.
+    assert client.sync_value(one) == 1
+    client.send(22, struct.pack("<IQ", one, 2))
+    again = client.wait([(one, 2)])
+    assert ended(again) == "signalled"
+    for fd in (waiting, late, again):
+        os.close(fd)
+
+
+def ended(fd: int, seconds: float = 20) -> str | None:
+    """How a wait has ended, as Mesa sees it; None when it has not."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    found = poll.poll(seconds * 1000)
+    if not found:
+        return None
+    return "signalled" if found[0][1] & select.POLLIN else "lost"
+
+
 @pytest.mark.parametrize("ring_idx", [None, 0])
 def test_a_batch_of_no_queue_signals_at_once(served: Served, ring_idx: int | None) -> None:
     sync = served.client.sync(0)

@@ -32,7 +32,7 @@ class FakeContext:
         self.busy = threading.Lock()
         self.submitted: list[bytes] = []
         self.blobs: dict[int, SharedMemory] = {}
-        self.fences: list[tuple[int, Callable[[], None]]] = []
+        self.fences: list[tuple[int, Callable[..., None]]] = []
         self.closed = False
         self.poisoned = threading.Event()
 
@@ -66,7 +66,7 @@ class FakeContext:
     def destroy_resource(self, resource_id: int) -> None:
         self.blobs.pop(resource_id).close()
 
-    def fence(self, ring_idx: int, retired: Callable[[], None]) -> None:
+    def fence(self, ring_idx: int, retired: Callable[..., None]) -> None:
         if ring_idx:
             self.fences.append((ring_idx, retired))
         else:

@@ -95,7 +95,7 @@ cdef void ring_ask(RingCore *ring) noexcept nogil:
         pthread_mutex_unlock(&ring.monitor.mutex)
         timeline = core_timeline(core, fence.ring_idx)
         if timeline == NULL:
-            fence.retired(fence.data)
+            fence.retired(fence.data, False)
         else:
             timeline_fence(timeline, fence.retired, fence.data, False)
         free(fence)
@@ -113,5 +113,5 @@ cdef void ring_drop_deferred(RingCore *ring) noexcept nogil:
     while ring.deferred != NULL:
         fence = ring.deferred
         ring.deferred = fence.next
-        fence.retired(fence.data)
+        fence.retired(fence.data, False)
         free(fence)

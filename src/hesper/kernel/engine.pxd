@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-ctypedef void (*retired_fn)(void *data) noexcept nogil
+# lost: the device has been lost, and what was waited for may not have been done.
+ctypedef void (*retired_fn)(void *data, bint lost) noexcept nogil
 
 
 cdef class Sink:

@@ -6,7 +6,7 @@ cdef class Sink:
         return -1
 
     cdef int fence(self, uint32_t ring_idx, retired_fn retired, void *data) noexcept nogil:
-        """Call `retired(data)`, from any thread, when a timeline has done what it has so far."""
+        """Call `retired`, from any thread, when a timeline has done what it has so far."""
         return -1
 
     cdef void catch_up(self) noexcept nogil:

@@ -114,7 +114,7 @@ cdef bint is_soon_signalled(TimelineCore *t, uint64_t fence) noexcept nogil:
 
 cdef bint timeline_fence(TimelineCore *t, retired_fn retired, void *data,
                          bint hold) noexcept nogil:
-    """Call `retired(data)`, here or in the waiter, once the queue has done its work so far.
+    """Call `retired`, here or in the waiter, once the queue has done its work so far.
 
     A queue that has lost its device, or cannot take a fence, counts as done; so does one whose
     timeline has been stopped.
@@ -126,14 +126,14 @@ cdef bint timeline_fence(TimelineCore *t, retired_fn retired, void *data,
     pthread_mutex_lock(&t.monitor.mutex)
     if t.deadline or (t.count == t.capacity and not grow_timeline(t)):
         pthread_mutex_unlock(&t.monitor.mutex)
-        retired(data)
+        retired(data, is_lost(t.queue.device))
         return False
     place = &t.pending[(t.first + t.count) % t.capacity]
     place.retired = retired
     place.data = data
     if not begin_fence(t, place):
         pthread_mutex_unlock(&t.monitor.mutex)
-        retired(data)
+        retired(data, is_lost(t.queue.device))
     elif hold and place.fence and not t.waiting:
         t.count += 1
         began = not t.held
@@ -143,7 +143,7 @@ cdef bint timeline_fence(TimelineCore *t, retired_fn retired, void *data,
         end_fence(t, place)
         pthread_mutex_unlock(&t.monitor.mutex)
         settle_if_lost(t.context)
-        retired(data)
+        retired(data, is_lost(t.queue.device))
     else:
         t.count += 1
         # The waiter has to say that the queue has refused a fence.
@@ -179,7 +179,7 @@ cdef bint retire_signalled(TimelineCore *t, uint32_t known) noexcept nogil:
     pthread_mutex_unlock(&t.monitor.mutex)
     settle_if_lost(t.context)
     for i in range(count):
-        through[i].retired(through[i].data)
+        through[i].retired(through[i].data, is_lost(t.queue.device))
     return held
 
 
@@ -212,7 +212,7 @@ cdef bint is_busy(TimelineCore *t) noexcept nogil:
     return busy
 
 
-cdef void nobody_waits(void *data) noexcept nogil:
+cdef void nobody_waits(void *data, bint lost) noexcept nogil:
     pass
 
 
@@ -323,14 +323,14 @@ cdef int core_fence(Core *core, uint32_t ring_idx, retired_fn retired, void *dat
     if core.ahead_of != NULL and defer_fence(core, ring_idx, retired, data):
         return 0
     if timeline == NULL:
-        retired(data)
+        retired(data, False)
     elif timeline_fence(timeline, retired, data, held != NULL):
         held[0] = timeline
     return 0
 
 
-cdef void call_retired(void *data) noexcept with gil:
-    """Call a Python function that was kept alive for this."""
+cdef void call_retired(void *data, bint lost) noexcept with gil:
+    """Call a Python function that was kept alive for this; nobody there could tell of a loss."""
     cdef object function = <object>data
     Py_DECREF(function)
     function()
@@ -397,7 +397,7 @@ cdef class Timeline:
             t.count -= 1
             idle = idle and first.fence == 0
             with nogil:
-                first.retired(first.data)
+                first.retired(first.data, False)
         if idle:
             fences_destroy(&t.fences)
         return idle

@@ -57,10 +57,17 @@ class CallbackSink(Sink):
     def __init__(
         self,
         submit: Callable[[memoryview], None],
-        fence: Callable[[int, Callable[[], None]], None],
+        fence: Callable[[int, Retired], None],
     ) -> None:
         """submit: runs commands, valid only during the call.
 
-        fence: calls its second argument, from any thread, when a timeline is through.
+        fence: calls its second argument, from any thread, when a timeline is through; with
+        `lost=True` if that is because its device was lost.
         What they raise goes to the caller of `Pump.header`.
         """
+
+class Retired:
+    """What a Python function is given to call when a timeline is through."""
+
+    def __call__(self, lost: bool = False) -> None:
+        """Signal what waits for it; lost: tell who waits that the device is."""

@@ -604,7 +604,7 @@ cdef class Pump:
             sync_forget(self.syncs, words[0])
         elif self.number == SYNC_WRITE:
             point.value = words[1] | <uint64_t>words[2] << 32
-            over = syncs_signal(self.syncs, &point, 1)
+            over = syncs_signal(self.syncs, &point, 1, False)
         else:
             value = point.sync.value
         pthread_mutex_unlock(&self.syncs.lock)
@@ -756,7 +756,7 @@ cdef class Pump:
         if batch == NULL:
             return self.wrong(NO_MEMORY) if unknown < 0 else self.wrong(NO_SYNC, <uint64_t>unknown)
         if sink.fence(f[5] if f[0] else 0, batch_retired, batch):
-            batch_retired(batch)
+            batch_retired(batch, False)
             return REFUSED
         return SERVED
 
@@ -804,9 +804,9 @@ cdef class Retired:
     cdef retired_fn retired
     cdef void *data
 
-    def __call__(self):
+    def __call__(self, bint lost=False):
         cdef void *data = self.data
         if data != NULL:
             self.data = NULL
             with nogil:
-                self.retired(data)
+                self.retired(data, lost)

@@ -11,6 +11,7 @@ cdef enum:
 
 cdef struct Sync:
     uint64_t value
+    bint lost                   # what set it last was a fence of a lost device
     uint32_t owners             # its id, and the points that name it
     uint32_t awaited            # points of unfinished waits
 
@@ -24,6 +25,7 @@ cdef struct Wait:
     # Its client polls the other end of `write_fd`.
     int write_fd
     bint either
+    bint lost                   # for a sync that a lost device was to signal
     uint64_t deadline           # ns; 0: none
     uint32_t count
     Point *points               # that are not reached
@@ -48,8 +50,11 @@ cdef struct Syncs:
     int parked[MOST_PARKED]
     uint32_t parked_count
     int spare[2]                # a pipe for the next wait; -1: none
-    # Most waits are over before they begin, or are polls: they share two descriptors.
+    # Most waits are over before they begin, or are polls: they share descriptors.
     int ready_fd
+    # Its other end is closed, and nothing was written: Mesa takes that for a lost device
+    # (`vn_renderer_vtest.c`).
+    int lost_fd
     int never_fd
     int never_write_fd
 
@@ -76,6 +81,13 @@ cdef Syncs *syncs_new() except NULL:
     close(ends[1])
     if hesper_pipe(ends):
         close(s.ready_fd)
+        free(s)
+        raise OSError(errno, "no descriptors for a client's syncs")
+    s.lost_fd = ends[0]
+    close(ends[1])
+    if hesper_pipe(ends):
+        close(s.ready_fd)
+        close(s.lost_fd)
         free(s)
         raise OSError(errno, "no descriptors for a client's syncs")
     s.never_fd = ends[0]
@@ -215,6 +227,7 @@ cdef Wait *syncs_advance(Syncs *s) noexcept nogil:
         i = 0
         while i < wait.count:
             if wait.points[i].sync.value >= wait.points[i].value:
+                wait.lost = wait.lost or wait.points[i].sync.lost
                 point_drop(wait, i)
             else:
                 i += 1
@@ -227,14 +240,19 @@ cdef Wait *syncs_advance(Syncs *s) noexcept nogil:
     return over
 
 
-cdef Wait *syncs_signal(Syncs *s, const Point *points, uint32_t count) noexcept nogil:
-    """Set syncs to values; returns the waits that were for them.  The lock is held."""
+cdef Wait *syncs_signal(Syncs *s, const Point *points, uint32_t count,
+                        bint lost) noexcept nogil:
+    """Set syncs to values; returns the waits that were for them.  The lock is held.
+
+    lost: whether a lost device was to do so.
+    """
     cdef bint awaited = False
     cdef uint32_t i
     for i in range(count):
         awaited = awaited or (points[i].sync.awaited != 0
                               and points[i].value > points[i].sync.value)
         points[i].sync.value = points[i].value
+        points[i].sync.lost = lost
     return syncs_advance(s) if awaited else NULL
 
 
@@ -248,11 +266,14 @@ cdef void syncs_wake(Syncs *s, Wait *over) noexcept nogil:
     while over != NULL:
         wait = over
         over = wait.next
-        # The client may have stopped polling and closed its end.
-        write(wait.write_fd, b"\1", 1)
-        pthread_mutex_lock(&s.lock)
-        park(s, wait.write_fd)
-        pthread_mutex_unlock(&s.lock)
+        if wait.lost:
+            close(wait.write_fd)
+        else:
+            # The client may have stopped polling and closed its end.
+            write(wait.write_fd, b"\1", 1)
+            pthread_mutex_lock(&s.lock)
+            park(s, wait.write_fd)
+            pthread_mutex_unlock(&s.lock)
         free(wait)
 
 
@@ -287,19 +308,20 @@ cdef void syncs_close(Syncs *s) noexcept nogil:
         close(s.spare[0])
         close(s.spare[1])
     close(s.ready_fd)
+    close(s.lost_fd)
     close(s.never_fd)
     close(s.never_write_fd)
     syncs_release(s)
 
 
-cdef void batch_retired(void *data) noexcept nogil:
-    """A fence is through: signal what stands in its batch."""
+cdef void batch_retired(void *data, bint lost) noexcept nogil:
+    """A fence is through, or its device lost: signal what stands in its batch."""
     cdef Batch *batch = <Batch *>data
     cdef Syncs *s = batch.syncs
     cdef Wait *over
     cdef uint32_t i
     pthread_mutex_lock(&s.lock)
-    over = syncs_signal(s, batch.points, batch.count)
+    over = syncs_signal(s, batch.points, batch.count, lost)
     for i in range(batch.count):
         sync_release(batch.points[i].sync)
     pthread_mutex_unlock(&s.lock)
@@ -382,6 +404,7 @@ cdef int wait_add(Syncs *s, Point *points, uint32_t count, bint either, uint32_t
     cdef uint32_t left = 0
     cdef uint32_t i
     cdef int fd
+    cdef bint lost = False
     cdef Wait **link = &s.waits
     cdef Wait *wait
     owned[0] = False
@@ -389,9 +412,13 @@ cdef int wait_add(Syncs *s, Point *points, uint32_t count, bint either, uint32_t
         if points[i].sync.value < points[i].value:
             points[left] = points[i]
             left += 1
+        else:
+            lost = lost or points[i].sync.lost
     if is_over(count, left, either) or timeout_ms == 0:
         free(points)
-        return s.ready_fd if is_over(count, left, either) else s.never_fd
+        if not is_over(count, left, either):
+            return s.never_fd
+        return s.lost_fd if lost else s.ready_fd
     while link[0] != NULL:
         if link[0].deadline and link[0].deadline < now:
             wait_drop(s, link)
@@ -405,6 +432,7 @@ cdef int wait_add(Syncs *s, Point *points, uint32_t count, bint either, uint32_t
         return -1
     wait.write_fd = s.spare[1]
     wait.either = either
+    wait.lost = lost
     wait.deadline = now + timeout_ms * <uint64_t>1000000 if timeout_ms <= ENDLESS_MS else 0
     wait.count = left
     wait.points = points
