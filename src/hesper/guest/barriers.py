@@ -18,6 +18,7 @@ from hesper.guest.vk import (
     VK_ACCESS_TRANSFER_READ_BIT,
     VK_ACCESS_TRANSFER_WRITE_BIT,
     VK_IMAGE_ASPECT_COLOR_BIT,
+    VK_IMAGE_LAYOUT_PREINITIALIZED,
     VK_IMAGE_LAYOUT_TRANSFER_DST_OPTIMAL,
     VK_IMAGE_LAYOUT_TRANSFER_SRC_OPTIMAL,
     VK_IMAGE_LAYOUT_UNDEFINED,
@@ -80,6 +81,9 @@ class HandOver:
         """
         stage = self._device.stages.get(barrier.image)
         if stage is None:
+            if barrier.oldLayout == VK_IMAGE_LAYOUT_PREINITIALIZED:
+                # What the kernel does where it records barriers by itself (`placement`).
+                barrier.oldLayout = VK_IMAGE_LAYOUT_UNDEFINED
             return 0, 0
         taken = barrier.srcQueueFamilyIndex in _OTHERS
         given = barrier.dstQueueFamilyIndex in _OTHERS

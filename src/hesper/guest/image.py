@@ -79,7 +79,10 @@ def create_image(context: Context, call: Call) -> None:
     missing = missing_feature(profile, info.flags, info.imageType, info.samples)
     if missing:
         raise VulkanError(VK_ERROR_FEATURE_NOT_PRESENT, f"{missing} is not offered")
+    layout = info.initialLayout
     adapted = adapt_image(device, info)
+    if info.initialLayout != layout:
+        context.engine.change_layouts()
     stage = None
     if adapted.plan is not None:
         stage = stage_image(device, context.store, call, info, adapted.plan)

@@ -91,15 +91,14 @@ class Placements:
         if info.flags & VK_IMAGE_CREATE_PROTECTED_BIT:
             return types.native
         is_linear = info.tiling == VK_IMAGE_TILING_LINEAR
-        if info.initialLayout != VK_IMAGE_LAYOUT_UNDEFINED:
-            # VUID-VkImageCreateInfo-pNext-01443: such an image cannot be made for shared memory.
-            # Its contents come from a map, so it has to be bound to some all the same.
-            return types.all if is_linear else types.native
         kind = self._kind(info)
-        if info in kind and kind.is_free:
-            self._state(info)
-            return types.all
-        return types.native
+        has_contents = info.initialLayout != VK_IMAGE_LAYOUT_UNDEFINED
+        if info not in kind or not kind.is_free or (has_contents and not is_linear):
+            return types.native
+        # VUID-VkImageCreateInfo-pNext-01443; see `Engine.change_layouts`.
+        info.initialLayout = VK_IMAGE_LAYOUT_UNDEFINED
+        self._state(info)
+        return types.all
 
     def _state(self, info: View) -> None:
         """Tell the driver that the image may lie in shared memory."""
@@ -112,7 +111,9 @@ class Placements:
         if kind is None:
             if len(self._kinds) >= _MOST_REMEMBERED:
                 self._kinds.clear()
+            layout, info.initialLayout = info.initialLayout, VK_IMAGE_LAYOUT_UNDEFINED
             kind = self._kinds[key] = self._find_out(info)
+            info.initialLayout = layout
         return kind
 
     def _find_out(self, info: View) -> _Kind:

@@ -122,6 +122,11 @@ cdef class Engine:
         free(self.core.failure_told)
         free(self.core)
 
+    def change_layouts(self):
+        for index in (PIPELINE_BARRIER, PIPELINE_BARRIER_2, WAIT_EVENTS, WAIT_EVENTS_2):
+            self.core.hot[hesper_commands[<uint32_t>index].number].kind = <uint8_t>HOT_NO
+        hesper_store_release(&self.core.changes_layouts, 1)
+
     def wake(self, names):
         cdef uint32_t index
         for name in names:

@@ -395,6 +395,8 @@ cdef int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
     else:
         if index == SUBRESOURCE_LAYOUT or index == SUBRESOURCE_LAYOUT_2:
             name_colour(s, index)
+        if s.core.changes_layouts:
+            change_layouts(s, index)
         if s.ring != NULL and may_wait(index):
             ring_settle(s.ring)
         if index == DESTROY_BUFFER and s.core.feedback_count and s.victim_count:

@@ -196,6 +196,11 @@ class Engine:
         `size` and `memory_type`.
         Raises `KeyError` for a name that is no command.
         """
+    def change_layouts(self) -> None:
+        """Make barriers from VK_IMAGE_LAYOUT_PREINITIALIZED ones from UNDEFINED, from now on.
+
+        Not those of commands whose handlers are awake.
+        """
     def wake(self, names: Sequence[str]) -> None:
         """Ask the handlers of these commands from now on.  Raises `KeyError` without one."""
     @property

@@ -147,6 +147,7 @@ cdef struct Core:
     uint64_t patience_ns            # see patience.pxi; 0: processors are few
     uint64_t crowded_until
     size_t arena_limit
+    uint32_t changes_layouts        # see layouts.pxi
     uint8_t *handled                # by command index: a Python handler exists
     Hot *hot                        # by command number
     void *engine                    # the Engine, borrowed
