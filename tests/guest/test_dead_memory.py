@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +61,23 @@ def test_mapping_what_was_not_allocated(guest: Guest) -> None:
         guest.blob(memory, 4096)
     guest.send("vkFreeMemory", device=DEVICE, memory=memory)
     assert is_well(guest)
+
+
+def test_memory_that_is_being_given_back_is_waited_for(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guest has freed it on a ring, and the frontend has not come to its resource yet."""
+    monkeypatch.setattr("hesper.guest.memory.ROOM_SECONDS", 20)
+    memory = allocate(guest, 6 << 20)
+    resource_id, _ = guest.blob(memory, 6 << 20)
+    guest.send("vkFreeMemory", device=DEVICE, memory=memory)
+    assert guest.context.engine.unreferenced() == 6 << 20
+    frontend = threading.Timer(0.01, guest.context.destroy_resource, [resource_id])
+    frontend.start()
+    memory = allocate(guest, 6 << 20)
+    frontend.join()
+    assert guest.context.engine.failure(memory) is None
+    assert guest.context.engine.unreferenced() == 0
 
 
 def test_importing_what_was_not_allocated(guest: Guest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from hesper.guest import regions
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 LARGEST_ALLOCATION = 1 << 47
 """Bytes; more than any address space has, and far from overflowing when rounded."""
 
+ROOM_SECONDS = 0.1
+"""How long an allocation waits for memory that is being given back."""
+
 
 @handles("vkAllocateMemory")
 def allocate_memory(context: Context, call: Call) -> None:
@@ -38,6 +42,7 @@ def allocate_memory(context: Context, call: Call) -> None:
         raise VulkanError(VK_ERROR_OUT_OF_DEVICE_MEMORY, f"allocation of {size} bytes")
     if info.memoryTypeIndex >= len(device.physical.memory_types):
         raise VulkanError(VK_ERROR_UNKNOWN, f"no memory type {info.memoryTypeIndex}")
+    _await_room(context, size)
     try:
         region = _allocate(
             context, device, call, device.physical.memory_types[info.memoryTypeIndex]
@@ -58,6 +63,20 @@ def allocate_memory(context: Context, call: Call) -> None:
         context.engine.keep_memory(call.new_ids[0], region)
     except KeyError:  # another thread of the guest has freed it already
         region.release()
+
+
+def _await_room(context: Context, size: int) -> None:
+    """Let the frontend come to what the guest has given back, if that makes the limit suffice.
+
+    A guest frees memory on a ring and the resource by which it was mapped on its socket, and may
+    have asked for more before both are seen.
+    """
+    until = time.monotonic() + ROOM_SECONDS
+    while (
+        context.store.left < size <= context.store.left + context.engine.unreferenced()
+        and time.monotonic() < until
+    ):
+        time.sleep(0.001)
 
 
 def _allocate(context: Context, device: Device, call: Call, kind: GuestType) -> Region | None:

@@ -332,6 +332,9 @@ cdef class Engine:
             pthread_mutex_unlock(&self.core.monitor.mutex)
         resource_free(self.core, resource)
 
+    def unreferenced(self):
+        return resources_last(self.core)
+
     # Device memory.
 
     def keep_memory(self, uint64_t id, Region region not None):

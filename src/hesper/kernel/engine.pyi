@@ -289,6 +289,8 @@ class Engine:
     @property
     def store(self) -> Store:
         """The context's shared memory."""
+    def unreferenced(self) -> int:
+        """Bytes of the memory limit that resources hold whose VkDeviceMemory is gone."""
     def keep_memory(self, id: int, region: Region) -> None:
         """Hand the ownership of `region` to the VkDeviceMemory with that guest id.
 

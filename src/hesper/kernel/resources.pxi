@@ -83,6 +83,25 @@ cdef bint blob_destroy(Core *core, uint32_t id) noexcept nogil:
     return True
 
 
+cdef uint64_t resources_last(Core *core) noexcept nogil:
+    """Bytes of the limit that only resources still hold, whose VkDeviceMemory is gone."""
+    cdef Resource *resource
+    cdef uint64_t found = 0
+    cdef uint32_t i
+    pthread_mutex_lock(&core.monitor.mutex)
+    pthread_mutex_lock(&core.store.lock)
+    for i in range(ENGINE_RESOURCES):
+        resource = core.resources[i]
+        while resource != NULL:
+            if (not resource.is_stream and resource.region != NULL
+                    and resource.region.owners == 1):
+                found += resource.region.charged
+            resource = resource.chain
+    pthread_mutex_unlock(&core.store.lock)
+    pthread_mutex_unlock(&core.monitor.mutex)
+    return found
+
+
 cdef void resources_free(Core *core) noexcept:
     cdef Resource *resource
     cdef uint32_t i
