@@ -13,7 +13,7 @@ import pytest
 from hesper.guest import regions
 from hesper.kernel.engine import Timeline
 from hesper.protocol.codec import Codec, Reader
-from kernel.conftest import BOUND, COMMAND_BUFFER, Host, wait_for
+from kernel.conftest import BOUND, COMMAND_BUFFER, Host, happens, wait_for
 
 QUEUE, RING_IDX, OTHER_DEVICE, OTHER_QUEUE = 7, 5, 30, 31
 FENCE, SEMAPHORE, EVENT, QUERIES, MEMORY, FEEDBACK, SOURCE = range(40, 47)
@@ -210,6 +210,15 @@ def test_a_queue_at_rest_is_not_looked_at(lossy: Lossy) -> None:
     lossy.send("vkQueueSubmit", **SUBMIT)
     wait_for(lambda: lossy.driver.submissions() == done + 2, "another look")
     lossy.driver.finish(done + 2)
+
+
+def test_a_queue_that_has_been_at_rest_is_looked_at_again(lossy: Lossy) -> None:
+    lossy.engine.set_lookout(1_000_000)
+    for turn in range(3):
+        lossy.send("vkQueueSubmit", **SUBMIT)
+        wait_for(lambda turn=turn: lossy.driver.submissions() == 2 * turn + 2, "a look")
+        lossy.driver.finish(2 * turn + 2)
+        assert not happens(lambda turn=turn: lossy.driver.submissions() > 2 * turn + 2)
 
 
 def test_a_wait_for_what_never_comes_ends(lossy: Lossy) -> None:

@@ -197,7 +197,12 @@ cdef class Engine:
             settle_if_lost(self.core)
 
     def set_lookout(self, uint64_t nanoseconds):
+        cdef TimelineCore *timeline = self.timelines
         hesper_store_u64(&self.core.lookout_ns, nanoseconds)
+        while timeline != NULL:
+            with nogil:
+                timeline_wake(timeline)
+            timeline = timeline.next
 
     # Fences.
 

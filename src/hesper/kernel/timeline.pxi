@@ -201,15 +201,26 @@ cdef void timeline_leave(TimelineCore *t) noexcept nogil:
     pthread_mutex_unlock(&t.monitor.mutex)
 
 
-cdef bint is_busy(TimelineCore *t) noexcept nogil:
-    """Whether the queue may be at work; if not, whoever submits wakes the waiter."""
+cdef bint is_busy(TimelineCore *t, uint64_t *calls) noexcept nogil:
+    """Whether the queue may be at work; calls: how often it was called."""
     cdef QueueState *queue = t.queue
     cdef bint busy
     pthread_mutex_lock(&queue.monitor.mutex)
+    calls[0] = queue.calls
     busy = t.through != queue.calls and not is_lost(queue.device)
-    queue.watched = busy
     pthread_mutex_unlock(&queue.monitor.mutex)
     return busy
+
+
+cdef void rest_until_called(TimelineCore *t, uint64_t calls) noexcept nogil:
+    """Wait until somebody submits, unless the queue was called since.  The monitor is held."""
+    cdef QueueState *queue = t.queue
+    pthread_mutex_lock(&queue.monitor.mutex)
+    queue.watched = queue.calls != calls
+    pthread_mutex_unlock(&queue.monitor.mutex)
+    if queue.watched:
+        return
+    pthread_cond_wait(&t.monitor.condition, &t.monitor.mutex)
 
 
 cdef void nobody_waits(void *data, bint lost) noexcept nogil:
@@ -241,27 +252,38 @@ cdef void timeline_rest(TimelineCore *t) noexcept nogil:
     A guest that looks at memory asks for no fence, and so nobody would ask the driver, which says
     only who asks that its device is lost.
     """
-    cdef uint64_t since = 0     # when the queue was seen at work with nobody looking, 0: it is not
-    cdef uint64_t now
+    cdef uint64_t since = 0     # when that was seen which is so now; 0: look anew
+    cdef uint64_t calls = 0
+    cdef uint64_t seen = 0
     cdef uint64_t lookout
+    cdef uint64_t now
+    cdef bint busy
+    cdef bint was_busy = False
     while (t.count == 0 or t.held) and t.deadline == 0:
-        if t.count or not is_busy(t):
+        if t.count:
             since = 0
             pthread_cond_wait(&t.monitor.condition, &t.monitor.mutex)
             continue
         lookout = hesper_load_u64(&t.context.lookout_ns)
         now = hesper_now_ns()
-        if since == 0:
+        busy = is_busy(t, &calls)
+        # Not at once at rest: whoever submits next would have to wake this thread.
+        if since == 0 or busy != was_busy or not (busy or calls == seen):
             since = now
+        was_busy = busy
+        seen = calls
         if now - since < lookout:
             hesper_monitor_wait_for(&t.monitor, lookout - (now - since))
-        else:
-            since = 0
-            look_out(t)
-            if hesper_load_acquire(&t.context.lost_unsettled):
-                pthread_mutex_unlock(&t.monitor.mutex)
-                settle_lost(t.context)
-                pthread_mutex_lock(&t.monitor.mutex)
+            continue
+        since = 0
+        if not busy:
+            rest_until_called(t, calls)
+            continue
+        look_out(t)
+        if hesper_load_acquire(&t.context.lost_unsettled):
+            pthread_mutex_unlock(&t.monitor.mutex)
+            settle_lost(t.context)
+            pthread_mutex_lock(&t.monitor.mutex)
 
 
 cdef bint timeline_loop(TimelineCore *t) noexcept nogil:
