@@ -96,7 +96,8 @@ def test_a_program_that_waits_hears_of_it(
 ) -> None:
     way, perf, expected = wait
     driver.fault()
-    other = Running(client, program, "fence")
+    # Its worker does not call the driver while every call says that the device is lost.
+    other = Running(client, program, "fence-later")
     running = Running(client, program, way, VN_PERF=perf)
     try:
         before = len(re.findall("device lost", server.printed()))
