@@ -30,7 +30,7 @@ GPU = Device(
     is_portability=False,
     imports_host_memory=True,
     conformance="1.4.0.0",
-    memory=MemorySeen(imported=1, buffers=1),
+    memory=MemorySeen(imported=1, buffers=1, linear_images=1, linear_attachments=True),
     features=("geometryShader", "nullDescriptor"),
 )
 NO_MEMORY = replace(GPU, imports_host_memory=False, memory=MemorySeen())
@@ -46,6 +46,7 @@ def driver(name: str, device: Device) -> Driver:
         (NO_MEMORY, "lacks VK_EXT_external_memory_host"),
         (replace(GPU, memory=MemorySeen()), "takes no pointers to shared memory"),
         (replace(GPU, memory=None), "lets no VkDevice be made"),
+        (replace(GPU, memory=MemorySeen(buffers=1)), "shares pictures by a copy only; best shares"),
         (replace(GPU, api_version="1.0.300"), "has Vulkan 1.0.300, 1.1 is needed; best can serve"),
         (replace(GPU, type="integrated"), "is a GPU (integrated); best is a GPU (discrete)"),
         (replace(GPU, type="cpu"), "draws on the processor; best is a GPU (discrete)"),

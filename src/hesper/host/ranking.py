@@ -58,12 +58,26 @@ def _features(device: Device) -> str:
     return f"has of what programs want: {', '.join(device.features) or 'nothing'}"
 
 
+def _shares_pictures(device: Device) -> bool:
+    """Whether what is drawn into can be shared as it is, see `guest.staging`."""
+    seen = device.memory
+    if seen is None:
+        return False
+    tiled = seen.tiled_images or any(each.tiled_images for each in seen.exports)
+    return bool(tiled or seen.linear_attachments)
+
+
+def _sharing(device: Device) -> str:
+    return f"shares pictures {'without a copy' if _shares_pictures(device) else 'by a copy only'}"
+
+
 CRITERIA: tuple[Criterion, ...] = (
     Criterion(lambda d: not obstacle(d), lambda d: obstacle(d) or "can serve guests"),
     Criterion(lambda d: _RANK[d.type], _draws_with),
     # Mesa's zink, wined3d and engines count on what the subset leaves out.
     Criterion(lambda d: not d.is_portability, _completeness),
     Criterion(lambda d: len(d.features), _features),
+    Criterion(_shares_pictures, _sharing),
     Criterion(lambda d: version(d.api_version), lambda d: f"has Vulkan {d.api_version}"),
     Criterion(
         lambda d: bool(d.conformance),
