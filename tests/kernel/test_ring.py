@@ -50,6 +50,18 @@ def test_commands_are_run_and_the_head_follows(guest: Guest, draw_count: Callabl
     assert guest.word(STATUS) & ALIVE
 
 
+def test_a_ring_without_a_thread_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as no_threads:
+        no_threads.setattr(threading.Thread, "start", start)
+        with pytest.raises(ProtocolError, match="no thread for the ring: can't start new thread"):
+            Guest(host)
+    assert not host.engine.rings()
+    host.engine.stop()
+
+
 def test_signs_of_life_are_given_while_the_ring_works_and_while_it_rests(
     fake_driver: Path,
 ) -> None:

@@ -545,14 +545,24 @@ cdef class Engine:
         pthread_mutex_unlock(&self.core.monitor.mutex)
         ring.thread = threading.Thread(target=ring._serve, name=f"ring-{ring.number}",
                                        daemon=True)
-        ring.thread.start()
+        try:
+            ring.thread.start()
+        except RuntimeError as error:
+            # The process or its user has as many threads as may be.
+            self.end_ring(ring)
+            raise ProtocolError(f"no thread for the ring: {error}") from None
         return ring
 
     cdef object start_watch(self):
         if hesper_timer_init(&self.core.watch_timer):
             raise ProtocolError("no descriptor for the timer of a ring's signs of life")
         self.watch = threading.Thread(target=self._watch, name="ring-watch", daemon=True)
-        self.watch.start()
+        try:
+            self.watch.start()
+        except RuntimeError as error:
+            self.watch = None
+            hesper_timer_destroy(&self.core.watch_timer)
+            raise ProtocolError(f"no thread for the ring: {error}") from None
 
     def _watch(self):
         """Body of the thread that shows signs of life to the guest."""
@@ -573,7 +583,8 @@ cdef class Engine:
         hesper_store_release(&ring.core.stopping, 1)
         with nogil:
             ring_wake(ring.core)
-        ring.thread.join()
+        if ring.thread.ident is not None:
+            ring.thread.join()
         pthread_mutex_lock(&self.core.monitor.mutex)
         link = &self.core.rings
         while link[0] != NULL and link[0] != ring.core:
