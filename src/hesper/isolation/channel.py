@@ -1,7 +1,8 @@
 """What supervisor and worker say to each other over their socket pair.
 
 Down, as messages of `portable.send_message`, each one JSON object with the key `do`:
-  prepare  door, options, log_level      first of all
+  prepare  door, options, log_level,     first of all; hurry: say ready before warming up
+           hurry
   serve    client; with its socket       once, when ready
   stop                                   end in order
 Up, as lines of JSON with the key `is`, because the supervisor must never block on a worker that

@@ -102,8 +102,8 @@ class Crew:
         self.workers.clear()
         self._launcher.close()
 
-    def start(self, *, background: bool) -> None:
-        """Start one worker."""
+    def start(self, *, background: bool, hurry: bool = True) -> None:
+        """Start one worker.  hurry: a client is likely to come as soon as it is ready."""
         with contextlib.ExitStack() as stack:
             try:
                 ours, theirs = map(stack.enter_context, socket.socketpair())
@@ -120,7 +120,14 @@ class Crew:
         self._turns.watch(ours, lambda: self._hear(worker))
         patience = BACKGROUND_PATIENCE if background else START_PATIENCE
         worker.starting = self._turns.after(patience, lambda: self._too_slow(worker, patience))
-        self.order(worker, "prepare", door=self._door, options=self._options, log_level=threshold())
+        self.order(
+            worker,
+            "prepare",
+            door=self._door,
+            options=self._options,
+            log_level=threshold(),
+            hurry=hurry,
+        )
 
     def _launcher_speaks(self) -> None:
         """Hear what has become of workers, and do without the launcher if it is gone."""

@@ -194,7 +194,7 @@ class Supervisor:
         wanted = self._stock() if crew.is_settled else 1
         for _ in range(crew.count("starting", "ready"), wanted):
             if crew.is_able and time.monotonic() >= self._refill_at:
-                crew.start(background=crew.is_settled)
+                crew.start(background=crew.is_settled, hurry=self._lately() > 1)
         self._trim_later()
         self._accept_if(wanted=crew.is_settled and self._spare >= 0 and not self._room.is_full)
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from hesper import log
 from hesper.isolation import channel
+from hesper.isolation.background import run_in_background
 from hesper.isolation.door import ClientError, Door, StartError
 from hesper.kernel.engine import report_crashes
 from hesper.portable import raise_descriptor_limit
@@ -24,6 +25,11 @@ GRACE = 4.0
 """Seconds from being told to stop to the hard end; less than the supervisor's patience."""
 LEAVE_GRACE = 1.0
 """Seconds in which the end of the connection alone has to end the worker."""
+
+AT_ONCE = 0.02
+"""Seconds in which a worker that a client has waited for is given that client."""
+QUIET = 1.0
+"""Seconds without a client after which one that was started in a rush of them may warm up."""
 
 EXIT_FAULT = 1
 EXIT_FAILED = 69
@@ -46,11 +52,14 @@ class Worker:
         self._control = socket.socket(fileno=fd)
         report_crashes(fd)
         self._speaking = threading.Lock()
+        self._is_warm = False
+        self._in_background = False
 
     def prepare(self, *, background: bool) -> Door:
         """Get ready to serve by the door that is returned; ends the process if that cannot be.
 
-        background: warm up before saying so: a client that waits would wait for it too.
+        background: warm up before saying so, unless a client is likely to come sooner: it would
+        wait for that too.
         """
         with self._fatal():
             message = channel.receive_down(self._control)
@@ -63,16 +72,18 @@ class Worker:
             except StartError as error:
                 self._say("failed", reason=str(error))
                 _exit(EXIT_FAILED)
-            if background:
+            self._is_warm = background and not order["hurry"]
+            self._in_background = background
+            if self._is_warm:
                 door.warm_up()
             self._say("ready", about=door.about, options=door.options, refusal=door.refusal)
-            if not background:
-                door.warm_up()
             return door
 
     def run(self, door: Door) -> NoReturn:
         """Serve one client and end the process."""
         with self._fatal():
+            if not self._is_warm:
+                warm_up_later(door, self._control, background=self._in_background)
             _exit(self._serve(door))
 
     def _serve(self, door: Door) -> int:
@@ -133,6 +144,18 @@ class Worker:
 
     def _log(self, level: str, logger: str, event: str, fields: dict[str, Any]) -> None:
         self._say("log", level=level, logger=logger, event=event, fields=fields)
+
+
+def warm_up_later(door: Door, control: socket.socket, *, background: bool) -> None:
+    """Warm up if nothing comes over `control` at once; in the background, soon."""
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    if poll.poll((QUIET if background else AT_ONCE) * 1000):
+        return
+    if background:
+        run_in_background(door.warm_up)
+    else:
+        door.warm_up()
 
 
 def _exit(status: int) -> NoReturn:
