@@ -78,6 +78,8 @@ def test_a_soak_says_what_grows_and_where(tmp_path: Path) -> None:
         kinds = sum(values[f"growth_{kind}"] for kind in KINDS)
         assert kinds == values["growth"]
         assert values["first"] > 20 << 20
+        # The work itself leaves nothing behind.
+        assert values["growth_heap"] < 32 << 20
 
 
 def test_memory_by_kind() -> None:

@@ -51,9 +51,9 @@ def run(task: str, *, quick: bool, work: str = "") -> dict[str, Any]:
         soak(device, quick=quick)
         return {}
     if task == "work":
-        from hesper.bench.client.work import repeat
+        from hesper.bench.client.work import prepare, repeat
 
-        repeat(device, work, quick=quick)
+        repeat(prepare(device, work), quick=quick)
         return answer
     if task == "probe":
         from hesper.bench.client.scene import Workplace

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from hesper.bench.client.work import WORKS, repeat
+from hesper.bench.client.work import WORKS, prepare, repeat
 
 if TYPE_CHECKING:
     from hesper.bench.client.device import Device
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 def soak(device: Device, *, quick: bool) -> None:
     """Do a round for each line that comes in, and say when it is done."""
+    works = [prepare(device, name) for name in WORKS]
     print("ready", flush=True)
     for _ in sys.stdin:
-        for work in WORKS:
-            repeat(device, work, quick=quick)
+        for once in works:
+            repeat(once, quick=quick)
         device.loops.round_trips(1, device.cache)
         print("done", flush=True)

@@ -20,16 +20,16 @@ STREAMS = {"push": PUSH, "draw": DRAW, "dispatch": DISPATCH, "copy": COPY, "mixe
 WORKS = ("round_trip", "submission", "allocate", "buffers", "descriptors", *STREAMS)
 
 
-def repeat(device: Device, name: str, *, quick: bool) -> None:
-    """Do the work called `name` for a while."""
-    once = _work(device, name)
+def repeat(once: Callable[[], object], *, quick: bool) -> None:
+    """Do some work for a while."""
     once()
     end = time.monotonic() + (0.3 if quick else 2.0)
     while time.monotonic() < end:
         once()
 
 
-def _work(device: Device, name: str) -> Callable[[], object]:
+def prepare(device: Device, name: str) -> Callable[[], object]:
+    """Make what the work called `name` needs; what is returned does it once."""
     place, loops, memory = Workplace(device), device.loops, device.memory
     scene = place.scene()
     if name in STREAMS:
