@@ -110,8 +110,8 @@ cdef bint signals_timeline(const uint8_t *parameters, bint is_second) noexcept n
     """Whether a vkQueueSubmit, or vkQueueSubmit2, may signal a timeline semaphore.
 
     In such a submission the driver may signal a fence before its own book-keeping knows of the
-    semaphore's new value (Mesa's emulated timelines): who hears of the fence by then and signals the
-    semaphore in turn would have that undone.
+    semaphore's new value (Mesa's emulated timelines): who hears of the fence by then and signals
+    the semaphore in turn would have that undone.
     """
     cdef uint32_t count = (<const uint32_t *>(parameters + 8))[0]
     cdef const uint8_t *batch = (<const uint8_t *const *>(parameters + 16))[0]
