@@ -17,6 +17,7 @@
 #define LENGTH 4096
 
 char lavapipe_path[512];
+bool is_processor;
 
 static const uint64_t *generation; /* eight characters, compared as a number */
 static uint64_t read_generation;
@@ -94,6 +95,8 @@ static void parse(bool first) {
         } else if (strncmp(line, "lavapipe ", 9) == 0) {
             if (first)
                 snprintf(lavapipe_path, sizeof lavapipe_path, "%s", line + 9);
+        } else if (strcmp(line, "processor") == 0) {
+            is_processor = true;
         } else {
             parse_rule(line);
         }

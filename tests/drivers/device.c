@@ -148,7 +148,8 @@ static VKAPI_ATTR void VKAPI_CALL memory1(VkPhysicalDevice physical,
 static VKAPI_ATTR void VKAPI_CALL properties2(VkPhysicalDevice physical,
                                               VkPhysicalDeviceProperties2 *properties) {
     real.vkGetPhysicalDeviceProperties2(physical, properties);
-    properties->properties.deviceType = mode->device_type;
+    if (!is_processor)
+        properties->properties.deviceType = mode->device_type;
     if (!mode->sparse) {
         properties->properties.limits.sparseAddressSpaceSize = 0;
         memset(&properties->properties.sparseProperties, 0,

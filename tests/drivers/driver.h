@@ -105,6 +105,7 @@ struct rule {
 };
 void open_control(const char *path); /* reads mode and lavapipe, once */
 extern char lavapipe_path[512];
+extern bool is_processor; /* whether the device says what lavapipe says that it is */
 /* What the first rule that applies to this call does; NULL when none does. */
 const struct rule *match_rule(const char *command, const uint64_t *arguments);
 bool all_are_lost(void); /* whether there is a rule "* N lost" */

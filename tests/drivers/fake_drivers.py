@@ -71,6 +71,8 @@ class FakeDriver:
     mode: str
     lavapipe: str
     """The library that it loads, as its programs see it."""
+    is_processor: bool = False
+    """Whether the device says that it is one, as lavapipe does, and no GPU."""
 
     @property
     def manifest(self) -> Path:
@@ -83,7 +85,8 @@ class FakeDriver:
         A rule is `COMMAND CALLS ACTION`; README.md has them.  Programs that use the driver
         already hear of it with their next call.
         """
-        lines = [f"mode {self.mode}", f"lavapipe {self.lavapipe}", *rules]
+        processor = ["processor"] if self.is_processor else []
+        lines = [f"mode {self.mode}", f"lavapipe {self.lavapipe}", *processor, *rules]
         body = "".join(f"{line}\n" for line in lines).encode()
         control = os.open(self.folder / "control", os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -97,11 +100,16 @@ class FakeDriver:
 
 
 def make_driver(
-    folder: Path, mode: str, rules: Sequence[str] = (), *, lavapipe: str | None = None
+    folder: Path,
+    mode: str,
+    rules: Sequence[str] = (),
+    *,
+    lavapipe: str | None = None,
+    is_processor: bool = False,
 ) -> FakeDriver:
     """Make the driver of a mode in `folder`; `lavapipe` where its programs see another path."""
     folder.mkdir(parents=True, exist_ok=True)
-    driver = FakeDriver(folder, mode, lavapipe or lavapipe_library())
+    driver = FakeDriver(folder, mode, lavapipe or lavapipe_library(), is_processor)
     # A copy: two modes in one process are two libraries, and the control file lies beside each.
     copy = folder / "libfake.so"
     with contextlib.suppress(FileNotFoundError):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 from driver_program import Use
+from fake_drivers import make_driver
 
 INVALID_HANDLE, NO_FORMAT, NO_FEATURE, NO_MAP = -1000072003, -11, -8, -5
 OUT_OF_DEVICE_MEMORY = -2
@@ -127,6 +129,11 @@ def test_memory_types(use: Use, mode: str) -> None:
 @pytest.mark.parametrize("mode", LIMITS)
 def test_limits(use: Use, mode: str) -> None:
     assert use(mode, "limits").stdout.strip() == LIMITS[mode]
+
+
+def test_a_gpu_that_says_it_is_a_processor(use: Use, tmp_path: Path) -> None:
+    driver = make_driver(tmp_path, "discrete", is_processor=True)
+    assert use(driver, "limits").stdout.strip() == "page 4096 families 1 type 4"
 
 
 @pytest.mark.parametrize(("mode", "resource", "types"), NEEDS)
