@@ -266,6 +266,8 @@ class Crew:
             self._start_failed(worker.killed or worker.reason or problem)
         elif state == "serving":
             self._report(worker)
+            # It may have had what the next one lacked.
+            self._not_before = 0.0
         elif state == "ready" and not self._stopping:
             _log.warning("a waiting worker is gone", reason=worker.end)
         self.on_change()
