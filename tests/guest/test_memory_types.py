@@ -61,9 +61,21 @@ def test_what_cannot_be_shared_is_not_shown_as_host_visible() -> None:
         (COHERENT, 1, 2),
         (COHERENT | CACHED, 1, 3),
         (DEVICE_LOCAL, 2, 4),
+        (DEVICE_LOCAL | COHERENT, 0, 2),
     ]
+    # Mesa's swapchains take device-local memory only; nobody else is offered the last one.
+    assert types.shown(0b00100, types.pictures) == 0b100100
+    assert types.shown(0b00100, types.all) == types.shown(0b00100, types.shared) == 0b100
+    assert types.shown(0b00100, types.native) == 0b100
+    assert types.native == 0b10011
     assert types.heap_is_shared(1)
     assert not types.heap_is_shared(2)
+
+
+def test_pictures_need_no_type_of_their_own_where_shared_memory_is_the_devices() -> None:
+    types = MemoryTypes([HostType(DEVICE_LOCAL | COHERENT, 0)], shared=1, doubled=1)
+    assert types.pictures == types.shared
+    assert types.types == types.ordinary
 
 
 def test_something_that_fits_nowhere_gets_what_the_driver_says() -> None:

@@ -167,7 +167,7 @@ def _set_memory(context: Context, physical: PhysicalDevice, guest_id: int) -> No
     )
     context.engine.set_memory_types(
         guest_id,
-        [(each.host, each.heap) for each in types.types],
+        [(each.host, each.heap) for each in types.ordinary],
         shared=types.shared,
         native=types.native,
         sparse=physical.sparse_types,

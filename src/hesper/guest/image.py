@@ -58,7 +58,7 @@ def adapt_image(device: Device, info: View) -> Adapted:
         plan = plan_stage(device.physical, info, layout) if is_modified else None
         if plan is None:
             raise
-        return Adapted(device.physical.memory_types.shared, plan)
+        return Adapted(device.physical.memory_types.pictures, plan)
     if layout is None or lies_as(device, info, layout):
         return Adapted(types, None)
     plan = plan_stage(device.physical, info, layout)
@@ -67,7 +67,7 @@ def adapt_image(device: Device, info: View) -> Adapted:
             VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
             f"no image with offset {layout.offset} and row pitch {layout.rowPitch}",
         )
-    return Adapted(device.physical.memory_types.shared, plan)
+    return Adapted(device.physical.memory_types.pictures, plan)
 
 
 @handles("vkCreateImage")

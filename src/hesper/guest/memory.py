@@ -163,7 +163,7 @@ def get_memory_resource_properties(context: Context, call: Call) -> None:
         strategy = device.physical.strategy
         types = device.physical.memory_types
         host = strategy.importing_types(device.table, device.handle, region)
-        answer.memoryTypeBits = types.shown(host, types.shared) & types.shared
+        answer.memoryTypeBits = types.shown(host, types.pictures) & types.pictures
         extent = answer.find_("VkMemoryResourceAllocationSizePropertiesMESA")
         if extent is not None:
             extent.allocationSize = region.size

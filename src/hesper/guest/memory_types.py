@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hesper.guest.vk import (
     VK_MAX_MEMORY_TYPES,
+    VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
     VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
     VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
     VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT,
@@ -65,13 +66,19 @@ class MemoryTypes:
             if shared >> index & 1
         ]
         found.sort(key=lambda each: each.host)
-        self.types: tuple[GuestType, ...] = tuple(_ordered(found))[:VK_MAX_MEMORY_TYPES]
-        self.all = (1 << len(self.types)) - 1
+        self.ordinary = tuple(_ordered(found))[: VK_MAX_MEMORY_TYPES - 1]
+        """Those that anything may be bound to; the others are for pictures only."""
+        pictures = _for_pictures(self.ordinary)
+        self.types: tuple[GuestType, ...] = self.ordinary + pictures
         """All of them."""
-        self.shared = sum(1 << i for i, each in enumerate(self.types) if each.is_shared)
-        """Those in shared memory."""
+        self.all = (1 << len(self.ordinary)) - 1
+        """The ordinary ones."""
+        self.shared = sum(1 << i for i, each in enumerate(self.ordinary) if each.is_shared)
+        """Of them, those in shared memory."""
         self.native = self.all & ~self.shared
-        """Those that are the driver's own memory."""
+        """Of them, those that are the driver's own memory."""
+        self.pictures = self.shared | (len(pictures) << len(self.ordinary))
+        """What images that are to be shared can be bound to."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -88,11 +95,28 @@ class MemoryTypes:
         driver names: better memory that is not made for it than none.
         """
         found = sum(1 << i for i, each in enumerate(self.types) if host >> each.host & 1)
-        return found & allowed or found
+        return found & allowed or found & self.all
 
     def heap_is_shared(self, heap: int) -> bool:
         """Whether some of a heap's memory is for the guest to map."""
-        return any(each.heap == heap and each.is_shared for each in self.types)
+        return any(each.heap == heap and each.is_shared for each in self.ordinary)
+
+
+def _for_pictures(types: tuple[GuestType, ...]) -> tuple[GuestType, ...]:
+    """One type more, device-local, where none that can be shared is; none where one is.
+
+    Mesa puts the images of swapchains into device-local memory, and looks for it among the types of
+    an image without end.  What is shared with others lies in system memory on such hosts all the
+    same, so nothing but images that are shared is offered it: programs take memory with both
+    properties for the GPU's own.
+    """
+    shared = [each for each in types if each.is_shared]
+    local = [each for each in types if each.flags & VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT]
+    if not shared or not local or any(each in local for each in shared):
+        return ()
+    first = shared[0]
+    flags = first.flags | VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
+    return (GuestType(first.host, flags, local[0].heap, is_shared=True),)
 
 
 def _ordered(types: list[GuestType]) -> list[GuestType]:

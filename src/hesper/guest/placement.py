@@ -85,7 +85,7 @@ class Placements:
                     VK_ERROR_FORMAT_NOT_SUPPORTED, "such an image cannot lie in shared memory"
                 )
             self._state(info)
-            return types.shared
+            return types.pictures
         if info.flags & _SPARSE:
             return self._physical.sparse_types
         if info.flags & VK_IMAGE_CREATE_PROTECTED_BIT:

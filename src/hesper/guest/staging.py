@@ -213,7 +213,7 @@ def fill_needs(device: Device, plan: Plan, needs: View) -> None:
     device.table.call("vkGetBufferMemoryRequirements", device.handle, buffer, needs)
     device.table.call("vkDestroyBuffer", device.handle, buffer, None)
     types = device.physical.memory_types
-    needs.memoryTypeBits = types.shown(needs.memoryTypeBits, types.shared) & types.shared
+    needs.memoryTypeBits = types.shown(needs.memoryTypeBits, types.pictures) & types.pictures
 
 
 def fill_layout(plan: Plan, layout: View) -> None:

@@ -3,9 +3,9 @@
 # Mesa's Venus learns that a fence, event, timeline semaphore or query is through by a value that
 # the device itself writes into a small buffer (`vn_feedback.c`): a command buffer with a fill or a
 # copy goes along with every submission.  A device that is lost writes nothing more, and the guest
-# would look for ever.  So the places are noted while those commands are recorded, and when the device is
-# lost the host writes what ends the wait.  What lies in memory that a lost device was to write is
-# undefined anyway.
+# would look for ever.  So the places are noted while those commands are recorded, and when the
+# device is lost the host writes what ends the wait.  What lies in memory that a lost device was to
+# write is undefined anyway.
 
 cdef enum:
     MOST_FEEDBACK = 1 << 16     # buffers that are noted
