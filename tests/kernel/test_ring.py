@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hesper.kernel.engine import ProtocolError, Scratch
+from hesper.kernel.engine import Call, ProtocolError, Scratch
 from hesper.protocol.codec import Codec
 from kernel.conftest import BOUND, COMMAND_BUFFER, Host, wait_for
 from kernel.ring_guest import (
@@ -29,6 +29,9 @@ from kernel.ring_guest import (
 )
 
 STREAM_RESOURCE, REPLY_RESOURCE = 8, 9
+IMAGE, POOL = 70, 80
+ARENA = 1 << 20
+"""The limit that `Host` gives its engine."""
 
 CODEC = Codec()
 DRAW = CODEC.encode("vkCmdDraw", {"commandBuffer": COMMAND_BUFFER, "vertexCount": 3})
@@ -124,6 +127,43 @@ def test_streams_in_other_resources_are_run(
     guest.wait()
     assert draw_count() - before == 100
     host.engine.remove_resource(STREAM_RESOURCE)
+
+
+def image_copy(data: bytes, count: int) -> bytes:
+    """A command that brings `count` times `data` along."""
+    regions = [{"dataSize": len(data), "pData": data, "imageExtent": {}, "imageOffset": {}}] * count
+    info = {"dstImage": IMAGE, "regionCount": count, "pRegions": regions}
+    return CODEC.encode("vkCopyMemoryToImageMESA", {"device": 3, "pCopyMemoryToImageInfo": info})
+
+
+def test_a_command_may_bring_more_than_the_arena_holds(fake_driver: Path) -> None:
+    found: list[int] = []
+
+    def take(call: Call) -> None:
+        regions = call.args.pCopyMemoryToImageInfo.pRegions
+        found.append(sum(region.dataSize for region in regions))
+
+    host = Host(fake_driver, vkCopyMemoryToImageMESA=take)
+    host.engine.add_object(IMAGE, "VkImage", 70, device=3)
+    guest = Guest(host)
+    stream = image_copy(bytes(ARENA), 3) * 2
+    data = ctypes.create_string_buffer(stream, len(stream))
+    host.engine.add_resource(STREAM_RESOURCE, ctypes.addressof(data), len(stream))
+    streams = [{"resourceId": STREAM_RESOURCE, "offset": 0, "size": len(stream)}]
+    run = CODEC.encode(
+        "vkExecuteCommandStreamsMESA", {"streamCount": 1, "pStreams": streams, "dependencyCount": 0}
+    )
+    guest.send(run)
+    guest.wait()
+    assert found == [3 * ARENA] * 2
+    # What does not lie in the stream stays bounded, there and behind it.
+    host.engine.add_object(POOL, "VkQueryPool", 80, device=3)
+    results = {"device": 3, "queryPool": POOL, "dataSize": 2 * ARENA, "stride": 8}
+    results["pData"] = bytes(2 * ARENA)
+    guest.send(CODEC.encode("vkGetQueryPoolResults", results))
+    wait_for(lambda: host.fatal, "the context to be poisoned")
+    assert "more memory than a command may take" in host.fatal[0]
+    host.engine.stop()
 
 
 def test_replies_come_before_the_head_moves(host: Host, guest: Guest) -> None:

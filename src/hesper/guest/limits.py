@@ -23,7 +23,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Each is a thread here, some 100 KB of memory, and a descriptor.
     """
     arena: int = 128 << 20
-    """Bytes that one command may decode to."""
+    """Bytes that one command may decode to, besides the size of the stream that it stands in."""
     resources: int = 1 << 16
     """Blob resources.  Each holds a descriptor, so the process's own limit may come first."""
 

@@ -589,10 +589,15 @@ cdef int execute_streams(Stream *s) noexcept nogil:
 
 
 cdef int execute_stream(Stream *s, uint8_t *info, Arena *mark) noexcept nogil:
-    """Run the commands of one slice of a resource."""
+    """Run the commands of one slice of a resource.
+
+    What lies in it, such as an image's contents, may be copied besides what commands may decode to:
+    the guest was charged for it.
+    """
     cdef uint32_t id = (<uint32_t *>info)[0]
     cdef uint64_t offset = (<uint64_t *>(info + 8))[0]
     cdef uint64_t size = (<uint64_t *>(info + 16))[0]
+    cdef size_t limit = s.arena.limit
     cdef Core *core = s.core
     cdef Resource *resource
     cdef int result = 0
@@ -608,6 +613,7 @@ cdef int execute_stream(Stream *s, uint8_t *info, Arena *mark) noexcept nogil:
     pthread_mutex_unlock(&core.monitor.mutex)
     s.cursor = s.start
     s.end = s.start + size
+    s.arena.limit = limit + size
     while s.cursor < s.end:
         if run_command(s) < 0:
             result = -1
@@ -616,6 +622,7 @@ cdef int execute_stream(Stream *s, uint8_t *info, Arena *mark) noexcept nogil:
         if hesper_load_acquire(&core.fatal):
             result = fail(s, ERROR_STOPPED, NULL, 0)
             break
+    s.arena.limit = limit
     s.bytes += size
     pthread_mutex_lock(&core.monitor.mutex)
     resource.users -= 1

@@ -186,8 +186,9 @@ class Engine:
 
         asleep: commands whose handlers are not asked until `wake`.
 
-        arena_limit: bytes that one command may decode to.  object_limit: live guest objects.
-        resource_limit: resources.  memory_limit: bytes of device memory and resources.
+        arena_limit: bytes that one command may decode to, besides the size of the stream in a
+        resource that it stands in.  object_limit: live guest objects.  resource_limit: resources.
+        memory_limit: bytes of device memory and resources.
         on_fatal: called once, from any thread, with one line that says what the guest did wrong
         (command, offset, reason), or what went wrong in a handler.
         on_notice: called, from any thread, with what whoever runs this should know, and facts about
