@@ -27,7 +27,7 @@ R8G8B8A8, D32 = 37, 126
 TRANSFERS, SAMPLED, COLOUR, DEPTH = 0x3, 0x4, 0x10, 0x20
 TRANSIENT = 0x40
 FOREIGN = 0xFFFFFFFD
-GENERAL, TRANSFER_DST = 1, 7
+GENERAL, TRANSFER_DST, PREINITIALIZED = 1, 7, 8
 WIDTH, HEIGHT = 100, 40
 RED = b"\xff\x00\x00\xff"
 
@@ -327,6 +327,73 @@ def rows(seen: SharedMemory, pitch: int, offset: int) -> list[bytes]:
     return [bytes(seen.view[start : start + 4 * WIDTH]) for start in starts]
 
 
+def check_contents(checked: Checked) -> None:
+    """What a program has put into a linear image before its first use is there."""
+    guest = checked.guest
+    info = {
+        "imageType": 1,
+        "format": R8G8B8A8,
+        "extent": {"width": WIDTH, "height": HEIGHT, "depth": 1},
+        "mipLevels": 1,
+        "arrayLayers": 1,
+        "samples": 1,
+        "tiling": LINEAR,
+        "usage": TRANSFERS | SAMPLED,
+        "initialLayout": PREINITIALIZED,
+    }
+    image = guest.create("Image", info)
+    needs = checked.needs("Image", image, info)
+    visible = next(filter(checked.is_visible, needs.types))
+    chain = [("VkMemoryDedicatedAllocateInfo", {"image": image})]
+    memory = checked.memory(visible, needs.size, chain if needs.is_dedicated else [])
+    guest.ask("vkBindImageMemory", device=DEVICE, image=image, memory=memory, memoryOffset=0)
+    layout = guest.ask(
+        "vkGetImageSubresourceLayout",
+        device=DEVICE,
+        image=image,
+        pSubresource={"aspectMask": 1},
+        pLayout={},
+    )["pLayout"]
+    pitch, offset = layout["rowPitch"], layout["offset"]
+    drawn = [bytes((x * 7 + y) % 251 for x in range(4 * WIDTH)) for y in range(HEIGHT)]
+    _, blob = guest.blob(memory, needs.size)
+    with SharedMemory.from_fd(blob.fd, needs.size) as seen:
+        for y, row in enumerate(drawn):
+            seen.view[offset + y * pitch : offset + y * pitch + len(row)] = row
+    for wide in (False, True):
+        old = GENERAL if wide else PREINITIALIZED
+        assert read_image(checked, image, wide=wide, oldLayout=old) == b"".join(drawn)
+
+
+def read_image(checked: Checked, image: int, *, wide: bool, **barrier: int) -> bytes:
+    """The pixels of an image that is in its general layout after a barrier."""
+    guest = checked.guest
+    size = 4 * WIDTH * HEIGHT
+    buffer = guest.create("Buffer", {"size": size, "usage": TRANSFERS})
+    memory = checked.memory(next(filter(checked.is_visible, range(len(checked.flags)))), size)
+    guest.ask("vkBindBufferMemory", device=DEVICE, buffer=buffer, memory=memory, memoryOffset=0)
+    commands = Commands(guest)
+    commands.barrier(image, wide=wide, newLayout=GENERAL, dstAccessMask=0x800, **barrier)
+    guest.send(
+        "vkCmdCopyImageToBuffer",
+        commandBuffer=commands.id,
+        srcImage=image,
+        srcImageLayout=GENERAL,
+        dstBuffer=buffer,
+        regionCount=1,
+        pRegions=[
+            {
+                "imageSubresource": {"aspectMask": 1, "layerCount": 1},
+                "imageExtent": {"width": WIDTH, "height": HEIGHT, "depth": 1},
+            }
+        ],
+    )
+    commands.run()
+    _, blob = guest.blob(memory, size)
+    with SharedMemory.from_fd(blob.fd, size) as copy:
+        return bytes(copy.view[:size])
+
+
 def check_what_is_drawn_is_seen(checked: Checked, pitch: int, *, wide: bool) -> None:
     """A picture that is given away lies in shared memory, every pixel of it."""
     image, seen, pitch, offset = shared_image(checked, pitch)
@@ -359,40 +426,12 @@ def check_what_is_drawn_is_seen(checked: Checked, pitch: int, *, wide: bool) -> 
 def check_what_others_draw_is_read(checked: Checked, pitch: int, *, wide: bool) -> None:
     """A picture that is taken back is what others have put into shared memory."""
     image, seen, pitch, offset = shared_image(checked, pitch)
-    guest = checked.guest
     drawn = [bytes((x + y) % 251 for x in range(4 * WIDTH)) for y in range(HEIGHT)]
     for y, row in enumerate(drawn):
         seen.view[offset + y * pitch : offset + y * pitch + len(row)] = row
-    size = 4 * WIDTH * HEIGHT
-    buffer = guest.create("Buffer", {"size": size, "usage": TRANSFERS})
-    visible = checked.flags.index(next(filter(lambda f: f & HOST_VISIBLE, checked.flags)))
-    memory = checked.memory(visible, size)
-    guest.ask("vkBindBufferMemory", device=DEVICE, buffer=buffer, memory=memory, memoryOffset=0)
-    commands = Commands(guest)
-    commands.barrier(
-        image,
-        wide=wide,
-        oldLayout=GENERAL,
-        newLayout=GENERAL,
-        dstAccessMask=0x800,
-        srcQueueFamilyIndex=FOREIGN,
-        dstQueueFamilyIndex=0,
-    )
-    place = {"aspectMask": 1, "layerCount": 1}
-    extent = {"width": WIDTH, "height": HEIGHT, "depth": 1}
-    guest.send(
-        "vkCmdCopyImageToBuffer",
-        commandBuffer=commands.id,
-        srcImage=image,
-        srcImageLayout=GENERAL,
-        dstBuffer=buffer,
-        regionCount=1,
-        pRegions=[{"imageSubresource": place, "imageExtent": extent}],
-    )
-    commands.run()
-    _, blob = guest.blob(memory, size)
-    with SharedMemory.from_fd(blob.fd, size) as copy:
-        assert bytes(copy.view[:size]) == b"".join(drawn)
+    families = {"srcQueueFamilyIndex": FOREIGN, "dstQueueFamilyIndex": 0}
+    read = read_image(checked, image, wide=wide, oldLayout=GENERAL, **families)
+    assert read == b"".join(drawn)
     seen.close()
 
 
@@ -402,6 +441,7 @@ def main(manifest: str, *handles: str) -> None:
     check_memory(checked)
     check_buffers(checked)
     offered = check_images(checked)
+    check_contents(checked)
     # The driver's own row pitch, one that no driver would choose, and a display's.
     for pitch, wide in itertools.product((0, 4 * 103, 512), (False, True)):
         check_what_is_drawn_is_seen(checked, pitch, wide=wide)

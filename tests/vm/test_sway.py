@@ -10,7 +10,7 @@ import numpy as np
 from guest_vm import TREE_DEVICE, GpuGuest, gpu_guest
 from initramfs import Tree
 from PIL import Image
-from test_desktop import GROUND, LIKE_A_GPU
+from weston_cube import GROUND, LIKE_A_GPU
 
 from hesper.display.geometry import Size
 

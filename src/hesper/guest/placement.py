@@ -90,18 +90,19 @@ class Placements:
             return self._physical.sparse_types
         if info.flags & VK_IMAGE_CREATE_PROTECTED_BIT:
             return types.native
-        is_linear = info.tiling == VK_IMAGE_TILING_LINEAR
         kind = self._kind(info)
-        has_contents = info.initialLayout != VK_IMAGE_LAYOUT_UNDEFINED
-        if info not in kind or not kind.is_free or (has_contents and not is_linear):
+        if info not in kind or not kind.is_free:
             return types.native
-        # VUID-VkImageCreateInfo-pNext-01443; see `Engine.change_layouts`.
-        info.initialLayout = VK_IMAGE_LAYOUT_UNDEFINED
         self._state(info)
         return types.all
 
     def _state(self, info: View) -> None:
-        """Tell the driver that the image may lie in shared memory."""
+        """Tell the driver that the image may lie in shared memory.
+
+        It has to begin in the undefined layout then (VUID-VkImageCreateInfo-pNext-01443): see
+        `Engine.change_layouts`.
+        """
+        info.initialLayout = VK_IMAGE_LAYOUT_UNDEFINED
         handle_type = self._physical.strategy.handle_type
         info.push_("VkExternalMemoryImageCreateInfo", handleTypes=handle_type)
 
@@ -111,7 +112,7 @@ class Placements:
         if kind is None:
             if len(self._kinds) >= _MOST_REMEMBERED:
                 self._kinds.clear()
-            layout, info.initialLayout = info.initialLayout, VK_IMAGE_LAYOUT_UNDEFINED
+            layout = info.initialLayout
             kind = self._kinds[key] = self._find_out(info)
             info.initialLayout = layout
         return kind

@@ -3,7 +3,8 @@
 # A linear image that the guest fills through a map lies in imported memory, and has to be made for
 # it; such an image must begin in VK_IMAGE_LAYOUT_UNDEFINED (VUID-VkImageCreateInfo-pNext-01443).
 # So it does, and barriers from the one layout become barriers from the other.  That a driver may
-# drop the contents then is theory for linear images: there is nothing to be decompressed.
+# drop the contents then is theory for linear images: there is nothing to be decompressed.  (Of
+# others the contents are undefined anyway.)
 
 cdef enum:
     PREINITIALIZED = 8
