@@ -136,9 +136,21 @@ def test_two_threads_whose_ids_alternate(fake_driver: Path) -> None:
     mine, rings = passed(ids[::2]), passed(ids[1::2])
     memory = ctypes.create_string_buffer(rings, len(rings))
     host.engine.add_resource(STREAM, ctypes.addressof(memory), len(rings))
-    guest = Guest(host)
+    one_at_a_time = threading.Lock()
+
+    def submit(data: bytes) -> None:
+        """The guest notifies its ring by the stream that the thread submits to."""
+        with one_at_a_time:
+            host.engine.submit(data)
+
+    def submit_mine() -> None:
+        size = len(mine) // len(ids[::2]) * PAGE
+        for start in range(0, len(mine), size):
+            submit(mine[start : start + size])
+
+    guest = Guest(host, submit=submit)
     run = {"streamCount": 1, "pStreams": [{"resourceId": STREAM, "size": len(rings)}]}
-    thread = threading.Thread(target=host.engine.submit, args=(mine,))
+    thread = threading.Thread(target=submit_mine)
     thread.start()
     guest.send(CODEC.encode("vkExecuteCommandStreamsMESA", run))
     thread.join(BOUND)
