@@ -75,8 +75,7 @@ def get_image_format_properties2(context: Context, call: Call) -> None:
             if answer is not None:
                 _translate(answer.externalMemoryProperties)
             return
-    can_stage = is_modified and info.type == VK_IMAGE_TYPE_2D and texel_size(info.format)
-    if not can_stage:
+    if info.type != VK_IMAGE_TYPE_2D or texel_size(info.format) is None:
         raise VulkanError(VK_ERROR_FORMAT_NOT_SUPPORTED, "such images cannot lie in shared memory")
     _ask_for_stage(call, answer)
 

@@ -51,11 +51,15 @@ def adapt_image(device: Device, info: View) -> Adapted:
     Raises `VulkanError`.
     """
     is_modified = info.tiling == VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT
+    external = info.find_("VkExternalMemoryImageCreateInfo")
+    is_for_others = external is not None and external.handleTypes != 0
     layout = translate_image(info)
     try:
         types = device.placements.place(info, is_shared=is_modified)
     except VulkanError:
-        plan = plan_stage(device.physical, info, layout) if is_modified else None
+        plan = None
+        if is_modified or is_for_others:
+            plan = plan_stage(device.physical, info, layout)
         if plan is None:
             raise
         return Adapted(device.physical.memory_types.pictures, plan)

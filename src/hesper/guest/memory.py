@@ -87,6 +87,9 @@ def _allocate(context: Context, device: Device, call: Call, kind: GuestType) -> 
     info = call.args.pAllocateInfo
     imported = info.remove_("VkImportMemoryResourceInfoMESA")
     exported = info.remove_("VkExportMemoryAllocateInfo")
+    dedicated = info.find_("VkMemoryDedicatedAllocateInfo")
+    if dedicated is not None and dedicated.image in device.stages:
+        info.remove_("VkMemoryDedicatedAllocateInfo")  # a buffer is bound to it
     info.memoryTypeIndex = kind.host
     order = Order(
         call=call,

@@ -207,8 +207,8 @@ class PhysicalDevice:
     def _make_memory_types(self, host: list[HostType]) -> MemoryTypes:
         shared = self.strategy.types
         holds_images = self.strategy.tiled_images or self.seen.unstated_images & shared
-        elsewhere = self.seen.native_images & ~shared
-        doubled = 0 if holds_images or elsewhere else shared & self.seen.native_images
+        # Some images can lie nowhere else: MoltenVK's for host copies, KosmicKrisp's tiled ones.
+        doubled = 0 if holds_images else shared & self.seen.native_images
         return MemoryTypes(host, shared=shared, doubled=doubled)
 
     def _without_what_memory_lacks(self, profile: Profile) -> Profile:

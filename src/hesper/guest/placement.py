@@ -82,7 +82,9 @@ class Placements:
         if is_shared or (external is not None and external.handleTypes):
             if info not in self._kind(info):
                 raise VulkanError(
-                    VK_ERROR_FORMAT_NOT_SUPPORTED, "such an image cannot lie in shared memory"
+                    VK_ERROR_FORMAT_NOT_SUPPORTED,
+                    f"an image of format {info.format}, tiling {info.tiling}, usage"
+                    f" {info.usage:#x} and flags {info.flags:#x} cannot lie in shared memory",
                 )
             self._state(info)
             return types.pictures

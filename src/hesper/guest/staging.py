@@ -1,9 +1,10 @@
 """Images that others are to see, where the driver cannot draw to what they can see.
 
-What a guest shares is a linear image in shared memory.  Where the driver's linear images cannot be
-that (KosmicKrisp's are no attachments; no driver's have just any row pitch), the guest's image is a
-tiled one in the driver's own memory, and beside it lies a buffer in the shared memory, with the
-pixels as a linear image would have them.  They are copied when the guest gives the image away or
+What a guest shares is a linear image in shared memory, or a tiled one where the driver's can lie
+there.  Where they cannot (KosmicKrisp's linear images are no attachments; few drivers' tiled ones
+lie in imported memory; no driver's have just any row pitch), the guest's image is a tiled one in
+the driver's own memory, and beside it lies a buffer in the shared memory, with the pixels as a
+linear image would have them.  They are copied when the guest gives the image away or
 takes it back, which it tells by queue families that are no queues of the device (`barriers`).
 """
 
