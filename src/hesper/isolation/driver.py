@@ -13,6 +13,7 @@ from hesper import protocol
 from hesper.guest import Limits
 from hesper.guest.handlers import all_handlers
 from hesper.guest.instance import warm_up
+from hesper.host.consequences import all_consequences
 from hesper.host.drivers import Driver, NoDriverError, choose_driver
 from hesper.host.profile import Profile, ProfileError, load_profile
 from hesper.isolation.door import StartError
@@ -65,6 +66,7 @@ class OpenDriver:
 def preload() -> None:
     """Import and read all that a worker needs before there is a driver."""
     all_handlers()
+    all_consequences()
     protocol.summary()
     protocol.extensions()
 
