@@ -80,14 +80,12 @@ class HandOver:
         Returns the stages that it has to wait for in addition, and those that have to wait for it.
         """
         stage = self._device.stages.get(barrier.image)
-        if stage is None:
+        taken = barrier.srcQueueFamilyIndex in _OTHERS
+        given = barrier.dstQueueFamilyIndex in _OTHERS
+        if stage is None or not (taken or given):
             if barrier.oldLayout == VK_IMAGE_LAYOUT_PREINITIALIZED:
                 # What the kernel does where it records barriers by itself (`placement`).
                 barrier.oldLayout = VK_IMAGE_LAYOUT_UNDEFINED
-            return 0, 0
-        taken = barrier.srcQueueFamilyIndex in _OTHERS
-        given = barrier.dstQueueFamilyIndex in _OTHERS
-        if not taken and not given:
             return 0, 0
         barrier.srcQueueFamilyIndex = barrier.dstQueueFamilyIndex = VK_QUEUE_FAMILY_IGNORED
         unmodified = barrier.remove_("VkExternalMemoryAcquireUnmodifiedEXT")
