@@ -10,6 +10,7 @@ cdef enum:
     HOST_POINTER_STYPE = 1000178000     # VkImportMemoryHostPointerInfoEXT
     HOST_POINTER_SIZE = 32
     CAPTURE_REPLAY = 0x4        # VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_CAPTURE_REPLAY_BIT
+    ZERO_INITIALIZE = 0x8       # VK_MEMORY_ALLOCATE_ZERO_INITIALIZE_BIT_EXT
 
 cdef uint32_t ALLOCATE_MEMORY = command_named(b"vkAllocateMemory")
 cdef uint32_t FREE_MEMORY = command_named(b"vkFreeMemory")
@@ -84,8 +85,9 @@ cdef bint is_plain(uint8_t *info) noexcept nogil:
 cdef void unlink_for_import(uint8_t *info) noexcept nogil:
     """Take off what an imported pointer must not have.
 
-    The guest exports by resources, not by the driver, and imports cannot be dedicated
-    (VUID-VkMemoryAllocateInfo-pNext-02806).
+    The guest exports by resources, not by the driver.  Imports cannot be dedicated
+    (VUID-VkMemoryAllocateInfo-pNext-02806), nor cleared, as a spare piece is already
+    (VUID-VkMemoryAllocateFlagsInfo-flags-10760).
     """
     cdef uint8_t **link = <uint8_t **>(info + 8)
     cdef uint32_t stype
@@ -94,6 +96,8 @@ cdef void unlink_for_import(uint8_t *info) noexcept nogil:
         if stype == EXPORT_STYPE or stype == DEDICATED_STYPE:
             link[0] = (<uint8_t **>(link[0] + 8))[0]
         else:
+            if stype == ALLOCATE_FLAGS_STYPE:
+                (<uint32_t *>(link[0] + 16))[0] &= ~<uint32_t>ZERO_INITIALIZE
             link = <uint8_t **>(link[0] + 8)
 
 
