@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define ZERO_INITIALIZE 0x8u /* VK_MEMORY_ALLOCATE_ZERO_INITIALIZE_BIT_EXT, newer than some headers */
+
 static bool has(const struct object *memory, VkMemoryPropertyFlags flag) {
     return mode->types[memory->type].propertyFlags & flag;
 }
@@ -101,7 +103,12 @@ static VKAPI_ATTR VkResult VKAPI_CALL allocate(VkDevice device, const VkMemoryAl
         find_in_chain(info->pNext, VK_STRUCTURE_TYPE_IMPORT_MEMORY_FD_INFO_KHR);
     const VkExportMemoryAllocateInfo *export =
         find_in_chain(info->pNext, VK_STRUCTURE_TYPE_EXPORT_MEMORY_ALLOCATE_INFO);
+    const VkMemoryAllocateFlagsInfo *flags =
+        find_in_chain(info->pNext, VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO);
     VkResult result = VK_SUCCESS;
+    if (flags && flags->flags & ZERO_INITIALIZE &&
+        ((host && host->handleType) || (descriptor && descriptor->handleType)))
+        broken("VUID-VkMemoryAllocateFlagsInfo-flags-10760", "an import that is to be cleared");
     if (memory.type >= mode->type_count)
         broken("VUID-vkAllocateMemory-pAllocateInfo-01714", "memory type %u of %u", memory.type,
                mode->type_count);

@@ -70,6 +70,9 @@ static struct object image_of(const VkImageCreateInfo *info) {
         find_in_chain(info->pNext, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_IMAGE_CREATE_INFO);
     const VkImageStencilUsageCreateInfo *stencil =
         find_in_chain(info->pNext, VK_STRUCTURE_TYPE_IMAGE_STENCIL_USAGE_CREATE_INFO);
+    if (external && external->handleTypes && info->initialLayout != VK_IMAGE_LAYOUT_UNDEFINED)
+        broken("VUID-VkImageCreateInfo-pNext-01443", "an external image that begins in layout %d",
+               info->initialLayout);
     return (struct object){.kind = IMAGE,
                            .handles = external ? external->handleTypes : 0,
                            .usage = info->usage | (stencil ? stencil->stencilUsage : 0),

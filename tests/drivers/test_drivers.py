@@ -100,6 +100,8 @@ BROKEN = [
     ("moltenvk", "bind buffer host 1 imported 0 65536 dedicated", "02806"),
     ("kosmickrisp", "bind linear host 0 imported 0 65536 dedicated", "02806"),
     ("discrete", "bind buffer host 2 imported 0 65536 dedicated", "02806"),
+    # An import that is to be cleared.
+    ("moltenvk", "bind buffer host 1 imported 0 65536 cleared", "10760"),
     # KosmicKrisp's assertion.
     ("kosmickrisp", "bind tiled host 0 imported 0 65536", "kk_image_plane_bind"),
     ("kosmickrisp", "map 1", "01714"),
@@ -109,7 +111,7 @@ BOUND = [
     ("moltenvk", "bind buffer host 1 imported 0 65536"),
     ("moltenvk", "bind linear host 1 imported 0 65536"),
     ("moltenvk", "bind tiled 0"),
-    ("moltenvk", "bind tiled 1"),
+    ("moltenvk", "bind tiled 1 cleared"),
     ("moltenvk", "bind transient 2"),
     ("kosmickrisp", "bind buffer host 0 imported 0 16384"),
     ("kosmickrisp", "bind linear host 0 imported 16384 65536"),

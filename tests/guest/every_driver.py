@@ -27,7 +27,9 @@ R8G8B8A8, D32 = 37, 126
 TRANSFERS, SAMPLED, COLOUR, DEPTH = 0x3, 0x4, 0x10, 0x20
 TRANSIENT = 0x40
 FOREIGN = 0xFFFFFFFD
-GENERAL, TRANSFER_DST, PREINITIALIZED = 1, 7, 8
+GENERAL, TRANSFER_DST, PREINITIALIZED, ZERO_INITIALIZED = 1, 7, 8, 1000620000
+CLEARED = ("VkMemoryAllocateFlagsInfo", {"flags": 0x8})
+"""Chained to an allocation that is to be zero."""
 WIDTH, HEIGHT = 100, 40
 RED = b"\xff\x00\x00\xff"
 
@@ -59,6 +61,7 @@ class Checked:
         self.tried = 0
         physical = self.guest.context.instance.physical_devices[PHYSICAL_DEVICE]
         self.strategy = type(physical.strategy).__name__
+        self.native = physical.memory_types.native
 
     def is_visible(self, type_: int) -> bool:
         return bool(self.flags[type_] & HOST_VISIBLE)
@@ -365,6 +368,40 @@ def check_contents(checked: Checked) -> None:
         assert read_image(checked, image, wide=wide, oldLayout=old) == b"".join(drawn)
 
 
+def check_zeros(checked: Checked) -> None:
+    """Memory and images that are to be zero are, and no driver is asked for what it may not do."""
+    for type_ in filter(checked.is_visible, range(len(checked.flags))):
+        for _ in range(2):  # the second one gets what the first has given back
+            memory = checked.memory(type_, 100_000, [CLEARED])
+            resource, blob = checked.guest.blob(memory, 100_000)
+            with SharedMemory.from_fd(blob.fd, 100_000) as seen:
+                assert not any(seen.view[:99_999])  # `memory` has written the last
+                seen.view[:100_000] = b"\1" * 100_000
+            checked.guest.context.destroy_resource(resource)
+            checked.guest.send("vkFreeMemory", device=DEVICE, memory=memory)
+    for tiling in (OPTIMAL, LINEAR):
+        info = {
+            "imageType": 1,
+            "format": R8G8B8A8,
+            "extent": {"width": WIDTH, "height": HEIGHT, "depth": 1},
+            "mipLevels": 1,
+            "arrayLayers": 1,
+            "samples": 1,
+            "tiling": tiling,
+            "usage": TRANSFERS | SAMPLED,
+            "initialLayout": ZERO_INITIALIZED,
+        }
+        if tiling == OPTIMAL and not checked.native:
+            continue  # not offered there
+        image = checked.guest.create("Image", info)
+        types = checked.needs("Image", image, info).types
+        if tiling == OPTIMAL:
+            assert not any(map(checked.is_visible, types))
+        else:
+            assert any(map(checked.is_visible, types))
+        checked.free("Image", image)
+
+
 def read_image(checked: Checked, image: int, *, wide: bool, **barrier: int) -> bytes:
     """The pixels of an image that is in its general layout after a barrier."""
     guest = checked.guest
@@ -442,6 +479,7 @@ def main(manifest: str, *handles: str) -> None:
     check_buffers(checked)
     offered = check_images(checked)
     check_contents(checked)
+    check_zeros(checked)
     # The driver's own row pitch, one that no driver would choose, and a display's.
     for pitch, wide in itertools.product((0, 4 * 103, 512), (False, True)):
         check_what_is_drawn_is_seen(checked, pitch, wide=wide)

@@ -18,6 +18,7 @@ from hesper.guest.vk import (
     VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT,
     VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
     VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_CAPTURE_REPLAY_BIT,
+    VK_MEMORY_ALLOCATE_ZERO_INITIALIZE_BIT_EXT,
     VK_SUCCESS,
 )
 from hesper.kernel.engine import Scratch
@@ -142,6 +143,7 @@ class HostPointer:
         """Import shared memory by its address."""
         info = order.info
         _refuse_captured_address(info)
+        _leave_clearing(info)
         # VUID-VkMemoryAllocateInfo-pNext-02806; nothing is offered such memory that insists on it.
         info.remove_("VkMemoryDedicatedAllocateInfo")
         size = round_up(info.allocationSize, self.alignment)
@@ -226,6 +228,7 @@ class Exported:
     def import_region(self, order: Order, region: Region) -> bool:
         """Import what a driver has exported by its descriptor."""
         _refuse_captured_address(order.info)
+        _leave_clearing(order.info)
         order.info.allocationSize = region.size
         fd = os.dup(region.fd)
         order.info.push_("VkImportMemoryFdInfoKHR", handleType=self.handle_type, fd=fd)
@@ -258,6 +261,16 @@ def _refuse_captured_address(info: View) -> None:
     if flags is not None:
         # Imports may not have it; buffers that ask for it are not offered such memory.
         flags.flags &= ~VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_CAPTURE_REPLAY_BIT
+
+
+def _leave_clearing(info: View) -> None:
+    """Have the driver not clear what is imported: it may not, and new shared memory is zero.
+
+    VUID-VkMemoryAllocateFlagsInfo-flags-10760.
+    """
+    flags = info.find_("VkMemoryAllocateFlagsInfo")
+    if flags is not None:
+        flags.flags &= ~VK_MEMORY_ALLOCATE_ZERO_INITIALIZE_BIT_EXT
 
 
 def choose_strategy(seen: MemorySeen, coherent: int, handle_types: int) -> Strategy | None:

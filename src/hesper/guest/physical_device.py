@@ -153,6 +153,11 @@ class PhysicalDevice:
         """Whether it fills VkFormatProperties3."""
         return self.api_version >= VK_API_VERSION_1_3 or self._has("VK_KHR_format_feature_flags2")
 
+    @property
+    def makes_devices_without_queues(self) -> bool:
+        """Whether a VkDevice may have none (VUID-VkDeviceCreateInfo-None-10778)."""
+        return self._has("VK_KHR_maintenance9")
+
     def shown_extensions(self) -> dict[str, int]:
         """Extensions the guest gets to see, with their versions."""
         known = protocol.extensions()
@@ -220,6 +225,9 @@ class PhysicalDevice:
             # Shared memory lies where it lies.
             captured = frozenset({"bufferDeviceAddressCaptureReplay"})
             off |= dict.fromkeys(_CAPTURE_FEATURES, captured)
+            # Tiled images that begin as zeros lie in the driver's own memory (`placement`).
+            zeros = frozenset({"zeroInitializeDeviceMemory"})
+            off["VkPhysicalDeviceZeroInitializeDeviceMemoryFeaturesEXT"] = zeros
         return profile.without_features(off)
 
     def _has(self, extension: str) -> bool:

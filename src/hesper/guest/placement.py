@@ -19,7 +19,9 @@ from hesper.guest.vk import (
     VK_IMAGE_CREATE_SPARSE_BINDING_BIT,
     VK_IMAGE_CREATE_SPARSE_RESIDENCY_BIT,
     VK_IMAGE_LAYOUT_UNDEFINED,
+    VK_IMAGE_LAYOUT_ZERO_INITIALIZED_EXT,
     VK_IMAGE_TILING_LINEAR,
+    VK_IMAGE_TILING_OPTIMAL,
     VK_SUCCESS,
 )
 from hesper.kernel.engine import Scratch
@@ -91,6 +93,9 @@ class Placements:
         if info.flags & _SPARSE:
             return self._physical.sparse_types
         if info.flags & VK_IMAGE_CREATE_PROTECTED_BIT:
+            return types.native
+        if _begins_as_zeros(info):
+            # What is made for shared memory begins undefined, and is not zero then.
             return types.native
         kind = self._kind(info)
         if info not in kind or not kind.is_free:
@@ -166,6 +171,17 @@ class Placements:
             needs.memoryTypeBits,
             must_be_dedicated=bool(dedicated.requiresDedicatedAllocation),
         )
+
+
+def _begins_as_zeros(info: View) -> bool:
+    """Whether what the driver makes of a tiled image's memory has to be zero.
+
+    (A linear image is its memory, whatever layout it is said to begin in.)
+    """
+    return bool(
+        info.initialLayout == VK_IMAGE_LAYOUT_ZERO_INITIALIZED_EXT
+        and info.tiling == VK_IMAGE_TILING_OPTIMAL
+    )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ static VkResult make_named(struct resource *made) {
     return make(kind, handle_type(), made);
 }
 
-/* TYPE [imported OFFSET SIZE | exported HANDLE] [dedicated] */
+/* TYPE [imported OFFSET SIZE | exported HANDLE] [dedicated] [cleared] */
 static VkResult allocate(const struct resource *resource, VkDeviceMemory *memory) {
     VkMemoryAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
                                  .allocationSize = PAGES};
@@ -49,6 +49,11 @@ static VkResult allocate(const struct resource *resource, VkDeviceMemory *memory
         dedicated.pNext = info.pNext;
         info.pNext = &dedicated;
     }
+    VkMemoryAllocateFlagsInfo flags = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO,
+                                       .pNext = info.pNext,
+                                       .flags = 0x8}; /* ZERO_INITIALIZE_BIT_EXT */
+    if (is("cleared"))
+        info.pNext = &flags;
     return vkAllocateMemory(device, &info, NULL, memory);
 }
 
