@@ -89,8 +89,10 @@ def check_queues(infos: list[tuple[int, int, int]], physical: PhysicalDevice) ->
     Raises `VulkanError` for families that do not exist or have too few queues, and for families
     that are named twice.
     """
-    if not infos or len({(family, flags) for family, flags, _ in infos}) < len(infos):
-        raise VulkanError(VK_ERROR_INITIALIZATION_FAILED, "no queues, or a queue family twice")
+    if not infos and not physical.makes_devices_without_queues:
+        raise VulkanError(VK_ERROR_INITIALIZATION_FAILED, "no queues")
+    if len({(family, flags) for family, flags, _ in infos}) < len(infos):
+        raise VulkanError(VK_ERROR_INITIALIZATION_FAILED, "a queue family twice")
     wanted: Counter[int] = Counter()
     for family, _, count in infos:
         if family >= len(physical.queue_families) or not count:
