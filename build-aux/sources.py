@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Print what to install, a line a folder: `folder|file,file,...`, for meson.build."""
+"""Print what to install, a line a folder: `folder|file,file,...`, for meson.build.
+
+What `scripts/dev-build` has linked into the tree is not among it: the build makes and installs that.
+"""
 
 from pathlib import Path
 
@@ -10,7 +13,7 @@ folders: dict[str, list[str]] = {}
 for path in sorted((ROOT / "src" / "hesper").rglob("*")):
     if path.suffix not in KEPT and path.name != "py.typed":
         continue
-    if {"__pycache__", "compiler", "novnc"} & set(path.parts):
+    if path.is_symlink() or {"__pycache__", "compiler", "novnc"} & set(path.parts):
         continue
     folder = path.parent.relative_to(ROOT / "src").as_posix()
     folders.setdefault(folder, []).append(path.relative_to(ROOT).as_posix())

@@ -217,7 +217,7 @@ import hashlib, pathlib, sys
 root, digest = pathlib.Path(sys.argv[1]), hashlib.sha256()
 files = [file for part in ("src", "build-aux") for file in (root / part).rglob("*")]
 for file in sorted([*files, *root.glob("meson*"), root / "pyproject.toml"]):
-    if file.is_file() and file.suffix != ".so" and "__pycache__" not in file.parts:
+    if file.is_file() and not file.is_symlink() and file.suffix != ".so" and "__pycache__" not in file.parts:
         digest.update(f"{file.relative_to(root)} {file.stat().st_size}\n".encode())
         digest.update(file.read_bytes())
 print(digest.hexdigest())

@@ -8,18 +8,20 @@ from pathlib import Path
 import msgspec
 from vulkan_object import get_vulkan_object
 
+from hesper.protocol.compiler import enumerants, header
 from hesper.protocol.compiler import facts as facts_file
-from hesper.protocol.compiler import header
 from hesper.protocol.compiler.emit import Emitter
 from hesper.protocol.compiler.registry import Builder
 from hesper.protocol.compiler.tables import TableBuilder
 from hesper.protocol.model import Summary
 
+FACTS = Path(__file__).parent.parent / "facts"
+
 
 def main(folder: Path) -> None:
     """Write all build products into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts = facts_file.read(Path(__file__).parent.parent / "facts")
+    facts = facts_file.read(FACTS)
     vk = get_vulkan_object()
     model = Builder(vk, facts).build()
     emitter = Emitter(model, TableBuilder(model), vk, facts)
@@ -30,6 +32,7 @@ def main(folder: Path) -> None:
     (folder / "calls.c").write_text(emitter.calls())
     (folder / "layout_check.c").write_text(emitter.layout_check())
     header.write(folder)
+    enumerants.write(vk, FACTS, folder)
 
 
 if __name__ == "__main__":
