@@ -15,8 +15,11 @@ from guest_client import DEVICE, QUEUE, REPLY_SIZE, Guest
 from guest.conftest import MakeGuest
 from hesper.guest import Limits
 from hesper.guest.errors import OutOfMemoryError
-from hesper.guest.vk import VK_ERROR_DEVICE_LOST, VK_ERROR_OUT_OF_DEVICE_MEMORY
 from hesper.portable import page_size
+from hesper.vk.enumerants import (
+    VK_ERROR_DEVICE_LOST,
+    VK_ERROR_OUT_OF_DEVICE_MEMORY,
+)
 
 LIMIT = REPLY_SIZE + (8 << 20)
 

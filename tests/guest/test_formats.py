@@ -9,7 +9,10 @@ import pytest
 from vulkan_object import get_vulkan_object
 
 from hesper.guest.formats import Block, texel_block
-from hesper.guest.vk import VK_IMAGE_ASPECT_DEPTH_BIT, VK_IMAGE_ASPECT_STENCIL_BIT
+from hesper.vk.enumerants import (
+    VK_IMAGE_ASPECT_DEPTH_BIT,
+    VK_IMAGE_ASPECT_STENCIL_BIT,
+)
 
 COLOR = 1
 PLANES = (0x10, 0x20, 0x40)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from hesper.guest import regions
 from hesper.guest.errors import VulkanError
-from hesper.guest.vk import (
+from hesper.kernel.engine import Scratch
+from hesper.portable import page_size
+from hesper.vk.enumerants import (
     VK_ERROR_INVALID_EXTERNAL_HANDLE,
     VK_ERROR_INVALID_OPAQUE_CAPTURE_ADDRESS,
     VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT,
@@ -21,8 +23,6 @@ from hesper.guest.vk import (
     VK_MEMORY_ALLOCATE_ZERO_INITIALIZE_BIT_EXT,
     VK_SUCCESS,
 )
-from hesper.kernel.engine import Scratch
-from hesper.portable import page_size
 
 if TYPE_CHECKING:
     from hesper.host.seen import MemorySeen

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hesper.guest.vk import (
+from hesper.kernel.engine import Scratch
+from hesper.vk.enumerants import (
     VK_ACCESS_HOST_READ_BIT,
     VK_ACCESS_HOST_WRITE_BIT,
     VK_ACCESS_MEMORY_READ_BIT,
@@ -30,7 +31,6 @@ from hesper.guest.vk import (
     VK_QUEUE_FAMILY_IGNORED,
     VK_WHOLE_SIZE,
 )
-from hesper.kernel.engine import Scratch
 
 if TYPE_CHECKING:
     from hesper.guest.device import Device

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable
 
 from hesper import protocol
-from hesper.guest.vk import make_version
+from hesper.vk.version import make_version
 
 CAPSET_SIZE = 160
 """Bytes."""

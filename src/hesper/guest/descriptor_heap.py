@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
-from hesper.guest.vk import VK_DESCRIPTOR_TYPE_SAMPLER, VK_ERROR_UNKNOWN
 from hesper.kernel.engine import Array, Call, Scratch, View
+from hesper.vk.enumerants import (
+    VK_DESCRIPTOR_TYPE_SAMPLER,
+    VK_ERROR_UNKNOWN,
+)
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context

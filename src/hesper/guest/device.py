@@ -14,14 +14,14 @@ from hesper.guest.facts import Facts
 from hesper.guest.handlers import handles
 from hesper.guest.physical_device import PhysicalDevice, physical_device
 from hesper.guest.placement import Placements
-from hesper.guest.vk import (
+from hesper.kernel.engine import Call, ProcTable, ProtocolError, View
+from hesper.portable import processors
+from hesper.vk.enumerants import (
     VK_ERROR_EXTENSION_NOT_PRESENT,
     VK_ERROR_FEATURE_NOT_PRESENT,
     VK_ERROR_INITIALIZATION_FAILED,
     VK_SUCCESS,
 )
-from hesper.kernel.engine import Call, ProcTable, ProtocolError, View
-from hesper.portable import processors
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context

@@ -14,7 +14,7 @@ from hesper.guest.modifiers import translate_question
 from hesper.guest.physical_device import physical_device
 from hesper.guest.sparse import check_question
 from hesper.guest.staging import make_tiled_question, texel_size
-from hesper.guest.vk import (
+from hesper.vk.enumerants import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
     VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT,
     VK_EXTERNAL_FENCE_FEATURE_IMPORTABLE_BIT,

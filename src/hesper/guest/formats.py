@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from hesper.guest.vk import (
+from hesper.vk.enumerants import (
     VK_IMAGE_ASPECT_DEPTH_BIT,
     VK_IMAGE_ASPECT_PLANE_0_BIT,
     VK_IMAGE_ASPECT_PLANE_1_BIT,

@@ -10,7 +10,7 @@ from hesper.guest.handlers import asleep, handles
 from hesper.guest.modifiers import lies_as, translate_image
 from hesper.guest.sparse import missing_feature
 from hesper.guest.staging import fill_layout, fill_needs, plan_stage, stage_image
-from hesper.guest.vk import (
+from hesper.vk.enumerants import (
     VK_ERROR_FEATURE_NOT_PRESENT,
     VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
     VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT,

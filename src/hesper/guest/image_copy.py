@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from hesper.guest.errors import VulkanError
 from hesper.guest.formats import Block, texel_block
 from hesper.guest.handlers import handles
-from hesper.guest.vk import (
+from hesper.kernel.engine import Call, Scratch, View
+from hesper.vk.enumerants import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
     VK_ERROR_UNKNOWN,
     VK_HOST_IMAGE_COPY_MEMCPY_BIT,
     VK_REMAINING_ARRAY_LAYERS,
 )
-from hesper.kernel.engine import Call, Scratch, View
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context

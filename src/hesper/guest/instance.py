@@ -10,7 +10,9 @@ from hesper.guest.errors import UnfitDeviceError, VulkanError
 from hesper.guest.handlers import handles
 from hesper.guest.physical_device import PhysicalDevice, known_version
 from hesper.guest.refusals import result_name
-from hesper.guest.vk import (
+from hesper.kernel.engine import Call, ProcTable, ProtocolError, Scratch, Vulkan
+from hesper.log import get_logger
+from hesper.vk.enumerants import (
     VK_API_VERSION_1_1,
     VK_ERROR_EXTENSION_NOT_PRESENT,
     VK_ERROR_INCOMPATIBLE_DRIVER,
@@ -19,10 +21,8 @@ from hesper.guest.vk import (
     VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR,
     VK_MAX_DEVICE_GROUP_SIZE,
     VK_SUCCESS,
-    version_text,
 )
-from hesper.kernel.engine import Call, ProcTable, ProtocolError, Scratch, Vulkan
-from hesper.log import get_logger
+from hesper.vk.version import version_text
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context

@@ -9,13 +9,13 @@ from hesper.guest import regions
 from hesper.guest.backing import Order
 from hesper.guest.errors import InvalidResourceError, OutOfMemoryError, VulkanError
 from hesper.guest.handlers import handles
-from hesper.guest.vk import (
+from hesper.kernel.engine import Call, ProtocolError, Region
+from hesper.vk.enumerants import (
     VK_ERROR_INVALID_EXTERNAL_HANDLE,
     VK_ERROR_OUT_OF_DEVICE_MEMORY,
     VK_ERROR_UNKNOWN,
     VK_SUCCESS,
 )
-from hesper.kernel.engine import Call, ProtocolError, Region
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context

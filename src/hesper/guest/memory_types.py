@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hesper.guest.vk import (
+from hesper.vk.enumerants import (
     VK_MAX_MEMORY_TYPES,
     VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
     VK_MEMORY_PROPERTY_HOST_CACHED_BIT,

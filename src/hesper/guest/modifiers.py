@@ -16,7 +16,8 @@ from hesper.guest.errors import VulkanError
 from hesper.guest.formats import texel_block
 from hesper.guest.handlers import handles
 from hesper.guest.physical_device import physical_device
-from hesper.guest.vk import (
+from hesper.kernel.engine import Scratch
+from hesper.vk.enumerants import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
     VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
     VK_FORMAT_FEATURE_TRANSFER_DST_BIT,
@@ -26,7 +27,6 @@ from hesper.guest.vk import (
     VK_IMAGE_TILING_LINEAR,
     VK_SUCCESS,
 )
-from hesper.kernel.engine import Scratch
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context

@@ -9,7 +9,11 @@ from hesper import protocol
 from hesper.guest.backing import HostPointer, choose_strategy
 from hesper.guest.errors import UnfitDeviceError
 from hesper.guest.memory_types import COHERENT, HostType, MemoryTypes
-from hesper.guest.vk import (
+from hesper.host.consequences import complete
+from hesper.host.profile import Profile
+from hesper.kernel.engine import ProtocolError, Scratch
+from hesper.protocol.depends import can_be_met
+from hesper.vk.enumerants import (
     VK_API_VERSION_1_1,
     VK_API_VERSION_1_3,
     VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT,
@@ -23,13 +27,8 @@ from hesper.guest.vk import (
     VK_IMAGE_TILING_LINEAR,
     VK_PHYSICAL_DEVICE_TYPE_CPU,
     VK_SUCCESS,
-    make_version,
-    version_text,
 )
-from hesper.host.consequences import complete
-from hesper.host.profile import Profile
-from hesper.kernel.engine import ProtocolError, Scratch
-from hesper.protocol.depends import can_be_met
+from hesper.vk.version import make_version, version_text
 
 if TYPE_CHECKING:
     from hesper.guest.backing import Strategy

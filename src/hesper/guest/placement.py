@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
-from hesper.guest.vk import (
+from hesper.kernel.engine import Scratch
+from hesper.vk.enumerants import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
     VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT,
     VK_IMAGE_CREATE_PROTECTED_BIT,
@@ -24,7 +25,6 @@ from hesper.guest.vk import (
     VK_IMAGE_TILING_OPTIMAL,
     VK_SUCCESS,
 )
-from hesper.kernel.engine import Scratch
 
 if TYPE_CHECKING:
     from hesper.guest.physical_device import PhysicalDevice

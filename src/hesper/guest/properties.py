@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.handlers import handles
 from hesper.guest.physical_device import physical_device
-from hesper.guest.vk import VK_INCOMPLETE, VK_MAX_MEMORY_TYPES
 from hesper.kernel.engine import Array, Call, ProtocolError, View
+from hesper.vk.enumerants import (
+    VK_INCOMPLETE,
+    VK_MAX_MEMORY_TYPES,
+)
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
-from hesper.guest.vk import (
+from hesper.kernel.engine import Scratch
+from hesper.vk.enumerants import (
     VK_ERROR_UNKNOWN,
     VK_QUERY_RESULT_64_BIT,
     VK_QUERY_RESULT_WITH_AVAILABILITY_BIT,
@@ -20,7 +21,6 @@ from hesper.guest.vk import (
     VK_QUERY_TYPE_TRANSFORM_FEEDBACK_STREAM_EXT,
     VK_SUCCESS,
 )
-from hesper.kernel.engine import Scratch
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
 from hesper.guest.physical_device import physical_device
-from hesper.guest.vk import (
+from hesper.vk.enumerants import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
     VK_IMAGE_CREATE_SPARSE_ALIASED_BIT,
     VK_IMAGE_CREATE_SPARSE_BINDING_BIT,

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from hesper.guest import regions
 from hesper.guest.errors import OutOfMemoryError, VulkanError
 from hesper.guest.formats import texel_block
-from hesper.guest.vk import (
+from hesper.kernel.engine import Scratch
+from hesper.vk.enumerants import (
     VK_BUFFER_USAGE_TRANSFER_DST_BIT,
     VK_BUFFER_USAGE_TRANSFER_SRC_BIT,
     VK_ERROR_OUT_OF_DEVICE_MEMORY,
@@ -29,7 +30,6 @@ from hesper.guest.vk import (
     VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
     VK_SUCCESS,
 )
-from hesper.kernel.engine import Scratch
 
 if TYPE_CHECKING:
     from hesper.guest.device import Device

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hesper.guest.barriers import HandOver
 from hesper.guest.handlers import handles
 from hesper.guest.staging import fill_layout
-from hesper.guest.vk import (
+from hesper.vk.enumerants import (
     VK_IMAGE_ASPECT_COLOR_BIT,
     VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT,
     VK_SUCCESS,

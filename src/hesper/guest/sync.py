@@ -11,14 +11,14 @@ import os
 from typing import TYPE_CHECKING
 
 from hesper.guest.handlers import handles
-from hesper.guest.vk import (
+from hesper.kernel.engine import Array, Call, ProtocolError, Scratch, View
+from hesper.vk.enumerants import (
     VK_EXTERNAL_FENCE_HANDLE_TYPE_SYNC_FD_BIT,
     VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
     VK_PIPELINE_STAGE_ALL_COMMANDS_BIT,
     VK_SEMAPHORE_IMPORT_TEMPORARY_BIT,
     VK_SUCCESS,
 )
-from hesper.kernel.engine import Array, Call, ProtocolError, Scratch, View
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context

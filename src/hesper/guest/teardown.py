@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from hesper.guest.vk import VK_SUCCESS, VK_TIMEOUT, VK_TRUE
 from hesper.kernel.engine import Object, Scratch
+from hesper.vk.enumerants import (
+    VK_SUCCESS,
+    VK_TIMEOUT,
+    VK_TRUE,
+)
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
