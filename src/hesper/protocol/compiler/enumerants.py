@@ -34,8 +34,8 @@ def write(vk: Any, facts: Path, folder: Path) -> None:
     text += _table(
         "TEXEL_BLOCKS",
         "dict[int, tuple[int, int, int]]",
-        "Bytes, width and height of a texel block, by VkFormat: those of one plane, if it is flat.",
-        {numbers[name]: _block(item) for name, item in vk.formats.items() if _is_flat(item)},
+        "Bytes, width and height of a texel block, by VkFormat: of colour, in one plane, and flat.",
+        {numbers[name]: _block(item) for name, item in vk.formats.items() if _is_colour(item)},
     )
     text += _table(
         "PLANE_BLOCKS",
@@ -57,8 +57,10 @@ def _members(vk: Any, name: str) -> dict[str, int]:
     return {each.name: each.value for each in vk.bitmasks[name].flags}
 
 
-def _is_flat(item: Any) -> bool:
-    return not item.planes and (not item.blockExtent or item.blockExtent[2] == "1")
+def _is_colour(item: Any) -> bool:
+    """Whether a format has one plane of flat blocks, and neither depth nor stencil."""
+    is_flat = not item.blockExtent or item.blockExtent[2] == "1"
+    return is_flat and not item.planes and not {"D", "S"} & {each.type for each in item.components}
 
 
 def _block(item: Any) -> tuple[int, int, int]:
