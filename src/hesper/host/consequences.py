@@ -13,16 +13,17 @@ from typing import TypeVar
 import msgspec
 
 from hesper.host.profile import Limit, Number, Profile  # noqa: TC001 - msgspec wants them
+from hesper.vk.enumerants import VK_API_VERSION_1_2, VK_API_VERSION_1_3, VK_API_VERSION_1_4
 
 Value = TypeVar("Value")
 
 _STRUCTS_SINCE = {
-    "VkPhysicalDeviceVulkan11Features": 12,
-    "VkPhysicalDeviceVulkan12Features": 12,
-    "VkPhysicalDeviceVulkan13Features": 13,
-    "VkPhysicalDeviceVulkan14Features": 14,
+    "VkPhysicalDeviceVulkan11Features": VK_API_VERSION_1_2,
+    "VkPhysicalDeviceVulkan12Features": VK_API_VERSION_1_2,
+    "VkPhysicalDeviceVulkan13Features": VK_API_VERSION_1_3,
+    "VkPhysicalDeviceVulkan14Features": VK_API_VERSION_1_4,
 }
-"""Feature structs that older versions of Vulkan do not have: the first that does, 1.2 as 12."""
+"""Feature structs that older versions of Vulkan do not have: the first that does."""
 
 
 class Consequence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,9 +85,7 @@ def _is_away(profile: Profile, name: str) -> bool:
     if not field:
         return profile.hides_extension(name)
     since = _STRUCTS_SINCE.get(struct)
-    if since is not None and profile.version(since // 10 << 22 | since % 10 << 12) >> 12 < (
-        since // 10 << 10 | since % 10
-    ):
+    if since is not None and profile.version(since) < since:
         return True
     return profile.feature_off(struct, field)
 

@@ -12,11 +12,30 @@ from __future__ import annotations
 import json
 import sys
 
+from hesper.vk.enumerants import (
+    VK_API_VERSION_1_1,
+    VK_API_VERSION_1_2,
+    VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR,
+    VK_PHYSICAL_DEVICE_TYPE_CPU,
+    VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU,
+    VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU,
+    VK_PHYSICAL_DEVICE_TYPE_OTHER,
+    VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU,
+    VK_SUCCESS,
+)
+from hesper.vk.version import minor_version, version_text
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-DEVICE_TYPES = ("other", "integrated", "discrete", "virtual", "cpu")
+DEVICE_TYPES = {
+    VK_PHYSICAL_DEVICE_TYPE_OTHER: "other",
+    VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: "integrated",
+    VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: "discrete",
+    VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: "virtual",
+    VK_PHYSICAL_DEVICE_TYPE_CPU: "cpu",
+}
 """VkPhysicalDeviceType in words."""
 
 NO_DEVICE = "the driver finds no device that it can drive"
@@ -69,11 +88,11 @@ def _describe(library: str, leave_out: frozenset[str]) -> list[dict[str, Any]]:
     names = _extensions(memory, vulkan.globals, "vkEnumerateInstanceExtensionProperties", None)
     portability = enumeration in names
     application = memory.new(
-        "VkApplicationInfo", pApplicationName="hesper probe", apiVersion=(1 << 22) | (1 << 12)
+        "VkApplicationInfo", pApplicationName="hesper probe", apiVersion=VK_API_VERSION_1_1
     )
     create = memory.new("VkInstanceCreateInfo", pApplicationInfo=application)
     if portability:
-        create.flags = 1  # VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR
+        create.flags = VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR
         create.ppEnabledExtensionNames = [enumeration]
     instance = memory.array("VkInstance", 1)
     _check(vulkan.globals.call("vkCreateInstance", create, None, instance), "vkCreateInstance")
@@ -101,7 +120,7 @@ def _device(memory: Any, table: Any, handle: int) -> dict[str, Any]:
     table.call("vkGetPhysicalDeviceProperties", handle, plain)
     driver_id, driver_name, driver_info, conformance = 0, "", "", ""
     version = plain.apiVersion
-    if version >= (1 << 22) | (2 << 12) or "VK_KHR_driver_properties" in names:
+    if version >= VK_API_VERSION_1_2 or "VK_KHR_driver_properties" in names:
         driver = properties.push_("VkPhysicalDeviceDriverProperties")
         table.call("vkGetPhysicalDeviceProperties2", handle, properties)
         driver_id, driver_name = driver.driverID, driver.driverName
@@ -111,15 +130,15 @@ def _device(memory: Any, table: Any, handle: int) -> dict[str, Any]:
             conformance = f"{tested.major}.{tested.minor}.{tested.subminor}.{tested.patch}"
     return {
         "name": plain.deviceName,
-        "type": DEVICE_TYPES[plain.deviceType] if plain.deviceType < len(DEVICE_TYPES) else "other",
-        "api_version": f"{version >> 22 & 0x7F}.{version >> 12 & 0x3FF}.{version & 0xFFF}",
+        "type": DEVICE_TYPES.get(plain.deviceType, "other"),
+        "api_version": version_text(version),
         "driver_id": driver_id,
         "driver_name": driver_name,
         "driver_info": driver_info,
         "is_portability": "VK_KHR_portability_subset" in names,
         "imports_host_memory": "VK_EXT_external_memory_host" in names,
         "conformance": conformance,
-        "features": _features(memory, table, handle, names, version >> 12 & 0x3FF),
+        "features": _features(memory, table, handle, names, minor_version(version)),
     }
 
 
@@ -187,7 +206,7 @@ def _check(result: int, command: str) -> None:
     """Raise `RuntimeError` unless `result` is a success (or VK_INCOMPLETE)."""
     if result in {_INITIALIZATION_FAILED, _INCOMPATIBLE_DRIVER}:
         raise RuntimeError(NO_DEVICE)
-    if result < 0:
+    if result < VK_SUCCESS:
         raise RuntimeError(f"{command} failed with VkResult {result}")
 
 

@@ -18,6 +18,7 @@ from hesper.host.loader import find_loader
 from hesper.host.probe import probe_drivers
 from hesper.host.ranking import obstacle, why_lost
 from hesper.portable import SharedMemory, page_size
+from hesper.vk.version import make_version, version_text
 
 OK = "ok"
 NOTE = "note"
@@ -116,9 +117,9 @@ def _loader(_: Mapping[str, str]) -> Iterator[Finding]:
         )
         yield Finding("Vulkan loader", NOTE, "not found; drivers are opened directly", mend)
         return
-    version = ctypes.c_uint32(1 << 22)
+    version = ctypes.c_uint32(make_version(1, 0))
     ctypes.CDLL(loader).vkEnumerateInstanceVersion(ctypes.byref(version))
-    yield Finding("Vulkan loader", OK, f"{loader}, Vulkan {_version(version.value)}")
+    yield Finding("Vulkan loader", OK, f"{loader}, Vulkan {version_text(version.value)}")
 
 
 @_check
@@ -306,10 +307,6 @@ def _apt_offers(package: str) -> str:
     ).stdout
     found = re.search(r"Candidate: (?:\d+:)?(\d\S*)", answer)
     return found[1] if found else ""
-
-
-def _version(packed: int) -> str:
-    return f"{packed >> 22 & 0x7F}.{packed >> 12 & 0x3FF}.{packed & 0xFFF}"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

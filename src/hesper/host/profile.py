@@ -15,36 +15,66 @@ from typing import TypeAlias
 
 import msgspec
 
+from hesper.vk.enumerants import (
+    VK_EXTERNAL_FENCE_HANDLE_TYPE_OPAQUE_FD_BIT,
+    VK_EXTERNAL_FENCE_HANDLE_TYPE_SYNC_FD_BIT,
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT,
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_MAPPED_FOREIGN_MEMORY_BIT_EXT,
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT,
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_RDMA_ADDRESS_BIT_NV,
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_ZIRCON_VMO_BIT_FUCHSIA,
+    VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_OPAQUE_FD_BIT,
+    VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
+    VK_MEMORY_PROPERTY_DEVICE_COHERENT_BIT_AMD,
+    VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+    VK_MEMORY_PROPERTY_DEVICE_UNCACHED_BIT_AMD,
+    VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
+    VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT,
+    VK_MEMORY_PROPERTY_LAZILY_ALLOCATED_BIT,
+    VK_MEMORY_PROPERTY_PROTECTED_BIT,
+    VK_MEMORY_PROPERTY_RDMA_CAPABLE_BIT_NV,
+)
+from hesper.vk.version import make_version
+
 Number: TypeAlias = int | float
 Limit: TypeAlias = Number | list[Number]
 
 MEMORY_FLAGS = {
-    "DEVICE_LOCAL": 0x1,
-    "HOST_VISIBLE": 0x2,
-    "HOST_COHERENT": 0x4,
-    "HOST_CACHED": 0x8,
-    "LAZILY_ALLOCATED": 0x10,
-    "PROTECTED": 0x20,
-    "DEVICE_COHERENT_AMD": 0x40,
-    "DEVICE_UNCACHED_AMD": 0x80,
-    "RDMA_CAPABLE_NV": 0x100,
+    "DEVICE_LOCAL": VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+    "HOST_VISIBLE": VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT,
+    "HOST_COHERENT": VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+    "HOST_CACHED": VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
+    "LAZILY_ALLOCATED": VK_MEMORY_PROPERTY_LAZILY_ALLOCATED_BIT,
+    "PROTECTED": VK_MEMORY_PROPERTY_PROTECTED_BIT,
+    "DEVICE_COHERENT_AMD": VK_MEMORY_PROPERTY_DEVICE_COHERENT_BIT_AMD,
+    "DEVICE_UNCACHED_AMD": VK_MEMORY_PROPERTY_DEVICE_UNCACHED_BIT_AMD,
+    "RDMA_CAPABLE_NV": VK_MEMORY_PROPERTY_RDMA_CAPABLE_BIT_NV,
 }
 """VkMemoryPropertyFlagBits by their short names."""
 
 MEMORY_HANDLES = {
-    "OPAQUE_FD": 0x1,
-    "DMA_BUF": 0x200,
-    "HOST_ALLOCATION": 0x80,
-    "HOST_MAPPED_FOREIGN_MEMORY": 0x100,
-    "ZIRCON_VMO": 0x800,
-    "RDMA_ADDRESS": 0x1000,
+    "OPAQUE_FD": VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT,
+    "DMA_BUF": VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT,
+    "HOST_ALLOCATION": VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
+    "HOST_MAPPED_FOREIGN_MEMORY": VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_MAPPED_FOREIGN_MEMORY_BIT_EXT,
+    "ZIRCON_VMO": VK_EXTERNAL_MEMORY_HANDLE_TYPE_ZIRCON_VMO_BIT_FUCHSIA,
+    "RDMA_ADDRESS": VK_EXTERNAL_MEMORY_HANDLE_TYPE_RDMA_ADDRESS_BIT_NV,
 }
 """VkExternalMemoryHandleTypeFlagBits by their short names, those a POSIX host may have."""
 
-SYNC_HANDLES = {"OPAQUE_FD": 0x1, "SYNC_FD": 0x8}
-"""VkExternalFenceHandleTypeFlagBits; for semaphores SYNC_FD is 0x10."""
+FENCE_HANDLES = {
+    "OPAQUE_FD": VK_EXTERNAL_FENCE_HANDLE_TYPE_OPAQUE_FD_BIT,
+    "SYNC_FD": VK_EXTERNAL_FENCE_HANDLE_TYPE_SYNC_FD_BIT,
+}
+"""VkExternalFenceHandleTypeFlagBits."""
 
-_SEMAPHORE_SYNC_FD = 0x10
+SEMAPHORE_HANDLES = {
+    "OPAQUE_FD": VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_OPAQUE_FD_BIT,
+    "SYNC_FD": VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
+}
+"""VkExternalSemaphoreHandleTypeFlagBits."""
 
 
 class ProfileError(Exception):
@@ -148,13 +178,12 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def external_fence(self, types: int) -> int:
         """VkExternalFenceHandleTypeFlags that stay of `types`."""
         kept = self.external_handles.fence
-        return types if kept is None else types & _bits(kept, SYNC_HANDLES)
+        return types if kept is None else types & _bits(kept, FENCE_HANDLES)
 
     def external_semaphore(self, types: int) -> int:
         """VkExternalSemaphoreHandleTypeFlags that stay of `types`."""
         kept = self.external_handles.semaphore
-        names = {**SYNC_HANDLES, "SYNC_FD": _SEMAPHORE_SYNC_FD}
-        return types if kept is None else types & _bits(kept, names)
+        return types if kept is None else types & _bits(kept, SEMAPHORE_HANDLES)
 
     def version(self, version: int) -> int:
         """The apiVersion to show for a device that has `version` (both packed)."""
@@ -201,8 +230,8 @@ def _check(profile: Profile) -> None:
     for rule in profile.memory_types:
         _bits([*rule.having, *rule.without], MEMORY_FLAGS)
     _bits(profile.external_handles.memory or (), MEMORY_HANDLES)
-    _bits(profile.external_handles.fence or (), SYNC_HANDLES)
-    _bits(profile.external_handles.semaphore or (), SYNC_HANDLES)
+    _bits(profile.external_handles.fence or (), FENCE_HANDLES)
+    _bits(profile.external_handles.semaphore or (), SEMAPHORE_HANDLES)
     if profile.api_version is not None:
         _pack(profile.api_version)
 
@@ -231,4 +260,4 @@ def _pack(version: str) -> int:
     if len(parts) not in {2, 3} or not all(part.isdecimal() for part in parts):
         raise ValueError(f"api_version {version!r} is not of the form 1.4 or 1.4.309")
     patch = int(parts[2]) if len(parts) == 3 else 0xFFF
-    return int(parts[0]) << 22 | int(parts[1]) << 12 | patch
+    return make_version(int(parts[0]), int(parts[1]), patch)

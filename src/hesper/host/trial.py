@@ -28,20 +28,21 @@ from hesper.host.trial_device import (
 )
 from hesper.kernel.engine import Scratch
 from hesper.portable import SharedMemory, page_size
+from hesper.vk.enumerants import (
+    VK_BUFFER_CREATE_SPARSE_BINDING_BIT,
+    VK_FORMAT_FEATURE_COLOR_ATTACHMENT_BIT,
+    VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
+    VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-_COHERENT = 0x2 | 0x4
-"""VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT and HOST_COHERENT_BIT."""
-_HOST_FLAGS = _COHERENT | 0x8
-"""The same and VK_MEMORY_PROPERTY_HOST_CACHED_BIT."""
-_ATTACHMENT_FEATURE = 0x80
-"""VK_FORMAT_FEATURE_COLOR_ATTACHMENT_BIT."""
-_SPARSE_BINDING = 0x1
-"""VK_BUFFER_CREATE_SPARSE_BINDING_BIT."""
+_COHERENT = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT
+_HOST_FLAGS = _COHERENT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT
 _PATTERN = 0x5A17E57A
 
 EXTENSIONS = (
@@ -218,7 +219,7 @@ class Trial:
         answer = Scratch().new("VkFormatProperties")
         device.ask("vkGetPhysicalDeviceFormatProperties", R8G8B8A8, answer)
         usage = TRANSFERS | SAMPLED | ATTACHMENT
-        if not answer.linearTilingFeatures & _ATTACHMENT_FEATURE:
+        if not answer.linearTilingFeatures & VK_FORMAT_FEATURE_COLOR_ATTACHMENT_BIT:
             return 0
         if not device.states_images(HOST_POINTER, LINEAR, usage):
             return 0
@@ -233,7 +234,10 @@ class Trial:
         if device.sparse_family < 0:
             return 0
         handle_type = HOST_POINTER if stated else 0
-        with device.buffer(handle_type, _SPARSE_BINDING) as (buffer, (size, alignment, wanted)):
+        with device.buffer(handle_type, VK_BUFFER_CREATE_SPARSE_BINDING_BIT) as (
+            buffer,
+            (size, alignment, wanted),
+        ):
             index = next(bits(wanted & types), None)
             if index is None:
                 return 0

@@ -5,6 +5,31 @@ from __future__ import annotations
 import contextlib
 
 from hesper.kernel.engine import Scratch
+from hesper.vk.enumerants import (
+    VK_ACCESS_TRANSFER_WRITE_BIT,
+    VK_BUFFER_USAGE_STORAGE_BUFFER_BIT,
+    VK_BUFFER_USAGE_TRANSFER_DST_BIT,
+    VK_BUFFER_USAGE_TRANSFER_SRC_BIT,
+    VK_BUFFER_USAGE_VERTEX_BUFFER_BIT,
+    VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT,
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT,
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
+    VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT,
+    VK_FORMAT_R8G8B8A8_UNORM,
+    VK_IMAGE_LAYOUT_GENERAL,
+    VK_IMAGE_TILING_LINEAR,
+    VK_IMAGE_TILING_OPTIMAL,
+    VK_IMAGE_TYPE_2D,
+    VK_IMAGE_USAGE_COLOR_ATTACHMENT_BIT,
+    VK_IMAGE_USAGE_SAMPLED_BIT,
+    VK_IMAGE_USAGE_TRANSFER_DST_BIT,
+    VK_IMAGE_USAGE_TRANSFER_SRC_BIT,
+    VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT,
+    VK_PIPELINE_STAGE_TRANSFER_BIT,
+    VK_QUEUE_SPARSE_BINDING_BIT,
+    VK_SAMPLE_COUNT_1_BIT,
+    VK_SUCCESS,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,26 +41,23 @@ if TYPE_CHECKING:
     Made = tuple[int, tuple[int, int, int]]
     """Handle, and the size, alignment and memory types it needs."""
 
-SUCCESS = 0
-HOST_POINTER, OPAQUE_FD, DMA_BUF = 0x80, 0x1, 0x200
-"""VkExternalMemoryHandleTypeFlagBits."""
-TRANSFERS = 0x1 | 0x2
-SAMPLED, ATTACHMENT = 0x4, 0x10
-"""Usages of images."""
-BUFFER_USAGE = TRANSFERS | 0x20 | 0x80
-"""Also storage and vertex buffer."""
+SUCCESS = VK_SUCCESS
+HOST_POINTER = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT
+OPAQUE_FD = VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT
+DMA_BUF = VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT
+TRANSFERS = VK_IMAGE_USAGE_TRANSFER_SRC_BIT | VK_IMAGE_USAGE_TRANSFER_DST_BIT
+SAMPLED, ATTACHMENT = VK_IMAGE_USAGE_SAMPLED_BIT, VK_IMAGE_USAGE_COLOR_ATTACHMENT_BIT
+BUFFER_USAGE = (
+    VK_BUFFER_USAGE_TRANSFER_SRC_BIT
+    | VK_BUFFER_USAGE_TRANSFER_DST_BIT
+    | VK_BUFFER_USAGE_STORAGE_BUFFER_BIT
+    | VK_BUFFER_USAGE_VERTEX_BUFFER_BIT
+)
 BUFFER_SIZE = 65536
-OPTIMAL, LINEAR = 0, 1
-R8G8B8A8 = 37
+OPTIMAL, LINEAR = VK_IMAGE_TILING_OPTIMAL, VK_IMAGE_TILING_LINEAR
+R8G8B8A8 = VK_FORMAT_R8G8B8A8_UNORM
 
-_GENERAL = 1
-"""VK_IMAGE_LAYOUT_GENERAL."""
-_TOP_OF_PIPE, _TRANSFER = 0x1, 0x1000
-"""Pipeline stages."""
-_TRANSFER_WRITE = 0x1000
-_IMPORTABLE = 0x4
 _IMAGE_SIDE = 64
-_SPARSE_QUEUE = 0x8
 _SECOND = 10**9
 
 
@@ -101,7 +123,7 @@ class TrialDevice:
         self.instance.call(command, self._physical, count, found)
         features = scratch.new("VkPhysicalDeviceFeatures")
         self.ask("vkGetPhysicalDeviceFeatures", features)
-        able = [i for i in range(count[0]) if found[i].queueFlags & _SPARSE_QUEUE]
+        able = [i for i in range(count[0]) if found[i].queueFlags & VK_QUEUE_SPARSE_BINDING_BIT]
         return able[0] if able and features.sparseBinding else -1
 
     def states_buffers(self, handle_type: int) -> bool:
@@ -112,20 +134,30 @@ class TrialDevice:
         )
         answer = scratch.new("VkExternalBufferProperties")
         self.ask("vkGetPhysicalDeviceExternalBufferProperties", question, answer)
-        return bool(answer.externalMemoryProperties.externalMemoryFeatures & _IMPORTABLE)
+        return bool(
+            answer.externalMemoryProperties.externalMemoryFeatures
+            & VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT
+        )
 
     def states_images(self, handle_type: int, tiling: int, usage: int) -> bool:
         """The same of 2D images."""
         scratch = Scratch()
         question = scratch.new(
-            "VkPhysicalDeviceImageFormatInfo2", format=R8G8B8A8, type=1, tiling=tiling, usage=usage
+            "VkPhysicalDeviceImageFormatInfo2",
+            format=R8G8B8A8,
+            type=VK_IMAGE_TYPE_2D,
+            tiling=tiling,
+            usage=usage,
         )
         question.push_("VkPhysicalDeviceExternalImageFormatInfo", handleType=handle_type)
         answer = scratch.new("VkImageFormatProperties2")
         external = answer.push_("VkExternalImageFormatProperties")
         if self.ask("vkGetPhysicalDeviceImageFormatProperties2", question, answer) != SUCCESS:
             return False
-        return bool(external.externalMemoryProperties.externalMemoryFeatures & _IMPORTABLE)
+        return bool(
+            external.externalMemoryProperties.externalMemoryFeatures
+            & VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT
+        )
 
     # Memory.
 
@@ -175,11 +207,11 @@ class TrialDevice:
         """A small image, stated for `handle_type` unless that is 0.  Raises `RuntimeError`."""
         info = Scratch().new(
             "VkImageCreateInfo",
-            imageType=1,
+            imageType=VK_IMAGE_TYPE_2D,
             format=R8G8B8A8,
             mipLevels=1,
             arrayLayers=1,
-            samples=1,
+            samples=VK_SAMPLE_COUNT_1_BIT,
             tiling=tiling,
             usage=usage,
         )
@@ -222,19 +254,19 @@ class TrialDevice:
         whole = scratch.array("VkImageSubresourceRange", 1)
         whole[0].aspectMask = whole[0].levelCount = whole[0].layerCount = 1
         barrier = scratch.array("VkImageMemoryBarrier", 1)
-        barrier[0].newLayout = _GENERAL
-        barrier[0].dstAccessMask = _TRANSFER_WRITE
+        barrier[0].newLayout = VK_IMAGE_LAYOUT_GENERAL
+        barrier[0].dstAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT
         barrier[0].image = image
         barrier[0].subresourceRange.copy_(whole[0])
         colour = scratch.array("float", 4)
         for channel in range(4):
             colour[channel] = 1.0
         with self._recording(0) as commands:
-            stages = (_TOP_OF_PIPE, _TRANSFER)
+            stages = (VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT, VK_PIPELINE_STAGE_TRANSFER_BIT)
             self.table.call(
                 "vkCmdPipelineBarrier", commands, *stages, 0, 0, None, 0, None, 1, barrier
             )
-            arguments = (commands, image, _GENERAL, colour, 1, whole)
+            arguments = (commands, image, VK_IMAGE_LAYOUT_GENERAL, colour, 1, whole)
             self.table.call("vkCmdClearColorImage", *arguments)
             return self._run(0, commands)
 

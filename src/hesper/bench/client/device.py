@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import ctypes
 import time
-from typing import Any, Final
+from typing import Any
 
 from hesper.bench.client.loops import Loops, VulkanError
 from hesper.host.loader import find_loader
 from hesper.kernel.engine import ProcTable, Scratch, View, Vulkan
-
-VK_API_VERSION_1_1: Final = 1 << 22 | 1 << 12
-VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT: Final = 0x1
-VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT: Final = 0x2
-VK_MEMORY_PROPERTY_HOST_COHERENT_BIT: Final = 0x4
-VK_BUFFER_USAGE_TRANSFER_SRC_BIT: Final = 0x1
-VK_BUFFER_USAGE_TRANSFER_DST_BIT: Final = 0x2
-VK_BUFFER_USAGE_STORAGE_BUFFER_BIT: Final = 0x20
-VK_QUEUE_GRAPHICS_BIT: Final = 0x1
-VK_QUEUE_COMPUTE_BIT: Final = 0x2
+from hesper.vk.enumerants import (
+    VK_API_VERSION_1_1,
+    VK_BUFFER_USAGE_STORAGE_BUFFER_BIT,
+    VK_BUFFER_USAGE_TRANSFER_DST_BIT,
+    VK_BUFFER_USAGE_TRANSFER_SRC_BIT,
+    VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT,
+    VK_PHYSICAL_DEVICE_TYPE_CPU,
+    VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU,
+    VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU,
+    VK_PHYSICAL_DEVICE_TYPE_OTHER,
+    VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU,
+    VK_QUEUE_COMPUTE_BIT,
+    VK_QUEUE_GRAPHICS_BIT,
+)
 
 HOST_MEMORY = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT
 USAGE = (
@@ -27,8 +32,13 @@ USAGE = (
     | VK_BUFFER_USAGE_STORAGE_BUFFER_BIT
 )
 
-_TYPE_RANK = {2: 0, 1: 1, 3: 2, 0: 3, 4: 4}
-"""VkPhysicalDeviceType: discrete, integrated, virtual, other, processor."""
+_BEST_FIRST = (
+    VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU,
+    VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU,
+    VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU,
+    VK_PHYSICAL_DEVICE_TYPE_OTHER,
+    VK_PHYSICAL_DEVICE_TYPE_CPU,
+)
 
 
 class Device:
@@ -156,7 +166,7 @@ class Device:
             described.append((int(handle), properties))
         if not described:
             raise VulkanError("the driver has no device")
-        return min(described, key=lambda each: _TYPE_RANK.get(each[1].deviceType, 5))
+        return min(described, key=lambda each: _BEST_FIRST.index(each[1].deviceType))
 
     def _queue_family(self) -> int:
         """A queue family that draws and computes."""

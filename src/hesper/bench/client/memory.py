@@ -8,12 +8,12 @@ import time
 from hesper.bench.client.device import (
     HOST_MEMORY,
     USAGE,
-    VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
     Device,
 )
 from hesper.bench.client.loops import copy_bytes
 from hesper.bench.client.scene import Workplace
 from hesper.bench.client.statistics import latencies, median
+from hesper.vk.enumerants import VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
 
 SMALL = 65536
 LARGE = 64 << 20
