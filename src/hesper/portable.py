@@ -438,11 +438,6 @@ def threads() -> int:
     return threading.active_count()
 
 
-def open_descriptors() -> int:
-    """How many descriptors this process has open."""
-    return len(os.listdir("/dev/fd")) - 1  # one is the listing's own
-
-
 def raise_descriptor_limit() -> int:
     """Allow this process as many descriptors as it may have; return how many that is."""
     import resource

@@ -17,8 +17,8 @@ from initramfs import Tree
 from PIL import Image
 
 from hesper.display.scanout import Size
-from hesper.portable import open_descriptors
 from hesper.vm.gpu import Gpu, GpuOptions
+from open_files import open_files
 
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
 
@@ -41,7 +41,7 @@ def test_ten_reboots_while_rendering(tree: Tree, programs: list[Path]) -> None:
         counts = []
         for _ in range(10):
             keep_rendering(vm.guest)
-            counts.append(open_descriptors())
+            counts.append(len(open_files()))
             vm.guest.monitor("system_reset")
             vm.guest.wait_ready()
         assert "frames: 5" in vm.run("render 5")

@@ -138,31 +138,6 @@ class Codec:
 
     # Replies.
 
-    def encode_reply(
-        self,
-        name: str,
-        result: int,
-        outputs: Mapping[str, Any],
-        inputs: Mapping[str, Any] | None = None,
-    ) -> bytes:
-        """The bytes the host answers with.
-
-        outputs: full values of the output parameters.  inputs: other parameters that array
-        lengths refer to.
-        """
-        command = self._command(name)
-        values = {**(inputs or {}), **outputs}
-        writer = Writer()
-        writer.u32(command.number)
-        if command.result == "u64":
-            writer.u64(result)
-        elif command.result != "void":
-            writer.u32(result)
-        for field in command.fields:
-            if field.output and field.shape != "null":
-                self._put(writer, field, values.get(field.name), values)
-        return bytes(writer.data)
-
     def decode_reply(
         self, reader: Reader, inputs: Mapping[str, Any] | None = None
     ) -> tuple[Command, int, dict[str, Any]]:

@@ -32,7 +32,7 @@ PANEL_HEAD = 40.0
 PANEL_GAP = 26.0
 
 COLOURS = {BARE: "#8c959f", SEEN: "#b9c2cc", HESPER: "#0a7d62", PEER: "#d08a2b"}
-INK, FAINT, GRID = "#1f2328", "#656d76", "#d8dee4"
+FAINT, GRID = "#656d76", "#d8dee4"
 
 FULL = 1.1
 """The end of the straight scale."""

@@ -51,8 +51,6 @@ class PixelConverter:
             and layout.depth == 24
             and (layout.red_max, layout.green_max, layout.blue_max) == (255, 255, 255)
         )
-        self.tight_size = 3 if self._tight_rgb else self.bytes_per_pixel
-        """Bytes of a Tight `TPIXEL`."""
 
     @staticmethod
     def _compact_slice(layout: PixelLayout, used: int) -> slice | None:

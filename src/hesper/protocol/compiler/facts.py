@@ -25,8 +25,6 @@ class Declaration:
     length: str | None = None
     optional: bool = False
     noAutoValidity: bool = False  # noqa: N815 - the registry's name
-    optionalPointer: bool = False  # noqa: N815 - the registry's name
-    nullTerminated: bool = False  # noqa: N815 - the registry's name
     fixedSizeArray: list[str] = field(default_factory=list)  # noqa: N815 - the registry's name
     fullType: str = ""  # noqa: N815 - the registry's name
     selection: list[str] = field(default_factory=list)
