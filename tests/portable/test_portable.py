@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hesper
 from hesper import portable
 from hesper.portable import SharedMemory, WakePipe
 from open_files import assert_closed_since, open_files
@@ -249,3 +250,9 @@ def test_usage_of_a_process(way) -> None:
     child.wait(20)
     with pytest.raises(ProcessLookupError):
         way(child.pid)
+
+
+def test_no_other_file_asks_for_the_system() -> None:
+    package = Path(hesper.__file__).parent
+    asking = {p.name for p in package.rglob("*.py") if "sys.platform" in p.read_text()}
+    assert asking == {"portable.py"}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Callable
 
@@ -15,9 +14,9 @@ from collections.abc import Callable
 def run_in_background(function: Callable[[], None]) -> None:
     """Call `function` where it gives way to everything else, and wait for it.
 
-    That is a thread of its own: on Linux, a thread that has given up its place cannot have it
-    back.  The threads that `function` starts give way as well.  Elsewhere than on Linux, and in a
-    sandbox that forbids it, it runs like any other.  Raises what `function` raises.
+    That is a thread of its own: a thread that has given up its place cannot have it back.  The
+    threads that `function` starts give way as well.  On systems that know no such place (only Linux
+    does), and in a sandbox that forbids it, it runs like any other.  Raises what `function` raises.
     """
     failures: list[BaseException] = []
 
@@ -36,6 +35,6 @@ def run_in_background(function: Callable[[], None]) -> None:
 
 
 def _give_way() -> None:
-    if sys.platform == "linux":
+    if hasattr(os, "SCHED_IDLE"):
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
