@@ -13,7 +13,7 @@ from typing import Any
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
-Sink = Callable[[str, str, str, dict[str, Any]], None]
+Port = Callable[[str, str, str, dict[str, Any]], None]
 """Takes level, logger name, event and fields; called from any thread."""
 
 
@@ -78,7 +78,7 @@ def configure(*, level: str = "info", json: bool = False) -> None:
     _sink = _Renderer(json=json)
 
 
-def set_sink(sink: Sink, *, level: str) -> None:
+def set_sink(sink: Port, *, level: str) -> None:
     """Give events of `level` and above to `sink` instead."""
     global _sink, _threshold
     _threshold = LEVELS[level]
@@ -139,4 +139,4 @@ def _plain(value: Any) -> Any:
 
 
 _threshold = LEVELS["info"]
-_sink: Sink = _Renderer(json=False)
+_sink: Port = _Renderer(json=False)

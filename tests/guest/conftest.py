@@ -44,7 +44,7 @@ def make_guest() -> Iterator[MakeGuest]:
     for guest in guests:
         guest.close()
         assert not guest.context.is_abandoned
-        assert guest.context.store.used == 0
+        assert guest.context.pool.used == 0
     assert_closed_since(before)
     assert (threading.active_count(), mappings()) == counts
 

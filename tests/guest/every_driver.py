@@ -486,7 +486,7 @@ def main(manifest: str, *handles: str) -> None:
         check_what_others_draw_is_read(checked, pitch, wide=wide)
     assert not checked.guest.fatal
     checked.guest.close()
-    assert checked.guest.context.store.used == 0
+    assert checked.guest.context.pool.used == 0
     strategy = checked.strategy
     print(f"{strategy}: {offered} kinds of image, {checked.tried} allocations")
 

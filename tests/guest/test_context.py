@@ -100,9 +100,9 @@ def test_a_blob_outlives_its_memory(guest: Guest) -> None:
     guest.send("vkFreeMemory", device=DEVICE, memory=memory)
     with SharedMemory.from_fd(blob.fd, 4096) as seen:
         seen.view[0] = 1
-    assert guest.context.store.used == MIB + 4096  # the reply stream is one, too
+    assert guest.context.pool.used == MIB + 4096  # the reply stream is one, too
     guest.context.destroy_resource(resource_id)
-    assert guest.context.store.used == MIB
+    assert guest.context.pool.used == MIB
 
 
 @pytest.mark.parametrize("blob_id", [1, 3, FIRST_FREE_ID - 1, 1 << 63])
@@ -179,7 +179,7 @@ def test_close_retires_what_is_pending_and_frees_what_is_left(guest: Guest) -> N
     guest.context.fence(RING_IDX, retired.set)
     guest.context.close()
     assert retired.is_set()
-    assert guest.context.store.used == 0
+    assert guest.context.pool.used == 0
     guest.context.close()
 
 

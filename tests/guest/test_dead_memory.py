@@ -53,7 +53,7 @@ def is_well(guest: Guest) -> bool:
 def test_freeing_what_was_not_allocated(guest: Guest) -> None:
     for _ in range(3):
         memory = allocate(guest, 2 * LIMIT)
-        assert guest.context.engine.failure(memory) == VK_ERROR_OUT_OF_DEVICE_MEMORY
+        assert guest.context.engine.objects.failure(memory) == VK_ERROR_OUT_OF_DEVICE_MEMORY
         guest.send("vkFreeMemory", device=DEVICE, memory=memory)
     assert is_well(guest)
 
@@ -74,13 +74,13 @@ def test_memory_that_is_being_given_back_is_waited_for(
     memory = allocate(guest, 6 << 20)
     resource_id, _ = guest.blob(memory, 6 << 20)
     guest.send("vkFreeMemory", device=DEVICE, memory=memory)
-    assert guest.context.engine.unreferenced() == 6 << 20
+    assert guest.context.engine.resources.unreferenced() == 6 << 20
     frontend = threading.Timer(0.01, guest.context.destroy_resource, [resource_id])
     frontend.start()
     memory = allocate(guest, 6 << 20)
     frontend.join()
-    assert guest.context.engine.failure(memory) is None
-    assert guest.context.engine.unreferenced() == 0
+    assert guest.context.engine.objects.failure(memory) is None
+    assert guest.context.engine.resources.unreferenced() == 0
 
 
 def test_importing_what_was_not_allocated(guest: Guest) -> None:
@@ -132,7 +132,7 @@ def test_running_out_of_descriptors(
     monkeypatch.setattr("hesper.guest.context.log", log)
     guest = make_guest().start()
     allocated = []
-    while guest.context.engine.failure(memory := allocate(guest, page_size())) is None:
+    while guest.context.engine.objects.failure(memory := allocate(guest, page_size())) is None:
         allocated.append(memory)
     assert 10 < len(allocated) < few_descriptors
     with pytest.raises(OutOfMemoryError):
@@ -144,5 +144,5 @@ def test_running_out_of_descriptors(
     assert [each["command"] for each in said] == ["vkAllocateMemory"]
     assert f"the process may have {few_descriptors}" in said[0]["reason"]
     guest.send("vkFreeMemory", device=DEVICE, memory=allocated.pop())
-    assert guest.context.engine.failure(allocate(guest, page_size())) is None
+    assert guest.context.engine.objects.failure(allocate(guest, page_size())) is None
     assert is_well(guest)

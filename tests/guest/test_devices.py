@@ -12,7 +12,7 @@ from hesper import protocol
 from hesper.guest import InvalidParameterError, Limits
 from hesper.guest.physical_device import EMULATED_EXTENSIONS
 from hesper.host.profile import MemoryRule, Profile, load_profile
-from hesper.kernel.engine import ProtocolError
+from hesper.kernel.errors import ProtocolError
 
 MakeGuest = Callable[..., Guest]
 
@@ -83,7 +83,7 @@ def test_a_context_has_one_instance(make_guest: MakeGuest) -> None:
 
 def test_an_instance_can_be_made_again(guest: Guest) -> None:
     guest.send("vkDestroyInstance", instance=INSTANCE)
-    assert guest.context.engine.objects() == []
+    assert guest.context.engine.objects.all() == []
     guest.start()
 
 

@@ -9,7 +9,7 @@ import pytest
 from guest_client import DEVICE, REPLY_SIZE, Guest
 
 from hesper.guest import Limits
-from hesper.kernel.engine import ProtocolError
+from hesper.kernel.errors import ProtocolError
 from hesper.portable import SharedMemory
 
 MakeGuest = Callable[..., Guest]
@@ -30,7 +30,7 @@ def allocate(guest: Guest, size: int = SIZE, **more: Any) -> int:
 
 
 def address(guest: Guest, memory: int) -> int:
-    region = guest.context.engine.share_memory(memory)
+    region = guest.context.engine.devices.share_memory(memory)
     return region.address
 
 
@@ -42,12 +42,12 @@ def test_what_was_freed_is_allocated_again_without_python(guest: Guest) -> None:
     memory = allocate(guest)
     where = address(guest, memory)
     free(guest, memory)
-    assert guest.context.engine.lookup(memory) is None
+    assert guest.context.engine.objects.lookup(memory) is None
     calls = handler_calls(guest)
     again = allocate(guest, SIZE - 100)
     assert address(guest, again) == where
-    assert guest.context.engine.lookup(again, "VkDeviceMemory") is not None
-    assert guest.context.store.used == SIZE - 100 + REPLY_SIZE
+    assert guest.context.engine.objects.lookup(again, "VkDeviceMemory") is not None
+    assert guest.context.pool.used == SIZE - 100 + REPLY_SIZE
     assert handler_calls(guest) == calls
     _, blob = guest.blob(again, SIZE)
     with SharedMemory.from_fd(blob.fd, SIZE) as seen, SharedMemory.from_fd(blob.fd, SIZE) as other:
@@ -94,7 +94,7 @@ def test_what_others_may_map_is_never_used_again(guest: Guest) -> None:
     guest.context.create_blob(900, memory, SIZE, 0x3)
     guest.context.destroy_resource(900)
     free(guest, memory)
-    assert guest.context.store.take_spare(SIZE, 1) is None
+    assert guest.context.pool.take(SIZE, 1) is None
 
 
 @pytest.mark.parametrize(
@@ -129,11 +129,11 @@ def test_shared_memory_is_never_dedicated(guest: Guest, size: int) -> None:
 
 def test_a_refused_capture_address_costs_nothing(guest: Guest) -> None:
     free(guest, allocate(guest))
-    used = guest.context.store.used
+    used = guest.context.pool.used
     chain = [("VkMemoryOpaqueCaptureAddressAllocateInfo", {"opaqueCaptureAddress": 4096})]
     result, _ = guest.allocate(SIZE, chain=chain)
     assert result == VK_ERROR_INVALID_OPAQUE_CAPTURE_ADDRESS
-    assert guest.context.store.used == used
+    assert guest.context.pool.used == used
 
 
 def test_spare_pieces_do_not_outwit_the_memory_limit(make_guest: MakeGuest) -> None:
@@ -148,24 +148,24 @@ def test_spare_pieces_do_not_outwit_the_memory_limit(make_guest: MakeGuest) -> N
 
 def test_the_object_limit_holds_for_spare_pieces(make_guest: MakeGuest) -> None:
     guest = make_guest().start()
-    used = guest.context.store.used
+    used = guest.context.pool.used
     live = guest.context.engine.statistics()["objects"]
     narrow = make_guest(Limits(objects=live + 1)).start()
     allocate(narrow)
     spare = SharedMemory.create(SIZE, "hesper-test")
-    narrow.context.store.add(spare, 0, reusable=True).release()
+    narrow.context.pool.add(spare, 0, reusable=True).release()
     calls = handler_calls(narrow)
     with pytest.raises(ProtocolError, match="objects"):
         narrow.allocate(SIZE)
     assert handler_calls(narrow) == calls
-    assert narrow.context.store.used == used + SIZE
-    assert narrow.context.store.take_spare(SIZE, 0) is not None
+    assert narrow.context.pool.used == used + SIZE
+    assert narrow.context.pool.take(SIZE, 0) is not None
 
 
 def test_an_id_in_use_costs_no_spare_piece(guest: Guest) -> None:
     memory = allocate(guest)
     free(guest, allocate(guest))
-    used = guest.context.store.used
+    used = guest.context.pool.used
     with pytest.raises(ProtocolError, match="taken"):
         guest.send(
             "vkAllocateMemory",
@@ -173,8 +173,8 @@ def test_an_id_in_use_costs_no_spare_piece(guest: Guest) -> None:
             pAllocateInfo={"allocationSize": SIZE},
             pMemory=memory,
         )
-    assert guest.context.store.used == used
-    assert guest.context.store.take_spare(SIZE, 0) is not None
+    assert guest.context.pool.used == used
+    assert guest.context.pool.take(SIZE, 0) is not None
 
 
 def test_memory_of_a_lost_device_is_released(make_guest: MakeGuest) -> None:
@@ -185,4 +185,4 @@ def test_memory_of_a_lost_device_is_released(make_guest: MakeGuest) -> None:
         guest.blob(memory, SIZE)
     free(guest, allocate(guest))
     guest.send("vkDestroyDevice", device=DEVICE)
-    assert guest.context.store.used > 0  # resources outlive the device
+    assert guest.context.pool.used > 0  # resources outlive the device

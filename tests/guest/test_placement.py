@@ -9,7 +9,7 @@ import pytest
 
 from hesper.guest.memory_types import HostType, MemoryTypes
 from hesper.guest.placement import Placements
-from hesper.kernel.engine import Scratch
+from hesper.kernel.views import Scratch
 
 UNDEFINED, PREINITIALIZED, ZERO_INITIALIZED = 0, 8, 1000620000
 OPTIMAL, LINEAR = 0, 1

@@ -10,7 +10,7 @@ from guest_client import DEVICE, PHYSICAL_DEVICE, Guest
 from guest.conftest import MakeGuest
 from hesper.guest.sparse import missing_feature
 from hesper.host.profile import ExternalHandles, Profile
-from hesper.kernel.engine import Scratch
+from hesper.kernel.views import Scratch
 
 R8G8B8A8, OPTIMAL = 37, 0
 VK_ERROR_FEATURE_NOT_PRESENT, VK_ERROR_FORMAT_NOT_SUPPORTED = -8, -11

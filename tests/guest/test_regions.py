@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hesper.guest import regions
 from hesper.guest.backing import REGION_GRANULE, HostPointer, round_up
 from hesper.guest.errors import InvalidParameterError, OutOfMemoryError
-from hesper.kernel.engine import Store
+from hesper.kernel.shm import Pool
 from hesper.portable import SharedMemory, page_size
 from open_files import assert_closed_since, open_files, opened_since
 
@@ -21,30 +21,30 @@ MOST_SPARES, MOST_SPARE_BYTES = 64, 64 * MIB
 
 
 def test_the_last_owner_frees_memory_and_budget() -> None:
-    store = Store(MIB)
+    pool = Pool(MIB)
     before = open_files()
-    region = regions.create(store, 1000, "test", charged=1000)
+    region = regions.create(pool, 1000, "test", charged=1000)
     other = region.share()
     assert (other.address, other.fd) == (region.address, region.fd)
     region.release()
-    assert store.left == MIB - 1000
+    assert pool.left == MIB - 1000
     assert os.fstat(other.fd).st_size == other.size == page_size()
     other.release()
-    assert store.left == MIB
+    assert pool.left == MIB
     assert_closed_since(before)
 
 
 def test_an_ownership_ends_with_its_object() -> None:
-    store = Store(MIB)
+    pool = Pool(MIB)
     before = open_files()
-    region = regions.create(store, 1, "test", charged=1)
+    region = regions.create(pool, 1, "test", charged=1)
     del region
-    assert store.left == MIB
+    assert pool.left == MIB
     assert_closed_since(before)
 
 
 def test_freed_memory_cannot_be_used() -> None:
-    region = regions.create(Store(MIB), 1, "test", charged=1)
+    region = regions.create(Pool(MIB), 1, "test", charged=1)
     region.release()
     for use in (region.share, region.release, lambda: region.address, lambda: region.fd):
         with pytest.raises(ValueError, match="freed"):
@@ -52,37 +52,37 @@ def test_freed_memory_cannot_be_used() -> None:
 
 
 def test_what_exceeds_the_budget_costs_nothing() -> None:
-    store = Store(MIB)
+    pool = Pool(MIB)
     with pytest.raises(OutOfMemoryError, match="memory limit"):
-        regions.create(store, 2 * MIB, "test", charged=2 * MIB)
+        regions.create(pool, 2 * MIB, "test", charged=2 * MIB)
     with pytest.raises(OutOfMemoryError, match="memory limit"):
-        regions.charge(store, MIB + 1, 0)
+        regions.charge(pool, MIB + 1, 0)
     with pytest.raises(MemoryError):
-        store.add(None, MIB + 1, reusable=False)
-    assert store.left == MIB
+        pool.add(None, MIB + 1, reusable=False)
+    assert pool.left == MIB
 
 
 @pytest.mark.parametrize("size", [0, -1, 1 << 62, 1 << 70])
 def test_what_the_system_cannot_give_costs_nothing(size: int) -> None:
-    store = Store((1 << 64) - 1)
+    pool = Pool((1 << 64) - 1)
     before = open_files()
     with pytest.raises(OutOfMemoryError):
-        regions.create(store, size, "test", charged=abs(size))
-    assert store.left == store.limit
+        regions.create(pool, size, "test", charged=abs(size))
+    assert pool.left == pool.limit
     assert_closed_since(before)
 
 
 def test_memory_that_is_only_charged_for() -> None:
-    store = Store(MIB)
-    region = regions.charge(store, 1000, 0)
-    assert (region.address, region.size, store.left) == (0, 0, MIB - 1000)
+    pool = Pool(MIB)
+    region = regions.charge(pool, 1000, 0)
+    assert (region.address, region.size, pool.left) == (0, 0, MIB - 1000)
     region.release()
-    assert store.left == MIB
+    assert pool.left == MIB
 
 
 def test_adopted_memory_is_the_same_memory() -> None:
     with SharedMemory.create(page_size(), "test") as memory:
-        region = regions.adopt(Store(MIB), memory.fd, page_size())
+        region = regions.adopt(Pool(MIB), memory.fd, page_size())
         memory.view[7] = 42
         assert region.address != memory.address
         with SharedMemory.from_fd(region.fd, page_size()) as seen:
@@ -95,7 +95,7 @@ def test_a_short_memory_object_is_refused() -> None:
         SharedMemory.create(page_size(), "test") as memory,
         pytest.raises(InvalidParameterError, match="needed"),
     ):
-        regions.adopt(Store(MIB), memory.fd, page_size() + 1)
+        regions.adopt(Pool(MIB), memory.fd, page_size() + 1)
 
 
 @given(size=st.integers(1, 1 << 47), shift=st.integers(0, 20))
@@ -122,72 +122,72 @@ def test_regions_hold_an_import_and_a_guests_larger_page(size: int, shift: int) 
 
 
 def test_freed_memory_is_used_again_for_the_same_size_only() -> None:
-    store = Store(MIB)
+    pool = Pool(MIB)
     before = open_files()
-    first = regions.create(store, 65536, "test", charged=1, reusable=True)
+    first = regions.create(pool, 65536, "test", charged=1, reusable=True)
     address = first.address
     first.release()
-    assert store.left == MIB
-    other = regions.create(store, 131072, "test", charged=1, reusable=True)
-    again = regions.create(store, 65536, "test", charged=1, reusable=True)
+    assert pool.left == MIB
+    other = regions.create(pool, 131072, "test", charged=1, reusable=True)
+    again = regions.create(pool, 65536, "test", charged=1, reusable=True)
     assert again.address == address != other.address
-    assert store.take_spare(65536, 1) is None
+    assert pool.take(65536, 1) is None
     for region in (other, again):
         region.release()
-    assert store.take_spare(65536, MIB + 1) is None
-    store.close()
+    assert pool.take(65536, MIB + 1) is None
+    pool.close()
     assert_closed_since(before)
 
 
 @pytest.mark.parametrize("size", [65536, 4 * MIB, MOST_SPARE_BYTES])
 def test_what_is_used_again_is_zero(size: int) -> None:
-    store = Store(1 << 40)
-    first = regions.create(store, size, "test", charged=1, reusable=True)
+    pool = Pool(1 << 40)
+    first = regions.create(pool, size, "test", charged=1, reusable=True)
     address, pages = first.address, range(0, size, page_size())
     memory = (ctypes.c_uint8 * size).from_address(address)
     for page in pages:
         memory[page] = 0xA5
     memory[size - 1] = 0xA5
     first.release()
-    again = regions.create(store, size, "test", charged=1, reusable=True)
+    again = regions.create(pool, size, "test", charged=1, reusable=True)
     assert again.address == address
     assert not any(memory[page] for page in pages)
     assert memory[size - 1] == 0
 
 
 def test_a_closed_store_keeps_nothing() -> None:
-    store = Store(MIB)
+    pool = Pool(MIB)
     before = open_files()
-    region = regions.create(store, 65536, "test", charged=1, reusable=True)
-    store.close()
+    region = regions.create(pool, 65536, "test", charged=1, reusable=True)
+    pool.close()
     region.release()
     assert_closed_since(before)
 
 
 def test_spares_are_bounded() -> None:
-    store = Store(1 << 40)
+    pool = Pool(1 << 40)
     before = open_files()
     pieces = [
-        regions.create(store, page_size(), "test", charged=1, reusable=True)
+        regions.create(pool, page_size(), "test", charged=1, reusable=True)
         for _ in range(2 * MOST_SPARES)
     ]
     for region in pieces:
         region.release()
     assert len(opened_since(before)) == MOST_SPARES
-    store.close()
+    pool.close()
     assert_closed_since(before)
 
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_spares_are_bounded_in_bytes(more: int) -> None:
-    store = Store(1 << 40)
+    pool = Pool(1 << 40)
     before = open_files()
     size = MOST_SPARE_BYTES + more
-    regions.create(store, size, "test", charged=1, reusable=True).release()
+    regions.create(pool, size, "test", charged=1, reusable=True).release()
     assert len(opened_since(before)) == (1 if more == 0 else 0)
 
 
 def test_spares_go_with_their_store() -> None:
     before = open_files()
-    regions.create(Store(MIB), 1, "test", charged=1, reusable=True).release()
+    regions.create(Pool(MIB), 1, "test", charged=1, reusable=True).release()
     assert_closed_since(before)

@@ -9,7 +9,7 @@ import pytest
 from guest_client import DEVICE, PHYSICAL_DEVICE, QUEUE, Guest
 
 from hesper.host.profile import Profile
-from hesper.kernel.engine import ProtocolError
+from hesper.kernel.errors import ProtocolError
 from hesper.portable import SharedMemory, page_size
 
 MakeGuest = Callable[..., Guest]
@@ -119,11 +119,11 @@ def test_an_unknown_memory_type_is_refused(guest: Guest) -> None:
 
 def test_an_id_in_use_keeps_its_memory(guest: Guest) -> None:
     _, memory = guest.allocate(4096)
-    before = guest.context.engine.share_memory(memory)
+    before = guest.context.engine.devices.share_memory(memory)
     info = {"allocationSize": 4096}
     with pytest.raises(ProtocolError, match="taken"):
         guest.send("vkAllocateMemory", device=DEVICE, pAllocateInfo=info, pMemory=memory)
-    assert guest.context.engine.share_memory(memory).address == before.address
+    assert guest.context.engine.devices.share_memory(memory).address == before.address
 
 
 def buffer_sharing(guest: Guest, handle_type: int) -> dict[str, int]:

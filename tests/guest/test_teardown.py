@@ -10,7 +10,9 @@ from guest_client import CODEC, DEVICE, QUEUE, Guest
 from hesper.guest import sync, teardown
 from hesper.guest.teardown import destroy_command, destruction_rank
 from hesper.host.profile import Profile
-from hesper.kernel.engine import Object, ProtocolError, Scratch
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.objects import Object
+from hesper.kernel.views import Scratch
 
 USERS = [
     ("VkCommandPool", "VkPipeline"),
@@ -79,7 +81,7 @@ def stuck(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> tuple[Guest, int]:
 def let_go(guest: Guest, semaphore: int) -> None:
     """Signal the semaphore behind the guest's back."""
     device = guest.context.devices[DEVICE]
-    found = guest.context.engine.lookup(semaphore)
+    found = guest.context.engine.objects.lookup(semaphore)
     assert found
     info = Scratch().new("VkSemaphoreSignalInfo", semaphore=found.handle, value=1)
     assert device.table.call("vkSignalSemaphore", device.handle, info) == 0

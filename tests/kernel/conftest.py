@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from hesper.kernel.engine import Engine, Vulkan
+from hesper.kernel.engine import Engine
+from hesper.kernel.vulkan import Vulkan
 
 COMMAND_BUFFER, BUFFER, LAYOUT = 4, 5, 6
 """Guest ids of the objects every engine starts with."""
@@ -86,15 +87,15 @@ class Host:
             on_notice=lambda *notice: self.notices.append(notice),
         )
         # Tests count submissions; those that want a look-out say so.
-        self.engine.set_lookout(10**12)
+        self.engine.timelines.set_lookout(10**12)
         instance = vulkan.instance_table(1)
         self.device_table = vulkan.device_table(instance, 3)
-        self.engine.add_object(1, "VkInstance", 1, table=instance)
-        self.engine.add_object(2, "VkPhysicalDevice", 2, parent=1, table=instance)
-        self.engine.add_object(3, "VkDevice", 3, table=self.device_table)
-        self.engine.add_object(COMMAND_BUFFER, "VkCommandBuffer", 40, device=3)
-        self.engine.add_object(BUFFER, "VkBuffer", 50, device=3)
-        self.engine.add_object(LAYOUT, "VkPipelineLayout", 60, device=3)
+        self.engine.objects.add(1, "VkInstance", 1, table=instance)
+        self.engine.objects.add(2, "VkPhysicalDevice", 2, parent=1, table=instance)
+        self.engine.objects.add(3, "VkDevice", 3, table=self.device_table)
+        self.engine.objects.add(COMMAND_BUFFER, "VkCommandBuffer", 40, device=3)
+        self.engine.objects.add(BUFFER, "VkBuffer", 50, device=3)
+        self.engine.objects.add(LAYOUT, "VkPipelineLayout", 60, device=3)
 
 
 @pytest.fixture

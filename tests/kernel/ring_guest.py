@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from hesper.kernel.engine import Scratch
+from hesper.kernel.views import Scratch
 from hesper.protocol.codec import Codec
 from kernel.conftest import Host, wait_for
 
@@ -31,7 +31,7 @@ class Guest:
         self.submit = submit or host.engine.submit
         self.memory = ctypes.create_string_buffer(EXTRA + 4 + 8)
         self.base = (ctypes.addressof(self.memory) + 7) & ~7
-        host.engine.add_resource(RESOURCE, self.base, EXTRA + 4)
+        host.engine.resources.add(RESOURCE, self.base, EXTRA + 4)
         self.tail = 0
         layout = {
             "resourceId": RESOURCE, "offset": 0, "size": EXTRA + 4, "idleTimeout": 1_000_000,
@@ -39,7 +39,7 @@ class Guest:
             "bufferOffset": BUFFER, "bufferSize": SIZE, "extraOffset": EXTRA, "extraSize": 4,
         }  # fmt: skip
         info = Scratch().new("VkRingCreateInfoMESA", **{**layout, **changes})
-        self.ring = host.engine.create_ring(RING, info, alive_interval_us=alive_interval_us)
+        self.ring = host.engine.rings.create(RING, info, alive_interval_us=alive_interval_us)
 
     def word(self, offset: int) -> int:
         return ctypes.c_uint32.from_address(self.base + offset).value
@@ -56,7 +56,7 @@ class Guest:
             self.tail += 1
 
     def publish(self) -> None:
-        """Store the tail and notify as Mesa does."""
+        """Pool the tail and notify as Mesa does."""
         ctypes.c_uint32.from_address(self.base + TAIL).value = self.tail & 0xFFFFFFFF
         if self.word(STATUS) & IDLE:
             self.notify()

@@ -8,7 +8,7 @@ import socket
 import threading
 from pathlib import Path
 
-from hesper.kernel.engine import ProtocolError
+from hesper.kernel.errors import ProtocolError
 from hesper.protocol.codec import Codec
 from hesper.vtest.pump import Pump, TruncatedError
 from kernel.conftest import BOUND, Host
@@ -35,8 +35,8 @@ class Served:
         engine.set_patience(patience)
         self.timelines = []
         for queue, ring_idx in ((QUEUE, RING_IDX), (OTHER_QUEUE, OTHER_RING_IDX)):
-            engine.add_object(queue, "VkQueue", 10 * queue, device=3, parent=3)
-            self.timelines.append(engine.bind_timeline(ring_idx, queue, lambda _: None))
+            engine.objects.add(queue, "VkQueue", 10 * queue, device=3, parent=3)
+            self.timelines.append(engine.timelines.bind(ring_idx, queue, lambda _: None))
         near, far = socket.socketpair()
         self.client = Client(near)
         self._served = far
@@ -48,7 +48,7 @@ class Served:
         self._thread.start()
 
     def _serve(self) -> None:
-        self._pump.attach(self.host.engine.sink())
+        self._pump.attach(self.host.engine.port())
         try:
             while (header := self._pump.header()) is not None:
                 self._pump.data(header[0] * 4, hold=False)

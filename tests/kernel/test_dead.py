@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hesper.kernel.engine import Call, ProtocolError
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.handlers import Call
 from hesper.protocol.codec import Codec, Reader
 from kernel.conftest import BUFFER, COMMAND_BUFFER, Host, compile_library
 
@@ -56,9 +57,9 @@ class Failing:
         self.fail()
         self.host = Host(library, **more)
         self.engine = self.host.engine
-        self.engine.add_object(QUEUE, "VkQueue", 70, device=3, parent=3)
+        self.engine.objects.add(QUEUE, "VkQueue", 70, device=3, parent=3)
         self._replies = ctypes.create_string_buffer(4096)
-        self.engine.add_resource(REPLIES, ctypes.addressof(self._replies), 4096)
+        self.engine.resources.add(REPLIES, ctypes.addressof(self._replies), 4096)
         self.send("vkSetReplyCommandStreamMESA", pStream={"resourceId": REPLIES, "size": 4096})
 
     def fail(self, creation: int = 0, binding: int = 0, submission: int = 0) -> None:
@@ -98,7 +99,7 @@ class Failing:
 
     @property
     def lost(self) -> bool:
-        return self.engine.is_lost(3)
+        return self.engine.devices.is_lost(3)
 
 
 @pytest.fixture(scope="session")
@@ -116,12 +117,12 @@ def failing(library: Path) -> Failing:
 def test_what_fails_unheard_is_dead_and_goes_silently(failing: Failing, creation: str) -> None:
     objects = failing.engine.statistics()["objects"]
     failing.make_dead(creation)
-    assert failing.engine.failure(NEW) == NO_MEMORY
-    assert failing.engine.lookup(NEW) is None
+    assert failing.engine.objects.failure(NEW) == NO_MEMORY
+    assert failing.engine.objects.lookup(NEW) is None
     assert failing.engine.statistics()["objects"] == objects + 1
     name, parameter = destruction(creation)
     failing.send(name, device=3, **{parameter: NEW})
-    assert failing.engine.failure(NEW) is None
+    assert failing.engine.objects.failure(NEW) is None
     assert failing.engine.statistics()["objects"] == objects
     assert failing.host.fatal == []
     assert not failing.lost
@@ -133,10 +134,10 @@ def test_an_id_whose_failure_the_guest_has_heard_of_can_be_used_again(
 ) -> None:
     failing.fail(NO_MEMORY)
     assert failing.call(creation, device=3, **CREATIONS[creation])[0] == NO_MEMORY
-    assert failing.engine.failure(NEW) == NO_MEMORY
+    assert failing.engine.objects.failure(NEW) == NO_MEMORY
     failing.fail()
     assert failing.call(creation, device=3, **CREATIONS[creation])[0] == 0
-    assert failing.engine.failure(NEW) is None
+    assert failing.engine.objects.failure(NEW) is None
 
 
 def test_failures_that_the_guest_hears_of_take_no_room(library: Path) -> None:
@@ -145,8 +146,8 @@ def test_failures_that_the_guest_hears_of_take_no_room(library: Path) -> None:
     for number in range(1000):
         buffer = {"pCreateInfo": {"size": 4}, "pBuffer": NEW + number}
         assert failing.call("vkCreateBuffer", device=3, **buffer)[0] == NO_MEMORY
-    assert failing.engine.failure(NEW) is None
-    assert failing.engine.failure(NEW + 999) == NO_MEMORY
+    assert failing.engine.objects.failure(NEW) is None
+    assert failing.engine.objects.failure(NEW + 999) == NO_MEMORY
     failing.send("vkDestroyBuffer", device=3, buffer=NEW + 999)
     assert failing.host.fatal == []
 
@@ -159,7 +160,7 @@ def test_a_handler_that_refuses_leaves_a_dead_object(library: Path) -> None:
     failing = Failing(library, vkAllocateMemory=refuse)
     for _ in range(3):
         failing.send("vkAllocateMemory", device=3, **CREATIONS["vkAllocateMemory"])
-        assert failing.engine.failure(NEW) == NO_HOST_MEMORY
+        assert failing.engine.objects.failure(NEW) == NO_HOST_MEMORY
         failing.send("vkFreeMemory", device=3, memory=NEW)
     facts = {
         "command": "vkAllocateMemory", "result": NO_HOST_MEMORY, "reason": "no more than 5 bytes",
@@ -171,9 +172,11 @@ def test_a_handler_that_refuses_leaves_a_dead_object(library: Path) -> None:
 def test_binding_dead_memory(failing: Failing) -> None:
     failing.make_dead("vkAllocateMemory")
     assert failing.call("vkBindBufferMemory2", **failing.bind(BUFFER, NEW))[0] == NO_MEMORY
-    assert failing.engine.failure(BUFFER) is None
+    assert failing.engine.objects.failure(BUFFER) is None
     failing.send("vkBindBufferMemory2", **failing.bind(BUFFER, NEW))
-    assert failing.engine.failure(BUFFER) == NO_MEMORY, "the guest believes that it can be used"
+    assert failing.engine.objects.failure(BUFFER) == NO_MEMORY, (
+        "the guest believes that it can be used"
+    )
     assert failing.called == []
 
 
@@ -183,11 +186,11 @@ def test_a_buffer_whose_binding_fails_is_dead_and_the_drivers_is_destroyed(
     failing.send("vkAllocateMemory", device=3, **CREATIONS["vkAllocateMemory"])
     failing.fail(binding=NO_HOST_MEMORY)
     failing.send("vkBindBufferMemory2", **failing.bind(BUFFER, NEW))
-    assert failing.engine.failure(BUFFER) == NO_HOST_MEMORY
+    assert failing.engine.objects.failure(BUFFER) == NO_HOST_MEMORY
     assert failing.called == ["vkBindBufferMemory2"]
     failing.send("vkDestroyBuffer", device=3, buffer=BUFFER)
     assert failing.driver.called() == b"vkBindBufferMemory2 1\nvkDestroyBuffer 50\n"
-    assert failing.engine.failure(BUFFER) is None
+    assert failing.engine.objects.failure(BUFFER) is None
 
 
 def test_what_is_made_of_a_dead_object_is_dead(failing: Failing) -> None:
@@ -195,7 +198,7 @@ def test_what_is_made_of_a_dead_object_is_dead(failing: Failing) -> None:
     view = {"pCreateInfo": {"buffer": NEW}, "pView": OTHER}
     assert failing.call("vkCreateBufferView", device=3, **view)[0] == NO_MEMORY
     failing.send("vkCreateBufferView", device=3, **view)
-    assert failing.engine.failure(OTHER) == NO_MEMORY
+    assert failing.engine.objects.failure(OTHER) == NO_MEMORY
 
 
 def test_a_command_buffer_with_a_dead_object_is_dead_until_it_begins_again(
@@ -209,7 +212,7 @@ def test_a_command_buffer_with_a_dead_object_is_dead_until_it_begins_again(
     failing.send("vkCmdDraw", commandBuffer=COMMAND_BUFFER)
     assert failing.call("vkEndCommandBuffer", **END)[0] == NO_MEMORY
     assert failing.called == ["vkBeginCommandBuffer", "vkCmdFillBuffer"]
-    assert failing.engine.failure(COMMAND_BUFFER) == NO_MEMORY
+    assert failing.engine.objects.failure(COMMAND_BUFFER) == NO_MEMORY
     failing.fail()
     assert failing.call("vkBeginCommandBuffer", **BEGIN)[0] == 0
     failing.fill(BUFFER)
@@ -245,7 +248,7 @@ def test_a_submission_that_fails_unheard_loses_the_device(failing: Failing) -> N
 
 
 def test_an_update_of_descriptors_that_is_left_out_loses_the_device(failing: Failing) -> None:
-    failing.engine.add_object(SET, "VkDescriptorSet", 90, device=3, parent=3)
+    failing.engine.objects.add(SET, "VkDescriptorSet", 90, device=3, parent=3)
     failing.make_dead()
     write = {
         "dstSet": SET, "descriptorCount": 1, "descriptorType": 7,
@@ -276,16 +279,16 @@ def test_what_comes_of_a_dead_pool_goes_with_it(failing: Failing) -> None:
     failing.send(
         "vkAllocateCommandBuffers", device=3, pAllocateInfo=info, pCommandBuffers=[OTHER, OTHER + 1]
     )
-    assert failing.engine.failure(OTHER + 1) == NO_MEMORY
+    assert failing.engine.objects.failure(OTHER + 1) == NO_MEMORY
     failing.send("vkBeginCommandBuffer", commandBuffer=OTHER, pBeginInfo={})
     failing.send("vkCmdDraw", commandBuffer=OTHER)
     failing.send(
         "vkFreeCommandBuffers", device=3, commandPool=NEW, commandBufferCount=1,
         pCommandBuffers=[OTHER + 1],
     )  # fmt: skip
-    assert failing.engine.failure(OTHER + 1) is None
+    assert failing.engine.objects.failure(OTHER + 1) is None
     failing.send("vkDestroyCommandPool", device=3, commandPool=NEW)
-    assert failing.engine.failure(OTHER) is None
+    assert failing.engine.objects.failure(OTHER) is None
     assert failing.engine.statistics()["objects"] == objects
     assert failing.called == []
     assert not failing.lost
@@ -298,9 +301,9 @@ def test_command_buffers_that_could_not_be_allocated(failing: Failing) -> None:
     failing.send(
         "vkAllocateCommandBuffers", device=3, pAllocateInfo=info, pCommandBuffers=[OTHER, OTHER + 1]
     )
-    assert failing.engine.failure(OTHER + 1) == NO_HOST_MEMORY
+    assert failing.engine.objects.failure(OTHER + 1) == NO_HOST_MEMORY
     failing.send("vkDestroyCommandPool", device=3, commandPool=NEW)
-    assert failing.engine.failure(OTHER) is None
+    assert failing.engine.objects.failure(OTHER) is None
 
 
 def test_a_dead_descriptor_pool_is_reset_without_the_driver(failing: Failing) -> None:

@@ -11,7 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hesper.kernel.engine import Array, Call, Engine, ProtocolError, View, Vulkan
+from hesper.kernel.engine import Engine
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.handlers import Call
+from hesper.kernel.views import Array, View
+from hesper.kernel.vulkan import Vulkan
 from hesper.protocol.codec import Codec, CodecError, Reader
 from hesper.protocol.model import Command, Field, Struct, load
 from protocol.values import Values
@@ -52,18 +56,18 @@ class Bench:
             on_fatal=self.fatal.append,
         )
         table = self.vulkan.globals
-        self.engine.add_object(self.ids["VkInstance"], "VkInstance", 1000, table=table)
+        self.engine.objects.add(self.ids["VkInstance"], "VkInstance", 1000, table=table)
         instance = self.ids["VkInstance"]
-        self.engine.add_object(
+        self.engine.objects.add(
             self.ids["VkPhysicalDevice"], "VkPhysicalDevice",
             self.handles["VkPhysicalDevice"], parent=instance, table=table,
         )  # fmt: skip
         device = self.ids["VkDevice"]
-        self.engine.add_object(device, "VkDevice", self.handles["VkDevice"], table=table)
+        self.engine.objects.add(device, "VkDevice", self.handles["VkDevice"], table=table)
         for name in DEVICE_LEVEL:
             if name != "VkDevice":
-                self.engine.add_object(self.ids[name], name, self.handles[name], device=device)
-        self.engine.add_resource(REPLY_RESOURCE, ctypes.addressof(self.reply), REPLY_BYTES)
+                self.engine.objects.add(self.ids[name], name, self.handles[name], device=device)
+        self.engine.resources.add(REPLY_RESOURCE, ctypes.addressof(self.reply), REPLY_BYTES)
         stream = {"pStream": {"resourceId": REPLY_RESOURCE, "offset": 0, "size": REPLY_BYTES}}
         self.engine.submit(CODEC.encode("vkSetReplyCommandStreamMESA", stream))
 

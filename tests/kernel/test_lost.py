@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hesper.guest import regions
-from hesper.kernel.engine import Timeline
+from hesper.kernel.timelines import Timeline
 from hesper.protocol.codec import Codec, Reader
 from kernel.conftest import BOUND, COMMAND_BUFFER, Host, happens, wait_for
 
@@ -62,14 +62,14 @@ class Lossy:
             (FENCE, "VkFence"), (SEMAPHORE, "VkSemaphore"), (EVENT, "VkEvent"),
             (QUERIES, "VkQueryPool"), (MEMORY, "VkDeviceMemory"), (SOURCE, "VkBuffer"),
         ):  # fmt: skip
-            self.engine.add_object(guest_id, kind, guest_id, device=3, parent=3)
-        self.engine.add_object(QUEUE, "VkQueue", 70, device=3, parent=3)
-        self.timeline: Timeline = self.engine.bind_timeline(RING_IDX, QUEUE, lambda _: None)
-        self.region = regions.create(self.engine.store, SIZE, "hesper-test", charged=SIZE)
-        self.engine.keep_memory(MEMORY, self.region.share())
+            self.engine.objects.add(guest_id, kind, guest_id, device=3, parent=3)
+        self.engine.objects.add(QUEUE, "VkQueue", 70, device=3, parent=3)
+        self.timeline: Timeline = self.engine.timelines.bind(RING_IDX, QUEUE, lambda _: None)
+        self.region = regions.create(self.engine.pool, SIZE, "hesper-test", charged=SIZE)
+        self.engine.devices.keep_memory(MEMORY, self.region.share())
         self.memory = (ctypes.c_uint8 * SIZE).from_address(self.region.address)
         self._replies = ctypes.create_string_buffer(4096)
-        self.engine.add_resource(REPLIES, ctypes.addressof(self._replies), 4096)
+        self.engine.resources.add(REPLIES, ctypes.addressof(self._replies), 4096)
         self.send("vkSetReplyCommandStreamMESA", pStream={"resourceId": REPLIES, "size": 4096})
 
     def send(self, name: str, **parameters: Any) -> None:
@@ -137,11 +137,11 @@ def test_all_that_waits_or_submits_is_told(lossy: Lossy, name: str) -> None:
 
 
 def test_other_devices_live(lossy: Lossy) -> None:
-    lossy.engine.add_object(OTHER_DEVICE, "VkDevice", 9, table=lossy.host.device_table)
-    lossy.engine.add_object(OTHER_QUEUE, "VkQueue", 90, device=OTHER_DEVICE, parent=OTHER_DEVICE)
+    lossy.engine.objects.add(OTHER_DEVICE, "VkDevice", 9, table=lossy.host.device_table)
+    lossy.engine.objects.add(OTHER_QUEUE, "VkQueue", 90, device=OTHER_DEVICE, parent=OTHER_DEVICE)
     lossy.lose()
-    assert lossy.engine.is_lost(3)
-    assert not lossy.engine.is_lost(OTHER_DEVICE)
+    assert lossy.engine.devices.is_lost(3)
+    assert not lossy.engine.devices.is_lost(OTHER_DEVICE)
     assert lossy.result("vkDeviceWaitIdle", {"device": OTHER_DEVICE}) == 0
     assert lossy.result("vkQueueSubmit", SUBMIT | {"queue": OTHER_QUEUE}) == 0
 
@@ -188,7 +188,7 @@ def test_memory_that_is_freed_first_is_left_alone(lossy: Lossy) -> None:
 
 def test_a_guest_that_asks_nothing_is_told(lossy: Lossy) -> None:
     """It looks at memory, and the driver tells only who asks."""
-    lossy.engine.set_lookout(LOOKOUT_NS)
+    lossy.engine.timelines.set_lookout(LOOKOUT_NS)
     lossy.make_feedback()
     lossy.put(64, NOT_READY)
     lossy.send("vkQueueSubmit", **SUBMIT)
@@ -201,7 +201,7 @@ def test_a_guest_that_asks_nothing_is_told(lossy: Lossy) -> None:
 
 
 def test_a_queue_at_rest_is_not_looked_at(lossy: Lossy) -> None:
-    lossy.engine.set_lookout(LOOKOUT_NS)
+    lossy.engine.timelines.set_lookout(LOOKOUT_NS)
     lossy.send("vkQueueSubmit", **SUBMIT)
     wait_for(lambda: lossy.driver.submissions() == 2, "a look at the queue")
     lossy.driver.finish(2)
@@ -213,7 +213,7 @@ def test_a_queue_at_rest_is_not_looked_at(lossy: Lossy) -> None:
 
 
 def test_a_queue_that_has_been_at_rest_is_looked_at_again(lossy: Lossy) -> None:
-    lossy.engine.set_lookout(1_000_000)
+    lossy.engine.timelines.set_lookout(1_000_000)
     for turn in range(3):
         lossy.send("vkQueueSubmit", **SUBMIT)
         wait_for(lambda turn=turn: lossy.driver.submissions() == 2 * turn + 2, "a look")
@@ -223,10 +223,10 @@ def test_a_queue_that_has_been_at_rest_is_looked_at_again(lossy: Lossy) -> None:
 
 def test_a_wait_for_what_never_comes_ends(lossy: Lossy) -> None:
     """The driver still says that the fence is not signalled."""
-    lossy.engine.set_lookout(LOOKOUT_NS)
+    lossy.engine.timelines.set_lookout(LOOKOUT_NS)
     lossy.send("vkQueueSubmit", **SUBMIT)
     retired: list[int] = []
     lossy.engine.fence(RING_IDX, lambda: retired.append(1))
-    lossy.engine.lose_device(3, "vkCreateFence")
+    lossy.engine.devices.lose(3, "vkCreateFence")
     wait_for(lambda: retired == [1], "the timeline's fence")
     assert lossy.host.notices == [("device lost", {"device": 3, "command": "vkCreateFence"})]

@@ -80,28 +80,28 @@ def test_objects_that_live_long_are_found_while_ids_go_by(fake_driver: Path) -> 
     for turn in range(1, 4):
         ids = np.arange(turn * WINDOW, turn * WINDOW + 60 * PAGE, dtype=np.uint64)
         host.engine.submit(created(ids))
-        assert host.engine.lookup(int(ids[5]), "VkBuffer") is not None
-        assert host.engine.lookup(int(ids[-1]), "VkBuffer") is not None
-        assert len(host.engine.objects(type="VkBuffer")) == 1 + len(kept) + len(ids)
+        assert host.engine.objects.lookup(int(ids[5]), "VkBuffer") is not None
+        assert host.engine.objects.lookup(int(ids[-1]), "VkBuffer") is not None
+        assert len(host.engine.objects.all(type="VkBuffer")) == 1 + len(kept) + len(ids)
         host.engine.submit(destroyed(ids))
-        assert host.engine.lookup(int(ids[5])) is None
-        assert all(host.engine.lookup(int(each)) is not None for each in kept[::11])
+        assert host.engine.objects.lookup(int(ids[5])) is None
+        assert all(host.engine.objects.lookup(int(each)) is not None for each in kept[::11])
     host.engine.submit(destroyed(kept))
     assert host.engine.statistics()["objects"] == 6
 
 
 def test_an_object_aside_of_the_table_is_found_once_its_page_is_there(host: Host) -> None:
     aside = WINDOW + 2 * PAGE
-    host.engine.add_object(2 * PAGE, "VkBuffer", 1, device=3)
-    host.engine.add_object(aside, "VkBuffer", 2, device=3)
-    host.engine.add_object(9 * PAGE, "VkBuffer", 3, device=3)
-    host.engine.remove_object(2 * PAGE)
-    host.engine.add_object(aside + 1, "VkBuffer", 4, device=3)
-    found = host.engine.lookup(aside)
+    host.engine.objects.add(2 * PAGE, "VkBuffer", 1, device=3)
+    host.engine.objects.add(aside, "VkBuffer", 2, device=3)
+    host.engine.objects.add(9 * PAGE, "VkBuffer", 3, device=3)
+    host.engine.objects.remove(2 * PAGE)
+    host.engine.objects.add(aside + 1, "VkBuffer", 4, device=3)
+    found = host.engine.objects.lookup(aside)
     assert found is not None
     assert found.handle == 2
-    host.engine.remove_object(aside)
-    assert host.engine.lookup(aside) is None
+    host.engine.objects.remove(aside)
+    assert host.engine.objects.lookup(aside) is None
 
 
 def test_memory_of_many_objects_is_given_back(fake_driver: Path) -> None:
@@ -120,11 +120,11 @@ def test_a_command_buffer_that_is_gone_is_not_taken_for_one_in_its_place(host: H
     """The table's page is another's by then, and the stream's last command buffer lay in it."""
     old, new = 5 * PAGE + 3, 9 * PAGE + 3
     draw = CODEC.encode("vkCmdDraw", {"commandBuffer": old})
-    host.engine.add_object(old, "VkCommandBuffer", 41, device=3)
+    host.engine.objects.add(old, "VkCommandBuffer", 41, device=3)
     host.engine.submit(draw)
-    host.engine.add_object(8 * PAGE, "VkBuffer", 1, device=3)
-    host.engine.remove_object(old)
-    host.engine.add_object(new, "VkCommandBuffer", 42, device=3)
+    host.engine.objects.add(8 * PAGE, "VkBuffer", 1, device=3)
+    host.engine.objects.remove(old)
+    host.engine.objects.add(new, "VkCommandBuffer", 42, device=3)
     assert pages(host) == 3
     with pytest.raises(Exception, match=f"no object {old}"):
         host.engine.submit(draw)
@@ -135,7 +135,7 @@ def test_two_threads_whose_ids_alternate(fake_driver: Path) -> None:
     ids = np.arange(PAGE, 300 * PAGE, dtype=np.uint64)
     mine, rings = passed(ids[::2]), passed(ids[1::2])
     memory = ctypes.create_string_buffer(rings, len(rings))
-    host.engine.add_resource(STREAM, ctypes.addressof(memory), len(rings))
+    host.engine.resources.add(STREAM, ctypes.addressof(memory), len(rings))
     one_at_a_time = threading.Lock()
 
     def submit(data: bytes) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hesper.kernel.engine import Call, ProtocolError
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.handlers import Call
 from hesper.protocol.codec import Codec
 from kernel.conftest import COMMAND_BUFFER, Host
 
@@ -23,18 +24,18 @@ def test_ids_of_any_size_are_found_and_forgotten(fake_driver: Path, ids: list[in
     taken = {1, 2, 3, 4, 5, 6}
     ids = [i for i in ids if i not in taken]
     for guest_id in ids:
-        host.engine.add_object(guest_id, "VkBuffer", guest_id ^ 1, device=3)
+        host.engine.objects.add(guest_id, "VkBuffer", guest_id ^ 1, device=3)
     for guest_id in ids:
-        found = host.engine.lookup(guest_id, "VkBuffer")
+        found = host.engine.objects.lookup(guest_id, "VkBuffer")
         assert found is not None
         assert (found.id, found.handle, found.device) == (guest_id, guest_id ^ 1, 3)
         with pytest.raises(ProtocolError, match="taken"):
-            host.engine.add_object(guest_id, "VkImage", 1, device=3)
+            host.engine.objects.add(guest_id, "VkImage", 1, device=3)
     for guest_id in ids[::2]:
-        host.engine.remove_object(guest_id)
+        host.engine.objects.remove(guest_id)
     for i, guest_id in enumerate(ids):
-        assert (host.engine.lookup(guest_id) is None) == (i % 2 == 0)
-    alive = {o.id for o in host.engine.objects(type="VkBuffer")}
+        assert (host.engine.objects.lookup(guest_id) is None) == (i % 2 == 0)
+    alive = {o.id for o in host.engine.objects.all(type="VkBuffer")}
     assert alive == {5, *ids[1::2]}
 
 
@@ -63,21 +64,25 @@ def test_pools_take_their_children_along(fake_driver: Path) -> None:
     }
     engine.submit(CODEC.encode("vkCreateDescriptorPool", pool))
     engine.submit(CODEC.encode("vkAllocateDescriptorSets", sets))
-    assert [o.parent for o in engine.objects(type="VkDescriptorSet")] == [200] * 3
+    assert [o.parent for o in engine.objects.all(type="VkDescriptorSet")] == [200] * 3
     free = {"device": 3, "descriptorPool": 200, "descriptorSetCount": 1, "pDescriptorSets": [202]}
     engine.submit(CODEC.encode("vkFreeDescriptorSets", free))
-    assert {o.id for o in engine.objects(type="VkDescriptorSet")} == {201, 203}
+    assert {o.id for o in engine.objects.all(type="VkDescriptorSet")} == {201, 203}
     reset = {"device": 3, "descriptorPool": 200}
     engine.submit(CODEC.encode("vkResetDescriptorPool", reset))
-    assert engine.objects(type="VkDescriptorSet") == []
+    assert engine.objects.all(type="VkDescriptorSet") == []
     engine.submit(CODEC.encode("vkAllocateDescriptorSets", sets))
     engine.submit(CODEC.encode("vkDestroyDescriptorPool", reset))
-    assert engine.objects(type="VkDescriptorSet") == engine.objects(type="VkDescriptorPool") == []
+    assert (
+        engine.objects.all(type="VkDescriptorSet")
+        == engine.objects.all(type="VkDescriptorPool")
+        == []
+    )
 
 
 def test_objects_of_another_device_are_refused(host: Host) -> None:
-    host.engine.add_object(30, "VkDevice", 30, table=host.device_table)
-    host.engine.add_object(31, "VkBuffer", 31, device=30)
+    host.engine.objects.add(30, "VkDevice", 30, table=host.device_table)
+    host.engine.objects.add(31, "VkBuffer", 31, device=30)
     copy = {
         "commandBuffer": COMMAND_BUFFER, "srcBuffer": 31, "dstBuffer": 5,
         "regionCount": 1, "pRegions": [{"size": 4}],
@@ -89,11 +94,11 @@ def test_objects_of_another_device_are_refused(host: Host) -> None:
 def test_the_object_limit_holds(fake_driver: Path) -> None:
     host = Host(fake_driver, object_limit=10)
     for guest_id in range(100, 104):
-        host.engine.add_object(guest_id, "VkBuffer", guest_id, device=3)
+        host.engine.objects.add(guest_id, "VkBuffer", guest_id, device=3)
     with pytest.raises(ProtocolError, match="more than 10 objects"):
-        host.engine.add_object(200, "VkBuffer", 1, device=3)
-    host.engine.remove_object(100)
-    host.engine.add_object(200, "VkBuffer", 1, device=3)
+        host.engine.objects.add(200, "VkBuffer", 1, device=3)
+    host.engine.objects.remove(100)
+    host.engine.objects.add(200, "VkBuffer", 1, device=3)
 
 
 @pytest.mark.parametrize("guest_id", [0, 5])

@@ -27,7 +27,7 @@ class Replies:
         self._memory = mmap.mmap(-1, SIZE)
         self._anchor = ctypes.c_char.from_buffer(self._memory)
         self.address = ctypes.addressof(self._anchor)
-        self.host.engine.add_resource(RESOURCE, self.address, SIZE)
+        self.host.engine.resources.add(RESOURCE, self.address, SIZE)
 
     def set(self, offset: int, size: int) -> None:
         stream = {"pStream": {"resourceId": RESOURCE, "offset": offset, "size": size}}

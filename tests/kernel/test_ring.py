@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hesper.kernel.engine import Call, ProtocolError, Scratch
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.handlers import Call
+from hesper.kernel.views import Scratch
 from hesper.protocol.codec import Codec
 from kernel.conftest import BOUND, COMMAND_BUFFER, Host, wait_for
 from kernel.ring_guest import (
@@ -61,7 +63,7 @@ def test_a_ring_without_a_thread_is_refused(host: Host, monkeypatch: pytest.Monk
         no_threads.setattr(threading.Thread, "start", start)
         with pytest.raises(ProtocolError, match="no thread for the ring: can't start new thread"):
             Guest(host)
-    assert not host.engine.rings()
+    assert not host.engine.rings
     host.engine.stop()
 
 
@@ -114,7 +116,7 @@ def test_streams_in_other_resources_are_run(
     host: Host, guest: Guest, draw_count: Callable[[], int]
 ) -> None:
     data = ctypes.create_string_buffer(DRAW * 100, len(DRAW) * 100)
-    host.engine.add_resource(STREAM_RESOURCE, ctypes.addressof(data), len(DRAW) * 100)
+    host.engine.resources.add(STREAM_RESOURCE, ctypes.addressof(data), len(DRAW) * 100)
     before = draw_count()
     streams = [
         {"resourceId": STREAM_RESOURCE, "offset": 0, "size": len(DRAW) * 60},
@@ -126,7 +128,7 @@ def test_streams_in_other_resources_are_run(
     guest.send(command)
     guest.wait()
     assert draw_count() - before == 100
-    host.engine.remove_resource(STREAM_RESOURCE)
+    host.engine.resources.remove(STREAM_RESOURCE)
 
 
 def image_copy(data: bytes, count: int) -> bytes:
@@ -144,11 +146,11 @@ def test_a_command_may_bring_more_than_the_arena_holds(fake_driver: Path) -> Non
         found.append(sum(region.dataSize for region in regions))
 
     host = Host(fake_driver, vkCopyMemoryToImageMESA=take)
-    host.engine.add_object(IMAGE, "VkImage", 70, device=3)
+    host.engine.objects.add(IMAGE, "VkImage", 70, device=3)
     guest = Guest(host)
     stream = image_copy(bytes(ARENA), 3) * 2
     data = ctypes.create_string_buffer(stream, len(stream))
-    host.engine.add_resource(STREAM_RESOURCE, ctypes.addressof(data), len(stream))
+    host.engine.resources.add(STREAM_RESOURCE, ctypes.addressof(data), len(stream))
     streams = [{"resourceId": STREAM_RESOURCE, "offset": 0, "size": len(stream)}]
     run = CODEC.encode(
         "vkExecuteCommandStreamsMESA", {"streamCount": 1, "pStreams": streams, "dependencyCount": 0}
@@ -157,7 +159,7 @@ def test_a_command_may_bring_more_than_the_arena_holds(fake_driver: Path) -> Non
     guest.wait()
     assert found == [3 * ARENA] * 2
     # What does not lie in the stream stays bounded, there and behind it.
-    host.engine.add_object(POOL, "VkQueryPool", 80, device=3)
+    host.engine.objects.add(POOL, "VkQueryPool", 80, device=3)
     results = {"device": 3, "queryPool": POOL, "dataSize": 2 * ARENA, "stride": 8}
     results["pData"] = bytes(2 * ARENA)
     guest.send(CODEC.encode("vkGetQueryPoolResults", results))
@@ -168,7 +170,7 @@ def test_a_command_may_bring_more_than_the_arena_holds(fake_driver: Path) -> Non
 
 def test_replies_come_before_the_head_moves(host: Host, guest: Guest) -> None:
     reply = ctypes.create_string_buffer(64)
-    host.engine.add_resource(REPLY_RESOURCE, ctypes.addressof(reply), 64)
+    host.engine.resources.add(REPLY_RESOURCE, ctypes.addressof(reply), 64)
     stream = {"pStream": {"resourceId": REPLY_RESOURCE, "offset": 0, "size": 64}}
     guest.send(CODEC.encode("vkSetReplyCommandStreamMESA", stream))
     guest.send(CODEC.encode("vkDeviceWaitIdle", {"device": 3}, reply=True))
@@ -261,17 +263,17 @@ def test_a_bad_layout_is_refused(host: Host, change: dict[str, int]) -> None:
 def test_a_ring_is_refused_twice_and_destroyed_once(host: Host, guest: Guest) -> None:
     info = Scratch().new("VkRingCreateInfoMESA", resourceId=RESOURCE)
     with pytest.raises(ProtocolError, match="exists"):
-        host.engine.create_ring(RING, info)
-    host.engine.destroy_ring(RING)
+        host.engine.rings.create(RING, info)
+    host.engine.rings.destroy(RING)
     with pytest.raises(ProtocolError, match="no ring"):
-        host.engine.destroy_ring(RING)
+        host.engine.rings.destroy(RING)
     assert guest.ring.head == 0
 
 
 def test_removing_the_rings_memory_poisons(host: Host, guest: Guest) -> None:
     guest.send(DRAW)
     guest.wait()
-    host.engine.remove_resource(RESOURCE)
+    host.engine.resources.remove(RESOURCE)
     assert host.engine.fatal
     assert "ring" in host.fatal[0]
 

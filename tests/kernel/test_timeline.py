@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hesper.kernel.engine import ProtocolError, Timeline
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.timelines import Timeline
 from hesper.protocol.codec import Codec
 from kernel.conftest import Host
 
@@ -30,14 +31,14 @@ class Queue:
         self.driver.reset()
         self.host = Host(library)
         self.engine = self.host.engine
-        self.engine.add_object(QUEUE, "VkQueue", 70, device=3, parent=3)
+        self.engine.objects.add(QUEUE, "VkQueue", 70, device=3, parent=3)
         self.refusals: list[int] = []
         self.timeline = self.bind()
         self.retired: list[int] = []
         self._changed = threading.Condition()
 
     def bind(self) -> Timeline:
-        return self.engine.bind_timeline(RING_IDX, QUEUE, self.refusals.append)
+        return self.engine.timelines.bind(RING_IDX, QUEUE, self.refusals.append)
 
     def submit(self, *, fence: int = 0) -> None:
         """The guest submits something."""
@@ -139,7 +140,7 @@ def test_no_fence_is_taken_along_by_what_signals_a_timeline(
     queue: Queue, command: str, empty: int
 ) -> None:
     """The driver may signal such a fence before it has noted the semaphore's new value."""
-    queue.engine.add_object(SEMAPHORE, "VkSemaphore", 90, device=3, parent=3)
+    queue.engine.objects.add(SEMAPHORE, "VkSemaphore", 90, device=3, parent=3)
     queue.submit()
     queue.fence(1)  # from now on submissions take one along
     queue.signal(command, 5, empty=empty)
@@ -175,7 +176,7 @@ def test_fences_in_flight_that_nobody_asks_for_have_a_bound(queue: Queue) -> Non
 
 
 def test_the_guests_own_fence_stays(queue: Queue) -> None:
-    queue.engine.add_object(9, "VkFence", 1234, device=3, parent=3)
+    queue.engine.objects.add(9, "VkFence", 1234, device=3, parent=3)
     queue.submit()
     queue.fence(1)
     queue.submit(fence=9)
@@ -242,11 +243,11 @@ def test_a_timeline_has_one_queue_and_a_queue_one_timeline(queue: Queue) -> None
     with pytest.raises(ProtocolError, match="timeline 5 is bound already"):
         queue.bind()
     with pytest.raises(ProtocolError, match="queue 7 has a timeline already"):
-        queue.engine.bind_timeline(6, QUEUE, queue.refusals.append)
+        queue.engine.timelines.bind(6, QUEUE, queue.refusals.append)
     with pytest.raises(ProtocolError, match="out of range"):
-        queue.engine.bind_timeline(0, QUEUE, queue.refusals.append)
+        queue.engine.timelines.bind(0, QUEUE, queue.refusals.append)
     with pytest.raises(KeyError):
-        queue.engine.bind_timeline(6, 99, queue.refusals.append)
+        queue.engine.timelines.bind(6, 99, queue.refusals.append)
 
 
 def test_a_poisoned_context_retires_at_once(queue: Queue) -> None:

@@ -12,7 +12,10 @@ from vtest_client import Client, FakeContext, FakeHost, Served, close_all
 
 from hesper.bench.client import loops
 from hesper.guest import regions
-from hesper.kernel.engine import Engine, Region, Sink, Vulkan
+from hesper.kernel.engine import Engine
+from hesper.kernel.port import Port
+from hesper.kernel.shm import Region
+from hesper.kernel.vulkan import Vulkan
 from hesper.portable import SharedMemory, page_size
 from open_files import assert_closed_since, open_files
 
@@ -36,17 +39,17 @@ class KernelContext(FakeContext):
             memory_limit=1 << 20,
             on_fatal=print,
         )
-        self.engine.add_object(1, "VkInstance", 1, table=vulkan.instance_table(1))
-        self.engine.add_object(MEMORY, "VkDeviceMemory", MEMORY, parent=1)
+        self.engine.objects.add(1, "VkInstance", 1, table=vulkan.instance_table(1))
+        self.engine.objects.add(MEMORY, "VkDeviceMemory", MEMORY, parent=1)
         self.region: Region = regions.create(
-            self.engine.store, page_size(), "hesper-test", charged=1, reusable=True
+            self.engine.pool, page_size(), "hesper-test", charged=1, reusable=True
         )
-        self.engine.keep_memory(MEMORY, self.region.share())
+        self.engine.devices.keep_memory(MEMORY, self.region.share())
         self.python: list[str] = []
 
     @property
-    def sink(self) -> Sink:  # type: ignore[override]
-        return self.engine.sink()
+    def port(self) -> Port:  # type: ignore[override]
+        return self.engine.port()
 
     def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> SharedMemory:
         self.python.append(f"create {resource_id}")
@@ -57,16 +60,16 @@ class KernelContext(FakeContext):
         if resource_id in self.blobs:
             super().destroy_resource(resource_id)
         else:
-            self.engine.remove_resource(resource_id)
+            self.engine.resources.remove(resource_id)
 
     def close(self) -> None:
         super().close()
         self.engine.stop()
-        for resource in self.engine.resources():
-            self.engine.remove_resource(resource)
-        self.engine.remove_object(MEMORY)
+        for resource in self.engine.resources.ids():
+            self.engine.resources.remove(resource)
+        self.engine.objects.remove(MEMORY)
         del self.region
-        self.engine.store.close()
+        self.engine.pool.close()
 
 
 @pytest.fixture
@@ -101,10 +104,10 @@ def test_a_blob_of_device_memory_needs_no_python(context: KernelContext, client:
     ):
         guests.view[3] = 42
         assert hosts.view[3] == 42
-    assert context.engine.resources() == [first]
+    assert context.engine.resources.ids() == [first]
     client.words(UNREF, first)
     client.flush()
-    assert context.engine.resources() == []
+    assert context.engine.resources.ids() == []
     again, other = create(client)
     assert again == first
     assert context.python == []
@@ -138,8 +141,8 @@ def test_what_others_may_map_is_not_used_again(
     client.flush()
     size = context.region.size
     context.region.release()
-    context.engine.remove_object(MEMORY)
-    assert (context.engine.store.take_spare(size, 1) is not None) == (flags == MAPPABLE)
+    context.engine.objects.remove(MEMORY)
+    assert (context.engine.pool.take(size, 1) is not None) == (flags == MAPPABLE)
     assert context.python == []
     os.close(fd)
 
@@ -152,7 +155,7 @@ def test_a_message_in_pieces_finds_what_the_pump_has_made(
         client.sock.sendall(bytes([byte]))
         time.sleep(0.002)
     client.flush()
-    assert context.engine.resources() == []
+    assert context.engine.resources.ids() == []
     os.close(fd)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from hesper.isolation.door import ClientError
 from hesper.portable import SharedMemory
-from hesper.vtest.pump import CallbackSink
+from hesper.vtest.pump import CallbackPort
 from hesper.vtest.session import Session
 
 
@@ -37,8 +37,8 @@ class FakeContext:
         self.poisoned = threading.Event()
 
     @property
-    def sink(self) -> CallbackSink:
-        return CallbackSink(self.submit, self.fence)
+    def port(self) -> CallbackPort:
+        return CallbackPort(self.submit, self.fence)
 
     def submit(self, data: memoryview) -> None:
         self.submitted.append(bytes(data))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hesper.guest import regions
 from hesper.guest.errors import VulkanError
-from hesper.kernel.engine import Scratch
+from hesper.kernel.views import Scratch
 from hesper.portable import page_size
 from hesper.vk.enumerants import (
     VK_ERROR_INVALID_EXTERNAL_HANDLE,
@@ -26,7 +26,10 @@ from hesper.vk.enumerants import (
 
 if TYPE_CHECKING:
     from hesper.host.seen import MemorySeen
-    from hesper.kernel.engine import Call, ProcTable, Region, Store, View
+    from hesper.kernel.handlers import Call
+    from hesper.kernel.shm import Pool, Region
+    from hesper.kernel.views import View
+    from hesper.kernel.vulkan import ProcTable
 
 REGION_GRANULE = 64 << 10
 """Regions for device memory come in multiples of this, in bytes.
@@ -47,7 +50,7 @@ class Order:
     table: ProcTable
     device: int
     """Host handle."""
-    store: Store
+    pool: Pool
     heap: int
     name: str
     """For what the system shows of the memory."""
@@ -128,7 +131,7 @@ class HostPointer:
         size = order.info.allocationSize
         wanted = round_up(size, self.granule)
         region = regions.create(
-            order.store, wanted, order.name, charged=size, heap=order.heap, reusable=True
+            order.pool, wanted, order.name, charged=size, heap=order.heap, reusable=True
         )
         try:
             if self.import_region(order, region):
@@ -194,7 +197,7 @@ class Exported:
         """Allocate, export, and map the descriptor."""
         info, size = order.info, order.info.allocationSize
         _refuse_captured_address(info)
-        regions.check(order.store, size)
+        regions.check(order.pool, size)
         if info.find_("VkMemoryDedicatedAllocateInfo") is None:
             # What is mapped is whole pages; a dedicated allocation has its object's size.
             info.allocationSize = round_up(size, page_size())
@@ -206,7 +209,7 @@ class Exported:
             fd = self._export(order, memory)
             try:
                 return regions.adopt(
-                    order.store, fd, info.allocationSize, charged=size, heap=order.heap
+                    order.pool, fd, info.allocationSize, charged=size, heap=order.heap
                 )
             finally:
                 os.close(fd)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hesper.kernel.engine import Scratch
+from hesper.kernel.views import Scratch
 from hesper.vk.enumerants import (
     VK_ACCESS_HOST_READ_BIT,
     VK_ACCESS_HOST_WRITE_BIT,
@@ -35,7 +35,7 @@ from hesper.vk.enumerants import (
 if TYPE_CHECKING:
     from hesper.guest.device import Device
     from hesper.guest.staging import Stage
-    from hesper.kernel.engine import Array, View
+    from hesper.kernel.views import Array, View
 
 _OTHERS = (VK_QUEUE_FAMILY_FOREIGN_EXT, VK_QUEUE_FAMILY_EXTERNAL)
 _ANYONE = VK_PIPELINE_STAGE_ALL_COMMANDS_BIT | VK_PIPELINE_STAGE_HOST_BIT

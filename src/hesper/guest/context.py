@@ -16,7 +16,9 @@ from hesper.guest.handlers import asleep, bind
 from hesper.guest.limits import Limits
 from hesper.guest.refusals import result_name
 from hesper.guest.resources import Resources
-from hesper.kernel.engine import Engine, ProtocolError, Region, Sink, Store, Vulkan
+from hesper.kernel.engine import Engine
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.vulkan import Vulkan
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from hesper.guest.instance import Instance
     from hesper.host.drivers import Driver
     from hesper.host.profile import Profile
+    from hesper.kernel.port import Port
+    from hesper.kernel.shm import Pool, Region
 
 BLOB_MAPPABLE, BLOB_SHAREABLE, BLOB_CROSS_DEVICE = 0x1, 0x2, 0x4
 """Blob flags of virtio-gpu (VIRTIO_GPU_BLOB_FLAG_USE_*)."""
@@ -109,9 +113,9 @@ class Context:
         self._is_closed = False
 
     @property
-    def store(self) -> Store:
+    def pool(self) -> Pool:
         """The context's shared memory."""
-        return self.engine.store
+        return self.engine.pool
 
     @property
     def fatal(self) -> bool:
@@ -149,7 +153,7 @@ class Context:
         if blob_id:
             region = self._shared_memory(blob_id, size, apart=bool(flags & ~BLOB_MAPPABLE))
         else:
-            region = regions.create(self.store, size, f"hesper-{self.name}", charged=size)
+            region = regions.create(self.pool, size, f"hesper-{self.name}", charged=size)
         # Shared memory of ours is ordinary cached memory wherever it is mapped.
         blob = Blob(region.fd, region.size, MapCaching.CACHED)
         self.resources.add(resource_id, region, size, is_stream=not blob_id)
@@ -158,9 +162,9 @@ class Context:
     def _shared_memory(self, memory_id: int, size: int, *, apart: bool) -> Region:
         """Return the region of a VkDeviceMemory, with one owner more."""
         try:
-            region = self.engine.share_memory(memory_id, apart=apart)
+            region = self.engine.devices.share_memory(memory_id, apart=apart)
         except (KeyError, OverflowError):
-            failure = self.engine.failure(memory_id) if memory_id < 1 << 64 else None
+            failure = self.engine.objects.failure(memory_id) if memory_id < 1 << 64 else None
             if failure is not None:
                 raise OutOfMemoryError(
                     f"the allocation of memory {memory_id} has failed: VkResult {failure}"
@@ -181,7 +185,7 @@ class Context:
         Raises `InvalidResourceError`, `InvalidParameterError`, `OutOfMemoryError`.
         """
         self.resources.check_new(resource_id)
-        region = regions.adopt(self.store, fd, size)
+        region = regions.adopt(self.pool, fd, size)
         self.resources.add(resource_id, region, size, is_stream=False)
 
     def destroy_resource(self, resource_id: int) -> None:
@@ -204,9 +208,9 @@ class Context:
             raise InvalidParameterError(f"timeline {ring_idx} is bound to no queue") from None
 
     @property
-    def sink(self) -> Sink:
+    def port(self) -> Port:
         """The same as `submit` and `fence`, for compiled frontends; one thread at a time."""
-        return self.engine.sink()
+        return self.engine.port()
 
     def device(self, device_id: int) -> Device:
         """The device with that guest id.  Raises `ProtocolError`."""
@@ -261,7 +265,7 @@ class Context:
             return
         self.is_abandoned = False
         self.resources.close()
-        self.store.close()
+        self.pool.close()
 
 
 def _call(retired: Callable[[], None]) -> None:

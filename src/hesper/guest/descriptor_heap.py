@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
-from hesper.kernel.engine import Array, Call, Scratch, View
+from hesper.kernel.views import Array, Scratch, View
 from hesper.vk.enumerants import (
     VK_DESCRIPTOR_TYPE_SAMPLER,
     VK_ERROR_UNKNOWN,
@@ -19,6 +19,7 @@ from hesper.vk.enumerants import (
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
+    from hesper.kernel.handlers import Call
 
 
 @handles("vkWriteSamplerDescriptorMESA")

@@ -14,7 +14,7 @@ from hesper.guest.facts import Facts
 from hesper.guest.handlers import handles
 from hesper.guest.physical_device import PhysicalDevice, physical_device
 from hesper.guest.placement import Placements
-from hesper.kernel.engine import Call, ProcTable, ProtocolError, View
+from hesper.kernel.errors import ProtocolError
 from hesper.portable import processors
 from hesper.vk.enumerants import (
     VK_ERROR_EXTENSION_NOT_PRESENT,
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from hesper.guest.image import HostImage
     from hesper.guest.results import QueryPool
     from hesper.guest.staging import Stage
-    from hesper.kernel.engine import Object, Timeline
+    from hesper.kernel.handlers import Call
+    from hesper.kernel.objects import Object
+    from hesper.kernel.timelines import Timeline
+    from hesper.kernel.views import View
+    from hesper.kernel.vulkan import ProcTable
 
 PATIENCE = 500
 """Microseconds for which threads look out for what comes next, where there is room for that."""
@@ -147,10 +151,10 @@ def create_device(context: Context, call: Call) -> None:
     queues: Counter[tuple[int, int]] = Counter()
     for family, flags, count in infos:
         queues[family, flags] += count
-    objects = partial(context.engine.objects, device=guest_id)
+    objects = partial(context.engine.objects.all, device=guest_id)
     device = Device(guest_id, handle, table, physical, queues=queues, objects=objects)
     try:
-        context.engine.add_object(
+        context.engine.objects.add(
             guest_id, "VkDevice", handle, parent=call.id("physicalDevice"), table=table
         )
     except ProtocolError:
@@ -164,18 +168,17 @@ def create_device(context: Context, call: Call) -> None:
 def _set_memory(context: Context, physical: PhysicalDevice, guest_id: int) -> None:
     """Tell the kernel how the device's memory is shared."""
     strategy, types = physical.strategy, physical.memory_types
-    context.engine.set_external_buffers(
-        guest_id, strategy.handle_type, always=strategy.states_buffers
-    )
-    context.engine.set_memory_types(
+    context.engine.devices.describe_memory(
         guest_id,
         [(each.host, each.heap) for each in types.ordinary],
         shared=types.shared,
         native=types.native,
         sparse=physical.sparse_types,
+        handle_types=strategy.handle_type,
+        states_buffers=strategy.states_buffers,
     )
     if isinstance(strategy, HostPointer):
-        context.engine.set_host_memory(
+        context.engine.devices.import_host_memory(
             guest_id,
             handle_type=strategy.handle_type,
             alignment=strategy.alignment,

@@ -33,7 +33,8 @@ from hesper.vk.enumerants import (
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
-    from hesper.kernel.engine import Call, View
+    from hesper.kernel.handlers import Call
+    from hesper.kernel.views import View
 
 DMA_BUF = VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from hesper.kernel.engine import Object
+    from hesper.kernel.objects import Object
 
 Fact = TypeVar("Fact")
 

@@ -16,7 +16,7 @@ from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
-    from hesper.kernel.engine import Call
+    from hesper.kernel.handlers import Call
 
 Handler: TypeAlias = "Callable[[Context, Call], None]"
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
     from hesper.guest.staging import Plan
-    from hesper.kernel.engine import Call, View
+    from hesper.kernel.handlers import Call
+    from hesper.kernel.views import View
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def create_image(context: Context, call: Call) -> None:
         context.engine.change_layouts()
     stage = None
     if adapted.plan is not None:
-        stage = stage_image(device, context.store, call, info, adapted.plan)
+        stage = stage_image(device, context.pool, call, info, adapted.plan)
     else:
         call.invoke()
     if call.result != VK_SUCCESS:

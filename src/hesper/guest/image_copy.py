@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hesper.guest.errors import VulkanError
 from hesper.guest.formats import Block, texel_block
 from hesper.guest.handlers import handles
-from hesper.kernel.engine import Call, Scratch, View
+from hesper.kernel.views import Scratch, View
 from hesper.vk.enumerants import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
     VK_ERROR_UNKNOWN,
@@ -22,6 +22,7 @@ from hesper.vk.enumerants import (
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
+    from hesper.kernel.handlers import Call
 
 
 @handles("vkCopyImageToMemoryMESA")

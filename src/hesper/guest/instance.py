@@ -10,7 +10,8 @@ from hesper.guest.errors import UnfitDeviceError, VulkanError
 from hesper.guest.handlers import handles
 from hesper.guest.physical_device import PhysicalDevice, known_version
 from hesper.guest.refusals import result_name
-from hesper.kernel.engine import Call, ProcTable, ProtocolError, Scratch, Vulkan
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.views import Scratch
 from hesper.log import get_logger
 from hesper.vk.enumerants import (
     VK_API_VERSION_1_1,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.host.drivers import Driver
     from hesper.host.profile import Profile
+    from hesper.kernel.handlers import Call
+    from hesper.kernel.vulkan import ProcTable, Vulkan
 
 _PORTABILITY = "VK_KHR_portability_enumeration"
 
@@ -123,7 +126,7 @@ def _create_instance(context: Context, call: Call) -> None:
     (handle,), (guest_id,) = call.new_handles, call.new_ids
     table = context.vulkan.instance_table(handle)
     try:
-        context.engine.add_object(guest_id, "VkInstance", handle, table=table)
+        context.engine.objects.add(guest_id, "VkInstance", handle, table=table)
     except ProtocolError:
         table.call("vkDestroyInstance", handle, None)
         raise
@@ -153,7 +156,7 @@ def enumerate_physical_devices(context: Context, call: Call) -> None:
     ids = call.new_ids
     count = min(len(ids), len(candidates))
     for guest_id, physical in zip(ids[:count], candidates[:count], strict=True):
-        context.engine.add_object(
+        context.engine.objects.add(
             guest_id,
             "VkPhysicalDevice",
             physical.handle,

@@ -9,7 +9,7 @@ from hesper.guest import regions
 from hesper.guest.backing import Order
 from hesper.guest.errors import InvalidResourceError, OutOfMemoryError, VulkanError
 from hesper.guest.handlers import handles
-from hesper.kernel.engine import Call, ProtocolError, Region
+from hesper.kernel.errors import ProtocolError
 from hesper.vk.enumerants import (
     VK_ERROR_INVALID_EXTERNAL_HANDLE,
     VK_ERROR_OUT_OF_DEVICE_MEMORY,
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
     from hesper.guest.memory_types import GuestType
+    from hesper.kernel.handlers import Call
+    from hesper.kernel.shm import Region
 
 LARGEST_ALLOCATION = 1 << 47
 """Bytes; more than any address space has, and far from overflowing when rounded."""
@@ -33,7 +35,7 @@ ROOM_SECONDS = 0.1
 def allocate_memory(context: Context, call: Call) -> None:
     """Allocate device memory: shared with the guest where it is host-visible or imported.
 
-    The kernel serves what fits into a spare piece of such memory (`Engine.set_host_memory`).
+    The kernel serves what fits into a free region of such memory (`Devices.import_host_memory`).
     """
     device = context.device(call.id("device"))
     info = call.args.pAllocateInfo
@@ -60,7 +62,7 @@ def allocate_memory(context: Context, call: Call) -> None:
         region.release()
         raise
     try:
-        context.engine.keep_memory(call.new_ids[0], region)
+        context.engine.devices.keep_memory(call.new_ids[0], region)
     except KeyError:  # another thread of the guest has freed it already
         region.release()
 
@@ -73,7 +75,7 @@ def _await_room(context: Context, size: int) -> None:
     """
     until = time.monotonic() + ROOM_SECONDS
     while (
-        context.store.left < size <= context.store.left + context.engine.unreferenced()
+        context.pool.left < size <= context.pool.left + context.engine.resources.unreferenced()
         and time.monotonic() < until
     ):
         time.sleep(0.001)
@@ -96,7 +98,7 @@ def _allocate(context: Context, device: Device, call: Call, kind: GuestType) -> 
         info=info,
         table=device.table,
         device=device.handle,
-        store=context.store,
+        pool=context.pool,
         heap=kind.heap,
         name=f"hesper-{context.name}",
     )
@@ -108,7 +110,7 @@ def _allocate(context: Context, device: Device, call: Call, kind: GuestType) -> 
         raise VulkanError(
             VK_ERROR_INVALID_EXTERNAL_HANDLE, "memory that is not host-visible cannot be exported"
         )
-    return _charged(order, regions.charge(context.store, info.allocationSize, kind.heap))
+    return _charged(order, regions.charge(context.pool, info.allocationSize, kind.heap))
 
 
 def _import(

@@ -16,7 +16,7 @@ from hesper.guest.errors import VulkanError
 from hesper.guest.formats import texel_block
 from hesper.guest.handlers import handles
 from hesper.guest.physical_device import physical_device
-from hesper.kernel.engine import Scratch
+from hesper.kernel.views import Scratch
 from hesper.vk.enumerants import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
     VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT,
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
     from hesper.guest.physical_device import PhysicalDevice
-    from hesper.kernel.engine import Call, View
+    from hesper.kernel.handlers import Call
+    from hesper.kernel.views import View
 
 LINEAR: Final = 0
 """DRM_FORMAT_MOD_LINEAR."""

@@ -11,7 +11,8 @@ from hesper.guest.errors import UnfitDeviceError
 from hesper.guest.memory_types import COHERENT, HostType, MemoryTypes
 from hesper.host.consequences import complete
 from hesper.host.profile import Profile
-from hesper.kernel.engine import ProtocolError, Scratch
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.views import Scratch
 from hesper.protocol.depends import can_be_met
 from hesper.vk.enumerants import (
     VK_API_VERSION_1_1,
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from hesper.guest.backing import Strategy
     from hesper.guest.context import Context
     from hesper.host.drivers import Device
-    from hesper.kernel.engine import Call, ProcTable
+    from hesper.kernel.handlers import Call
+    from hesper.kernel.vulkan import ProcTable
 
 EMULATED_EXTENSIONS = {
     "VK_KHR_external_memory_fd": 1,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
-from hesper.kernel.engine import Scratch
+from hesper.kernel.views import Scratch
 from hesper.vk.enumerants import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
     VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT,
@@ -28,7 +28,8 @@ from hesper.vk.enumerants import (
 
 if TYPE_CHECKING:
     from hesper.guest.physical_device import PhysicalDevice
-    from hesper.kernel.engine import ProcTable, View
+    from hesper.kernel.views import View
+    from hesper.kernel.vulkan import ProcTable
 
 _MOST_REMEMBERED = 1024
 """Kinds of image of which is remembered what they can be."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hesper.guest.handlers import handles
-from hesper.kernel.engine import ProtocolError
+from hesper.kernel.errors import ProtocolError
 from hesper.protocol import summary
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
-    from hesper.kernel.engine import Call
+    from hesper.kernel.handlers import Call
 
 
 @handles("vkSetPrivateData", "vkGetPrivateData")
@@ -23,7 +23,7 @@ def private_data(context: Context, call: Call) -> None:
 
     Raises ProtocolError when there is no such object of that VkObjectType on the device.
     """
-    found = context.engine.lookup(call.args.objectHandle)
+    found = context.engine.objects.lookup(call.args.objectHandle)
     wanted = call.args.objectType
     if found is None or summary().handles.get(found.type) != wanted or found.device != call.device:
         raise ProtocolError(f"object {call.args.objectHandle} is no object of type {wanted}")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.handlers import handles
 from hesper.guest.physical_device import physical_device
-from hesper.kernel.engine import Array, Call, ProtocolError, View
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.views import Array, View
 from hesper.vk.enumerants import (
     VK_INCOMPLETE,
     VK_MAX_MEMORY_TYPES,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.physical_device import PhysicalDevice
     from hesper.host.profile import Profile
+    from hesper.kernel.handlers import Call
 
 
 def mask_struct(profile: Profile, struct: View) -> None:
@@ -137,7 +139,7 @@ def _show_memory(context: Context, physical: PhysicalDevice, properties: View) -
         shown.heapIndex = kind.heap if kind else 0
     for index in range(properties.memoryHeapCount):
         heap = properties.memoryHeaps[index]
-        heap.size = min(heap.size, context.store.limit)
+        heap.size = min(heap.size, context.pool.limit)
         if context.window is not None and types.heap_is_shared(index):
             heap.size = min(heap.size, context.window)
 
@@ -145,8 +147,8 @@ def _show_memory(context: Context, physical: PhysicalDevice, properties: View) -
 def _show_budget(context: Context, properties: View, budget: View) -> None:
     """Say what the context has taken of each heap, and how far it can go."""
     for index in range(properties.memoryHeapCount):
-        used = context.store.heap_used(index)
-        most = min(properties.memoryHeaps[index].size, used + context.store.left)
+        used = context.pool.heap_used(index)
+        most = min(properties.memoryHeaps[index].size, used + context.pool.left)
         # What the driver grants is for the whole process, of which the context is all.
         budget.heapBudget[index] = min(budget.heapBudget[index], most)
         budget.heapUsage[index] = used

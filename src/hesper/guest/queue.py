@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hesper.guest.handlers import handles
-from hesper.kernel.engine import Call, ProtocolError, Scratch
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.views import Scratch
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
+    from hesper.kernel.handlers import Call
 
 log = get_logger(__name__)
 
@@ -48,7 +50,7 @@ def _name_queue(context: Context, call: Call, device: Device, place: tuple[int, 
         raise ProtocolError(f"queue {index} of family {family} is named twice")
     (queue_id,) = call.new_ids
     handle = _host_queue(device, place)
-    context.engine.add_object(
+    context.engine.objects.add(
         queue_id,
         "VkQueue",
         handle,
@@ -85,4 +87,4 @@ def _bind_timeline(context: Context, device: Device, queue_id: int, ring_idx: in
     def refused(result: int) -> None:
         log.warning("queue takes no fences", ring_idx=ring_idx, result=result)
 
-    device.timelines.append(context.engine.bind_timeline(ring_idx, queue_id, refused))
+    device.timelines.append(context.engine.timelines.bind(ring_idx, queue_id, refused))

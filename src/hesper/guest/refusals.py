@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from hesper.vk.enumerants import RESULTS
 
 if TYPE_CHECKING:
-    from hesper.kernel.engine import Call, View
+    from hesper.kernel.handlers import Call
+    from hesper.kernel.views import View
 
 
 def result_name(result: int) -> str:

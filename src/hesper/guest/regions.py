@@ -8,7 +8,7 @@ from hesper.guest.errors import InvalidParameterError, OutOfMemoryError
 from hesper.portable import SharedMemory, descriptor_limit
 
 if TYPE_CHECKING:
-    from hesper.kernel.engine import Region, Store
+    from hesper.kernel.shm import Pool, Region
 
 
 RESERVED_DESCRIPTORS = 16
@@ -16,7 +16,7 @@ RESERVED_DESCRIPTORS = 16
 
 
 def create(
-    store: Store,
+    pool: Pool,
     size: int,
     name: str,
     *,
@@ -32,9 +32,9 @@ def create(
     filled with zeros, always.
     Raises `OutOfMemoryError`.
     """
-    check(store, charged)
+    check(pool, charged)
     if reusable:
-        region = store.take_spare(size, charged, heap)
+        region = pool.take(size, charged, heap)
         if region is not None:
             return region
     try:
@@ -48,10 +48,10 @@ def create(
             f"no descriptor for shared memory of {size} bytes: the process may have"
             f" {descriptor_limit()}"
         )
-    return _add(store, memory, charged, heap=heap, reusable=reusable)
+    return _add(pool, memory, charged, heap=heap, reusable=reusable)
 
 
-def adopt(store: Store, fd: int, size: int, *, charged: int = 0, heap: int | None = None) -> Region:
+def adopt(pool: Pool, fd: int, size: int, *, charged: int = 0, heap: int | None = None) -> Region:
     """Map `size` bytes of somebody else's memory object; `fd` stays the caller's.
 
     charged, heap: as for `create`.
@@ -63,28 +63,28 @@ def adopt(store: Store, fd: int, size: int, *, charged: int = 0, heap: int | Non
         raise InvalidParameterError(str(error)) from error
     except (OSError, OverflowError) as error:
         raise OutOfMemoryError(f"cannot map {size} bytes: {error}") from error
-    return _add(store, memory, charged, heap=heap, reusable=False)
+    return _add(pool, memory, charged, heap=heap, reusable=False)
 
 
-def charge(store: Store, size: int, heap: int) -> Region:
+def charge(pool: Pool, size: int, heap: int) -> Region:
     """Take `size` bytes of the limit for memory of a heap that is not mapped here.
 
     Raises `OutOfMemoryError`.
     """
-    check(store, size)
-    return _add(store, None, size, heap=heap, reusable=False)
+    check(pool, size)
+    return _add(pool, None, size, heap=heap, reusable=False)
 
 
-def check(store: Store, size: int) -> None:
+def check(pool: Pool, size: int) -> None:
     """Raise `OutOfMemoryError` unless `size` bytes are left of the limit."""
-    if size > store.left:
+    if size > pool.left:
         raise OutOfMemoryError(
-            f"{size} bytes wanted, {store.left} left of the memory limit, {store.limit}"
+            f"{size} bytes wanted, {pool.left} left of the memory limit, {pool.limit}"
         )
 
 
 def _add(
-    store: Store,
+    pool: Pool,
     memory: SharedMemory | None,
     charged: int,
     *,
@@ -92,7 +92,7 @@ def _add(
     reusable: bool,
 ) -> Region:
     try:
-        return store.add(memory, charged, heap=heap, reusable=reusable)
+        return pool.add(memory, charged, heap=heap, reusable=reusable)
     except MemoryError as error:
         if memory is not None:
             memory.close()

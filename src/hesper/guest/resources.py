@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from hesper.guest.errors import InvalidResourceError, OutOfMemoryError
 
 if TYPE_CHECKING:
-    from hesper.kernel.engine import Engine, Region
+    from hesper.kernel.engine import Engine
+    from hesper.kernel.shm import Region
 
 
 class Resources:
@@ -19,7 +20,7 @@ class Resources:
 
     def __len__(self) -> int:
         """How many there are."""
-        return self._engine.resource_count
+        return len(self._engine.resources)
 
     def check_new(self, resource_id: int) -> None:
         """Check that an id can be taken.
@@ -28,10 +29,10 @@ class Resources:
         """
         if not 0 < resource_id < 1 << 32:
             raise InvalidResourceError(f"resource id {resource_id} is out of range")
-        if self._engine.has_resource(resource_id):
+        if resource_id in self._engine.resources:
             raise InvalidResourceError(f"resource {resource_id} exists already")
-        if self._engine.resource_count >= self._engine.resource_limit:
-            raise OutOfMemoryError(f"more than {self._engine.resource_limit} resources")
+        if len(self._engine.resources) >= self._engine.resources.limit:
+            raise OutOfMemoryError(f"more than {self._engine.resources.limit} resources")
 
     def add(self, resource_id: int, region: Region, size: int, *, is_stream: bool) -> None:
         """Make a resource that takes over one ownership of `region`.
@@ -45,25 +46,25 @@ class Resources:
             region.release()
             raise
         try:
-            self._engine.add_blob(resource_id, region, size, is_stream=is_stream)
+            self._engine.resources.add_region(resource_id, region, size, is_stream=is_stream)
         except ValueError as error:
             raise InvalidResourceError(str(error)) from error
 
     def share(self, resource_id: int) -> Region:
         """Return the resource's region with one owner more.  Raises `InvalidResourceError`."""
         try:
-            return self._engine.share_resource(resource_id)
+            return self._engine.resources.share(resource_id)
         except (KeyError, OverflowError):
             raise InvalidResourceError(f"no resource {resource_id}") from None
 
     def destroy(self, resource_id: int) -> None:
         """Forget a resource.  Raises `InvalidResourceError`."""
         try:
-            self._engine.remove_resource(resource_id)
+            self._engine.resources.remove(resource_id)
         except (KeyError, OverflowError):
             raise InvalidResourceError(f"no resource {resource_id}") from None
 
     def close(self) -> None:
         """Forget all of them."""
-        for resource_id in self._engine.resources():
-            self._engine.remove_resource(resource_id)
+        for resource_id in self._engine.resources.ids():
+            self._engine.resources.remove(resource_id)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
-from hesper.kernel.engine import Scratch
+from hesper.kernel.views import Scratch
 from hesper.vk.enumerants import (
     VK_ERROR_UNKNOWN,
     VK_QUERY_RESULT_64_BIT,
@@ -25,7 +25,7 @@ from hesper.vk.enumerants import (
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
-    from hesper.kernel.engine import Call
+    from hesper.kernel.handlers import Call
 
 _RAY_TRACING = "VkPhysicalDeviceRayTracingPipelinePropertiesKHR"
 _HEAP = "VkPhysicalDeviceDescriptorHeapPropertiesEXT"

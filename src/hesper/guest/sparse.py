@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.physical_device import PhysicalDevice
     from hesper.host.profile import Profile
-    from hesper.kernel.engine import Call
+    from hesper.kernel.handlers import Call
 
 _FEATURES = "VkPhysicalDeviceFeatures"
 

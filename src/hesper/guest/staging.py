@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from hesper.guest import regions
 from hesper.guest.errors import OutOfMemoryError, VulkanError
 from hesper.guest.formats import texel_block
-from hesper.kernel.engine import Scratch
+from hesper.kernel.views import Scratch
 from hesper.vk.enumerants import (
     VK_BUFFER_USAGE_TRANSFER_DST_BIT,
     VK_BUFFER_USAGE_TRANSFER_SRC_BIT,
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from hesper.guest.device import Device
     from hesper.guest.memory_types import GuestType
     from hesper.guest.physical_device import PhysicalDevice
-    from hesper.kernel.engine import Call, Region, Store, View
+    from hesper.kernel.handlers import Call
+    from hesper.kernel.shm import Pool, Region
+    from hesper.kernel.views import View
 
 _ROW_TEXELS = 64
 """Rows of our own choice are multiples of this; displays and copies like them so."""
@@ -136,7 +138,7 @@ class Stage:
     Life: construct, `bind`, `destroy`.
     """
 
-    def __init__(self, device: Device, store: Store, image: int, plan: Plan) -> None:
+    def __init__(self, device: Device, pool: Pool, image: int, plan: Plan) -> None:
         """Give `image`, a tiled one that is bound to nothing yet, what it needs.
 
         Raises `VulkanError`; there is nothing to be destroyed then.
@@ -148,20 +150,20 @@ class Stage:
         self._memory = 0
         self.buffer = 0
         try:
-            self._allocate(store)
+            self._allocate(pool)
             self.buffer = _make_buffer(device, plan.size)
         except BaseException:
             self.destroy()
             raise
 
-    def _allocate(self, store: Store) -> None:
+    def _allocate(self, pool: Pool) -> None:
         """Bind the image to memory of the driver's own."""
         device, scratch = self._device, Scratch()
         needs = scratch.new("VkMemoryRequirements")
         device.table.call("vkGetImageMemoryRequirements", device.handle, self.image, needs)
         kind = _native_type(device.physical, needs.memoryTypeBits)
         try:
-            self._region = regions.charge(store, needs.size, kind.heap)
+            self._region = regions.charge(pool, needs.size, kind.heap)
         except OutOfMemoryError as error:
             raise VulkanError(VK_ERROR_OUT_OF_DEVICE_MEMORY, str(error)) from error
         info = scratch.new(
@@ -191,7 +193,7 @@ class Stage:
             self._region.release()
 
 
-def stage_image(device: Device, store: Store, call: Call, info: View, plan: Plan) -> Stage | None:
+def stage_image(device: Device, pool: Pool, call: Call, info: View, plan: Plan) -> Stage | None:
     """Run vkCreateImage for a staged image; None when the driver refuses (see `Call.result`).
 
     Raises `VulkanError`, with nothing made.
@@ -201,7 +203,7 @@ def stage_image(device: Device, store: Store, call: Call, info: View, plan: Plan
         return None
     (image,) = call.new_handles
     try:
-        return Stage(device, store, image, plan)
+        return Stage(device, pool, image, plan)
     except BaseException:
         device.table.call("vkDestroyImage", device.handle, image, None)
         call.set_new_handles([0])

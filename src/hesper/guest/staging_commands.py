@@ -19,7 +19,8 @@ from hesper.vk.enumerants import (
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
-    from hesper.kernel.engine import Call, View
+    from hesper.kernel.handlers import Call
+    from hesper.kernel.views import View
 
 
 @handles("vkDestroyImage", asleep=True)

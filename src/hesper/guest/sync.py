@@ -11,7 +11,8 @@ import os
 from typing import TYPE_CHECKING
 
 from hesper.guest.handlers import handles
-from hesper.kernel.engine import Array, Call, ProtocolError, Scratch, View
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.views import Array, Scratch, View
 from hesper.vk.enumerants import (
     VK_EXTERNAL_FENCE_HANDLE_TYPE_SYNC_FD_BIT,
     VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
@@ -23,6 +24,7 @@ from hesper.vk.enumerants import (
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
+    from hesper.kernel.handlers import Call
 
 MOST_RETIRED = 4096
 """Replaced fences that a guest may have waiting for the driver."""
@@ -77,11 +79,11 @@ def _replace_fence(context: Context, device: Device, call: Call) -> None:
     info = scratch.new("VkFenceCreateInfo")
     result = device.table.call("vkCreateFence", device.handle, info, None, made)
     if result != VK_SUCCESS:
-        context.engine.lose_device(device.id, "vkCreateFence")
+        context.engine.devices.lose(device.id, "vkCreateFence")
         return
     device.retired_fences.append(call.args.fence)
-    context.engine.remove_object(guest_id)
-    context.engine.add_object(
+    context.engine.objects.remove(guest_id)
+    context.engine.objects.add(
         guest_id, "VkFence", made[0], device=device.id, parent=device.id, table=device.table
     )
 
@@ -136,7 +138,7 @@ def import_semaphore_resource(context: Context, call: Call) -> None:
         )
         result = device.table.call("vkImportSemaphoreFdKHR", device.handle, info)
         if result != VK_SUCCESS:
-            context.engine.lose_device(device.id, "vkImportSemaphoreFdKHR")
+            context.engine.devices.lose(device.id, "vkImportSemaphoreFdKHR")
     else:
         batch = Scratch().array("VkSubmitInfo", 1)
         batch[0].pSignalSemaphores = [source.semaphore]
@@ -152,15 +154,15 @@ def _export(context: Context, device: Device, command: str, info: View) -> None:
     fd = Scratch().array("int32_t", 1)
     result = device.table.call(command, device.handle, info, fd)
     if result != VK_SUCCESS:
-        context.engine.lose_device(device.id, command)
+        context.engine.devices.lose(device.id, command)
     elif fd[0] >= 0:
         os.close(fd[0])
 
 
 def _submit(context: Context, device: Device, batch: Array) -> None:
     """Submit a batch that only waits or signals, to whichever queue there is."""
-    if context.engine.is_lost(device.id):
+    if context.engine.devices.is_lost(device.id):
         return
-    result = context.engine.queue_call(device.any_queue(), "vkQueueSubmit", 1, batch, 0)
+    result = context.engine.devices.queue_call(device.any_queue(), "vkQueueSubmit", 1, batch, 0)
     if result != VK_SUCCESS:
-        context.engine.lose_device(device.id, "vkQueueSubmit")
+        context.engine.devices.lose(device.id, "vkQueueSubmit")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from hesper.kernel.engine import Object, Scratch
+from hesper.kernel.views import Scratch
 from hesper.vk.enumerants import (
     VK_SUCCESS,
     VK_TIMEOUT,
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
     from hesper.guest.instance import Instance
+    from hesper.kernel.objects import Object
 
 DRAIN_SECONDS = 10.0
 """How long the queues of a device may take to come to rest."""
@@ -64,8 +65,8 @@ def destroy_instance(context: Context, instance: Instance) -> None:
     if not context.take_instance(instance):
         return
     for guest_id in list(instance.physical_devices):
-        context.engine.remove_object(guest_id)
-    context.engine.remove_object(instance.id)
+        context.engine.objects.remove(guest_id)
+    context.engine.objects.remove(instance.id)
     instance.table.call("vkDestroyInstance", instance.handle, None)
 
 
@@ -83,13 +84,13 @@ def destroy_device(context: Context, device: Device) -> None:
         raise
     for timeline in device.timelines:
         timeline.stop(DRAIN_SECONDS)
-    for each in sorted(context.engine.objects(device=device.id), key=destruction_rank):
+    for each in sorted(context.engine.objects.all(device=device.id), key=destruction_rank):
         _destroy(context, device, each)
     for stage in device.stages.values():
         stage.destroy()
     for fence in device.retired_fences:
         device.table.call("vkDestroyFence", device.handle, fence, None)
-    context.engine.remove_object(device.id)
+    context.engine.objects.remove(device.id)
     device.table.call("vkDestroyDevice", device.handle, None)
 
 
@@ -106,13 +107,13 @@ def destroy_command(type_: str) -> str:
 def _destroy(context: Context, device: Device, each: Object) -> None:
     if each.type in _NOT_DESTROYED:
         if each.type == "VkQueue":
-            context.engine.remove_object(each.id)
+            context.engine.objects.remove(each.id)
         return
     if each.type in _WITH_THEIR_POOL:
         return
     if each.handle:  # not a dead object's
         device.table.call(destroy_command(each.type), device.handle, each.handle, None)
-    context.engine.remove_object(each.id)
+    context.engine.objects.remove(each.id)
 
 
 def _drain(context: Context, device: Device) -> None:
@@ -124,13 +125,13 @@ def _drain(context: Context, device: Device) -> None:
     scratch = Scratch()
     info = scratch.new("VkFenceCreateInfo")
     made = scratch.array("VkFence", 1)
-    if context.engine.is_lost(device.id):
+    if context.engine.devices.is_lost(device.id):
         return
     for queue_id in device.named_queues.values():
         if device.table.call("vkCreateFence", device.handle, info, None, made) != VK_SUCCESS:
             return  # the device is lost, or memory is out: there is nothing to wait for
         fence = made[0]
-        result = context.engine.queue_call(queue_id, "vkQueueSubmit", 0, None, fence)
+        result = context.engine.devices.queue_call(queue_id, "vkQueueSubmit", 0, None, fence)
         if result == VK_SUCCESS:
             left = max(0, int((deadline - time.monotonic()) * 1e9))
             result = device.table.call("vkWaitForFences", device.handle, 1, made, VK_TRUE, left)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hesper.guest.handlers import handles
-from hesper.kernel.engine import Call, ProtocolError
+from hesper.kernel.errors import ProtocolError
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
+    from hesper.kernel.handlers import Call
 
 SHORTEST_ALIVE_INTERVAL = 10_000
 """Microseconds: a guest that wants to see ALIVE more often than that does not get it."""
@@ -18,7 +19,7 @@ SHORTEST_ALIVE_INTERVAL = 10_000
 def create_ring(context: Context, call: Call) -> None:
     """Start a ring, with a sign of life where the guest wants one."""
     _only_outside_rings(call)
-    if len(context.engine.rings()) >= context.limits.rings:
+    if len(context.engine.rings) >= context.limits.rings:
         raise ProtocolError(f"more than {context.limits.rings} rings")
     info = call.args.pCreateInfo
     monitor = info.find_("VkRingMonitorInfoMESA")
@@ -28,14 +29,14 @@ def create_ring(context: Context, call: Call) -> None:
         if not interval:
             raise ProtocolError("VkRingMonitorInfoMESA asks for a period of 0")
         interval = max(interval, SHORTEST_ALIVE_INTERVAL)
-    context.engine.create_ring(call.args.ring, info, alive_interval_us=interval)
+    context.engine.rings.create(call.args.ring, info, alive_interval_us=interval)
 
 
 @handles("vkDestroyRingMESA")
 def destroy_ring(context: Context, call: Call) -> None:
     """Stop a ring."""
     _only_outside_rings(call)
-    context.engine.destroy_ring(call.args.ring)
+    context.engine.rings.destroy(call.args.ring)
 
 
 def _only_outside_rings(call: Call) -> None:

@@ -80,7 +80,8 @@ WANTED_EXTENSIONS = {
 
 def _describe(library: str, leave_out: frozenset[str]) -> list[dict[str, Any]]:
     """Open `library` and describe its physical devices.  Raises `RuntimeError`."""
-    from hesper.kernel.engine import Scratch, Vulkan
+    from hesper.kernel.views import Scratch
+    from hesper.kernel.vulkan import Vulkan
 
     vulkan = Vulkan(library)
     memory = Scratch()
@@ -151,7 +152,7 @@ def _try(
     """
     from hesper.host.trial import EXTENSIONS, Trial
     from hesper.host.trial_device import TrialDevice
-    from hesper.kernel.engine import Scratch
+    from hesper.kernel.views import Scratch
 
     def begin(step: str) -> None:
         print(json.dumps({"step": prefix + step}), flush=True)

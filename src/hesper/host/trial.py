@@ -26,7 +26,7 @@ from hesper.host.trial_device import (
     TRANSFERS,
     TrialDevice,
 )
-from hesper.kernel.engine import Scratch
+from hesper.kernel.views import Scratch
 from hesper.portable import SharedMemory, page_size
 from hesper.vk.enumerants import (
     VK_BUFFER_CREATE_SPARSE_BINDING_BIT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from hesper.kernel.engine import Scratch
+from hesper.kernel.views import Scratch
 from hesper.vk.enumerants import (
     VK_ACCESS_TRANSFER_WRITE_BIT,
     VK_BUFFER_USAGE_STORAGE_BUFFER_BIT,
@@ -35,7 +35,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hesper.kernel.engine import ProcTable, View, Vulkan
+    from hesper.kernel.views import View
+    from hesper.kernel.vulkan import ProcTable, Vulkan
     from hesper.portable import SharedMemory
 
     Made = tuple[int, tuple[int, int, int]]

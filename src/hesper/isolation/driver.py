@@ -17,7 +17,8 @@ from hesper.host.consequences import all_consequences
 from hesper.host.drivers import Driver, NoDriverError, choose_driver
 from hesper.host.profile import Profile, ProfileError, load_profile
 from hesper.isolation.door import StartError
-from hesper.kernel.engine import Vulkan, VulkanLoadError
+from hesper.kernel.errors import VulkanLoadError
+from hesper.kernel.vulkan import Vulkan
 
 
 class DriverOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -18,7 +18,7 @@ from hesper import log
 from hesper.isolation import channel
 from hesper.isolation.background import run_in_background
 from hesper.isolation.door import ClientError, Door, StartError
-from hesper.kernel.engine import report_crashes
+from hesper.kernel.crashes import report_crashes
 from hesper.portable import raise_descriptor_limit
 
 GRACE = 4.0

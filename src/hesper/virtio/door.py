@@ -23,7 +23,7 @@ from hesper.guest import (
 from hesper.isolation import driver
 from hesper.isolation.door import ClientError
 from hesper.isolation.driver import DriverOptions, OpenDriver, open_driver
-from hesper.kernel.engine import ProtocolError
+from hesper.kernel.errors import ProtocolError
 from hesper.log import get_logger
 from hesper.portable import recv_message, send_message
 from hesper.virtio import context_wire as wire
@@ -153,7 +153,7 @@ class ContextServer:
             self._fence(context, *wire.FENCE.unpack(body))
         elif kind == Down.FIGURES:
             counts = context.engine.statistics()
-            figures = wire.FIGURES.pack(counts["commands"], counts["bytes"], context.store.used)
+            figures = wire.FIGURES.pack(counts["commands"], counts["bytes"], context.pool.used)
             self._say(Up.FIGURES, figures)
         elif kind == Down.CREATE_BLOB:
             self._create_blob(context, wire.CreateBlob(*wire.CREATE_BLOB.unpack(body)))

@@ -12,7 +12,7 @@ import msgspec
 from hesper.guest import Context, ResourceError, capset
 from hesper.isolation import driver
 from hesper.isolation.driver import DriverOptions, OpenDriver, open_driver
-from hesper.kernel.engine import ProtocolError
+from hesper.kernel.errors import ProtocolError
 from hesper.log import get_logger
 from hesper.vtest.session import Session
 

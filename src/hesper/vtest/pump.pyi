@@ -1,13 +1,13 @@
 """Reads a client's messages, and serves without Python those that every submission needs.
 
 These are SUBMIT_CMD2 and the SYNC commands: Mesa sends four of them for a submission and the wait
-for it.  So are RESOURCE_CREATE_BLOB and RESOURCE_UNREF where the context can do it (`Sink`).  All
+for it.  So are RESOURCE_CREATE_BLOB and RESOURCE_UNREF where the context can do it (`Port`).  All
 others are the session's.
 """
 
 from collections.abc import Callable
 
-from hesper.kernel.engine import Sink
+from hesper.kernel.port import Port
 
 class TruncatedError(Exception):
     """The stream ended in the middle of a message."""
@@ -25,7 +25,7 @@ class Pump:
 
         Raises `OSError` without descriptors for the syncs.
         """
-    def attach(self, sink: Sink) -> None:
+    def attach(self, port: Port) -> None:
         """Serve submissions and syncs from now on; called by the thread that calls `header`."""
     def header(self) -> tuple[int, int] | None:
         """Return the next header that is not served here, (length, command); see `data`.
@@ -51,8 +51,8 @@ class Pump:
     def close(self) -> None:
         """Drop all syncs; fences that are still pending signal nothing."""
 
-class CallbackSink(Sink):
-    """A sink that calls Python: for contexts that are not the kernel's."""
+class CallbackPort(Port):
+    """A port that calls Python: for contexts that are not the kernel's."""
 
     def __init__(
         self,

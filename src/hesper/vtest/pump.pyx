@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 
-from hesper.kernel.engine cimport Sink, retired_fn
+from hesper.kernel.port cimport Port, retired_fn
 
 from hesper.isolation.door import ClientError
 from hesper.vtest import wire
@@ -150,7 +150,7 @@ cdef struct Shape:
 
 cdef class Pump:
     cdef int fd
-    cdef Sink sink              # None before there is a context
+    cdef Port port              # None before there is a context
     cdef object interrupt
     cdef Syncs *syncs
     cdef Ids ids
@@ -195,15 +195,15 @@ cdef class Pump:
         free(self.buffer)
         free(self.large)
 
-    def attach(self, Sink sink not None):
-        self.sink = sink
+    def attach(self, Port port not None):
+        self.port = port
         hesper_precise_sleep()      # this thread is the one that looks out
 
     def close(self):
         if self.syncs != NULL:
             syncs_close(self.syncs)
             self.syncs = NULL
-        self.sink = None
+        self.port = None
 
     @property
     def what(self):
@@ -211,13 +211,13 @@ cdef class Pump:
 
     def header(self):
         cdef Outcome outcome
-        cdef Sink sink = self.sink
+        cdef Port port = self.port
         with nogil:
-            outcome = self.pump(sink)
-            if sink is not None:
-                sink.leave()
+            outcome = self.pump(port)
+            if port is not None:
+                port.leave()
                 if outcome == COLD:
-                    sink.catch_up()
+                    port.catch_up()
         if outcome == COLD:
             return self.length, self.number
         if outcome == LEFT:
@@ -255,7 +255,7 @@ cdef class Pump:
         if outcome == INTERRUPTED:
             raise self.interrupt
         if outcome == REFUSED:
-            raise self.sink.refusal()
+            raise self.port.refusal()
         if outcome == WRONG:
             raise ClientError(f"{self.what}: {FAULTS[self.fault].format(self.a, self.b)}")
         raise OSError(self.error, "the client's socket failed")
@@ -385,17 +385,17 @@ cdef class Pump:
 
     # Serving.
 
-    cdef Outcome pump(self, Sink sink) noexcept nogil:
+    cdef Outcome pump(self, Port port) noexcept nogil:
         """Serve messages until there is one for Python, or none any more."""
         cdef Outcome outcome
         cdef uint64_t size
         cdef ssize_t have
         cdef bint any = False
         while True:
-            if sink is not None:
+            if port is not None:
                 have = self.peek(MSG_DONTWAIT)
                 self.await_rest(&have)
-                outcome = self.serve_whole(sink, have, &any)
+                outcome = self.serve_whole(port, have, &any)
                 if outcome != SERVED:
                     return outcome
                 if any:
@@ -403,12 +403,12 @@ cdef class Pump:
                 outcome = self.take_served()
                 if outcome != SERVED:
                     return outcome
-                if self.look_out(sink):
+                if self.look_out(port):
                     continue
-                sink.leave()
+                port.leave()
                 outcome = self.await_message(&have)
                 if outcome == SERVED:
-                    outcome = self.serve_whole(sink, have, &any)
+                    outcome = self.serve_whole(port, have, &any)
                 if outcome != SERVED:
                     return outcome
                 if any:
@@ -416,13 +416,13 @@ cdef class Pump:
             outcome = self.take_header()
             if outcome != SERVED:
                 return outcome
-            if sink is None or self.size_of_message() == 0 or not self.is_hot():
+            if port is None or self.size_of_message() == 0 or not self.is_hot():
                 return COLD
             size = self.length * <uint64_t>4
             outcome = self.take_data(size, self.shapes[self.number].answered)
             if outcome == SERVED:
                 outcome = self.serve(
-                    sink, self.large if self.large != NULL else self.buffer, size)
+                    port, self.large if self.large != NULL else self.buffer, size)
             if outcome != SERVED:
                 return outcome
 
@@ -497,10 +497,10 @@ cdef class Pump:
         return HEADER_SIZE + size
 
     cdef bint is_hot(self) noexcept nogil:
-        """Whether the message whose header was read is served here, once there is a sink."""
+        """Whether the message whose header was read is served here, once there is a port."""
         return self.number >= FIRST_HOT
 
-    cdef Outcome serve_whole(self, Sink sink, ssize_t have, bint *any) noexcept nogil:
+    cdef Outcome serve_whole(self, Port port, ssize_t have, bint *any) noexcept nogil:
         """Serve the messages that were peeked at as a whole; they stay until `take_served`.
 
         Taking them off wakes whoever waits on the other end, for nothing: a client does so until
@@ -518,9 +518,9 @@ cdef class Pump:
             self.in_header = False
             data = self.buffer + self.served + HEADER_SIZE
             if self.is_hot():
-                outcome = self.serve(sink, data, size - HEADER_SIZE)
+                outcome = self.serve(port, data, size - HEADER_SIZE)
             else:
-                outcome = self.serve_resource(sink, data)
+                outcome = self.serve_resource(port, data)
                 self.whole = outcome == COLD
             if outcome != SERVED:
                 return outcome
@@ -534,7 +534,7 @@ cdef class Pump:
         self.served = 0
         return self.fill(self.buffer, served)
 
-    cdef bint look_out(self, Sink sink) noexcept nogil:
+    cdef bint look_out(self, Port port) noexcept nogil:
         """Stay awake for the next message, and for fences; whether there is one to serve."""
         cdef uint64_t now = hesper_now_ns()
         cdef uint64_t start = now
@@ -543,14 +543,14 @@ cdef class Pump:
         cdef bint pending = True
         cdef bint was_pending
         cdef bint here = False
-        if self.held or sink.patience(now) == 0:
+        if self.held or port.patience(now) == 0:
             return False
         while not self.is_there(&here):
             was_pending = pending
-            pending = sink.attend()
+            pending = port.attend()
             if was_pending and not pending:
                 start = now
-            patience = sink.patience(now)
+            patience = port.patience(now)
             if now - start >= (NAPPING_NS if pending and patience else patience):
                 return False
             last = now
@@ -560,7 +560,7 @@ cdef class Pump:
                 continue
             hesper_pause()
             now = hesper_now_ns()
-            if sink.held_up(last, now):
+            if port.held_up(last, now):
                 return False
         return here
 
@@ -577,16 +577,16 @@ cdef class Pump:
         whole[0] = <uint64_t>count >= size
         return whole[0]
 
-    cdef Outcome serve(self, Sink sink, const uint8_t *data, uint64_t size) noexcept nogil:
+    cdef Outcome serve(self, Port port, const uint8_t *data, uint64_t size) noexcept nogil:
         cdef const uint32_t *words = <const uint32_t *>data
         cdef uint64_t value = 0
         cdef uint32_t reply[4]
         cdef Point point
         cdef Wait *over = NULL
         if self.number == SUBMIT_CMD2:
-            return self.submit(sink, data, size)
+            return self.submit(port, data, size)
         if self.number == SYNC_WAIT:
-            return self.sync_wait(sink, data, size)
+            return self.sync_wait(port, data, size)
         if self.number == SYNC_CREATE:
             reply[0] = 1
             reply[1] = SYNC_CREATE
@@ -617,7 +617,7 @@ cdef class Pump:
         reply[3] = <uint32_t>(value >> 32)
         return self.answer(reply, 16)
 
-    cdef Outcome serve_resource(self, Sink sink, const uint8_t *data) noexcept nogil:
+    cdef Outcome serve_resource(self, Port port, const uint8_t *data) noexcept nogil:
         """Make or forget a resource of device memory; COLD: that, or another message, is Python's.
 
         A blob: its type, flags, size and the id of the memory.
@@ -628,7 +628,7 @@ cdef class Pump:
         cdef uint32_t id
         cdef int fd
         if self.number == RESOURCE_UNREF:
-            if not sink.destroy_blob(words[0]):
+            if not port.destroy_blob(words[0]):
                 return COLD
             ids_give(&self.ids, words[0])
             return SERVED
@@ -639,7 +639,7 @@ cdef class Pump:
         id = ids_take(&self.ids)
         if id == 0:
             return self.wrong(NO_MEMORY)
-        fd = sink.create_blob(id, wide[1], wide[0], words[1] & ~<uint32_t>BLOB_MAPPABLE)
+        fd = port.create_blob(id, wide[1], wide[0], words[1] & ~<uint32_t>BLOB_MAPPABLE)
         if fd < 0:
             ids_give(&self.ids, id)
             return COLD
@@ -648,7 +648,7 @@ cdef class Pump:
         reply[2] = id
         return self.answer_with(reply, sizeof(reply), fd)
 
-    cdef Outcome sync_wait(self, Sink sink, const uint8_t *data, uint64_t size) noexcept nogil:
+    cdef Outcome sync_wait(self, Port port, const uint8_t *data, uint64_t size) noexcept nogil:
         """Flags and a time-out in ms, then points; answered with a descriptor to poll."""
         cdef const uint32_t *words = <const uint32_t *>data
         cdef uint32_t count = <uint32_t>((size - 8) // 12)
@@ -669,7 +669,7 @@ cdef class Pump:
             free(points)
             return self.wrong(NO_SYNC, <uint64_t>unknown)
         if words[1]:
-            self.hold(sink, points, count, words[0])
+            self.hold(port, points, count, words[0])
         fd = wait_begin(self.syncs, points, count, words[0], words[1], &owned)
         if fd < 0:
             return self.wrong(WAITS_FULL)
@@ -685,7 +685,7 @@ cdef class Pump:
             pthread_mutex_unlock(&self.syncs.lock)
         return outcome
 
-    cdef void hold(self, Sink sink, const Point *points, uint32_t count,
+    cdef void hold(self, Port port, const Point *points, uint32_t count,
                    bint either) noexcept nogil:
         """Look at the fences for a while before a wait is answered, if that has paid off lately.
 
@@ -698,15 +698,15 @@ cdef class Pump:
         if self.unheld:
             self.unheld -= 1
             return
-        while sink.attend() and not points_are_reached(self.syncs, points, count, either):
-            if now - start >= HOLD_NS or sink.held_up(last, now):
+        while port.attend() and not points_are_reached(self.syncs, points, count, either):
+            if now - start >= HOLD_NS or port.held_up(last, now):
                 self.unheld = HOLD_AGAIN
                 return
             hesper_pause()
             last = now
             now = hesper_now_ns()
 
-    cdef Outcome submit(self, Sink sink, const uint8_t *data, uint64_t size) noexcept nogil:
+    cdef Outcome submit(self, Port port, const uint8_t *data, uint64_t size) noexcept nogil:
         """Batches: commands for the context's own stream, and syncs that a fence signals.
 
         Mesa 25.0 sends batches of six words, 26.1 two more for DRM sync objects, which mean
@@ -723,12 +723,12 @@ cdef class Pump:
         if 4 + count * stride > size:
             return self.wrong(BATCHES, count, size)
         for i in range(count):
-            outcome = self.submit_batch(sink, data, size, i, data + 4 + i * stride)
+            outcome = self.submit_batch(port, data, size, i, data + 4 + i * stride)
             if outcome != SERVED:
                 return outcome
         return SERVED
 
-    cdef Outcome submit_batch(self, Sink sink, const uint8_t *data, uint64_t size,
+    cdef Outcome submit_batch(self, Port port, const uint8_t *data, uint64_t size,
                               uint32_t index, const uint8_t *at) noexcept nogil:
         # Flags, commands: offset and size, syncs: offset and count, ring_idx.  Offsets and sizes
         # are in words from the start of the message's data.
@@ -748,20 +748,20 @@ cdef class Pump:
             return self.wrong(BATCH_END, index)
         if f[0] and f[5] >= self.timelines:
             return self.wrong(BATCH_TIMELINE, index, f[5])
-        if command_size and sink.submit(data + commands, command_size):
+        if command_size and port.submit(data + commands, command_size):
             return REFUSED
         if f[4] == 0:
             return SERVED
         batch = batch_new(self.syncs, data + syncs, f[4], &unknown)
         if batch == NULL:
             return self.wrong(NO_MEMORY) if unknown < 0 else self.wrong(NO_SYNC, <uint64_t>unknown)
-        if sink.fence(f[5] if f[0] else 0, batch_retired, batch):
+        if port.fence(f[5] if f[0] else 0, batch_retired, batch):
             batch_retired(batch, False)
             return REFUSED
         return SERVED
 
 
-cdef class CallbackSink(Sink):
+cdef class CallbackPort(Port):
     cdef object submit_
     cdef object fence_
     cdef object error

@@ -15,7 +15,7 @@ from hesper.vtest.pump import Pump, TruncatedError
 from hesper.vtest.wire import Command, Phase
 
 if TYPE_CHECKING:
-    from hesper.kernel.engine import Sink
+    from hesper.kernel.port import Port
 
 
 class Blob(Protocol):
@@ -30,7 +30,7 @@ class GuestContext(Protocol):
     """What a session needs of `guest.Context`."""
 
     @property
-    def sink(self) -> Sink:
+    def port(self) -> Port:
         """Where submissions go; one thread uses it."""
 
     def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> Blob:
@@ -236,7 +236,7 @@ class Session:
         if capset_id != wire.CAPSET_VENUS:
             raise ClientError(f"CONTEXT_INIT: capset {capset_id}, only Venus (4) is served")
         self._context = self._host.create_context(self._name, self._poisoned)
-        self._pump.attach(self._context.sink)
+        self._pump.attach(self._context.port)
         self._phase = Phase.RUNNING
         self._end_handshake()
 

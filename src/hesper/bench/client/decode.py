@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from hesper.bench.client import loops
 from hesper.bench.client.statistics import latencies, median
-from hesper.kernel.engine import Engine, Vulkan
+from hesper.kernel.engine import Engine
+from hesper.kernel.vulkan import Vulkan
 from hesper.protocol.codec import Codec
 from hesper.protocol.model import load
 
@@ -47,14 +48,14 @@ class Kernel:
         limits |= {"resource_limit": 16, "memory_limit": 1 << 20}
         self.engine = Engine(vulkan, {}, on_fatal=self.fatal.append, **limits)
         table = vulkan.instance_table(1)
-        self.engine.add_object(INSTANCE, "VkInstance", 1, table=table)
-        self.engine.add_object(PHYSICAL, "VkPhysicalDevice", 1, parent=INSTANCE, table=table)
+        self.engine.objects.add(INSTANCE, "VkInstance", 1, table=table)
+        self.engine.objects.add(PHYSICAL, "VkPhysicalDevice", 1, parent=INSTANCE, table=table)
         functions = vulkan.device_table(table, 1)
-        self.engine.add_object(DEVICE, "VkDevice", 1, parent=PHYSICAL, table=functions)
+        self.engine.objects.add(DEVICE, "VkDevice", 1, parent=PHYSICAL, table=functions)
         for number, kind in _OBJECTS.items():
-            self.engine.add_object(number, kind, number, device=DEVICE)
+            self.engine.objects.add(number, kind, number, device=DEVICE)
         self._reply = ctypes.create_string_buffer(REPLY_SIZE)
-        self.engine.add_resource(REPLY_RESOURCE, ctypes.addressof(self._reply), REPLY_SIZE)
+        self.engine.resources.add(REPLY_RESOURCE, ctypes.addressof(self._reply), REPLY_SIZE)
         stream = {"resourceId": REPLY_RESOURCE, "offset": 0, "size": REPLY_SIZE}
         self._rewind = self.codec.encode("vkSetReplyCommandStreamMESA", {"pStream": stream})
         self.engine.submit(self._rewind)

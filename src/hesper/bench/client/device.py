@@ -8,7 +8,8 @@ from typing import Any
 
 from hesper.bench.client.loops import Loops, VulkanError
 from hesper.host.loader import find_loader
-from hesper.kernel.engine import ProcTable, Scratch, View, Vulkan
+from hesper.kernel.views import Scratch, View
+from hesper.kernel.vulkan import ProcTable, Vulkan
 from hesper.vk.enumerants import (
     VK_API_VERSION_1_1,
     VK_BUFFER_USAGE_STORAGE_BUFFER_BIT,

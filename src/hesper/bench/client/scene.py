@@ -38,7 +38,7 @@ from hesper.vk.enumerants import (
 )
 
 if TYPE_CHECKING:
-    from hesper.kernel.engine import View
+    from hesper.kernel.views import View
 
 
 BUFFER_SIZE = 65536

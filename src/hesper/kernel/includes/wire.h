@@ -122,7 +122,27 @@ typedef struct {
 
 enum { RESULT_VOID = 0, RESULT_I32, RESULT_U32, RESULT_U64 };
 
+/* On the wire: a command's number and flags; the length before an array. */
+enum { COMMAND_HEADER_SIZE = 8, LENGTH_SIZE = 8 };
+
+enum { FLAG_REPLY = 1 }; /* of a command: VK_COMMAND_GENERATE_REPLY_BIT_EXT */
+
+enum { NO_COMMAND = 0xffff };
+
 enum { LEVEL_GLOBAL = 0, LEVEL_INSTANCE, LEVEL_DEVICE, LEVEL_TRANSPORT };
+
+/* What every struct that can be chained begins with. */
+typedef struct hesper_base hesper_base;
+struct hesper_base {
+    uint32_t sType;
+    hesper_base *pNext;
+};
+
+enum {
+    TRAIT_MAY_BLOCK = 1,        /* the driver or the guest may take its time over it */
+    TRAIT_WITH_LOST_DEVICE = 2, /* it is answered when its device is lost */
+    TRAIT_HARMLESS = 4          /* nothing is missing where it has failed */
+};
 
 typedef void (*hesper_function)(void); /* any host function */
 typedef void (*hesper_call_fn)(hesper_function function, void *parameters);
@@ -145,6 +165,7 @@ typedef struct {
     uint8_t level;
     uint8_t destroys;   /* 1: victims go; 2: the children of the victim go (pool reset) */
     uint8_t new_single; /* one object, not an array */
+    uint8_t traits;     /* TRAIT_... */
 } hesper_command;
 
 /* All in one shared object: no indirection through its symbol table. */
@@ -156,9 +177,10 @@ extern const hesper_case hesper_cases[];
 extern const hesper_struct hesper_structs[];
 extern const uint32_t hesper_struct_count;
 extern const uint16_t hesper_extends[];
+extern const uint16_t hesper_stype_index[]; /* hash table by sType: struct index + 1, 0: free */
 extern const hesper_command hesper_commands[];
 extern const uint32_t hesper_command_count;
-extern const uint16_t hesper_command_index[]; /* by number; 0xffff: no such command */
+extern const uint16_t hesper_command_index[]; /* by number, or NO_COMMAND */
 extern const uint32_t hesper_number_count;
 extern const char *const hesper_handle_names[];
 extern const uint32_t hesper_handle_values[]; /* VkObjectType */

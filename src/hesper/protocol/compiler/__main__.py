@@ -11,6 +11,7 @@ from vulkan_object import get_vulkan_object
 from hesper.protocol.compiler import enumerants, header
 from hesper.protocol.compiler import facts as facts_file
 from hesper.protocol.compiler.emit import Emitter
+from hesper.protocol.compiler.names import Names
 from hesper.protocol.compiler.registry import Builder
 from hesper.protocol.compiler.tables import TableBuilder
 from hesper.protocol.model import Summary
@@ -31,6 +32,9 @@ def main(folder: Path) -> None:
     (folder / "tables.c").write_text(emitter.tables())
     (folder / "calls.c").write_text(emitter.calls())
     (folder / "layout_check.c").write_text(emitter.layout_check())
+    names = Names(model, vk)
+    (folder / "commands.h").write_text(names.header())
+    (folder / "hesper_commands.pxd").write_text(names.declarations())
     header.write(folder)
     enumerants.write(vk, FACTS, folder)
 

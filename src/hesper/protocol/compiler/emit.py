@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from hesper.protocol.compiler.facts import Declaration, Facts
     from hesper.protocol.model import Command, Field, Model, Struct
 
+STYPE_SLOTS = 2048
+"""A power of two, well above the number of structs that can be chained."""
+
 _SHAPES = ("value", "fixed", "pointer", "array", "nested", "string", "strings", "null", "chain")
 _KINDS = ("scalar", "handle", "struct", "union", "blob", "char")
 _RESULTS = ("void", "VkResult", "u32", "u64")
 _LEVELS = ("global", "instance", "device", "transport")
+_TRAITS = ("may_block", "with_lost_device", "harmless")
 _RESULT_TYPES = {"VkResult": "int32_t", "u32": "uint32_t", "u64": "uint64_t"}
 
 
@@ -72,6 +76,7 @@ class Emitter:
             + f"const hesper_struct hesper_structs[] = {{\n{_rows(structs)}}};\n"
             + f"const uint32_t hesper_struct_count = {len(structs)};\n"
             + f"const uint16_t hesper_extends[] = {{{', '.join(map(str, extends))}}};\n"
+            + f"const uint16_t hesper_stype_index[] = {{{', '.join(map(str, self._stypes()))}}};\n"
             + aliases
             + f"const hesper_command hesper_commands[] = {{\n{_rows(commands)}}};\n"
             + f"const uint32_t hesper_command_count = {len(commands)};\n"
@@ -81,6 +86,18 @@ class Emitter:
             + f"const uint32_t hesper_handle_values[] = {{{values}}};\n"
             + f"const uint32_t hesper_handle_count = {len(self._model.handles)};\n"
         )
+
+    def _stypes(self) -> list[int]:
+        """Return the hash table by sType: struct index + 1, 0: free.  For `core/structs.pxd`."""
+        slots = [0] * STYPE_SLOTS
+        for i, struct in enumerate(self._model.structs.values(), 1):
+            if struct.stype is None:
+                continue
+            slot = (struct.stype * 2654435761 & 0xFFFFFFFF) >> 21
+            while slots[slot]:
+                slot = (slot + 1) % STYPE_SLOTS
+            slots[slot] = i
+        return slots
 
     def _add_fields(self, fields: tuple[Field, ...]) -> Span:
         span = Span(len(self._fields), len(fields))
@@ -162,9 +179,20 @@ class Emitter:
                     _LEVELS.index(c.level),
                     self._destroys(c),
                     int(bool(new and new.shape == "pointer")),
+                    self._traits(c),
                 )
             )
         return rows, aliases
+
+    def _traits(self, command: Command) -> int:
+        """Return the TRAIT_... bits of `wire.h`.  Raises ValueError for a fact about no command."""
+        bits = 0
+        for trait, names in self._facts.traits.items():
+            unknown = set(names) - self._model.commands.keys()
+            if unknown:
+                raise ValueError(f"facts/rules.toml: traits.{trait}: no command {unknown.pop()}")
+            bits |= (command.name in names) << _TRAITS.index(trait)
+        return bits
 
     @staticmethod
     def _destroys(command: Command) -> int:

@@ -25,6 +25,8 @@ class Declaration:
     length: str | None = None
     optional: bool = False
     noAutoValidity: bool = False  # noqa: N815 - the registry's name
+    optionalPointer: bool = False  # noqa: N815 - the registry's name
+    nullTerminated: bool = False  # noqa: N815 - the registry's name
     fixedSizeArray: list[str] = field(default_factory=list)  # noqa: N815 - the registry's name
     fullType: str = ""  # noqa: N815 - the registry's name
     selection: list[str] = field(default_factory=list)
@@ -75,6 +77,7 @@ class Facts:
     victims: dict[str, str]
     null_pointers: set[str]
     nullable: set[str]
+    traits: dict[str, list[str]]
     structs: dict[str, MesaStruct]
     commands: dict[str, MesaCommand]
     extensions: dict[str, tuple[int, int]]
@@ -123,6 +126,7 @@ def read(folder: Path) -> Facts:
         victims=rules["victims"],
         null_pointers=set(rules["null_pointers"]["fields"]),
         nullable=set(rules["nullable"]["fields"]),
+        traits=rules["traits"],
         structs={
             name: MesaStruct(
                 name,

@@ -1,0 +1,104 @@
+"""Objects that a command makes or destroys."""
+
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+
+from hesper_commands cimport VK_ERROR_UNKNOWN
+
+from hesper.kernel.core.arena cimport arena_take_array
+from hesper.kernel.core.dead cimport command_result, heard_add, heard_remove
+from hesper.kernel.core.decode cimport length_of
+from hesper.kernel.core.objects cimport (
+    DEAD, Entry, Objects, object_add, object_adopt, object_clear, object_find, object_remove)
+from hesper.kernel.core.state cimport (
+    ERROR_ID, ERROR_LIMIT, ERROR_MEMORY, ERROR_NULL, Stream, fail)
+from hesper.kernel.core.tables cimport hesper_command, hesper_lengths
+
+
+cdef struct New:
+    # Objects a command makes: guest ids taken off their place, host handles put there.
+    uint64_t *handles
+    uint64_t *ids
+    uint64_t count
+
+
+cdef inline int prepare_new(Stream *s, New *new) noexcept nogil:
+    """Take the guest ids off the output array; all must be free."""
+    cdef uint64_t i
+    cdef const hesper_command *c = s.command
+    new.handles = (<uint64_t **>(s.parameters + c.new_offset))[0]
+    new.count = 0
+    new.ids = NULL
+    if new.handles == NULL:
+        return 0
+    new.count = 1 if c.new_single else length_of(&hesper_lengths[c.new_length], s.parameters)
+    new.ids = <uint64_t *>arena_take_array(&s.arena, new.count, 8)
+    if new.ids == NULL:
+        return fail(s, ERROR_MEMORY, NULL, new.count)
+    for i in range(new.count):
+        new.ids[i] = new.handles[i]
+        new.handles[i] = 0
+        if new.ids[i] == 0 or (object_find(&s.core.objects, new.ids[i]) != NULL
+                               and not heard_remove(s.core, new.ids[i])):
+            return fail(s, ERROR_ID, NULL, new.ids[i])
+    return 0
+
+
+cdef inline int register_new(Stream *s, New *new) noexcept nogil:
+    """Make objects of the handles the driver has given, dead ones where it has given none."""
+    cdef uint64_t i
+    cdef uint32_t type
+    cdef int32_t result = command_result(s)
+    cdef Entry *entry
+    cdef Objects *objects = &s.core.objects
+    cdef uint64_t parent_id = s.parent_id if s.parent != NULL else s.first_id
+    cdef uint64_t device_id
+    if s.first == NULL:
+        return fail(s, ERROR_NULL, NULL, 0)
+    device_id = s.first_id if s.device else 0
+    if result < 0 and s.command.new_single and new.count:
+        new.handles[0] = 0      # a driver may leave anything there
+    for i in range(new.count):
+        type = s.command.new_type
+        if new.handles[i] == 0:
+            if result == 0:
+                continue
+            type |= DEAD
+        entry = object_add(objects, new.ids[i], type, new.handles[i], s.first.table, s.device,
+                           device_id, parent_id)
+        if entry == NULL and type & DEAD and s.wants_reply:
+            continue
+        if entry == NULL:
+            return fail(s, ERROR_LIMIT, NULL, objects.limit)
+        if type & DEAD:
+            entry.extra = <void *><uint64_t><uint32_t>(result if result < 0 else VK_ERROR_UNKNOWN)
+            if s.wants_reply:
+                heard_add(s.core, new.ids[i])
+                continue
+        if s.parent != NULL:
+            object_adopt(s.parent, entry)
+    return 0
+
+
+cdef inline void restore_ids(New *new) noexcept nogil:
+    """Put guest ids back for the reply; null where nothing was made."""
+    cdef uint64_t i
+    for i in range(new.count):
+        if new.handles[i]:
+            new.handles[i] = new.ids[i]
+
+
+cdef inline void forget_victims(Stream *s) noexcept nogil:
+    cdef uint32_t i
+    cdef Entry *entry
+    for i in range(s.victim_count):
+        entry = object_find(&s.core.objects, s.victims[i])
+        if entry != NULL:
+            object_remove(&s.core.objects, entry)
+
+
+cdef inline void clear_pool(Stream *s) noexcept nogil:
+    """vkResetDescriptorPool: all sets of the pool are gone."""
+    cdef uint64_t id = s.victims[0] if s.victim_count else 0
+    cdef Entry *entry = object_find(&s.core.objects, id)
+    if entry != NULL:
+        object_clear(&s.core.objects, entry)

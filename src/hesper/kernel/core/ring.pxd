@@ -1,0 +1,367 @@
+"""Rings: commands in shared memory, and the thread that waits for them."""
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
+from hesper_commands cimport (
+    COMMAND_vkNotifyRingMESA, COMMAND_vkSubmitVirtqueueSeqnoMESA, COMMAND_vkWaitRingSeqnoMESA,
+    COMMAND_vkWaitVirtqueueSeqnoMESA, COMMAND_vkWriteRingExtraMESA, vkNotifyRingMESA_parameters,
+    vkSubmitVirtqueueSeqnoMESA_parameters, vkWaitRingSeqnoMESA_parameters,
+    vkWaitVirtqueueSeqnoMESA_parameters, vkWriteRingExtraMESA_parameters)
+
+from hesper.kernel.core.arena cimport arena_free, arena_reset
+from hesper.kernel.core.dispatch cimport put_override, run_command
+from hesper.kernel.core.platform cimport *
+from hesper.kernel.core.polling cimport core_patience, is_held_up
+from hesper.kernel.core.progress cimport (
+    core_catch_up, is_reached, ring_await, ring_publish, ring_settle, ring_wake)
+from hesper.kernel.core.state cimport (
+    ERROR_NONE, ERROR_PLACE, ERROR_RING, ERROR_STOPPED, STAGE_ASLEEP, STAGE_WAIT, STATUS_IDLE,
+    Core, RingCore, Stream, fail)
+from hesper.kernel.core.tables cimport hesper_number_count
+
+
+cdef enum:
+    # Waiting for commands.  The first steps answer a guest that works synchronously; after them,
+    # and some patience where there are processors enough, come naps, half as long as it has been
+    # quiet, that leave the processor to the driver's own threads.  IDLE may not be said before the
+    # time-out that the guest has named: within that time after a notification it sends no other
+    # (`vn_ring_submit_internal` in Mesa).
+    FEW_SPINS = 8
+    MANY_SPINS = 100
+    SHARED_NS = 800             # a yield that takes longer has let somebody else run
+    # A guest that calls and waits needs two to seven times as long where it shares its processor
+    # with the thread that answers, and Linux may leave them there though another is idle.
+    SHARED_ENOUGH = 64          # calls in a row that yielding has delayed
+    MOVE_AGAIN_NS = 100000000
+    YIELD_NS = 10000
+    FIRST_SLEEP_NS = 5000
+    LAST_SLEEP_NS = 200000
+    PATIENCE_NS = 30000         # of a thread that waits for another stream, before it blocks
+    WAIT_TRIES = 64
+    BORROWED = 8                # commands that the notifying thread runs at most
+
+
+cdef inline RingCore *ring_find(Core *core, uint64_t id) noexcept nogil:
+    """The ring with that id; the core's monitor is held."""
+    cdef RingCore *ring = core.rings
+    while ring != NULL and ring.id != id:
+        ring = ring.chain
+    return ring
+
+
+cdef inline RingCore *named_ring(Stream *s, uint64_t id) noexcept nogil:
+    """The ring that a command of the context's own stream is about; null with the error noted."""
+    cdef RingCore *ring
+    if s.ring != NULL:
+        fail(s, ERROR_PLACE, NULL, 0)
+        return NULL
+    pthread_mutex_lock(&s.core.monitor.mutex)
+    ring = ring_find(s.core, id)
+    pthread_mutex_unlock(&s.core.monitor.mutex)
+    if ring == NULL:
+        fail(s, ERROR_RING, NULL, id)
+    return ring
+
+
+cdef inline int notify_ring(Stream *s) noexcept nogil:
+    """vkNotifyRingMESA: run what waits in a ring whose thread may be asleep, and wake that thread.
+
+    A thread takes tens of microseconds to wake up, most of what a guest waits for its first
+    answer after a pause.
+    """
+    cdef RingCore *ring = named_ring(s, (<vkNotifyRingMESA_parameters *>s.parameters).ring)
+    if ring == NULL:
+        return -1
+    ring_take_over(ring)
+    ring_wake(ring)
+    return 0
+
+
+cdef inline int write_ring_extra(Stream *s) noexcept nogil:
+    """vkWriteRingExtraMESA."""
+    cdef vkWriteRingExtraMESA_parameters *block = <vkWriteRingExtraMESA_parameters *>s.parameters
+    cdef RingCore *ring = named_ring(s, block.ring)
+    if ring == NULL:
+        return -1
+    if block.offset & 3 or ring.extra_size < 4 or block.offset > ring.extra_size - 4:
+        return fail(s, ERROR_RING, NULL, block.offset)
+    hesper_store_release(<uint32_t *>(ring.extra + block.offset), block.value)
+    return 0
+
+
+cdef inline int submit_virtqueue(Stream *s) noexcept nogil:
+    """vkSubmitVirtqueueSeqnoMESA: the context's own stream has come to a number."""
+    cdef vkSubmitVirtqueueSeqnoMESA_parameters *block = (
+        <vkSubmitVirtqueueSeqnoMESA_parameters *>s.parameters)
+    cdef RingCore *ring = named_ring(s, block.ring)
+    if ring == NULL:
+        return -1
+    pthread_mutex_lock(&ring.monitor.mutex)
+    hesper_store_u64(&ring.virtqueue_seqno, block.seqno)
+    ring.notified = 1
+    pthread_cond_broadcast(&ring.monitor.condition)
+    pthread_mutex_unlock(&ring.monitor.mutex)
+    return 0
+
+
+cdef inline int wait_ring(Stream *s) noexcept nogil:
+    """vkWaitRingSeqnoMESA: go on when the ring has done everything before `seqno`.
+
+    Or run ahead of it, for as long as nothing minds.
+    """
+    cdef vkWaitRingSeqnoMESA_parameters *block = <vkWaitRingSeqnoMESA_parameters *>s.parameters
+    cdef RingCore *ring = named_ring(s, block.ring)
+    cdef uint32_t seqno = <uint32_t>block.seqno
+    cdef Core *core = s.core
+    cdef uint32_t tries = WAIT_TRIES
+    cdef uint64_t start
+    cdef uint64_t last
+    cdef uint64_t now
+    if ring == NULL:
+        return -1
+    if <int32_t>(hesper_load_acquire(ring.tail) - seqno) < 0:
+        # Nothing of what the guest has written so far reaches it: it never would.
+        return fail(s, ERROR_RING, NULL, seqno)
+    if core.ahead_of != ring:
+        core_catch_up(core)
+    if is_reached(ring, seqno):
+        return 0
+    # What is left may be a few commands that have just been written: running them here saves two
+    # switches of threads.
+    while tries and ring_take_over(ring) and not is_reached(ring, seqno):
+        hesper_pause()
+        tries -= 1
+    ring_wake(ring)
+    if is_reached(ring, seqno):
+        return 0
+    start = hesper_now_ns()
+    last = start
+    now = start
+    while now - start < core_patience(core, now) and not is_held_up(core, last, now):
+        if is_reached(ring, seqno):
+            return 0
+        hesper_pause()
+        last = now
+        now = hesper_now_ns()
+    if core.runs_ahead and not s.nested:
+        core.ahead_of = ring
+        core.ahead_seqno = seqno
+        return 0
+    ring_await(ring, seqno)
+    if hesper_load_acquire(&core.fatal):
+        return fail(s, ERROR_STOPPED, NULL, 0)
+    return 0
+
+
+cdef inline int wait_virtqueue(Stream *s) noexcept nogil:
+    """vkWaitVirtqueueSeqnoMESA: go on when the context's own stream has come to `seqno`."""
+    cdef RingCore *ring = s.ring
+    cdef uint64_t seqno = (<vkWaitVirtqueueSeqnoMESA_parameters *>s.parameters).seqno
+    cdef uint64_t start = hesper_now_ns()
+    cdef uint64_t last = start
+    cdef uint64_t now = start
+    cdef uint64_t patience
+    if ring == NULL:
+        return fail(s, ERROR_PLACE, NULL, 0)
+    if ring.borrowed:
+        # The guest has changed the command since it was looked at: it would wait for itself.
+        return fail(s, ERROR_PLACE, NULL, 0)
+    ring_settle(ring)
+    # What it waits for is mostly on its way: the guest sends both at once.
+    while hesper_load_u64(&ring.virtqueue_seqno) < seqno:
+        patience = core_patience(s.core, now)
+        if now - start > (patience if patience else PATIENCE_NS):
+            break
+        if patience:
+            hesper_pause()
+        else:
+            sched_yield()
+        last = now
+        now = hesper_now_ns()
+        if patience and is_held_up(s.core, last, now):
+            break
+    pthread_mutex_lock(&ring.monitor.mutex)
+    while (ring.virtqueue_seqno < seqno and not hesper_load_acquire(&ring.stopping)
+           and not hesper_load_acquire(&s.core.fatal)):
+        pthread_cond_wait(&ring.monitor.condition, &ring.monitor.mutex)
+    pthread_mutex_unlock(&ring.monitor.mutex)
+    if ring.virtqueue_seqno < seqno:
+        return fail(s, ERROR_STOPPED, NULL, 0)
+    return 0
+
+
+cdef inline int ring_run(RingCore *ring, uint32_t tail, uint32_t limit) noexcept nogil:
+    """Run what stands between the ring's position and `tail`.
+
+    limit: 0, or how many commands at most, and none that may take long.
+    """
+    cdef Stream *s = &ring.stream
+    cdef uint32_t size = tail - ring.position
+    cdef uint32_t offset = ring.position & ring.mask
+    cdef uint32_t first = ring.size - offset
+    cdef uint32_t done
+    cdef const uint8_t *data = ring.buffer + offset
+    cdef int result
+    if size > ring.size or size & 3:
+        s.command = NULL
+        return fail(s, ERROR_RING, NULL, size)
+    if size > first:
+        memcpy(ring.linear, data, first)
+        memcpy(ring.linear + first, ring.buffer, size - first)
+        data = ring.linear
+    s.start = data
+    s.cursor = data
+    s.end = data + size
+    while s.cursor < s.end:
+        if limit:
+            limit -= 1
+            if limit == 0 or may_block(s.core, hesper_read_u32(s.cursor)):
+                break
+        ring.current = ring.position + <uint32_t>(s.cursor - data)
+        result = run_command(s)
+        if result < 0:
+            return -1
+        arena_reset(&s.arena)
+        done = ring.position + <uint32_t>(s.cursor - data)
+        # The guest waits for a reply, or may soon wait for room.
+        if result or done - ring.published > ring.size >> 2:
+            ring_publish(ring, done)
+    done = ring.position + <uint32_t>(s.cursor - data)
+    s.bytes += done - ring.position
+    ring.position = done
+    ring_publish(ring, done)
+    hesper_note(&s.stage, STAGE_WAIT)
+    return 0
+
+
+cdef inline bint may_block(Core *core, uint32_t number) noexcept nogil:
+    return number < hesper_number_count and core.hot[number].may_block
+
+
+cdef inline bint ring_take_over(RingCore *ring) noexcept nogil:
+    """Run a few commands that wait in a ring; its thread must be woken after that.
+
+    None that may wait: the thread that does this has a socket to serve.
+    Returns whether there may be more to be done, or seen to be done, by the next try.
+    """
+    cdef uint32_t tail
+    cdef bint more = False
+    if not hesper_try_lock(&ring.owned):
+        return True
+    ring.borrowed = 1
+    # The ring's thread may have gone back to sleep since the guest notified it, and nobody would
+    # wake it without that bit.
+    hesper_clear_bits(ring.status, STATUS_IDLE)
+    tail = hesper_load_acquire(ring.tail)
+    if tail != ring.position and ring.stream.error == ERROR_NONE \
+            and not hesper_load_acquire(&ring.stream.core.fatal):
+        # An error stays noted; the ring's own thread finds it.
+        more = ring_run(ring, tail, BORROWED + 1) == 0 and not may_block(
+            ring.stream.core, hesper_read_u32(ring.buffer + (ring.position & ring.mask)))
+    ring.borrowed = 0
+    hesper_spin_unlock(&ring.owned)
+    return more
+
+
+cdef inline void ring_sleep(RingCore *ring) noexcept nogil:
+    """Say IDLE and block until the guest notifies."""
+    cdef Core *core = ring.stream.core
+    hesper_store_release(&ring.notified, 0)
+    hesper_set_bits(ring.status, STATUS_IDLE)
+    if hesper_load_ordered(ring.tail) == ring.position:
+        hesper_note(&ring.stream.stage, STAGE_ASLEEP)
+        pthread_mutex_lock(&ring.monitor.mutex)
+        while not (ring.notified or hesper_load_acquire(&ring.stopping)
+                   or hesper_load_acquire(&core.fatal)):
+            pthread_cond_wait(&ring.monitor.condition, &ring.monitor.mutex)
+        pthread_mutex_unlock(&ring.monitor.mutex)
+        hesper_note(&ring.stream.stage, STAGE_WAIT)
+    hesper_clear_bits(ring.status, STATUS_IDLE)
+
+
+cdef inline int ring_loop(RingCore *ring) noexcept nogil:
+    """The ring thread: until it is stopped, or its guest breaks the protocol (-1)."""
+    cdef Core *core = ring.stream.core
+    cdef uint32_t tail
+    cdef uint32_t quiet = 0
+    cdef uint32_t shared = 0
+    cdef bint shares
+    cdef uint64_t moved = 0
+    # A guest on another processor is answered twice as fast where nobody yields.  One on the same
+    # waits for nothing but that.
+    cdef uint32_t spins = FEW_SPINS
+    cdef uint64_t sleep_ns
+    cdef uint64_t last = hesper_now_ns()
+    cdef uint64_t looked = last
+    cdef uint64_t now
+    hesper_precise_sleep()
+    while not (hesper_load_acquire(&ring.stopping) or hesper_load_acquire(&core.fatal)):
+        tail = hesper_load_acquire(ring.tail)
+        if tail != ring.position:
+            if quiet > spins:
+                now = hesper_now_ns()
+                shares = now - looked >= SHARED_NS
+                spins = FEW_SPINS if shares else MANY_SPINS
+                # Longer than that, it was no call that the guest waited for.
+                shared = shared + 1 if shares and now - looked < YIELD_NS else 0
+                if shared >= SHARED_ENOUGH and now - moved > MOVE_AGAIN_NS:
+                    hesper_move_on()
+                    shared = 0
+                    moved = now
+            else:
+                shared = 0
+            if not hesper_try_lock(&ring.owned):
+                sched_yield()
+                continue
+            if ring.stream.error == ERROR_NONE:
+                ring_run(ring, hesper_load_acquire(ring.tail), 0)
+            hesper_spin_unlock(&ring.owned)
+            if ring.stream.error != ERROR_NONE:
+                return -1
+            quiet = 0
+            continue
+        quiet += 1
+        if quiet <= spins:
+            hesper_pause()
+            continue
+        now = hesper_now_ns()
+        if quiet == spins + 1:
+            last = now
+            looked = now
+        if now - last < core_patience(core, now):
+            if not is_held_up(core, looked, now):
+                hesper_pause()
+            looked = now
+            continue
+        looked = now
+        if now - last < YIELD_NS:
+            sched_yield()
+            continue
+        if now - last >= ring.idle_ns:
+            ring_sleep(ring)
+            quiet = 0
+            continue
+        sleep_ns = (now - last) >> 1
+        if sleep_ns < FIRST_SLEEP_NS:
+            sleep_ns = FIRST_SLEEP_NS
+        elif sleep_ns > LAST_SLEEP_NS:
+            sleep_ns = LAST_SLEEP_NS
+        hesper_sleep_ns(sleep_ns)
+    return 0
+
+
+cdef inline void ring_free(RingCore *ring) noexcept nogil:
+    arena_free(&ring.stream.arena)
+    hesper_monitor_destroy(&ring.monitor)
+    free(ring.linear)
+    free(ring)
+
+
+cdef inline void ring_overrides(Core *core) noexcept nogil:
+    put_override(core, COMMAND_vkNotifyRingMESA, notify_ring)
+    put_override(core, COMMAND_vkWriteRingExtraMESA, write_ring_extra)
+    put_override(core, COMMAND_vkSubmitVirtqueueSeqnoMESA, submit_virtqueue)
+    put_override(core, COMMAND_vkWaitVirtqueueSeqnoMESA, wait_virtqueue)
+    put_override(core, COMMAND_vkWaitRingSeqnoMESA, wait_ring)

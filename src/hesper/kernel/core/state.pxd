@@ -1,0 +1,370 @@
+"""What the parts of the core share: one context, its streams, rings, queues and timelines.
+
+Only what lies in memory, and how a command's first error is noted; who changes it is said where it
+is changed.
+"""
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from hesper.kernel.core.arena cimport Arena
+from hesper.kernel.core.objects cimport Entry, Objects
+from hesper.kernel.core.platform cimport hesper_monitor, hesper_timer
+from hesper.kernel.core.shm_pool cimport ShmPool, ShmRegion
+from hesper.kernel.core.tables cimport hesper_call_fn, hesper_command, hesper_op
+
+
+cdef struct Core
+cdef struct DeviceState
+cdef struct QueueState
+cdef struct RingCore
+cdef struct Stream
+cdef struct TimelineCore
+
+
+cdef enum:
+    DEPTH_LIMIT = 24            # structs in structs
+    CHAIN_LIMIT = 256           # structs in one pNext chain
+    STRING_LIMIT = 1 << 20
+    ENGINE_RESOURCES = 4096     # slots of the hash table
+    FEEDBACK_SLOTS = 1024       # of the hash table by buffer
+    STALE_FENCES = 8            # in flight that nobody wants any more
+    HEARD = 64                  # dead objects that are kept though the guest has heard of it
+    TIMELINES = 64              # the CPU's (0) and 63 for queues
+    DEVICES = 16384             # that a context may make in its life
+
+
+cdef enum:
+    # Bits of a ring's status, as the guest sees it.
+    STATUS_IDLE = 1
+    STATUS_FATAL = 2
+    STATUS_ALIVE = 4
+
+
+cdef enum Error:
+    ERROR_NONE = 0
+    ERROR_SHORT                 # the stream ends inside a command
+    ERROR_COMMAND               # unknown command number
+    ERROR_REFUSED
+    ERROR_NULL                  # a null pointer or handle where there must be none
+    ERROR_POINTER               # a pointer where there must be null
+    ERROR_OBJECT                # no object with that id
+    ERROR_TYPE                  # an object of another type
+    ERROR_DEVICE                # an object of another device
+    ERROR_LENGTH                # an array length that its count field contradicts
+    ERROR_STYPE
+    ERROR_CHAIN
+    ERROR_DEPTH
+    ERROR_TAG
+    ERROR_MEMORY                # the command decodes to more than the arena holds
+    ERROR_STRING
+    ERROR_FUNCTION              # the driver lacks the command
+    ERROR_ID                    # an id that is 0 or taken
+    ERROR_LIMIT                 # too many objects
+    ERROR_REPLY                 # no reply stream, or no room in it
+    ERROR_RESOURCE
+    ERROR_NESTED
+    ERROR_RING
+    ERROR_PLACE                 # a transport command that came over the wrong stream
+    ERROR_HANDLER               # a Python handler raised; the reason is in Core.reason
+    ERROR_DEAD                  # an object that the driver has not made: `dead.pxd`
+    ERROR_STOPPED               # the context is being closed
+
+
+cdef enum HotKind:
+    HOT_NO = 0                  # everything is needed: `serve` or a handler
+    HOT_RECORD                  # records into a command buffer: decode, call, done
+    HOT_WORDS                   # the same, and all it has beside the command buffer is one copy
+    # HOT_RECORD, and it may be for what a guest looks at: `feedback.pxd`.
+    HOT_COPY                    # vkCmdCopyBuffer
+    HOT_FILL                    # vkCmdFillBuffer
+    HOT_QUERIES                 # vkCmdCopyQueryPoolResults
+
+
+cdef struct Hot:
+    # What the loop needs of a command, by its number on the wire: 16 bytes instead of 100.
+    hesper_call_fn call
+    uint16_t index              # into hesper_commands
+    uint16_t words              # HOT_WORDS: bytes to copy
+    uint8_t kind
+    uint8_t may_block           # the driver or the guest may take its time over it
+
+
+# Runs a command that is decoded: 0, -1 on an error, or LEFT_TO_HANDLER.
+ctypedef int (*override_fn)(Stream *s) noexcept nogil
+
+
+cdef struct Row:
+    # What is special about a command, by its index.
+    override_fn override        # null: what `serve` does is all; see `overrides.pxd`
+    bint handled                # a Python handler exists, and is asked
+    bint failure_told
+
+
+cdef enum Stage:
+    # What the thread of a stream is doing: see `Engine.sample`.
+    STAGE_ASLEEP = 0            # blocked until the guest notifies
+    STAGE_WAIT                  # spins, yields or naps until there is a command
+    STAGE_DECODE
+    STAGE_DRIVER
+    STAGE_REPLY
+    STAGE_HANDLER
+    STAGES
+
+
+cdef struct Resource:
+    uint32_t id
+    bint is_stream              # rings, replies and command streams may lie in it
+    ShmRegion *region           # one ownership; null: the memory is the caller's
+    uint32_t users              # streams that read it now
+    uint8_t *data               # of streams
+    uint64_t size
+    uint64_t populated          # bytes, from the start, that replies find pages for
+    Resource *chain
+
+
+cdef struct Feedback:
+    # A buffer that may be for that; the core's feedback lock guards it.
+    uint64_t id                 # of the VkBuffer
+    uint64_t memory             # of the VkDeviceMemory it is bound to, 0: none
+    uint64_t offset             # in that
+    uint64_t size
+    uint32_t device             # serial
+    uint8_t *places             # a PLACE_... for every 4 bytes; null: none so far
+    Feedback *chain
+
+
+# lost: the device has been lost, and what was waited for may not have been done.
+ctypedef void (*retired_fn)(void *data, bint lost) noexcept nogil
+
+
+cdef struct Deferred:
+    uint32_t seqno              # of the ring, from where on the fence can be asked for
+    uint32_t ring_idx
+    retired_fn retired
+    void *data
+    Deferred *next
+
+
+ctypedef int32_t (*submit_fn)(void *queue, uint32_t count, void *batches,
+                              uint64_t fence) noexcept nogil
+ctypedef int32_t (*create_fence_fn)(void *device, void *info, void *allocator,
+                                    uint64_t *fence) noexcept nogil
+ctypedef void (*destroy_fence_fn)(void *device, uint64_t fence, void *allocator) noexcept nogil
+ctypedef int32_t (*reset_fences_fn)(void *device, uint32_t count,
+                                    const uint64_t *fences) noexcept nogil
+ctypedef int32_t (*fence_status_fn)(void *device, uint64_t fence) noexcept nogil
+ctypedef int32_t (*wait_fences_fn)(void *device, uint32_t count, const uint64_t *fences,
+                                   uint32_t all, uint64_t timeout) noexcept nogil
+
+
+cdef struct Fences:
+    void *queue
+    void *device
+    submit_fn submit
+    create_fence_fn create
+    destroy_fence_fn destroy
+    reset_fences_fn reset
+    fence_status_fn status
+    wait_fences_fn wait
+    uint64_t *spare             # signalled, to be used again
+    uint32_t spare_count
+    uint32_t capacity
+    uint64_t stale[STALE_FENCES]
+    uint32_t stale_count
+    # A fence for the timeline costs a submission of its own, unless the guest's submission, which
+    # mostly has no fence, takes it along.  That is done as long as the timeline is asked for it.
+    bint wanted
+    uint64_t ahead              # the fence that the last submission took along, 0: none
+    uint64_t ahead_calls        # which call of the queue that was
+    int32_t result              # of the driver, the last time there was no fence
+
+
+cdef struct Pending:
+    uint64_t fence              # a host VkFence; 0: the queue takes none, and counts as through
+    uint64_t calls              # of the queue that it covers
+    retired_fn retired
+    void *data
+
+
+cdef struct TimelineCore:
+    hesper_monitor monitor      # guards what follows; taken before the queue's, never after it
+    Pending *pending            # a ring of `capacity` entries
+    uint32_t capacity
+    uint32_t first
+    uint32_t count
+    uint32_t untried            # fences that are not waited for here before one is tried again
+    uint64_t through            # calls of the queue that are known to be done
+    uint64_t deadline           # when a stopped timeline gives up; 0 while it lives
+    bint waiting                # the waiter waits for the first fence, or retires it
+    bint held                   # somebody else looks at the fences: the waiter keeps away
+    bint refused                # the queue has taken no fence
+    bint told                   # and that has been said
+    Fences fences               # the queue's monitor guards them
+    QueueState *queue
+    Core *context
+    TimelineCore *next
+
+
+cdef struct QueueState:
+    hesper_monitor monitor          # one thread at a time submits; guards what follows
+    uint64_t calls                  # that it was given so far
+    Fences *fences                  # null: no timeline is bound to it
+    TimelineCore *timeline          # the same
+    bint watched                    # the timeline's waiter knows that it has something to do
+    DeviceState *device
+    QueueState *next
+
+
+cdef struct DeviceState:
+    uint64_t id
+    uint32_t serial
+    uint32_t lost
+    uint32_t settled                # whoever waits for it has been told
+    const char *lost_in             # command; null while it is not lost
+    uint32_t buffer_handle_types    # what VkExternalMemoryBufferCreateInfo is to say, 0: no change
+    uint32_t buffer_always
+    # The guest's memory types; masks have a bit for each.
+    uint32_t type_count             # 0: they are the driver's own
+    uint8_t type_host[32]           # the driver's memory type of each
+    uint8_t type_heap[32]
+    uint32_t shared_types           # those in shared memory
+    uint32_t native_types           # those that are the driver's own memory
+    uint32_t sparse_types           # those that sparse buffers can be bound to
+    # How shared memory is imported here; 0: only handlers do.
+    uint32_t host_handle_type
+    uint64_t host_alignment
+    uint64_t host_granule
+    DeviceState *next
+
+
+cdef struct Upcalls:
+    # What lies above the core, in Python.
+    int (*handler)(Stream *s, uint32_t index) noexcept nogil    # 0, or -1 with the error noted
+    void (*command_failed)(Stream *s, uint32_t index) noexcept nogil
+    void (*device_lost)(Core *core, DeviceState *device) noexcept nogil
+
+
+cdef struct Core:
+    # One context, without Python.
+    Objects objects
+    hesper_monitor monitor          # guards resources, rings; signalled when a user is done
+    Resource *resources[ENGINE_RESOURCES]
+    uint32_t resource_count
+    uint32_t resource_limit
+    ShmPool *pool
+    RingCore *rings
+    DeviceState *devices            # all there ever were
+    uint32_t lost_devices
+    uint32_t lost_unsettled         # of them
+    uint64_t heard[HEARD]           # dead objects that the guest knows to be none; a ring
+    uint32_t heard_next
+    uint32_t heard_lock
+    Feedback *feedback[FEEDBACK_SLOTS]
+    uint32_t feedback_lock
+    uint32_t feedback_count
+    uint64_t lookout_ns             # for how long a queue may work before somebody looks at it
+    TimelineCore *timelines[TIMELINES]  # by ring_idx; null: bound to no queue
+    TimelineCore *all_timelines     # that there ever were: a thread may still look at one
+    QueueState *queues              # the same
+    uint32_t fatal
+    uint32_t stopping
+    hesper_timer watch_timer        # when ALIVE is set next
+    uint64_t watch_ns               # how often it is
+    RingCore *ahead_of              # the ring that the context's own stream has run ahead of
+    uint32_t ahead_seqno            # and where that ring has to be
+    bint runs_ahead                 # it may do so
+    uint64_t patience_ns            # see polling.pxd; 0: processors are few
+    uint64_t crowded_until
+    size_t arena_limit
+    Row *rows                       # by command index
+    Hot *hot                        # by command number
+    Upcalls up
+    void *handlers                  # a `handlers.Handlers`, borrowed: for `up`
+    char reason[384]
+    uint64_t replies
+    uint64_t handler_calls
+
+
+cdef struct Stream:
+    # Where commands are read from and replies go; one a ring, one for the context itself.
+    const uint8_t *cursor
+    const uint8_t *end
+    const uint8_t *start            # of the current span, for offsets in messages
+    const uint8_t *begin            # of the command that `run_whole` runs
+    Core *core
+    RingCore *ring                  # null for the context's own stream
+    Arena arena
+    # The command buffer that was recorded into last: streams seldom change it.
+    Entry *recorded
+    # The command being decoded.
+    const hesper_command *command
+    uint8_t *parameters
+    Entry *first                    # the handle the command is called on
+    uint64_t first_id
+    Entry *parent                   # the pool of new objects
+    uint64_t parent_id
+    uint64_t *victims               # ids to forget
+    uint32_t victim_count
+    uint32_t device                 # serial all handles must share
+    uint32_t depth
+    bint nested
+    bint wants_reply
+    # Dead objects, see `dead.pxd`.
+    bint lenient                # they are let through
+    bint dead_first             # the command is called on one
+    bint dead_argument          # it is given one
+    int32_t dead                # what that failed with
+    # Replies.
+    uint8_t *reply
+    uint8_t *reply_end
+    uint8_t *reply_start
+    uint32_t reply_resource
+    # What went wrong.
+    Error error
+    const hesper_op *error_op
+    uint64_t error_value
+    uint64_t commands
+    uint64_t bytes
+    uint32_t stage              # a Stage
+    uint32_t number             # of the command it is about
+
+
+cdef struct RingCore:
+    Stream stream
+    hesper_monitor monitor
+    uint64_t id
+    uint32_t resource
+    uint32_t *head
+    uint32_t *tail
+    uint32_t *status
+    uint8_t *extra
+    uint64_t extra_size
+    uint8_t *buffer
+    uint32_t size
+    uint32_t mask
+    uint32_t position               # consumed up to here; what head becomes
+    uint32_t published
+    uint32_t current                # where the command that is being run begins
+    uint8_t *linear                 # commands that wrap around are put together here
+    uint64_t idle_ns
+    uint64_t virtqueue_seqno
+    uint32_t notified
+    uint32_t owned                  # a thread is running its commands
+    uint32_t borrowed               # and that is not the ring's own
+    uint32_t stopping
+    uint32_t waited                 # who wants to hear of every publication: WAITED_BY_...
+    Deferred *deferred              # fences it has not come to; its monitor guards them
+    Deferred *deferred_last
+    uint32_t deferred_count
+    bint asking                     # a thread asks for those that it has come to
+    bint monitored                  # its guest asked for signs of life
+    RingCore *chain
+
+
+cdef inline int fail(Stream *s, Error error, const hesper_op *op, uint64_t value) noexcept nogil:
+    """Note the first error of a command; always -1."""
+    if s.error == ERROR_NONE:
+        s.error = error
+        s.error_op = op
+        s.error_value = value
+    return -1

@@ -1,0 +1,131 @@
+"""The tables that are made of the registry, as C sees them: `includes/wire.h`."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "wire.h" nogil:
+    cdef enum:
+        OP_COPY, OP_NARROW, OP_HANDLE, OP_STRUCT, OP_UNION, OP_STYPE, OP_CHAIN, OP_NULL
+        OP_FIXED_COPY, OP_FIXED_STRUCT
+        OP_POINTER_COPY, OP_POINTER_STRUCT, OP_POINTER_HANDLE
+        OP_ARRAY_COPY, OP_ARRAY_STRUCT, OP_ARRAY_HANDLE
+        OP_STRING, OP_STRINGS, OP_NESTED_COPY, OP_NESTED_STRUCT
+        OP_POINTER_OUT, OP_POINTER_PARTIAL, OP_ARRAY_OUT, OP_ARRAY_PARTIAL
+        OP_STRUCT_PARTIAL, OP_FIXED_PARTIAL, OP_CHAIN_PARTIAL
+    cdef enum:
+        FLAG_NULLABLE, FLAG_FIRST, FLAG_VICTIM, FLAG_PARENT
+    cdef enum:
+        LENGTH_CONSTANT, LENGTH_FIELD, LENGTH_DEREF, LENGTH_POINTER_FIELD
+    cdef enum:
+        SHAPE_VALUE, SHAPE_FIXED, SHAPE_POINTER, SHAPE_ARRAY, SHAPE_NESTED
+        SHAPE_STRING, SHAPE_STRINGS, SHAPE_NULL, SHAPE_CHAIN
+    cdef enum:
+        KIND_SCALAR, KIND_HANDLE, KIND_STRUCT, KIND_UNION, KIND_BLOB, KIND_CHAR
+    cdef enum:
+        FIELD_FLOAT, FIELD_SIGNED
+    cdef enum:
+        RESULT_VOID, RESULT_I32, RESULT_U32, RESULT_U64
+    cdef enum:
+        TRAIT_MAY_BLOCK, TRAIT_WITH_LOST_DEVICE, TRAIT_HARMLESS
+    cdef enum:
+        COMMAND_HEADER_SIZE, LENGTH_SIZE, FLAG_REPLY, NO_COMMAND
+    cdef enum:
+        LEVEL_GLOBAL, LEVEL_INSTANCE, LEVEL_DEVICE, LEVEL_TRANSPORT
+
+    ctypedef struct hesper_base:
+        uint32_t sType
+        hesper_base *pNext
+
+    ctypedef void (*hesper_function)()
+    ctypedef void (*hesper_call_fn)(hesper_function function, void *parameters)
+
+    ctypedef struct hesper_length:
+        uint8_t mode
+        uint8_t width
+        uint32_t first
+        uint32_t second
+        uint32_t constant
+        uint32_t add
+        uint32_t divide
+
+    ctypedef struct hesper_op:
+        uint8_t code
+        uint8_t flags
+        uint16_t ref
+        uint16_t length
+        uint16_t inner
+        uint32_t offset
+        uint32_t size
+        uint32_t inner_from
+        uint32_t inner_step
+
+    ctypedef struct hesper_field:
+        const char *name
+        uint8_t kind
+        uint8_t shape
+        uint8_t flags
+        uint16_t ref
+        uint16_t length
+        uint16_t count_field
+        uint32_t offset
+        uint32_t size
+
+    ctypedef struct hesper_case:
+        uint32_t tag
+        uint32_t op
+        uint32_t count
+
+    ctypedef struct hesper_struct:
+        const char *name
+        int64_t stype
+        uint32_t size
+        uint32_t full
+        uint32_t full_count
+        uint32_t partial
+        uint32_t partial_count
+        uint32_t fields
+        uint32_t field_count
+        uint32_t cases
+        uint32_t case_count
+        uint32_t extends
+        uint32_t extend_count
+        uint8_t wire
+
+    ctypedef struct hesper_command:
+        const char *name
+        const char *refused
+        const char *const *aliases
+        hesper_call_fn call
+        int32_t number
+        uint32_t in_ "in"
+        uint32_t in_count
+        uint32_t out
+        uint32_t out_count
+        uint32_t fields
+        uint32_t field_count
+        uint32_t size
+        uint32_t result_offset
+        uint32_t new_offset
+        uint16_t new_length
+        uint16_t new_type
+        uint8_t result
+        uint8_t level
+        uint8_t destroys
+        uint8_t new_single
+        uint8_t traits
+
+    const hesper_length hesper_lengths[]
+    const hesper_op hesper_ops[]
+    const hesper_field hesper_fields[]
+    const hesper_case hesper_cases[]
+    const hesper_struct hesper_structs[]
+    const uint32_t hesper_struct_count
+    const uint16_t hesper_extends[]
+    const uint16_t hesper_stype_index[]
+    const hesper_command hesper_commands[]
+    const uint32_t hesper_command_count
+    const uint16_t hesper_command_index[]
+    const uint32_t hesper_number_count
+    const char *const hesper_handle_names[]
+    const uint32_t hesper_handle_values[]
+    const uint32_t hesper_handle_count

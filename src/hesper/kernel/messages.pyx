@@ -1,0 +1,97 @@
+"""Errors in words: what the guest sent, where, and what is wrong with it."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from hesper.kernel.core.state cimport *
+from hesper.kernel.core.tables cimport *
+
+
+cdef str field_label(Stream *s):
+    """The command's parameter, or the struct's field, that the failing operation fills."""
+    cdef const hesper_op *op = s.error_op
+    cdef uint32_t index
+    cdef uint32_t i
+    cdef const hesper_struct *type
+    if op == NULL or s.command == NULL:
+        return ""
+    index = <uint32_t>(op - &hesper_ops[0])
+    if s.command.in_ <= index < s.command.in_ + s.command.in_count:
+        return field_at(s.command.fields, s.command.field_count, op.offset)
+    for i in range(hesper_struct_count):
+        type = &hesper_structs[i]
+        if (type.full <= index < type.full + type.full_count
+                or type.partial <= index < type.partial + type.partial_count):
+            label = field_at(type.fields, type.field_count, op.offset)
+            return f"{type.name.decode()}.{label}"
+    return ""
+
+
+cdef str field_at(uint32_t start, uint32_t count, uint32_t offset):
+    cdef uint32_t i
+    for i in range(count):
+        if hesper_fields[start + i].offset == offset:
+            return hesper_fields[start + i].name.decode()
+    return "?"
+
+
+cdef str describe(Stream *s):
+    """One line about the noted error."""
+    cdef uint64_t value = s.error_value
+    cdef Error error = s.error
+    if error == ERROR_SHORT:
+        what = "the stream ends inside the command"
+    elif error == ERROR_COMMAND:
+        what = f"there is no command {value}"
+    elif error == ERROR_REFUSED:
+        why = s.command.refused.decode() if s.command.refused != NULL else "it has no handler"
+        what = f"refused: {why}"
+    elif error == ERROR_NULL:
+        what = "null is not allowed"
+    elif error == ERROR_POINTER:
+        what = "must be null: such pointers have no wire format"
+    elif error == ERROR_OBJECT:
+        what = f"there is no object {value}"
+    elif error == ERROR_TYPE:
+        what = f"object {value} is of another type"
+    elif error == ERROR_DEVICE:
+        what = f"object {value} belongs to another device"
+    elif error == ERROR_LENGTH:
+        what = f"array length {value} contradicts its count"
+    elif error == ERROR_STYPE:
+        what = f"sType {value} is not this struct's"
+    elif error == ERROR_CHAIN:
+        what = f"a struct with sType {value} may not stand in this pNext chain"
+    elif error == ERROR_DEPTH:
+        what = f"nested or chained more than {value} deep"
+    elif error == ERROR_TAG:
+        what = f"union tag {value} is unknown"
+    elif error == ERROR_MEMORY:
+        what = f"the command needs more memory than a command may take (for {value})"
+    elif error == ERROR_STRING:
+        what = f"a string of {value} bytes"
+    elif error == ERROR_FUNCTION:
+        what = "the host driver does not have this command (extension not enabled?)"
+    elif error == ERROR_ID:
+        what = f"object id {value} is taken" if value else "object id 0 for a new object"
+    elif error == ERROR_LIMIT:
+        what = f"more than {value} objects"
+    elif error == ERROR_REPLY:
+        what = "no reply stream is set" if s.reply_start == NULL else "the reply stream is full"
+    elif error == ERROR_RESOURCE:
+        what = f"resource {value} is unknown, too small or misaligned"
+    elif error == ERROR_NESTED:
+        what = "command streams inside a command stream, or none at all"
+    elif error == ERROR_RING:
+        what = f"bad ring request ({value})"
+    elif error == ERROR_PLACE:
+        what = "sent over the wrong stream"
+    elif error == ERROR_DEAD:
+        what = f"object {value} could not be made"
+    elif error == ERROR_HANDLER:
+        what = s.core.reason.decode("utf-8", "replace")
+    else:
+        what = "the context is being closed"
+    command = s.command.name.decode() if s.command != NULL else "a command"
+    label = field_label(s)
+    where = f"{command} at byte {s.cursor - s.start}"
+    return f"{where}: {label}: {what}" if label else f"{where}: {what}"

@@ -1,0 +1,151 @@
+"""The object table as Python sees it; `objects.pyi`."""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc
+from libc.string cimport memset
+
+from hesper.kernel.core.dead cimport dead_result
+from hesper.kernel.core.memory cimport memory_take
+from hesper.kernel.core.objects cimport (
+    DEAD, Entry, Kin, Objects, Walk, object_add, object_find, object_kin, object_next,
+    object_remove, object_with)
+from hesper.kernel.core.platform cimport hesper_monitor_init, hesper_store_pointer
+from hesper.kernel.core.shm_pool cimport ShmRegion, region_release
+from hesper.kernel.core.state cimport DEVICES, DeviceState, QueueState
+from hesper.kernel.core.tables cimport hesper_function, hesper_handle_names
+from hesper.kernel.runtime cimport CoreRef
+from hesper.kernel.vulkan cimport ProcTable
+
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.views import handle_indices
+
+
+cdef class Object:
+    cdef readonly uint64_t id
+    cdef readonly str type
+    cdef readonly uint64_t handle
+    cdef readonly uint64_t device
+    cdef readonly uint64_t parent
+
+    def __repr__(self):
+        return f"<{self.type} {self.id}>"
+
+
+cdef Object object_snapshot(Entry *entry):
+    cdef Kin *kin = object_kin(entry)
+    cdef Object found = Object.__new__(Object)
+    found.id = kin.id
+    found.type = hesper_handle_names[(entry.type & ~<uint32_t>DEAD) - 1].decode()
+    found.handle = entry.handle
+    found.device = kin.device_id
+    found.parent = kin.parent_id
+    return found
+
+
+cdef class ObjectTable:
+    def __init__(self, CoreRef ref not None):
+        self.ref = ref
+        self.tables = {}
+
+    cdef object table_of(self, hesper_function *functions):
+        return self.tables[<uint64_t>functions]
+
+    cdef uint64_t id_of(self, uint32_t type, uint64_t handle, uint32_t device) except? 0:
+        """Guest id of a host handle; a search, for commands that are rare."""
+        cdef Entry *entry
+        if handle == 0:
+            return 0
+        entry = object_with(&self.ref.core.objects, type + 1, handle, device)
+        if entry != NULL:
+            return object_kin(entry).id
+        raise ProtocolError(f"no guest id stands for handle {handle:#x}")
+
+    def add(self, uint64_t id, str type, uint64_t handle, *, uint64_t device=0,
+            uint64_t parent=0, ProcTable table=None):
+        cdef Objects *objects = &self.ref.core.objects
+        cdef uint32_t index = handle_indices[type]
+        cdef Entry *owner = NULL
+        cdef Entry *entry
+        cdef hesper_function *functions = NULL
+        cdef uint32_t serial = 0
+        if id == 0 or object_find(objects, id) != NULL:
+            raise ProtocolError(f"object id {id} for a new {type} is 0 or taken")
+        if table is not None:
+            functions = table.functions
+            self.tables[<uint64_t>functions] = table
+        if device:
+            owner = object_find(objects, device)
+        elif parent:
+            owner = object_find(objects, parent)
+        if owner != NULL:
+            serial = owner.device
+            if functions == NULL:
+                functions = owner.table
+        if type == "VkDevice":
+            # Functions and state of a device are kept for as long as a thread might use them.
+            if self.device_serial == DEVICES:
+                raise ProtocolError(f"more than {DEVICES} devices made in one context")
+            self.device_serial += 1
+            serial = self.device_serial
+            device = id
+        entry = object_add(objects, id, index + 1, handle, functions, serial, device, parent)
+        if entry == NULL:
+            raise ProtocolError(f"more than {objects.limit} objects")
+        if type == "VkQueue":
+            entry.extra = self.new_queue_state(
+                <DeviceState *>owner.extra if owner != NULL and device else NULL)
+        elif type == "VkDevice":
+            entry.extra = self.new_device_state(id, serial)
+
+    cdef void *new_queue_state(self, DeviceState *device) except NULL:
+        cdef QueueState *state = <QueueState *>calloc(1, sizeof(QueueState))
+        if state == NULL or hesper_monitor_init(&state.monitor):
+            raise MemoryError
+        state.device = device
+        state.next = self.ref.core.queues
+        self.ref.core.queues = state
+        return state
+
+    cdef void *new_device_state(self, uint64_t id, uint32_t serial) except NULL:
+        cdef DeviceState *state = <DeviceState *>calloc(1, sizeof(DeviceState))
+        if state == NULL:
+            raise MemoryError
+        state.id = id
+        state.serial = serial
+        state.next = self.ref.core.devices
+        hesper_store_pointer(<void **>&self.ref.core.devices, state)
+        return state
+
+    def remove(self, uint64_t id):
+        cdef Entry *entry = object_find(&self.ref.core.objects, id)
+        cdef ShmRegion *region = memory_take(self.ref.core, id)
+        if entry != NULL:
+            object_remove(&self.ref.core.objects, entry)
+        if region != NULL:
+            region_release(self.ref.core.pool, region)
+
+    def lookup(self, uint64_t id, type=None):
+        cdef Entry *entry = object_find(&self.ref.core.objects, id)
+        if entry == NULL or entry.type & DEAD:
+            return None
+        found = object_snapshot(entry)
+        return found if type is None or found.type == type else None
+
+    def failure(self, uint64_t id):
+        cdef Entry *entry = object_find(&self.ref.core.objects, id)
+        return dead_result(entry) if entry != NULL and entry.type & DEAD else None
+
+    def all(self, *, device=None, type=None):
+        cdef Walk walk
+        cdef Entry *entry
+        cdef Object item
+        memset(&walk, 0, sizeof(walk))
+        found = []
+        entry = object_next(&self.ref.core.objects, &walk)
+        while entry != NULL:
+            found.append(object_snapshot(entry))
+            entry = object_next(&self.ref.core.objects, &walk)
+        return [
+            item for item in found
+            if (device is None or item.device == device) and (type is None or item.type == type)
+        ]

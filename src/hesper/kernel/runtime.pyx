@@ -1,0 +1,158 @@
+"""The core (`core/*.pxd`) as one C unit: what the kernel's Python classes call of it.
+
+Everything below `core/` is inlined here, and mostly here alone.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from hesper.kernel.core.alive cimport watch_loop
+from hesper.kernel.core.arena cimport arena_free
+from hesper.kernel.core.context cimport (
+    blob_create, blob_destroy, core_fence, core_poison, run_span)
+from hesper.kernel.core.created cimport (
+    New, clear_pool, forget_victims, prepare_new, register_new)
+from hesper.kernel.core.dispatch cimport fill_hot
+from hesper.kernel.core.driver cimport call_host, host_function
+from hesper.kernel.core.feedback cimport feedback_free
+from hesper.kernel.core.layouts cimport layout_overrides
+from hesper.kernel.core.objects cimport objects_free
+from hesper.kernel.core.overrides cimport fill_overrides
+from hesper.kernel.core.platform cimport hesper_monitor_destroy, hesper_monitor_init
+from hesper.kernel.core.progress cimport core_catch_up
+from hesper.kernel.core.resources cimport resources_free
+from hesper.kernel.core.ring cimport ring_loop
+from hesper.kernel.core.shm_pool cimport pool_drop
+from hesper.kernel.core.state cimport (
+    Core, DeviceState, Hot, QueueState, RingCore, Row, Stream, TimelineCore, retired_fn)
+from hesper.kernel.core.tables cimport (
+    hesper_command_count, hesper_function, hesper_number_count)
+from hesper.kernel.core.timeline cimport timeline_free, timeline_loop
+
+
+cdef class CoreRef:
+    """Owns a context's C memory, for as long as anything in Python refers to it."""
+
+    def __cinit__(self):
+        self.core = <Core *>calloc(1, sizeof(Core))
+        self.stream = <Stream *>calloc(1, sizeof(Stream))
+        if self.core == NULL or self.stream == NULL:
+            raise MemoryError
+        self.stream.core = self.core
+        self.core.rows = <Row *>calloc(hesper_command_count, sizeof(Row))
+        self.core.hot = <Hot *>calloc(hesper_number_count, sizeof(Hot))
+        if (self.core.rows == NULL or self.core.hot == NULL
+                or hesper_monitor_init(&self.core.monitor)):
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef Core *core = self.core
+        cdef QueueState *queue
+        cdef DeviceState *device
+        cdef TimelineCore *timeline
+        if core == NULL:
+            return
+        while core.queues != NULL:
+            queue = core.queues
+            core.queues = queue.next
+            hesper_monitor_destroy(&queue.monitor)
+            free(queue)
+        while core.all_timelines != NULL:
+            timeline = core.all_timelines
+            core.all_timelines = timeline.next
+            hesper_monitor_destroy(&timeline.monitor)
+            timeline_free(timeline)
+        while core.devices != NULL:
+            device = core.devices
+            core.devices = device.next
+            free(device)
+        feedback_free(core)
+        if self.stream != NULL:
+            arena_free(&self.stream.arena)
+            free(self.stream)
+        resources_free(core)
+        pool_drop(core.pool)
+        objects_free(&core.objects)
+        hesper_monitor_destroy(&core.monitor)
+        free(core.rows)
+        free(core.hot)
+        free(core)
+
+
+cdef int stream_run(Stream *s, const uint8_t *data, uint64_t size) noexcept nogil:
+    """Run commands on the context's own stream; -1 with the error noted, or it is poisoned."""
+    return run_span(s, data, size)
+
+
+cdef int command_prepare(Stream *s, New *new) noexcept nogil:
+    """Take the ids of what the current command makes off their place; -1 with the error noted."""
+    return prepare_new(s, new)
+
+
+cdef int command_call(Stream *s) noexcept nogil:
+    """Have the driver run the current command; -1 with the error noted where it cannot."""
+    cdef hesper_function function = host_function(s)
+    if function == NULL:
+        return -1
+    call_host(s, function)
+    return 0
+
+
+cdef int command_register(Stream *s, New *new) noexcept nogil:
+    """Make objects of what the current command has made; -1 with the error noted."""
+    return register_new(s, new)
+
+
+cdef void command_forget(Stream *s) noexcept nogil:
+    """Forget what the current command has destroyed."""
+    if s.command.destroys == 1:
+        forget_victims(s)
+    elif s.command.destroys == 2:
+        clear_pool(s)
+
+
+cdef void commands_ready(Core *core) noexcept nogil:
+    """Make the tables the loop works with, once it is known which commands have handlers."""
+    fill_hot(core)
+    fill_overrides(core)
+
+
+cdef void layouts_change(Core *core) noexcept nogil:
+    layout_overrides(core)
+
+
+cdef int ring_serve(RingCore *ring) noexcept nogil:
+    """Body of a ring's thread."""
+    return ring_loop(ring)
+
+
+cdef bint timeline_serve(TimelineCore *t) noexcept nogil:
+    """Body of the thread that waits for a queue's fences."""
+    return timeline_loop(t)
+
+
+cdef void alive_serve(Core *core) noexcept nogil:
+    """Body of the thread that shows signs of life to the guest."""
+    watch_loop(core)
+
+
+cdef void context_poison(Core *core) noexcept nogil:
+    core_poison(core)
+
+
+cdef void context_catch_up(Core *core) noexcept nogil:
+    core_catch_up(core)
+
+
+cdef int context_fence(Core *core, uint32_t ring_idx, retired_fn retired, void *data,
+                       TimelineCore **held) noexcept nogil:
+    return core_fence(core, ring_idx, retired, data, held)
+
+
+cdef int context_create_blob(Core *core, uint32_t id, uint64_t memory, uint64_t size,
+                             bint apart) noexcept nogil:
+    return blob_create(core, id, memory, size, apart)
+
+
+cdef bint context_destroy_blob(Core *core, uint32_t id) noexcept nogil:
+    return blob_destroy(core, id)
