@@ -10,8 +10,8 @@ from typing import Any
 
 from hesper import log
 from hesper.isolation import crew, supervisor
-from hesper.isolation.door import StartError
 from hesper.isolation.listen import ListenError, bind, from_systemd
+from hesper.isolation.service import StartError
 
 wanted = json.loads(sys.argv[1])
 crew.STOP_PATIENCE = wanted.get("patience", crew.STOP_PATIENCE)
@@ -39,7 +39,7 @@ try:
     listeners = from_systemd() or [bind(wanted["path"])]
     supervisor.Supervisor(
         listeners,
-        "echo_door",
+        "echo_service",
         wanted.get("options", {}),
         warm=wanted.get("warm", 1),
         max_clients=wanted.get("max_clients", 64),

@@ -144,7 +144,7 @@ class Supervised:
 
 
 class EchoClient:
-    """A client of the echo door."""
+    """A client of the echo service."""
 
     def __init__(self, path: Path) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

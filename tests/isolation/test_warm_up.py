@@ -12,7 +12,7 @@ import pytest
 from hesper.isolation import worker as module
 
 
-class Door:
+class Service:
     """Notes how it was warmed up."""
 
     def __init__(self) -> None:
@@ -32,9 +32,9 @@ def late(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[int]]]:
             monkeypatch.setattr(module, name, 3600.0 if has_client else 0.0)
         if has_client:
             ours.sendall(b"serve")
-        door = Door()
-        module.warm_up_later(door, theirs, background=background)  # type: ignore[arg-type]
-        return door.warmed
+        service = Service()
+        module.warm_up_later(service, theirs, background=background)  # type: ignore[arg-type]
+        return service.warmed
 
     with ours, theirs:
         yield late

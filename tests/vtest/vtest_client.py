@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from hesper.isolation.door import ClientError
+from hesper.isolation.service import ClientError
 from hesper.portable import SharedMemory
 from hesper.vtest.pump import CallbackPort
 from hesper.vtest.session import Session

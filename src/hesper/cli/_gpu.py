@@ -19,8 +19,8 @@ from hesper.display.record import Recorder, RecordError
 from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
 from hesper.display.snapshot import save_png
 from hesper.display.surface import check_size
-from hesper.isolation.door import StartError
 from hesper.isolation.listen import ListenError
+from hesper.isolation.service import StartError
 from hesper.log import get_logger
 from hesper.portable import page_size
 from hesper.virtio.device import DEFAULT_CONTEXTS

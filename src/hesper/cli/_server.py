@@ -110,7 +110,7 @@ class ServerOptions:
         }
         return Supervisor(
             listeners,
-            "hesper.vtest.door",
+            "hesper.vtest.service",
             options,
             warm=warm if self.warm is None else self.warm,
             max_clients=self.max_clients or default_clients(),

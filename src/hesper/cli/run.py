@@ -21,8 +21,8 @@ from hesper import log
 from hesper.cli import EXIT_USAGE, fail
 from hesper.cli._server import ServerOptions
 from hesper.cli._venus import NoVenusError, client_environment, find_venus
-from hesper.isolation.door import StartError
 from hesper.isolation.listen import ListenError, bind
+from hesper.isolation.service import StartError
 from hesper.vtest.wire import DEFAULT_SOCKET
 
 FORWARDED = (

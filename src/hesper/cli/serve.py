@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from hesper import log
 from hesper.cli import fail
 from hesper.cli._server import ServerOptions
-from hesper.isolation.door import StartError
 from hesper.isolation.listen import ListenError, bind, from_systemd, notify_systemd
+from hesper.isolation.service import StartError
 from hesper.portable import raise_descriptor_limit
 from hesper.vtest.wire import DEFAULT_SOCKET
 

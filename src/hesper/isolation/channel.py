@@ -1,13 +1,13 @@
 """What supervisor and worker say to each other over their socket pair.
 
 Down, as messages of `portable.send_message`, each one JSON object with the key `do`:
-  prepare  door, options, log_level,     first of all; hurry: say ready before warming up
-           hurry
+  prepare  service, options, hurry,      first of all; hurry: say ready before warming up
+           log_level
   serve    client; with its socket       once, when ready
   stop                                   end in order
 Up, as lines of JSON with the key `is`, because the supervisor must never block on a worker that
 a guest may have taken over:
-  ready    about, options, refusal       can serve; what the door has found out
+  ready    about, options, refusal       can serve; what the service has found out
   failed   reason                        cannot serve
   named    name                          what the client calls itself
   log      level, logger, event, fields

@@ -32,8 +32,8 @@ _log = get_logger(__name__)
 class Crew:
     """Life: made, `begin`, used, `end`."""
 
-    def __init__(self, turns: Turns, door: str, options: dict[str, Any]) -> None:
-        """door, options: see `Supervisor`."""
+    def __init__(self, turns: Turns, service: str, options: dict[str, Any]) -> None:
+        """service, options: see `Supervisor`."""
         self.workers: set[WorkerProcess] = set()
         self.is_settled = False
         """Whether a worker has ever been ready."""
@@ -46,7 +46,7 @@ class Crew:
         self.on_change: Callable[[], None] = lambda: None
         """Called when a worker has got ready or has ended, or when one may be started again."""
         self._turns = turns
-        self._door = door
+        self._service = service
         self._options = options
         self._failures = 0
         self._not_before = 0.0
@@ -55,7 +55,7 @@ class Crew:
 
     def begin(self) -> None:
         """Get ready to start workers."""
-        self._launcher = new_launcher(self._door)
+        self._launcher = new_launcher(self._service)
         if (fd := self._launcher.fileno()) is not None:
             self._turns.watch(fd, self._launcher_speaks)
 
@@ -123,7 +123,7 @@ class Crew:
         self.order(
             worker,
             "prepare",
-            door=self._door,
+            service=self._service,
             options=self._options,
             log_level=threshold(),
             hurry=hurry,

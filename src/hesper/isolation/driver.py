@@ -1,4 +1,4 @@
-"""What a worker of any door does before it serves: choose the host's driver and open it."""
+"""What a worker of any service does before it serves: choose the host's driver and open it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hesper.guest.instance import warm_up
 from hesper.host.consequences import all_consequences
 from hesper.host.drivers import Driver, NoDriverError, choose_driver
 from hesper.host.profile import Profile, ProfileError, load_profile
-from hesper.isolation.door import StartError
+from hesper.isolation.service import StartError
 from hesper.kernel.errors import VulkanLoadError
 from hesper.kernel.vulkan import Vulkan
 
 
 class DriverOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Options of a door, as far as they are about the host's side."""
+    """Options of a service, as far as they are about the host's side."""
 
     driver: str | None = None
     """What `--driver` says."""
@@ -59,7 +59,7 @@ class OpenDriver:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a door's `about` says of it."""
+        """What a service's `about` says of it."""
         device = self.driver.devices[0].name if self.driver.devices else ""
         return {"driver": self.driver.name, "device": device, "notice": self.driver.notice}
 

@@ -181,12 +181,12 @@ class Template:
     are there go on.
     """
 
-    def __init__(self, door: str) -> None:
-        """Start it.  door: see `Supervisor`.  Raises `OSError`."""
+    def __init__(self, service: str) -> None:
+        """Start it.  service: see `Supervisor`.  Raises `OSError`."""
         self._control, theirs = socket.socketpair()
         with theirs:
             fd = theirs.fileno()
-            command = [sys.executable, "-P", "-m", "hesper.isolation.template", str(fd), door]
+            command = [sys.executable, "-P", "-m", "hesper.isolation.template", str(fd), service]
             try:
                 self._process = spawn(command, fds=[fd], env={**_ALLOCATOR, **os.environ})
             except OSError:
@@ -282,8 +282,8 @@ class Template:
         self._reserved.clear()
 
 
-def new_launcher(door: str) -> Launcher:
-    """Return the best launcher that this system has for workers of `door`.
+def new_launcher(service: str) -> Launcher:
+    """Return the best launcher that this system has for workers of `service`.
 
     `HESPER_WORKERS=spawn` takes the one that every system has.
     """
@@ -292,7 +292,7 @@ def new_launcher(door: str) -> Launcher:
         return Spawner()
     os.close(watch)
     try:
-        return Template(door)
+        return Template(service)
     except OSError as error:
         _log.warning("workers are not forked from a template", reason=str(error))
         return Spawner()

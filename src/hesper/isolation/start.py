@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hesper.isolation.background import run_in_background
 
 if TYPE_CHECKING:
-    from hesper.isolation.door import Door
+    from hesper.isolation.service import Service
     from hesper.isolation.worker import Worker
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     """Prepare a worker and let it serve; the process ends with it."""
     fd = int(sys.argv[1])
     background = sys.argv[2:] == ["background"]
-    prepared: list[tuple[Worker, Door]] = []
+    prepared: list[tuple[Worker, Service]] = []
 
     def prepare() -> None:
         from hesper.isolation.worker import Worker
@@ -33,8 +33,8 @@ def main() -> None:
         run_in_background(prepare)
     else:
         prepare()
-    worker, door = prepared[0]
-    worker.run(door)
+    worker, service = prepared[0]
+    worker.run(service)
 
 
 if __name__ == "__main__":

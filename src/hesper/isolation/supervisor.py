@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hesper.isolation.crew import Crew
-from hesper.isolation.door import Refuse, StartError
+from hesper.isolation.service import Refuse, StartError
 from hesper.isolation.turns import Turns
 from hesper.isolation.waiting import WaitingClient, WaitingRoom, has_left
 from hesper.log import get_logger
@@ -57,7 +57,7 @@ class Supervisor:
     def __init__(
         self,
         listeners: Sequence[Listener],
-        door: str,
+        service: str,
         options: dict[str, Any],
         *,
         warm: int = 2,
@@ -67,7 +67,7 @@ class Supervisor:
     ) -> None:
         """Take over `listeners`; `run` closes them.
 
-        door: module that workers serve by, see `hesper.isolation.door`; options: for its
+        service: module that workers serve by, see `hesper.isolation.service`; options: for its
         `prepare`.  warm: workers kept ready.  max_clients: clients served at a time.
         patience: seconds in which a client is served or refused.  refuse: how that is done.
         """
@@ -78,7 +78,7 @@ class Supervisor:
         self._max_clients = max_clients
         self._patience = patience
         self._turns = Turns()
-        self._crew = Crew(self._turns, door, options)
+        self._crew = Crew(self._turns, service, options)
         self._crew.on_settled = self._settled
         self._crew.on_hopeless = self._hopeless
         self._crew.on_change = self._refill
@@ -105,7 +105,7 @@ class Supervisor:
     ) -> None:
         """Serve until SIGINT, SIGTERM or SIGHUP, then stop the workers and close the sockets.
 
-        on_ready: called once with the door's `about` when a worker can serve.
+        on_ready: called once with the service's `about` when a worker can serve.
         on_signal: called first with each signal, SIGCHLD and those of `signals` among them; true
         when nothing more is to be done about it.
         Raises `StartError` when no worker can ever serve.

@@ -1,7 +1,7 @@
 """The process that workers are forked from, see `isolation.launch`.
 
-Run as `python -m hesper.isolation.template FD DOOR`.  It imports what workers of the module DOOR
-need and then does what comes over the socket FD, until that is closed:
+Run as `python -m hesper.isolation.template FD SERVICE`.  It imports what workers of the
+module SERVICE need and then does what comes over the socket FD, until that is closed:
   f, b    with a socket       fork a worker that has this control socket; b: in the background
 and answers in lines of JSON:
   {"pid": N}                  with an `exit_watch`: it runs

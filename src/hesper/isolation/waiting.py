@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
-    from hesper.isolation.door import Refusal, Refuse
+    from hesper.isolation.service import Refusal, Refuse
     from hesper.isolation.turns import Timer, Turns
 
 MOST_WAITING = 64
@@ -44,7 +44,7 @@ class WaitingRoom:
     """Life: made, used, `close`d."""
 
     def __init__(self, turns: Turns, refuse: Refuse | None) -> None:
-        """`refuse`: how to tell a client, see `isolation.door`; None: its connection ends."""
+        """`refuse`: how to tell a client, see `isolation.service`; None: its connection ends."""
         self._turns = turns
         self._refuse = refuse
         self._material: Any = None
@@ -69,7 +69,7 @@ class WaitingRoom:
         return len(self._waiting) >= MOST_WAITING + places
 
     def learn(self, material: Any) -> None:
-        """Take what refusals are made of, `Door.refusal`."""
+        """Take what refusals are made of, `Service.refusal`."""
         self._material = material
 
     def enter(self, client: WaitingClient) -> None:

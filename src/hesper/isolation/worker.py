@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from hesper import log
 from hesper.isolation import channel
 from hesper.isolation.background import run_in_background
-from hesper.isolation.door import ClientError, Door, StartError
+from hesper.isolation.service import ClientError, Service, StartError
 from hesper.kernel.crashes import report_crashes
 from hesper.portable import raise_descriptor_limit
 
@@ -55,8 +55,8 @@ class Worker:
         self._is_warm = False
         self._in_background = False
 
-    def prepare(self, *, background: bool) -> Door:
-        """Get ready to serve by the door that is returned; ends the process if that cannot be.
+    def prepare(self, *, background: bool) -> Service:
+        """Get ready to serve by the service that is returned; ends the process if that cannot be.
 
         background: warm up before saying so, unless a client is likely to come sooner: it would
         wait for that too.
@@ -68,33 +68,37 @@ class Worker:
             order = message[0]
             log.set_sink(self._log, level=order["log_level"])
             try:
-                door: Door = import_module(order["door"]).prepare(order["options"])
+                service: Service = import_module(order["service"]).prepare(order["options"])
             except StartError as error:
                 self._say("failed", reason=str(error))
                 _exit(EXIT_FAILED)
             self._is_warm = background and not order["hurry"]
             self._in_background = background
             if self._is_warm:
-                door.warm_up()
-            self._say("ready", about=door.about, options=door.options, refusal=door.refusal)
-            return door
+                service.warm_up()
+            self._say(
+                "ready", about=service.about, options=service.options, refusal=service.refusal
+            )
+            return service
 
-    def run(self, door: Door) -> NoReturn:
+    def run(self, service: Service) -> NoReturn:
         """Serve one client and end the process."""
         with self._fatal():
             if not self._is_warm:
-                warm_up_later(door, self._control, background=self._in_background)
-            _exit(self._serve(door))
+                warm_up_later(service, self._control, background=self._in_background)
+            _exit(self._serve(service))
 
-    def _serve(self, door: Door) -> int:
+    def _serve(self, service: Service) -> int:
         """Wait for a client and serve it; return the exit status."""
         message = channel.receive_down(self._control)
         if message is None or message[0]["do"] != "serve":
             return 0
         client = socket.socket(fileno=message[1][0])
-        threading.Thread(target=self._watch, args=[door, client], name="watch", daemon=True).start()
+        threading.Thread(
+            target=self._watch, args=[service, client], name="watch", daemon=True
+        ).start()
         try:
-            door.serve(client, lambda name: self._say("named", name=name))
+            service.serve(client, lambda name: self._say("named", name=name))
         except ClientError as error:
             self._say("end", reason=str(error))
             return EXIT_FAULT
@@ -117,7 +121,7 @@ class Worker:
         self._log("error", __name__, "internal error", {"exception": traceback.format_exc()})
         self._say("end", reason=f"internal error: {name}: {error} ({frame.name}:{frame.lineno})")
 
-    def _watch(self, door: Door, client: socket.socket) -> None:
+    def _watch(self, service: Service, client: socket.socket) -> None:
         """See to it that the process ends when it has to, even if the other thread is stuck.
 
         That is when the supervisor gives the order or is gone, and when the client is gone: the
@@ -132,7 +136,7 @@ class Worker:
             reason = "its client had left"
             poll.unregister(fd)
             poll.poll(LEAVE_GRACE * 1000)
-        door.stop()
+        service.stop()
         time.sleep(GRACE)
         self._say("end", reason=f"it was still busy {GRACE:g} s after {reason}")
         os._exit(EXIT_BROKEN)
@@ -146,16 +150,16 @@ class Worker:
         self._say("log", level=level, logger=logger, event=event, fields=fields)
 
 
-def warm_up_later(door: Door, control: socket.socket, *, background: bool) -> None:
+def warm_up_later(service: Service, control: socket.socket, *, background: bool) -> None:
     """Warm up if nothing comes over `control` at once; in the background, soon."""
     poll = select.poll()
     poll.register(control, select.POLLIN)
     if poll.poll((QUIET if background else AT_ONCE) * 1000):
         return
     if background:
-        run_in_background(door.warm_up)
+        run_in_background(service.warm_up)
     else:
-        door.warm_up()
+        service.warm_up()
 
 
 def _exit(status: int) -> NoReturn:

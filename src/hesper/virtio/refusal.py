@@ -9,7 +9,7 @@ from hesper.virtio import context_wire as wire
 
 
 class ContextRefusal:
-    """An `isolation.door.Refusal`."""
+    """An `isolation.service.Refusal`."""
 
     def __init__(self, sock: socket.socket, _material: object, reason: str) -> None:
         """Refuse the context at `sock`."""

@@ -23,13 +23,13 @@ from subprocess import TimeoutExpired
 from typing import Any
 
 from hesper import log
-from hesper.isolation.door import StartError
 from hesper.isolation.listen import ListenError, bind
+from hesper.isolation.service import StartError
 from hesper.isolation.supervisor import Supervisor
 from hesper.portable import raise_descriptor_limit, recv_message, send_message, spawn
 from hesper.virtio.refusal import ContextRefusal
 
-DOOR = "hesper.virtio.door"
+SERVICE = "hesper.virtio.service"
 STOP_PATIENCE = 10.0
 """Seconds from the order to stop to the kill."""
 LEAVING = 16
@@ -44,7 +44,7 @@ class Workers:
     def __init__(
         self, options: dict[str, Any], *, warm: int, contexts: int, json_log: bool = False
     ) -> None:
-        """`options`: for the door's `prepare`.
+        """`options`: for the service's `prepare`.
 
         warm: workers kept ready.  contexts: how many the device lets run at a time.
         """
@@ -55,7 +55,7 @@ class Workers:
         self._control: socket.socket | None = None
 
     def start(self, ended: Callable[[], None]) -> dict[str, Any]:
-        """Start it and wait until a worker can serve; returns what the door says of itself.
+        """Start it and wait until a worker can serve; returns what the service says of itself.
 
         `ended` is called, on a thread, when the supervisor ends without having been told to.
         Raises `StartError`.
@@ -155,7 +155,7 @@ def main() -> None:
     try:
         supervisor = Supervisor(
             [bind(order["path"])],
-            DOOR,
+            SERVICE,
             order["options"],
             warm=order["warm"],
             max_clients=order["places"],

@@ -52,7 +52,7 @@ class GpuOptions:
     contexts: int = DEFAULT_CONTEXTS
     """Programs in the guest that may use the GPU at a time."""
     worker: dict[str, Any] = field(default_factory=dict)
-    """Options of `virtio.door`: driver, profile, limits."""
+    """Options of `virtio.service`: driver, profile, limits."""
     json_log: bool = False
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class Gpu:
     def __enter__(self) -> Self:
         """Start; the socket takes connections from then on.
 
-        Raises `isolation.listen.ListenError` and `isolation.door.StartError`.
+        Raises `isolation.listen.ListenError` and `isolation.service.StartError`.
         """
         raise_descriptor_limit()
         with contextlib.ExitStack() as stack:

@@ -1,1 +1,1 @@
-"""The vtest door: Venus clients on this machine, over a Unix stream socket."""
+"""The vtest front door: Venus clients on this machine, over a Unix stream socket."""

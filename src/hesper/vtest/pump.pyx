@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 
 from hesper.kernel.port cimport Port, retired_fn
 
-from hesper.isolation.door import ClientError
+from hesper.isolation.service import ClientError
 from hesper.vtest import wire
 
 cdef extern from "Python.h":

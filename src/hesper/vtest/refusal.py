@@ -20,7 +20,7 @@ _NUMBERS = {int(command) for command in Command}
 
 
 class VtestRefuser:
-    """An `isolation.door.Refuse`."""
+    """An `isolation.service.Refuse`."""
 
     def __init__(self) -> None:
         """Be ready: later there may be no descriptor left."""
@@ -35,7 +35,7 @@ class VtestRefuser:
 
 
 class VtestRefusal:
-    """An `isolation.door.Refusal`."""
+    """An `isolation.service.Refusal`."""
 
     def __init__(self, sock: socket.socket, capset: bytes, unmappable: int) -> None:
         """Use `VtestRefuser`."""

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from hesper.isolation.door import ClientError
+from hesper.isolation.service import ClientError
 from hesper.vtest import wire
 from hesper.vtest.pump import Pump, TruncatedError
 from hesper.vtest.wire import Command, Phase

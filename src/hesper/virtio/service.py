@@ -21,8 +21,8 @@ from hesper.guest import (
     ResourceError,
 )
 from hesper.isolation import driver
-from hesper.isolation.door import ClientError
 from hesper.isolation.driver import DriverOptions, OpenDriver, open_driver
+from hesper.isolation.service import ClientError
 from hesper.kernel.errors import ProtocolError
 from hesper.log import get_logger
 from hesper.portable import recv_message, send_message
@@ -36,14 +36,14 @@ _log = get_logger(__name__)
 preload = driver.preload
 
 
-def prepare(options: dict[str, Any]) -> ContextDoor:
+def prepare(options: dict[str, Any]) -> ContextService:
     """Choose and open the driver.  Raises `StartError`."""
     wanted = msgspec.convert(options, DriverOptions)
-    return ContextDoor(wanted, open_driver(wanted))
+    return ContextService(wanted, open_driver(wanted))
 
 
-class ContextDoor:
-    """Serves one context (an `isolation.door.Door`)."""
+class ContextService:
+    """Serves one context (an `isolation.service.Service`)."""
 
     refusal = True
     """A refusal needs nothing."""
@@ -61,7 +61,7 @@ class ContextDoor:
         self._host.warm_up()
 
     def serve(self, sock: socket.socket, named: Callable[[str], None]) -> None:
-        """Serve the device at `sock`, see `isolation.door.Door`."""
+        """Serve the device at `sock`, see `isolation.service.Service`."""
         self._socket = sock
         if self._stopped:
             sock.close()

@@ -31,13 +31,13 @@ class Options(DriverOptions):
 preload = driver.preload
 
 
-def prepare(options: dict[str, Any]) -> VtestDoor:
+def prepare(options: dict[str, Any]) -> VtestService:
     """Open the driver.  Raises `StartError`."""
     wanted = msgspec.convert(options, Options)
-    return VtestDoor(wanted, open_driver(wanted))
+    return VtestService(wanted, open_driver(wanted))
 
 
-class VtestDoor:
+class VtestService:
     """Serves one vtest client with one guest context."""
 
     refusals: tuple[type[Exception], ...] = (ProtocolError, ResourceError)
@@ -61,7 +61,7 @@ class VtestDoor:
         self._host.warm_up()
 
     def serve(self, sock: socket.socket, named: Callable[[str], None]) -> None:
-        """Serve the client at `sock`, see `isolation.door.Door`."""
+        """Serve the client at `sock`, see `isolation.service.Service`."""
         self._named = named
         self._session = Session(sock, self)
         if self._stopped:

@@ -1,7 +1,7 @@
-"""What a worker serves clients by: a door, named by its module.
+"""What a worker serves clients by: a service, named by its module.
 
 The module has `prepare(options)`, which may take its time: it loads what every client needs, and
-returns a `Door`.  `options` is a JSON object from whoever started the supervisor.  It may have
+returns a `Service`.  `options` is a JSON object from whoever started the supervisor.  It may have
 `preload()`, which imports what `prepare` will need and does nothing else.
 """
 
@@ -31,10 +31,10 @@ class Refusal(Protocol):
 
 
 Refuse: TypeAlias = Callable[[socket.socket, Any, str], Refusal]
-"""Refuses the client at a non-blocking socket; with `Door.refusal` and the reason."""
+"""Refuses the client at a non-blocking socket; with `Service.refusal` and the reason."""
 
 
-class Door(Protocol):
+class Service(Protocol):
     """Serves one client."""
 
     about: dict[str, Any]

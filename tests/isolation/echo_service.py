@@ -1,4 +1,4 @@
-"""A door for tests: does what its client says, a word a line, and answers each line."""
+"""A service for tests: does what its client says, a word a line, and answers each line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from hesper.isolation.door import ClientError, StartError
+from hesper.isolation.service import ClientError, StartError
 from hesper.log import get_logger
 
 
-def prepare(options: dict[str, Any]) -> EchoDoor:
+def prepare(options: dict[str, Any]) -> EchoService:
     start = options.get("start")
     if start == "fail":
         raise StartError("there is no driver")
@@ -29,10 +29,10 @@ def prepare(options: dict[str, Any]) -> EchoDoor:
         os._exit(3)
     if start == "never again" and count:
         threading.Event().wait()
-    return EchoDoor({**options, "count": count + 1})
+    return EchoService({**options, "count": count + 1})
 
 
-class EchoDoor:
+class EchoService:
     refusal = "refused"
 
     def __init__(self, options: dict[str, Any]) -> None:
