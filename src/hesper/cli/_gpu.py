@@ -19,11 +19,11 @@ from hesper.display.record import Recorder, RecordError
 from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
 from hesper.display.snapshot import save_png
 from hesper.display.surface import check_size
+from hesper.gpu.device import DEFAULT_CONTEXTS
 from hesper.isolation.listen import ListenError
 from hesper.isolation.service import StartError
 from hesper.log import get_logger
 from hesper.portable import page_size
-from hesper.virtio.device import DEFAULT_CONTEXTS
 from hesper.vm.gpu import DEFAULT_WINDOW, Gpu, GpuOptions
 from hesper.vm.outputs import (
     VNC_DEFAULT,

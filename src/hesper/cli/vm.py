@@ -26,7 +26,7 @@ from hesper.cli._gpu import (
     wait,
 )
 from hesper.cli._signals import handled
-from hesper.virtio.workers import private_folder
+from hesper.gpu.workers import private_folder
 from hesper.vm.disks import FileKind, check_disk, file_kind, wants_uefi
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hesper.display.scanout import DEFAULT_SIZE, Display, Size
+from hesper.event_loop import EventLoop
+from hesper.gpu.device import DEFAULT_CONTEXTS, GpuDevice, Limits
+from hesper.gpu.workers import Workers
 from hesper.guest import capset
 from hesper.isolation.listen import bind
 from hesper.log import get_logger
 from hesper.observe.contexts import ContextFigures
 from hesper.portable import page_size, raise_descriptor_limit
-from hesper.virtio.device import DEFAULT_CONTEXTS, GpuDevice, Limits
-from hesper.virtio.loop import EventLoop
-from hesper.virtio.server import DeviceServer
-from hesper.virtio.workers import Workers
+from hesper.vhost.server import DeviceServer
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -52,7 +52,7 @@ class GpuOptions:
     contexts: int = DEFAULT_CONTEXTS
     """Programs in the guest that may use the GPU at a time."""
     worker: dict[str, Any] = field(default_factory=dict)
-    """Options of `virtio.service`: driver, profile, limits."""
+    """Options of `gpu.service`: driver, profile, limits."""
     json_log: bool = False
 
     def __post_init__(self) -> None:

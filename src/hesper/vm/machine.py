@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hesper.virtio.gpu_wire import CONFIG, DEVICE_ID, QUEUE_COUNT
+from hesper.gpu.wire import CONFIG, DEVICE_ID, QUEUE_COUNT
 from hesper.vm.disks import FileKind
 from hesper.vm.qemu import DEVICE, Qemu
 

@@ -19,7 +19,7 @@ NOISE = (
 
 The first two for every mapped blob beyond the first few: QEMU does not share it back with the
 device, which has made it; the guest's own mapping of it works.  The third when a pause or a reset
-has overtaken a request (see `virtio.channel`).
+has overtaken a request (see `vhost.channel`).
 """
 
 _TOO_MUCH_MAPPED = f"Error starting vhost-user-base: {errno.ENOBUFS}"

@@ -1,0 +1,1 @@
+"""The virtio-gpu device with Venus contexts."""

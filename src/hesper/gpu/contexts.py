@@ -1,0 +1,240 @@
+"""Contexts: capsets, what a context knows, its commands and its fences.
+
+Source: VIRTIO 1.3, section 5.7.6.8 "Device Operation: controlq", 3D commands.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hesper.gpu.context_client import ContextClient, Figures
+from hesper.gpu.context_wire import MAX_SUBMIT
+from hesper.gpu.request import OK, Answer, GpuError, Pending
+from hesper.gpu.resources import Blob, Resource, ResourceTable
+from hesper.gpu.wire import (
+    CAPSET_INFO,
+    CAPSET_VENUS,
+    CONTEXT_INIT_CAPSET_ID_MASK,
+    MAX_TIMELINES,
+    SUBMIT_3D,
+    Response,
+)
+from hesper.log import get_logger
+
+if TYPE_CHECKING:
+    from hesper.event_loop import EventLoop
+    from hesper.gpu.request import Request
+    from hesper.gpu.wire import (
+        CtxCreate,
+        GetCapset,
+        GetCapsetInfo,
+        NoFields,
+        ResourceId,
+        Submit3d,
+    )
+
+_log = get_logger(__name__)
+
+Connect = Callable[[], socket.socket]
+"""Returns a socket to a fresh worker; raises `OSError` when there can be none."""
+
+
+class Context:
+    """A context of the guest.  Without a client it is only a name: it can run nothing."""
+
+    def __init__(self, ctx_id: int, number: int, name: str) -> None:
+        """Make one without a client.  `number`: like no other of this device, unlike the id."""
+        self.id = ctx_id
+        self.number = number
+        self.name = name
+        self.client: ContextClient | None = None
+        self.lost = ""
+        """Why it can run nothing any more."""
+
+
+class Contexts:
+    """The commands about contexts."""
+
+    def __init__(
+        self,
+        resources: ResourceTable,
+        loop: EventLoop,
+        *,
+        connect: Connect,
+        capset: bytes,
+        limit: int,
+    ) -> None:
+        """`limit`: live contexts.  `capset`: what Venus clients are told of the renderer."""
+        self._resources = resources
+        self._loop = loop
+        self._connect = connect
+        self._capset = capset
+        self._limit = limit
+        self._contexts: dict[int, Context] = {}
+        self._numbers = itertools.count(1)
+
+    def __len__(self) -> int:
+        """Count the contexts."""
+        return len(self._contexts)
+
+    def find(self, ctx_id: int) -> Context:
+        """Return the context.  Raises `GpuError` (invalid context id)."""
+        context = self._contexts.get(ctx_id)
+        if context is None:
+            raise GpuError(Response.ERR_INVALID_CONTEXT_ID, f"no context {ctx_id}")
+        return context
+
+    def client(self, ctx_id: int) -> ContextClient:
+        """Return what runs the context.
+
+        Raises `GpuError`: invalid context id, or the context can run nothing.
+        """
+        context = self.find(ctx_id)
+        if context.client is None:
+            reason = context.lost or "it was made without a capset"
+            raise GpuError(Response.ERR_UNSPEC, f"context {ctx_id} runs nothing: {reason}")
+        return context.client
+
+    # Capsets.
+
+    def capset_info(self, _request: Request, asked: GetCapsetInfo) -> Answer:
+        """`GET_CAPSET_INFO`."""
+        if asked.capset_index != 0:
+            raise GpuError(
+                Response.ERR_INVALID_PARAMETER, f"capset index {asked.capset_index} of 1"
+            )
+        return Answer(Response.OK_CAPSET_INFO, CAPSET_INFO.pack(CAPSET_VENUS, 0, len(self._capset)))
+
+    def capset(self, _request: Request, asked: GetCapset) -> Answer:
+        """`GET_CAPSET`."""
+        if asked.id != CAPSET_VENUS or asked.version != 0:
+            raise GpuError(
+                Response.ERR_INVALID_PARAMETER, f"capset {asked.id} version {asked.version}"
+            )
+        return Answer(Response.OK_CAPSET, self._capset)
+
+    # Life and resources of a context.
+
+    def create(self, request: Request, asked: CtxCreate) -> None:
+        """`CTX_CREATE`."""
+        ctx_id = request.header.ctx_id
+        if ctx_id == 0 or ctx_id in self._contexts:
+            raise GpuError(Response.ERR_INVALID_CONTEXT_ID, f"context id {ctx_id} is 0 or taken")
+        if len(self._contexts) >= self._limit:
+            raise GpuError(Response.ERR_OUT_OF_MEMORY, f"{self._limit} contexts are live")
+        capset = asked.context_init & CONTEXT_INIT_CAPSET_ID_MASK
+        if capset not in {0, CAPSET_VENUS}:
+            raise GpuError(Response.ERR_INVALID_PARAMETER, f"context of capset {capset}")
+        text = asked.name[: asked.length].partition(b"\0")[0].decode(errors="replace")
+        name = "".join(c if c.isprintable() else "?" for c in text)
+        context = Context(ctx_id, next(self._numbers), name)
+        if capset == CAPSET_VENUS:
+            try:
+                sock = self._connect()
+            except OSError as error:
+                raise GpuError(Response.ERR_OUT_OF_MEMORY, f"no worker: {error}") from error
+            context.client = ContextClient(
+                sock, self._loop, context.name, lambda reason: self._lose(context, reason)
+            )
+        # A driver makes one without a capset for a program that only ever shows its own pixels.
+        self._contexts[ctx_id] = context
+
+    @staticmethod
+    def _lose(context: Context, reason: str) -> None:
+        context.client = None
+        context.lost = reason
+        _log.debug("context lost", context=context.id, name=context.name, reason=reason)
+
+    def destroy(self, request: Request, _asked: NoFields) -> None:
+        """`CTX_DESTROY`."""
+        context = self.find(request.header.ctx_id)
+        del self._contexts[context.id]
+        for resource in self._resources:
+            resource.contexts.discard(context.id)
+        if context.client is not None:
+            context.client.close()
+
+    def attach(self, request: Request, asked: ResourceId) -> None:
+        """`CTX_ATTACH_RESOURCE`."""
+        context = self.find(request.header.ctx_id)
+        resource = self._resources.find(asked.resource_id)
+        if context.id in resource.contexts:
+            # The context that has made it knows it.
+            return
+        resource.contexts.add(context.id)
+        if context.client is not None and isinstance(resource, Blob) and resource.fd >= 0:
+            context.client.import_resource(resource.id, resource.fd, resource.size)
+
+    def detach(self, request: Request, asked: ResourceId) -> None:
+        """`CTX_DETACH_RESOURCE`."""
+        context = self.find(request.header.ctx_id)
+        resource = self._resources.find(asked.resource_id)
+        if context.id not in resource.contexts:
+            raise GpuError(
+                Response.ERR_INVALID_RESOURCE_ID,
+                f"resource {resource.id} is not attached to context {context.id}",
+            )
+        resource.contexts.discard(context.id)
+        self._forget_in(context, resource)
+
+    def forget(self, resource: Resource) -> None:
+        """Make every context forget `resource`: it is about to go."""
+        for ctx_id in resource.contexts:
+            self._forget_in(self._contexts[ctx_id], resource)
+
+    @staticmethod
+    def _forget_in(context: Context, resource: Resource) -> None:
+        if context.client is not None and isinstance(resource, Blob) and resource.host:
+            context.client.destroy_resource(resource.id)
+
+    # Commands and fences.
+
+    def submit(self, request: Request, asked: Submit3d) -> Pending:
+        """`SUBMIT_3D`; the commands follow."""
+        client = self.client(request.header.ctx_id)
+        commands = request.body[SUBMIT_3D.size :]
+        if len(commands) != asked.size:
+            raise GpuError(
+                Response.ERR_INVALID_PARAMETER,
+                f"{asked.size} bytes of commands in {len(commands)}",
+            )
+        if asked.size > MAX_SUBMIT:
+            raise GpuError(
+                Response.ERR_OUT_OF_MEMORY,
+                f"{asked.size} bytes of commands, {MAX_SUBMIT} at most",
+            )
+        pending = Pending()
+        client.submit(commands, lambda: pending.finish(OK))
+        return pending
+
+    def fence(self, ctx_id: int, ring_idx: int, retired: Callable[[], None]) -> None:
+        """Call `retired` when a timeline of a context is through; at once if it runs nothing.
+
+        Raises `GpuError` for a context or timeline that there cannot be.
+        """
+        context = self.find(ctx_id)
+        if ring_idx >= MAX_TIMELINES:
+            raise GpuError(Response.ERR_INVALID_PARAMETER, f"timeline {ring_idx}")
+        if context.client is None:
+            retired()
+        else:
+            context.client.fence(ring_idx, retired)
+
+    def figures(self) -> list[tuple[int, str, Figures]]:
+        """Return number, name and figures of what runs, as of the last call; ask for newer ones."""
+        running = []
+        for context in self._contexts.values():
+            if context.client is not None:
+                context.client.ask_figures()
+                running.append((context.number, context.name, context.client.figures))
+        return running
+
+    def reset(self) -> None:
+        """End all contexts."""
+        contexts, self._contexts = self._contexts, {}
+        for context in contexts.values():
+            if context.client is not None:
+                context.client.close()

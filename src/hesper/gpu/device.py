@@ -1,0 +1,374 @@
+"""The virtio-gpu device: takes requests from its queues, has them done, answers.
+
+Source: VIRTIO 1.3, section 5.7 "GPU Device".
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hesper.gpu import wire
+from hesper.gpu.blobs import Blobs
+from hesper.gpu.contexts import Connect, Contexts
+from hesper.gpu.ordering import Ordering
+from hesper.gpu.pictures import Pictures
+from hesper.gpu.request import (
+    OK,
+    Answer,
+    GpuError,
+    Key,
+    Outcome,
+    Pending,
+    Request,
+    context_key,
+    resource_key,
+    scanout_key,
+)
+from hesper.gpu.resources import ResourceTable
+from hesper.gpu.scanouts import Scanouts
+from hesper.gpu.wire import Command, Feature, Response
+from hesper.log import get_logger
+from hesper.portable import page_size
+from hesper.vhost.guest_memory import GuestMemory
+
+if TYPE_CHECKING:
+    from hesper.display.scanout import Display
+    from hesper.event_loop import EventLoop
+    from hesper.gpu.context_client import Figures
+    from hesper.vhost.backend import Session
+    from hesper.vhost.channel import BackendChannel
+    from hesper.vhost.virtqueue import VirtQueue
+
+_log = get_logger(__name__)
+
+FEATURES = (
+    Feature.VIRGL
+    | Feature.EDID
+    | Feature.RESOURCE_UUID
+    | Feature.RESOURCE_BLOB
+    | Feature.CONTEXT_INIT
+    | Feature.BLOB_ALIGNMENT
+)
+
+
+DEFAULT_CONTEXTS = 64
+"""Each is a process with the host's driver in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one guest may use of the device at most, apart from its contexts."""
+
+    resources: int = 1 << 16
+    picture_memory: int = 1 << 30
+    """Bytes of host memory in 2D resources; a screen of 4K takes 32 MiB."""
+    contexts: int = DEFAULT_CONTEXTS
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """How a command is read, ordered and done."""
+
+    layout: wire.Layout[Any]
+    run: Callable[..., Answer | Pending | None]
+    keys: Callable[[Request, Any], tuple[Key, ...]]
+
+
+class GpuDevice:
+    """One virtio-gpu device (an `interface.Device`).
+
+    For the loop's thread, but for `post_display_event` and `figures`.  A request is read,
+    waits until what it touches is free, is done, perhaps waits for its fence, and is answered.
+    """
+
+    queue_count = wire.QUEUE_COUNT
+    features = int(FEATURES)
+
+    def __init__(
+        self,
+        display: Display,
+        loop: EventLoop,
+        *,
+        connect: Connect,
+        capset: bytes,
+        window: int,
+        limits: Limits | None = None,
+    ) -> None:
+        """`connect`: gives a socket to a fresh worker.  `window`: bytes of host-visible region."""
+        limits = limits or Limits()
+        self.shared_memory: Mapping[int, int] = {wire.SHM_ID_HOST_VISIBLE: window}
+        self._display = display
+        self._loop = loop
+        self._session: Session | None = None
+        self._events = 0
+        self._figures: list[tuple[int, str, Figures]] = []
+        self._complaints: collections.Counter[tuple[int, int]] = collections.Counter()
+        self._global_fences: collections.deque[_GlobalFence] = collections.deque()
+        self._resources = ResourceTable(
+            count_limit=limits.resources, memory_limit=limits.picture_memory
+        )
+        self._scanouts = Scanouts(self._resources, display)
+        self._contexts = Contexts(
+            self._resources, loop, connect=connect, capset=capset, limit=limits.contexts
+        )
+        self._pictures = Pictures(self._resources, self._memory)
+        self._blobs = Blobs(
+            self._resources,
+            self._contexts,
+            memory=self._memory,
+            channel=self._channel,
+            window=window,
+        )
+        self._ordering = Ordering(self._start)
+        self._operations = self._make_operations()
+
+    def _make_operations(self) -> dict[int, _Operation]:
+        pictures, scanouts = self._pictures, self._scanouts
+        contexts, blobs = self._contexts, self._blobs
+        op = _Operation
+        return {
+            Command.GET_DISPLAY_INFO: op(wire.NO_FIELDS, scanouts.display_info, _nothing),
+            Command.GET_EDID: op(wire.GET_EDID, scanouts.edid, _nothing),
+            Command.RESOURCE_CREATE_2D: op(wire.RESOURCE_CREATE_2D, pictures.create, _resource),
+            Command.RESOURCE_UNREF: op(wire.RESOURCE_ID, self._unref, _resource),
+            Command.RESOURCE_ATTACH_BACKING: op(
+                wire.RESOURCE_ATTACH_BACKING, pictures.attach_backing, _resource
+            ),
+            Command.RESOURCE_DETACH_BACKING: op(
+                wire.RESOURCE_ID, pictures.detach_backing, _resource
+            ),
+            Command.TRANSFER_TO_HOST_2D: op(wire.TRANSFER_TO_HOST_2D, pictures.transfer, _resource),
+            Command.SET_SCANOUT: op(wire.SET_SCANOUT, scanouts.set_scanout, _scanout),
+            Command.SET_SCANOUT_BLOB: op(
+                wire.SET_SCANOUT_BLOB, scanouts.set_scanout_blob, _scanout
+            ),
+            Command.RESOURCE_FLUSH: op(wire.RESOURCE_FLUSH, scanouts.flush, _resource),
+            Command.UPDATE_CURSOR: op(wire.UPDATE_CURSOR, scanouts.update_cursor, _resource),
+            Command.MOVE_CURSOR: op(wire.UPDATE_CURSOR, scanouts.move_cursor, _nothing),
+            Command.GET_CAPSET_INFO: op(wire.GET_CAPSET_INFO, contexts.capset_info, _nothing),
+            Command.GET_CAPSET: op(wire.GET_CAPSET, contexts.capset, _nothing),
+            Command.CTX_CREATE: op(wire.CTX_CREATE, contexts.create, _context),
+            Command.CTX_DESTROY: op(wire.NO_FIELDS, contexts.destroy, _context),
+            Command.CTX_ATTACH_RESOURCE: op(wire.RESOURCE_ID, contexts.attach, _both),
+            Command.CTX_DETACH_RESOURCE: op(wire.RESOURCE_ID, contexts.detach, _both),
+            Command.SUBMIT_3D: op(wire.SUBMIT_3D, contexts.submit, _context),
+            Command.RESOURCE_CREATE_BLOB: op(wire.RESOURCE_CREATE_BLOB, blobs.create, _both),
+            Command.RESOURCE_MAP_BLOB: op(wire.RESOURCE_MAP_BLOB, blobs.map, _resource),
+            Command.RESOURCE_UNMAP_BLOB: op(wire.RESOURCE_ID, blobs.unmap, _resource),
+            Command.RESOURCE_ASSIGN_UUID: op(wire.RESOURCE_ID, blobs.assign_uuid, _resource),
+        }
+
+    # What the front-end gives.
+
+    def connected(self, session: Session) -> None:
+        """See `interface.Device`."""
+        self._session = session
+
+    def disconnected(self) -> None:
+        """See `interface.Device`."""
+        self.reset()
+        self._session = None
+
+    def is_mapped(self, fd: int) -> bool:
+        """See `interface.Device`."""
+        return self._blobs.is_mapped(fd)
+
+    def _memory(self) -> GuestMemory:
+        return self._session.memory if self._session is not None else GuestMemory()
+
+    def _channel(self) -> BackendChannel | None:
+        return self._session.channel if self._session is not None else None
+
+    def negotiated(self, features: int) -> None:
+        """See `interface.Device`."""
+        self._blobs.aligned = bool(features & Feature.BLOB_ALIGNMENT)
+
+    def reset(self) -> None:
+        """See `interface.Device`."""
+        self._scanouts.reset()
+        self._blobs.reset()
+        # Contexts first: their outcomes that are still to come find nothing left to do.
+        self._ordering = Ordering(self._start)
+        self._global_fences = collections.deque()
+        self._contexts.reset()
+        self._resources.clear()
+        self._events = 0
+
+    # Config space and events.
+
+    def read_config(self) -> bytes:
+        """See `interface.Device`."""
+        return wire.CONFIG.pack(self._events, 0, len(self._display), 1, page_size())
+
+    def write_config(self, offset: int, data: bytes) -> None:
+        """Clear the events that the driver has seen; nothing else can be written."""
+        config = bytearray(wire.CONFIG.size)
+        config[offset : offset + len(data)] = data
+        if len(config) == wire.CONFIG.size:
+            cleared = wire.CONFIG.unpack(config)[1]
+            self._events &= ~cleared
+            # The driver may have looked before the last change and clears the event after it.
+            if cleared & wire.EVENT_DISPLAY and self._scanouts.take_news():
+                self._display_event()
+
+    def post_display_event(self, _scanout: object = None) -> None:
+        """Make the guest look at display info and EDID again.  From any thread."""
+        self._loop.call(self._display_event)
+
+    def _display_event(self) -> None:
+        self._events |= wire.EVENT_DISPLAY
+        channel = self._channel()
+        if channel is not None:
+            channel.config_changed()
+
+    # Figures.
+
+    def figures(self) -> list[tuple[int, str, Figures]]:
+        """Return number, name and figures of every context, a moment old.  From any thread."""
+        self._loop.call(self._collect_figures)
+        return self._figures
+
+    def _collect_figures(self) -> None:
+        self._figures = self._contexts.figures()
+
+    # Requests.
+
+    def available(self, queue: VirtQueue) -> bool:
+        """See `interface.Device`."""
+        for _ in range(queue.size):
+            chain = queue.pop()
+            if chain is None:
+                return False
+            self._take(Request(queue, chain))
+        return True
+
+    def _take(self, request: Request) -> None:
+        """Read a request's fields, and have it done when its turn comes."""
+        operation = self._operations.get(request.header.type)
+        if operation is None:
+            self._refuse(request, GpuError(Response.ERR_UNSPEC, "no such command"))
+        elif len(request.body) < operation.layout.size:
+            size = len(request.body)
+            reason = f"{size} bytes after the header, {operation.layout.size} are needed"
+            self._refuse(request, GpuError(Response.ERR_INVALID_PARAMETER, reason))
+        else:
+            request.keys = operation.keys(request, operation.layout.unpack(request.body))
+            self._ordering.submit(request)
+
+    def _start(self, request: Request) -> None:
+        """Do a request whose turn has come."""
+        operation = self._operations[request.header.type]
+        outcome: Answer | Pending | GpuError | None
+        try:
+            outcome = operation.run(request, operation.layout.unpack(request.body))
+        except GpuError as error:
+            outcome = error
+        except (OSError, MemoryError) as error:
+            outcome = GpuError(Response.ERR_OUT_OF_MEMORY, str(error))
+        ordering = self._ordering
+        if isinstance(outcome, Pending):
+            if request.header.type == Command.RESOURCE_CREATE_BLOB:
+                # The context's worker does things in order: only the resource has to be waited for.
+                ordering.let_pass(request, context_key(request.header.ctx_id))
+            outcome.then(lambda result: self._done(ordering, request, result))
+        else:
+            self._done(ordering, request, outcome or OK)
+
+    def _done(self, ordering: Ordering, request: Request, outcome: Outcome) -> None:
+        if ordering is not self._ordering:
+            return
+        self._finish(request, outcome)
+        ordering.done(request)
+
+    def _refuse(self, request: Request, error: GpuError) -> None:
+        self._finish(request, error)
+
+    def _finish(self, request: Request, outcome: Outcome) -> None:
+        """Answer a request that is done, or let its fence do so."""
+        if isinstance(outcome, GpuError):
+            self._complain(request, outcome)
+            answer = Answer(outcome.response)
+        else:
+            answer = outcome
+        if not request.fenced:
+            request.respond(answer)
+            return
+        header = request.header
+        if request.on_context_timeline:
+            try:
+                self._contexts.fence(
+                    header.ctx_id, header.ring_idx, lambda: request.respond(answer)
+                )
+            except GpuError as error:
+                self._complain(request, error)
+                request.respond(Answer(error.response))
+            return
+        fence = _GlobalFence(request, answer)
+        self._global_fences.append(fence)
+        if header.type == Command.SUBMIT_3D and answer is OK:
+            self._contexts.fence(header.ctx_id, 0, lambda: self._retire(fence))
+        else:
+            self._retire(fence)
+
+    def _retire(self, fence: _GlobalFence) -> None:
+        """Answer what is through on the device's own timeline, in the order it came."""
+        fence.through = True
+        while self._global_fences and self._global_fences[0].through:
+            first = self._global_fences.popleft()
+            first.request.respond(first.answer)
+
+    def _unref(self, _request: Request, asked: wire.ResourceId) -> Pending | None:
+        """`RESOURCE_UNREF`."""
+        resource = self._resources.find(asked.resource_id)
+        self._scanouts.forget(resource)
+        self._contexts.forget(resource)
+        pending = self._blobs.release(resource)
+        self._resources.remove(resource)
+        return pending
+
+    def _complain(self, request: Request, error: GpuError) -> None:
+        """Log a refusal; of each kind the 1st, 2nd, 4th, 8th, ...: a guest can send millions."""
+        kind = request.header.type
+        name = Command(kind).name if kind in self._operations else f"command {kind:#x}"
+        self._complaints[kind if kind in self._operations else 0, error.response] += 1
+        times = self._complaints[kind if kind in self._operations else 0, error.response]
+        if times & (times - 1) == 0:
+            _log.warning(
+                "request refused",
+                command=name,
+                answer=error.response.name,
+                reason=str(error),
+                times=times,
+            )
+
+
+@dataclass(slots=True)
+class _GlobalFence:
+    """An answer that waits for its turn on the device's own timeline."""
+
+    request: Request
+    answer: Answer
+    through: bool = False
+
+
+def _nothing(_request: Request, _asked: Any) -> tuple[Key, ...]:
+    return ()
+
+
+def _resource(_request: Request, asked: Any) -> tuple[Key, ...]:
+    return (resource_key(asked.resource_id),)
+
+
+def _context(request: Request, _asked: Any) -> tuple[Key, ...]:
+    return (context_key(request.header.ctx_id),)
+
+
+def _both(request: Request, asked: Any) -> tuple[Key, ...]:
+    return context_key(request.header.ctx_id), resource_key(asked.resource_id)
+
+
+def _scanout(_request: Request, asked: Any) -> tuple[Key, ...]:
+    return scanout_key(asked.scanout_id), resource_key(asked.resource_id)

@@ -1,0 +1,172 @@
+"""The workers of a device: a supervisor in a process of its own, and how contexts reach it.
+
+The supervisor listens on a socket in a private folder; every connection is a context.  It is a
+process of its own so that the device's process may use its main thread for windows, and so that
+nothing a viewer or a guest keeps busy delays the start of a worker.
+
+Run as `python -m hesper.gpu.workers FD`, FD being the control socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import TimeoutExpired
+from typing import Any
+
+from hesper import log
+from hesper.gpu.refusal import ContextRefusal
+from hesper.isolation.listen import ListenError, bind
+from hesper.isolation.service import StartError
+from hesper.isolation.supervisor import Supervisor
+from hesper.portable import raise_descriptor_limit, recv_message, send_message, spawn
+
+SERVICE = "hesper.gpu.service"
+STOP_PATIENCE = 10.0
+"""Seconds from the order to stop to the kill."""
+LEAVING = 16
+"""Workers that may be on their way out while as many contexts run as may."""
+
+_log = log.get_logger(__name__)
+
+
+class Workers:
+    """The device's side.  Life: made, `start`ed, `connect`ed to, `stop`ped."""
+
+    def __init__(
+        self, options: dict[str, Any], *, warm: int, contexts: int, json_log: bool = False
+    ) -> None:
+        """`options`: for the service's `prepare`.
+
+        warm: workers kept ready.  contexts: how many the device lets run at a time.
+        """
+        places = contexts + LEAVING
+        self._options = {"options": options, "warm": warm, "places": places, "json": json_log}
+        self._stack = contextlib.ExitStack()
+        self._path = ""
+        self._control: socket.socket | None = None
+
+    def start(self, ended: Callable[[], None]) -> dict[str, Any]:
+        """Start it and wait until a worker can serve; returns what the service says of itself.
+
+        `ended` is called, on a thread, when the supervisor ends without having been told to.
+        Raises `StartError`.
+        """
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(private_folder()))
+            self._path = str(folder / "contexts")
+            control, theirs = socket.socketpair()
+            stack.callback(control.close)
+            with theirs:
+                fd = theirs.fileno()
+                try:
+                    process = spawn([sys.executable, "-P", "-m", __name__, str(fd)], fds=[fd])
+                except OSError as error:
+                    raise StartError(f"cannot start the supervisor: {error}") from None
+            stack.callback(_reap, process)
+            order = {"path": self._path, "log_level": log.threshold(), **self._options}
+            try:
+                send_message(control, json.dumps(order).encode())
+                message = recv_message(control)
+            except OSError:
+                message = None
+            answer: dict[str, Any] = {"failed": "the supervisor has ended"}
+            if message is not None:
+                answer = json.loads(message[0])
+            if "failed" in answer:
+                raise StartError(answer["failed"])
+            self._control = control
+            thread = threading.Thread(target=self._watch, args=[control, ended], daemon=True)
+            thread.start()
+            self._stack = stack.pop_all()
+        about: dict[str, Any] = answer["ready"]
+        return about
+
+    def _watch(self, control: socket.socket, ended: Callable[[], None]) -> None:
+        with contextlib.suppress(OSError):
+            recv_message(control)
+        if self._control is not None:
+            _log.error("the supervisor of the workers has ended")
+            ended()
+
+    def connect(self) -> socket.socket:
+        """Return a socket to a worker, which may still be starting.  Raises `OSError`."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.connect(self._path)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def stop(self) -> None:
+        """End all workers.  May be called again."""
+        control, self._control = self._control, None
+        if control is not None:
+            # Its end of the stream is the order to stop.
+            with contextlib.suppress(OSError):
+                control.shutdown(socket.SHUT_RDWR)
+        self._stack.close()
+
+
+def private_folder() -> tempfile.TemporaryDirectory[str]:
+    """Make a folder of our own with a short path: socket paths hold about 100 bytes."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    base = runtime if 0 < len(runtime) < 60 and os.access(runtime, os.W_OK) else "/tmp"
+    return tempfile.TemporaryDirectory(prefix="hesper-", dir=base)
+
+
+def _reap(process: Any) -> None:
+    try:
+        process.wait(STOP_PATIENCE)
+    except TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def main() -> None:
+    """Be the supervisor."""
+    raise_descriptor_limit()
+    control = socket.socket(fileno=int(sys.argv[1]))
+    message = recv_message(control)
+    if message is None:
+        return
+    order = json.loads(message[0])
+    log.configure(level=order["log_level"], json=order["json"])
+
+    def say(**values: Any) -> None:
+        with contextlib.suppress(OSError):
+            send_message(control, json.dumps(values).encode())
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            recv_message(control)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        supervisor = Supervisor(
+            [bind(order["path"])],
+            SERVICE,
+            order["options"],
+            warm=order["warm"],
+            max_clients=order["places"],
+            refuse=ContextRefusal,
+        )
+        threading.Thread(target=watch, daemon=True).start()
+        supervisor.run(lambda about: say(ready=about))
+    except (ListenError, StartError) as error:
+        say(failed=str(error))
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""Split virtqueues, from the device's side.
+
+Source: Virtual I/O Device (VIRTIO) Version 1.3, section 2.7 "Split Virtqueues".
+
+The driver is hostile: every index, address and length is read once, checked, then used.  A queue
+whose driver breaks the rules is *broken*: it is left alone until it is set up anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Sequence
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from hesper.vhost.guest_memory import GuestMemory, GuestMemoryError
+
+if TYPE_CHECKING:
+    from hesper.vhost.wire import VringAddresses
+
+F_INDIRECT_DESC = 1 << 28
+F_EVENT_IDX = 1 << 29
+F_VERSION_1 = 1 << 32
+
+MAX_QUEUE_SIZE = 32768
+MAX_INDIRECT = 65536
+"""Most descriptors of an indirect table; drivers exceed the queue size there, a page each."""
+MAX_READABLE = 64 << 20
+"""Most bytes of one request."""
+
+_DESCRIPTOR = Struct("<QIHH")
+_NEXT = 1
+_WRITE = 2
+_INDIRECT = 4
+_NO_INTERRUPT = 1
+_WRAP = 0xFFFF
+_KICK = (1).to_bytes(8, "little")
+
+
+class QueueError(Exception):
+    """The driver broke the rules of the queue."""
+
+
+class Fence:
+    """A full memory barrier between threads and processes, from Python.
+
+    Python has none.  Releasing a lock is a release operation on memory, taking it an acquire; a
+    release followed by an acquire orders all accesses before with all accesses after, on x86-64
+    (both are locked instructions) and on AArch64 (release and acquire are ordered with each other).
+    """
+
+    def __init__(self) -> None:
+        """Make one; for use by one thread."""
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def __call__(self) -> None:
+        """Order what was read and written before with what will be."""
+        self._lock.release()
+        self._lock.acquire()
+
+
+class Chain:
+    """A descriptor chain: what the driver wants read, and where the answer goes."""
+
+    __slots__ = ("epoch", "head", "readable", "writable")
+
+    def __init__(
+        self,
+        head: int,
+        epoch: int,
+        readable: Sequence[memoryview],
+        writable: Sequence[memoryview],
+    ) -> None:
+        """`head`: index of the first descriptor.  `epoch`: which life of the queue it came in."""
+        self.head = head
+        self.epoch = epoch
+        self.readable = readable
+        self.writable = writable
+
+    def read(self) -> bytes:
+        """Copy the request out of guest memory."""
+        return b"".join(self.readable)
+
+    def write(self, data: bytes) -> int:
+        """Copy as much of the answer as there is room for; returns how many bytes."""
+        done = 0
+        for piece in self.writable:
+            part = data[done : done + len(piece)]
+            piece[: len(part)] = part
+            done += len(part)
+            if done == len(data):
+                break
+        return done
+
+
+class VirtQueue:
+    """One queue: set up by the front-end's messages, then `pop`, `push` and `notify`.
+
+    Life: configured, `start`ed, `stop`ped, and so on; `reset` when the driver has started over.
+    Chains that are in flight when a queue stops are answered when it goes on (the VM was paused),
+    and forgotten by a `reset`.  For one thread.
+    """
+
+    def __init__(self, index: int) -> None:
+        """A queue that is not set up."""
+        self.index = index
+        self.size = 0
+        self.addresses: VringAddresses | None = None
+        self.kick_fd = -1
+        self.call_fd = -1
+        self.error_fd = -1
+        self.event_idx = False
+        self.running = False
+        self.broken = ""
+        """What the driver did wrong; empty while it behaves."""
+        self.epoch = 0
+        self.next_available = 0
+        self._next_used = 0
+        self._notified_used = 0
+        self._in_flight = 0
+        self._late: list[tuple[Chain, int]] = []
+        self._fence = Fence()
+        self.unmap()
+
+    def set_size(self, size: int) -> None:
+        """Set the number of descriptors.  Raises `QueueError`."""
+        if not 0 < size <= MAX_QUEUE_SIZE or size & (size - 1):
+            raise QueueError(f"queue {self.index}: size {size} is not a power of two up to 32768")
+        self.size = size
+
+    def start(self, memory: GuestMemory) -> None:
+        """Go on from `next_available`.  Raises `QueueError` when it is not set up."""
+        self.map_rings(memory)
+        self.running = True
+        self._next_used = self._notified_used = self._used[1]
+        late, self._late = self._late, []
+        for chain, written in late:
+            self.push(chain, written)
+
+    def map_rings(self, memory: GuestMemory) -> None:
+        """Find the rings in `memory`.  Raises `QueueError` when they are not there."""
+        if not self.size or self.addresses is None:
+            raise QueueError(f"queue {self.index} is started before it is set up")
+        where, size = self.addresses, self.size
+        if where.descriptors % 16 or where.available % 2 or where.used % 4:
+            raise QueueError(f"queue {self.index}: rings are not aligned: {where}")
+        try:
+            descriptors = memory.user_slice(where.descriptors, 16 * size)
+            available = memory.user_slice(where.available, 6 + 2 * size)
+            used = memory.user_slice(where.used, 6 + 8 * size)
+        except GuestMemoryError as error:
+            raise QueueError(f"queue {self.index}: {error}") from error
+        self._memory = memory
+        self._descriptors = descriptors
+        # Casts make every access of an index one 16-bit load or store, never two bytes apart.
+        self._available = available.cast("H")
+        self._used = used.cast("H")
+        self._used_elements = used[4 : 4 + 8 * size].cast("I")
+
+    def unmap(self) -> None:
+        """Let go of guest memory."""
+        self._memory = GuestMemory()
+        self._descriptors = memoryview(b"")
+        self._available = memoryview(b"").cast("H")
+        self._used = memoryview(b"").cast("H")
+        self._used_elements = memoryview(b"").cast("I")
+
+    def stop(self) -> int:
+        """Leave the rings alone from now on; returns the next index in the available ring."""
+        self.running = False
+        return self.next_available
+
+    def reset(self) -> None:
+        """Forget what is in flight: the driver has started over."""
+        self.running = False
+        self.broken = ""
+        self.epoch += 1
+        self._in_flight = 0
+        self._late = []
+
+    def pop(self) -> Chain | None:
+        """Take the next chain; None when there is none.
+
+        Raises `QueueError`; the queue is broken by then.
+        """
+        if not self.running or self.broken:
+            return None
+        try:
+            return self._pop()
+        except (QueueError, GuestMemoryError) as error:
+            self.broken = str(error)
+            raise QueueError(f"queue {self.index}: {error}") from error
+
+    def _pop(self) -> Chain | None:
+        waiting = (self._available[1] - self.next_available) & _WRAP
+        if not waiting:
+            if not self.event_idx:
+                return None
+            self._used[2 + 4 * self.size] = self.next_available
+            self._fence()
+            waiting = (self._available[1] - self.next_available) & _WRAP
+            if not waiting:
+                return None
+        if waiting > self.size:
+            raise QueueError(f"available index is {waiting} ahead, {self.size} is the most")
+        if self._in_flight == self.size:
+            raise QueueError("more chains are available than there are descriptors")
+        self._fence()
+        head = self._available[2 + self.next_available % self.size]
+        chain = self._walk(head)
+        self.next_available = (self.next_available + 1) & _WRAP
+        self._in_flight += 1
+        return chain
+
+    def _walk(self, head: int) -> Chain:
+        """Follow the chain that begins at descriptor `head`."""
+        table: memoryview | bytes = self._descriptors
+        count = self.size
+        readable: list[memoryview] = []
+        writable: list[memoryview] = []
+        index, steps, total = head, 0, 0
+        while True:
+            if index >= count:
+                raise QueueError(f"descriptor {index} of {count}")
+            steps += 1
+            if steps > count:
+                raise QueueError(f"chain of descriptor {head} has a loop")
+            address, length, flags, following = _DESCRIPTOR.unpack_from(table, 16 * index)
+            if flags & _INDIRECT:
+                if table is not self._descriptors or flags & _NEXT:
+                    raise QueueError(f"descriptor {index}: indirect where it may not be")
+                count = length // 16
+                if length % 16 or not 0 < count <= MAX_INDIRECT:
+                    raise QueueError(f"descriptor {index}: indirect table of {length} bytes")
+                table = b"".join(self._memory.slices(address, length))
+                index, steps = 0, 0
+                continue
+            if flags & _WRITE:
+                if length:
+                    writable += self._memory.slices(address, length)
+            else:
+                if writable:
+                    raise QueueError(f"descriptor {index}: to be read, after one to be written")
+                total += length
+                if total > MAX_READABLE:
+                    raise QueueError(f"request of more than {MAX_READABLE} bytes")
+                if length:
+                    readable += self._memory.slices(address, length)
+            if not flags & _NEXT:
+                return Chain(head, self.epoch, readable, writable)
+            index = following
+
+    def push(self, chain: Chain, written: int) -> None:
+        """Give `chain` back with `written` bytes of answer; `notify` tells the driver.
+
+        A chain from before a `reset` is dropped; while the queue is stopped, it waits.
+        """
+        if chain.epoch != self.epoch or self.broken:
+            return
+        if not self.running:
+            self._late.append((chain, written))
+            return
+        self._in_flight -= 1
+        slot = 2 * (self._next_used % self.size)
+        self._used_elements[slot] = chain.head
+        self._used_elements[slot + 1] = written
+        self._fence()
+        self._next_used = (self._next_used + 1) & _WRAP
+        self._used[1] = self._next_used
+
+    def notify(self) -> None:
+        """Interrupt the driver if something was pushed since the last time and it wants to know."""
+        if not self.running or self._next_used == self._notified_used:
+            return
+        self._fence()
+        fresh = (self._next_used - self._notified_used) & _WRAP
+        self._notified_used = self._next_used
+        if self.event_idx:
+            wanted = self._available[2 + self.size]
+            if (self._next_used - wanted - 1) & _WRAP >= fresh:
+                return
+        elif self._available[0] & _NO_INTERRUPT:
+            return
+        self._signal(self.call_fd)
+
+    def fail(self) -> None:
+        """Tell the front-end that the queue is broken, as far as vhost-user can."""
+        self._signal(self.error_fd)
+
+    @staticmethod
+    def _signal(fd: int) -> None:
+        """Write to a wake-up; a full one is as good as written."""
+        if fd >= 0:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                os.write(fd, _KICK)

@@ -1,1 +1,0 @@
-"""A virtio-gpu device in a process of its own, for a VMM that speaks vhost-user."""
