@@ -1,11 +1,13 @@
 """What stays open, to find leaks by.
 
-Not by counting: what earlier tests left to the garbage collector may be closed at any time.
+Not by counting, if it can be helped: what earlier tests left to the garbage collector may be closed
+at any time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import time
 from collections.abc import Set
@@ -13,7 +15,8 @@ from collections.abc import Set
 OpenFile = tuple[int, int, int]
 """A descriptor's number, and the device and inode behind it."""
 
-PATIENCE = 5.0
+PATIENCE = 30.0
+"""Seconds after which a wait fails the test."""
 
 
 def open_files() -> Set[OpenFile]:
@@ -36,4 +39,18 @@ def assert_closed_since(before: Set[OpenFile], patience: float = PATIENCE) -> No
     deadline = time.monotonic() + patience
     while left := opened_since(before):
         assert time.monotonic() < deadline, f"left open: {sorted(left)}"
+        time.sleep(0.01)
+
+
+def count_descriptors() -> int:
+    """How many there are, for tests in which others take their place; rubbish is cleared first."""
+    gc.collect()
+    return len(os.listdir("/dev/fd"))
+
+
+def assert_no_more_descriptors(before: int) -> None:
+    """Wait until no more are open than before: what other threads close, they close soon."""
+    deadline = time.monotonic() + PATIENCE
+    while (now := count_descriptors()) > before:
+        assert time.monotonic() < deadline, f"{now} descriptors are open, {before} were"
         time.sleep(0.01)

@@ -6,44 +6,23 @@ import struct
 
 import numpy as np
 import pytest
-from device import Vm
-from frontend import GUEST_BASE, Answer
+from gpu_requests import (
+    GUEST_BASE,
+    attach_backing,
+    create_2d,
+    flush,
+    move_cursor,
+    on_resource,
+    set_scanout,
+    transfer,
+    unref,
+    update_cursor,
+)
+from gpu_vm import Vm
 
 from hesper.display.formats import BY_VIRTIO
 from hesper.display.scanout import Rect
 from hesper.gpu.wire import CURSOR_QUEUE, Command, Response
-
-XRGB = 2
-
-
-def create(vm: Vm, resource: int, width: int, height: int, pixel_format: int = XRGB) -> Answer:
-    """Make a 2D resource."""
-    body = struct.pack("<4I", resource, pixel_format, width, height)
-    return vm.frontend.command(Command.RESOURCE_CREATE_2D, body)
-
-
-def attach(vm: Vm, resource: int, pieces: list[tuple[int, int]]) -> Answer:
-    """Attach guest memory: offsets and lengths."""
-    body = struct.pack("<2I", resource, len(pieces))
-    for offset, length in pieces:
-        body += struct.pack("<QI4x", GUEST_BASE + offset, length)
-    return vm.frontend.command(Command.RESOURCE_ATTACH_BACKING, body)
-
-
-def transfer(vm: Vm, resource: int, rect: Rect, offset: int = 0) -> Answer:
-    """Copy from the backing."""
-    body = struct.pack("<4IQI4x", *rect, offset, resource)
-    return vm.frontend.command(Command.TRANSFER_TO_HOST_2D, body)
-
-
-def set_scanout(vm: Vm, scanout: int, resource: int, rect: Rect) -> Answer:
-    """Show a part of a resource."""
-    return vm.frontend.command(Command.SET_SCANOUT, struct.pack("<4I2I", *rect, scanout, resource))
-
-
-def flush(vm: Vm, resource: int, rect: Rect) -> Answer:
-    """Say that a part of a resource is ready."""
-    return vm.frontend.command(Command.RESOURCE_FLUSH, struct.pack("<4II4x", *rect, resource))
 
 
 def seen(vm: Vm, scanout: int = 0) -> np.ndarray:
@@ -57,9 +36,9 @@ def seen(vm: Vm, scanout: int = 0) -> np.ndarray:
 
 def picture(vm: Vm, width: int, height: int, *, piece: int = 0) -> np.ndarray:
     """Resource 1, filled with random pixels from a backing in pieces of `piece` bytes."""
-    assert create(vm, 1, width, height).type == Response.OK_NODATA
+    assert vm.guest.send(create_2d(1, width, height)).type == Response.OK_NODATA
     size = width * height * 4
-    start = vm.frontend.allocate(size * 2)
+    start = vm.guest.allocate(size * 2)
     pixels = np.random.default_rng(7).integers(0, 1 << 24, (height, width), np.uint32)
     data = pixels.astype("<u4").tobytes()
     pieces = []
@@ -68,9 +47,9 @@ def picture(vm: Vm, width: int, height: int, *, piece: int = 0) -> np.ndarray:
     for index, at in enumerate(range(0, size, step)):
         part = data[at : at + step]
         where = start + 2 * size - (index + 1) * step * 2
-        vm.frontend.memory[where : where + len(part)] = part
+        vm.guest.memory[where : where + len(part)] = part
         pieces.append((where, len(part)))
-    assert attach(vm, 1, pieces).type == Response.OK_NODATA
+    assert vm.guest.send(attach_backing(1, pieces)).type == Response.OK_NODATA
     return pixels
 
 
@@ -78,9 +57,9 @@ def picture(vm: Vm, width: int, height: int, *, piece: int = 0) -> np.ndarray:
 def test_a_picture_reaches_the_viewer(vm: Vm, piece: int) -> None:
     pixels = picture(vm, 100, 70, piece=piece)
     everything = Rect(0, 0, 100, 70)
-    assert transfer(vm, 1, everything).type == Response.OK_NODATA
-    assert set_scanout(vm, 0, 1, everything).type == Response.OK_NODATA
-    assert flush(vm, 1, everything).type == Response.OK_NODATA
+    assert vm.guest.send(transfer(1, everything)).type == Response.OK_NODATA
+    assert vm.guest.send(set_scanout(0, 1, everything)).type == Response.OK_NODATA
+    assert vm.guest.send(flush(1, everything)).type == Response.OK_NODATA
     assert np.array_equal(seen(vm), pixels)
     assert vm.display[0].flushes == 1
 
@@ -88,8 +67,8 @@ def test_a_picture_reaches_the_viewer(vm: Vm, piece: int) -> None:
 def test_a_transfer_copies_its_rectangle_and_no_more(vm: Vm) -> None:
     pixels = picture(vm, 50, 40, piece=777)
     rect = Rect(3, 5, 20, 10)
-    assert transfer(vm, 1, rect, offset=(5 * 50 + 3) * 4).type == Response.OK_NODATA
-    set_scanout(vm, 0, 1, Rect(0, 0, 50, 40))
+    assert vm.guest.send(transfer(1, rect, offset=(5 * 50 + 3) * 4)).type == Response.OK_NODATA
+    vm.guest.send(set_scanout(0, 1, Rect(0, 0, 50, 40)))
     wanted = np.zeros_like(pixels)
     wanted[rect.slices] = pixels[rect.slices]
     assert np.array_equal(seen(vm), wanted)
@@ -97,16 +76,16 @@ def test_a_transfer_copies_its_rectangle_and_no_more(vm: Vm) -> None:
 
 def test_two_scanouts_show_two_parts(vm: Vm) -> None:
     pixels = picture(vm, 80, 40)
-    transfer(vm, 1, Rect(0, 0, 80, 40))
-    assert set_scanout(vm, 0, 1, Rect(0, 0, 40, 40)).type == Response.OK_NODATA
-    assert set_scanout(vm, 1, 1, Rect(40, 8, 40, 32)).type == Response.OK_NODATA
+    vm.guest.send(transfer(1, Rect(0, 0, 80, 40)))
+    assert vm.guest.send(set_scanout(0, 1, Rect(0, 0, 40, 40))).type == Response.OK_NODATA
+    assert vm.guest.send(set_scanout(1, 1, Rect(40, 8, 40, 32))).type == Response.OK_NODATA
     assert np.array_equal(seen(vm, 0), pixels[:, :40])
     assert np.array_equal(seen(vm, 1), pixels[8:, 40:])
     subscription = vm.display[1].subscribe(lambda: None)
     subscription.take()
-    flush(vm, 1, Rect(0, 0, 41, 9))
+    vm.guest.send(flush(1, Rect(0, 0, 41, 9)))
     assert subscription.take().damage == [Rect(0, 0, 40, 32)]
-    flush(vm, 1, Rect(0, 0, 40, 40))
+    vm.guest.send(flush(1, Rect(0, 0, 40, 40)))
     assert not subscription.take().damage
 
 
@@ -117,71 +96,62 @@ def test_every_format_shows_its_colours(vm: Vm, virtio_format: int) -> None:
     for channel, colour in ((pixel_format.red, 0x11), (pixel_format.green, 0x80)):
         value |= colour << channel.shift
     value |= 0xFE << pixel_format.blue.shift
-    assert create(vm, 1, 4, 4, virtio_format).type == Response.OK_NODATA
-    start = vm.frontend.allocate(64)
-    vm.frontend.memory[start : start + 64] = value.to_bytes(4, "little") * 16
-    attach(vm, 1, [(start, 64)])
-    transfer(vm, 1, Rect(0, 0, 4, 4))
-    set_scanout(vm, 0, 1, Rect(0, 0, 4, 4))
+    assert vm.guest.send(create_2d(1, 4, 4, virtio_format)).type == Response.OK_NODATA
+    start = vm.guest.allocate(64)
+    vm.guest.memory[start : start + 64] = value.to_bytes(4, "little") * 16
+    vm.guest.send(attach_backing(1, [(start, 64)]))
+    vm.guest.send(transfer(1, Rect(0, 0, 4, 4)))
+    vm.guest.send(set_scanout(0, 1, Rect(0, 0, 4, 4)))
     assert (seen(vm) == 0x1180FE).all()
 
 
 def test_unref_takes_the_picture_off_the_screen(vm: Vm) -> None:
     picture(vm, 16, 16)
-    set_scanout(vm, 0, 1, Rect(0, 0, 16, 16))
-    body = struct.pack("<I4x", 1)
-    assert vm.frontend.command(Command.RESOURCE_UNREF, body).type == Response.OK_NODATA
+    vm.guest.send(set_scanout(0, 1, Rect(0, 0, 16, 16)))
+    assert vm.guest.send(unref(1)).type == Response.OK_NODATA
     assert vm.display[0].surface is None
-    assert vm.frontend.command(Command.RESOURCE_UNREF, body).type == (
-        Response.ERR_INVALID_RESOURCE_ID
-    )
+    assert vm.guest.send(unref(1)).type == Response.ERR_INVALID_RESOURCE_ID
 
 
 def test_a_picture_keeps_its_pixels_without_a_backing(vm: Vm) -> None:
     pixels = picture(vm, 16, 16)
-    transfer(vm, 1, Rect(0, 0, 16, 16))
-    body = struct.pack("<I4x", 1)
-    assert vm.frontend.command(Command.RESOURCE_DETACH_BACKING, body).type == Response.OK_NODATA
-    assert vm.frontend.command(Command.RESOURCE_DETACH_BACKING, body).type == Response.ERR_UNSPEC
-    assert transfer(vm, 1, Rect(0, 0, 16, 16)).type == Response.ERR_UNSPEC
-    set_scanout(vm, 0, 1, Rect(0, 0, 16, 16))
+    vm.guest.send(transfer(1, Rect(0, 0, 16, 16)))
+    detach = on_resource(Command.RESOURCE_DETACH_BACKING, 1)
+    assert vm.guest.send(detach).type == Response.OK_NODATA
+    assert vm.guest.send(detach).type == Response.ERR_UNSPEC
+    assert vm.guest.send(transfer(1, Rect(0, 0, 16, 16))).type == Response.ERR_UNSPEC
+    vm.guest.send(set_scanout(0, 1, Rect(0, 0, 16, 16)))
     assert np.array_equal(seen(vm), pixels)
 
 
 @pytest.mark.parametrize("virtio_format", [1, 2])
 def test_the_cursor_has_a_shape_and_a_place(vm: Vm, virtio_format: int) -> None:
     """It has alpha whether or not its resource says so."""
-    create(vm, 9, 64, 64, virtio_format)
-    start = vm.frontend.allocate(64 * 64 * 4)
-    vm.frontend.memory[start : start + 64 * 64 * 4] = b"\x10\x20\x30\x80" * 4096
-    attach(vm, 9, [(start, 64 * 64 * 4)])
-    transfer(vm, 9, Rect(0, 0, 64, 64))
+    vm.guest.send(create_2d(9, 64, 64, virtio_format))
+    start = vm.guest.allocate(64 * 64 * 4)
+    vm.guest.memory[start : start + 64 * 64 * 4] = b"\x10\x20\x30\x80" * 4096
+    vm.guest.send(attach_backing(9, [(start, 64 * 64 * 4)]))
+    vm.guest.send(transfer(9, Rect(0, 0, 64, 64)))
     subscription = vm.display[0].subscribe(lambda: None)
-    body = struct.pack("<3I4x3I4x", 0, 100, 50, 9, 3, 4)
-    answer = vm.frontend.command(Command.UPDATE_CURSOR, body, queue=CURSOR_QUEUE)
+    answer = vm.guest.send(update_cursor(0, (100, 50), 9, (3, 4)), queue=CURSOR_QUEUE)
     assert answer.type == Response.OK_NODATA
     update = subscription.take()
     assert update.cursor is not None
     assert (update.cursor.hot_x, update.cursor.hot_y) == (3, 4)
     assert (update.cursor.pixels == 0x80302010).all()
     assert update.cursor_position == (100, 50)
-    body = struct.pack("<3I4x3I4x", 0, 7, 8, 0, 0, 0)
-    vm.frontend.command(Command.MOVE_CURSOR, body, queue=CURSOR_QUEUE)
+    vm.guest.send(move_cursor(0, (7, 8)), queue=CURSOR_QUEUE)
     assert subscription.take().cursor_position == (7, 8)
-    body = struct.pack("<I2i4x3I4x", 0, -7, -8, 0, 0, 0)
-    vm.frontend.command(Command.MOVE_CURSOR, body, queue=CURSOR_QUEUE)
+    vm.guest.send(move_cursor(0, (-7, -8)), queue=CURSOR_QUEUE)
     assert subscription.take().cursor_position == (-7, -8)
-    vm.frontend.command(Command.UPDATE_CURSOR, body, queue=CURSOR_QUEUE)
+    vm.guest.send(update_cursor(0, (0, 0), 0), queue=CURSOR_QUEUE)
     assert subscription.take().cursor is None
 
 
 def test_a_driver_may_want_no_answer(vm: Vm) -> None:
     """Linux gives cursor commands no room for one."""
-    ring = vm.frontend.queues[CURSOR_QUEUE]
-    request = struct.pack("<IIQIB3x", Command.MOVE_CURSOR, 0, 0, 0, 0)
-    request += struct.pack("<3I4x3I4x", 0, 11, 12, 0, 0, 0)
-    vm.frontend.post(request, queue=CURSOR_QUEUE, response_size=0)
-    assert ring.wait_used()[1] == 0
+    vm.guest.post(move_cursor(0, (11, 12)), queue=CURSOR_QUEUE, response_size=0)
+    assert vm.guest.wait_any(CURSOR_QUEUE)[1] == 0
     subscription = vm.display[0].subscribe(lambda: None)
     assert subscription.take().cursor_position == (11, 12)
 
@@ -261,21 +231,21 @@ MANY = 0xFFFFFFFF
 def test_bad_requests_get_the_error_of_the_specification(
     vm: Vm, command: int, body: bytes, wanted: Response
 ) -> None:
-    assert create(vm, 1, 8, 8).type == Response.OK_NODATA
+    assert vm.guest.send(create_2d(1, 8, 8)).type == Response.OK_NODATA
     if command == Command.TRANSFER_TO_HOST_2D:
-        attach(vm, 1, [(vm.frontend.allocate(256), 256)])
-    assert vm.frontend.command(command, body).type == wanted
-    assert transfer(vm, 77, Rect(0, 0, 1, 1)).type == Response.ERR_INVALID_RESOURCE_ID
+        vm.guest.send(attach_backing(1, [(vm.guest.allocate(256), 256)]))
+    assert vm.guest.command(command, body).type == wanted
+    assert vm.guest.send(transfer(77, Rect(0, 0, 1, 1))).type == Response.ERR_INVALID_RESOURCE_ID
 
 
 def test_a_second_backing_is_refused(vm: Vm) -> None:
     picture(vm, 8, 8)
-    assert attach(vm, 1, []).type == Response.ERR_UNSPEC
+    assert vm.guest.send(attach_backing(1, [])).type == Response.ERR_UNSPEC
 
 
 def test_pictures_have_a_limit(vm: Vm) -> None:
-    assert create(vm, 1, 16384, 8192).type == Response.OK_NODATA
-    assert create(vm, 2, 16384, 8192).type == Response.OK_NODATA
-    assert create(vm, 3, 1, 1).type == Response.ERR_OUT_OF_MEMORY
-    vm.frontend.command(Command.RESOURCE_UNREF, struct.pack("<I4x", 1))
-    assert create(vm, 3, 1, 1).type == Response.OK_NODATA
+    assert vm.guest.send(create_2d(1, 16384, 8192)).type == Response.OK_NODATA
+    assert vm.guest.send(create_2d(2, 16384, 8192)).type == Response.OK_NODATA
+    assert vm.guest.send(create_2d(3, 1, 1)).type == Response.ERR_OUT_OF_MEMORY
+    vm.guest.send(unref(1))
+    assert vm.guest.send(create_2d(3, 1, 1)).type == Response.OK_NODATA

@@ -2,131 +2,118 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
-from device import WINDOW, Vm
-from driver import (
-    MAPPABLE,
+from gpu_requests import (
     PAGE,
-    assert_no_more_descriptors,
-    blob_request,
     create_blob,
-    descriptors,
-    map_request,
+    map_blob,
     on_resource,
-    open_context,
-    send,
-    submit_request,
+    set_scanout_blob,
+    submit,
+    unmap_blob,
+    unref,
 )
-from frontend import GUEST_BASE
+from gpu_vm import WINDOW, Vm
 
 from hesper.display.scanout import Rect
 from hesper.gpu.wire import BlobMemory, Command, Response
-from hesper.portable import SharedMemory, page_size
+from hesper.portable import page_size
+from open_files import assert_no_more_descriptors, count_descriptors
 
 OK = Response.OK_NODATA
 INVALID = Response.ERR_INVALID_PARAMETER
-UNREF = Command.RESOURCE_UNREF
-UNMAP = Command.RESOURCE_UNMAP_BLOB
 
 
 def test_a_blob_is_mapped_where_the_guest_wants(vm: Vm) -> None:
-    open_context(vm, 1)
-    assert create_blob(vm, 7, 3 * PAGE, ctx_id=1, blob_id=99).type == OK
-    answer = send(vm.frontend, map_request(7, 0x10000))
+    vm.open_context(1)
+    assert vm.guest.send(create_blob(7, 3 * PAGE, ctx_id=1, blob_id=99)).type == OK
+    answer = vm.guest.send(map_blob(7, 0x10000))
     assert (answer.type, answer.payload) == (Response.OK_MAP_INFO, struct.pack("<I4x", 1))
-    assert {offset: length for offset, (length, _) in vm.frontend.maps.items()} == {
-        0x10000: 3 * PAGE
-    }
-    assert on_resource(vm, UNMAP, 7).type == OK
-    assert not vm.frontend.maps
-    assert send(vm.frontend, map_request(7, 0)).type == Response.OK_MAP_INFO
+    assert {offset: length for offset, (length, _) in vm.guest.maps.items()} == {0x10000: 3 * PAGE}
+    assert vm.guest.send(unmap_blob(7)).type == OK
+    assert not vm.guest.maps
+    assert vm.guest.send(map_blob(7, 0)).type == Response.OK_MAP_INFO
 
 
 def test_a_guest_does_not_wait_between_create_and_map(vm: Vm) -> None:
-    worker = open_context(vm, 1)
+    worker = vm.open_context(1)
     worker.paused.clear()
-    first = vm.frontend.post(blob_request(7, PAGE, ctx_id=1))
-    second = vm.frontend.post(map_request(7, 0))
+    first = vm.guest.post(create_blob(7, PAGE, ctx_id=1))
+    second = vm.guest.post(map_blob(7, 0))
     # Something else overtakes both.
-    assert vm.frontend.command(Command.GET_DISPLAY_INFO).type == Response.OK_DISPLAY_INFO
+    assert vm.guest.command(Command.GET_DISPLAY_INFO).type == Response.OK_DISPLAY_INFO
     worker.paused.set()
-    assert vm.frontend.wait(*first).type == OK
-    assert vm.frontend.wait(*second).type == Response.OK_MAP_INFO
+    assert vm.guest.wait(*first).type == OK
+    assert vm.guest.wait(*second).type == Response.OK_MAP_INFO
 
 
 def test_commands_of_a_context_pass_a_blob_that_is_being_made(vm: Vm) -> None:
-    worker = open_context(vm, 1)
+    worker = vm.open_context(1)
     worker.paused.clear()
-    blob = vm.frontend.post(blob_request(7, PAGE, ctx_id=1))
-    assert vm.frontend.wait(*vm.frontend.post(submit_request(1, b"1234"))).type == OK
+    blob = vm.guest.post(create_blob(7, PAGE, ctx_id=1))
+    assert vm.guest.wait(*vm.guest.post(submit(1, b"1234"))).type == OK
     worker.paused.set()
-    assert vm.frontend.wait(*blob).type == OK
+    assert vm.guest.wait(*blob).type == OK
 
 
 def test_an_attach_waits_for_its_blob_and_commands_for_the_attach(vm: Vm) -> None:
-    maker, user = open_context(vm, 1), open_context(vm, 2)
+    maker, user = vm.open_context(1), vm.open_context(2)
     maker.paused.clear()
-    blob = vm.frontend.post(blob_request(7, PAGE, ctx_id=1))
-    body = struct.pack("<IIQIB3xI4x", Command.CTX_ATTACH_RESOURCE, 0, 0, 2, 0, 7)
-    attach = vm.frontend.post(body)
-    submit = vm.frontend.post(submit_request(2, b"uses 7.."))
-    assert vm.frontend.command(Command.GET_DISPLAY_INFO).type == Response.OK_DISPLAY_INFO
+    blob = vm.guest.post(create_blob(7, PAGE, ctx_id=1))
+    attach = vm.guest.post(on_resource(Command.CTX_ATTACH_RESOURCE, 7, ctx_id=2))
+    user_of_7 = vm.guest.post(submit(2, b"uses 7.."))
+    assert vm.guest.command(Command.GET_DISPLAY_INFO).type == Response.OK_DISPLAY_INFO
     assert not user.commands
     maker.paused.set()
-    assert [vm.frontend.wait(*each).type for each in (blob, attach, submit)] == [OK] * 3
+    assert [vm.guest.wait(*each).type for each in (blob, attach, user_of_7)] == [OK] * 3
     user.wait(lambda: bool(user.commands))
     assert user.imported == {7: PAGE}
 
 
-def test_the_main_socket_is_served_while_a_map_is_confirmed(vm: Vm) -> None:
-    """QEMU sends a new memory table before it confirms a map."""
-    open_context(vm, 1)
-    create_blob(vm, 7, ctx_id=1)
-    vm.frontend.hold_maps.clear()
-    waiting = vm.frontend.post(map_request(7, 0))
-    assert vm.frontend.set_memory() == 0
-    assert vm.frontend.command(Command.GET_DISPLAY_INFO).type == Response.OK_DISPLAY_INFO
-    vm.frontend.hold_maps.set()
-    assert vm.frontend.wait(*waiting).type == Response.OK_MAP_INFO
+def test_other_requests_pass_a_map_that_is_being_made(vm: Vm) -> None:
+    vm.open_context(1)
+    vm.guest.send(create_blob(7, ctx_id=1))
+    vm.guest.delay_maps()
+    waiting = vm.guest.post(map_blob(7, 0))
+    vm.guest.wait_delayed_map()
+    assert vm.guest.command(Command.GET_DISPLAY_INFO).type == Response.OK_DISPLAY_INFO
+    vm.guest.allow_maps()
+    assert vm.guest.wait(*waiting).type == Response.OK_MAP_INFO
 
 
-def test_what_the_device_has_mapped_is_no_guest_memory(vm: Vm) -> None:
-    """A VMM tells of it in its memory table; holding on to it would keep it alive."""
-    open_context(vm, 1)
-    create_blob(vm, 7, ctx_id=1)
-    send(vm.frontend, map_request(7, 0))
-    window = GUEST_BASE + (1 << 30)
-    assert vm.frontend.set_memory((window, PAGE, vm.frontend.mapped_fds[0])) == 0
-    guest = [(window - GUEST_BASE, PAGE)]
-    assert create_blob(vm, 8, memory=BlobMemory.GUEST, pieces=guest).type == INVALID
-    # What is somebody else's is guest memory.
-    with SharedMemory.create(PAGE, "other") as other:
-        assert vm.frontend.set_memory((window, PAGE, other.fd)) == 0
-    assert create_blob(vm, 8, memory=BlobMemory.GUEST, pieces=guest).type == OK
+def test_the_guest_sees_the_contexts_memory(vm: Vm) -> None:
+    vm.open_context(1)
+    vm.guest.send(create_blob(7, ctx_id=1, blob_id=0x112233))
+    assert vm.guest.send(map_blob(7, PAGE)).type == Response.OK_MAP_INFO
+    with mmap.mmap(vm.guest.mapped_fds[PAGE], PAGE) as seen:
+        # What the worker has written at its beginning.
+        assert struct.unpack_from("<IQ", seen) == (7, 0x112233)
 
 
 def test_unref_unmaps(vm: Vm) -> None:
-    open_context(vm, 1)
-    create_blob(vm, 7, ctx_id=1)
-    send(vm.frontend, map_request(7, 0))
-    assert on_resource(vm, UNREF, 7).type == OK
-    assert not vm.frontend.maps
+    vm.open_context(1)
+    vm.guest.send(create_blob(7, ctx_id=1))
+    vm.guest.send(map_blob(7, 0))
+    assert vm.guest.send(unref(7)).type == OK
+    assert not vm.guest.maps
 
 
 def test_maps_that_cannot_be(vm: Vm) -> None:
-    open_context(vm, 1)
-    create_blob(vm, 7, ctx_id=1)
-    create_blob(vm, 8, ctx_id=1)
-    create_blob(vm, 9, ctx_id=1, flags=0)
-    guest = vm.frontend.allocate(PAGE)
-    create_blob(vm, 10, memory=BlobMemory.GUEST, pieces=[(guest, PAGE)])
+    vm.open_context(1)
+    vm.guest.send(create_blob(7, ctx_id=1))
+    vm.guest.send(create_blob(8, ctx_id=1))
+    vm.guest.send(create_blob(9, ctx_id=1, flags=0))
+    guest = vm.guest.allocate(PAGE)
+    vm.guest.send(create_blob(10, memory=BlobMemory.GUEST, pieces=[(guest, PAGE)]))
     page = page_size()
 
     def attempt(resource: int, offset: int) -> int:
-        return send(vm.frontend, map_request(resource, offset)).type
+        return vm.guest.send(map_blob(resource, offset)).type
 
     assert attempt(7, page - 1) == INVALID
     assert attempt(7, WINDOW) == INVALID
@@ -140,8 +127,8 @@ def test_maps_that_cannot_be(vm: Vm) -> None:
     # The VMM has the last word: this overlaps.
     assert attempt(8, WINDOW - page) == Response.ERR_OUT_OF_MEMORY
     assert attempt(8, 0) == Response.OK_MAP_INFO
-    assert on_resource(vm, UNMAP, 9).type == INVALID
-    assert on_resource(vm, UNMAP, 77).type == Response.ERR_INVALID_RESOURCE_ID
+    assert vm.guest.send(unmap_blob(9)).type == INVALID
+    assert vm.guest.send(unmap_blob(77)).type == Response.ERR_INVALID_RESOURCE_ID
 
 
 @pytest.mark.parametrize(
@@ -163,12 +150,12 @@ def test_maps_that_cannot_be(vm: Vm) -> None:
     ],
 )
 def test_blobs_that_cannot_be(vm: Vm, options: dict[str, object], wanted: int) -> None:
-    open_context(vm, 1)
-    assert create_blob(vm, 3, ctx_id=1).type == OK
+    vm.open_context(1)
+    assert vm.guest.send(create_blob(3, ctx_id=1)).type == OK
     arguments = {"resource": 7, "size": PAGE, "ctx_id": 1, **options}
-    request = blob_request(**arguments)  # type: ignore[arg-type]
-    assert send(vm.frontend, request).type == wanted
-    assert on_resource(vm, UNREF, 7).type == Response.ERR_INVALID_RESOURCE_ID
+    request = create_blob(**arguments)  # type: ignore[arg-type]
+    assert vm.guest.send(request).type == wanted
+    assert vm.guest.send(unref(7)).type == Response.ERR_INVALID_RESOURCE_ID
 
 
 @pytest.mark.parametrize(
@@ -180,25 +167,24 @@ def test_blobs_that_cannot_be(vm: Vm, options: dict[str, object], wanted: int) -
     ],
 )
 def test_a_worker_may_refuse_a_blob(vm: Vm, said: int, heard: int) -> None:
-    worker = open_context(vm, 1)
+    worker = vm.open_context(1)
     worker.blob_response = said  # type: ignore[assignment]
-    assert create_blob(vm, 7, ctx_id=1).type == heard
-    assert on_resource(vm, UNREF, 7).type == Response.ERR_INVALID_RESOURCE_ID
+    assert vm.guest.send(create_blob(7, ctx_id=1)).type == heard
+    assert vm.guest.send(unref(7)).type == Response.ERR_INVALID_RESOURCE_ID
 
 
 def test_a_worker_that_dies_refuses_its_blobs(vm: Vm) -> None:
-    worker = open_context(vm, 1)
+    worker = vm.open_context(1)
     worker.paused.clear()
-    waiting = vm.frontend.post(blob_request(7, PAGE, ctx_id=1))
+    waiting = vm.guest.post(create_blob(7, PAGE, ctx_id=1))
     worker.die()
-    assert vm.frontend.wait(*waiting).type == Response.ERR_UNSPEC
+    assert vm.guest.wait(*waiting).type == Response.ERR_UNSPEC
     worker.paused.set()
 
 
-def show_blob(vm: Vm, rect: Rect, size: tuple[int, int], stride: int, *, offset: int = 0) -> int:
-    """`SET_SCANOUT_BLOB` of resource 7 in XRGB."""
-    body = struct.pack("<4I5I4x8I", *rect, 0, 7, *size, 2, stride, 0, 0, 0, offset, 0, 0, 0)
-    return vm.frontend.command(Command.SET_SCANOUT_BLOB, body).type
+def show_blob(vm: Vm, *arguments: Any, **options: Any) -> int:
+    """Show blob 7."""
+    return vm.guest.send(set_scanout_blob(7, *arguments, **options)).type
 
 
 def seen(vm: Vm) -> np.ndarray:
@@ -215,37 +201,38 @@ def test_guest_memory_is_shown_as_it_is(vm: Vm, piece: int) -> None:
     size, stride = 16 * PAGE, 512
     data = np.random.default_rng(5).integers(0, 256, size, np.uint8).tobytes()
     # Pieces lie apart, the last first.
-    where = vm.frontend.allocate(2 * size) + 2 * size
+    where = vm.guest.allocate(2 * size) + 2 * size
     pieces = []
     for at in range(0, size, piece):
         part = data[at : at + piece]
         where -= len(part) + 8
-        vm.frontend.memory[where : where + len(part)] = part
+        vm.guest.memory[where : where + len(part)] = part
         pieces.append((where, len(part)))
-    assert create_blob(vm, 7, size, memory=BlobMemory.GUEST, flags=0, pieces=pieces).type == OK
+    blob = create_blob(7, size, memory=BlobMemory.GUEST, flags=0, pieces=pieces)
+    assert vm.guest.send(blob).type == OK
     assert show_blob(vm, Rect(2, 1, 100, 99), (120, 110), stride, offset=64) == OK
     rows = np.frombuffer(data, np.uint8)[64 : 64 + 110 * stride].reshape(110, stride)
     assert np.array_equal(seen(vm), rows.view("<u4")[1:100, 2:102] & 0xFFFFFF)
     # No copy: what the guest writes is there at once.
     first = pieces[0][0] + 64 + stride + 8
-    vm.frontend.memory[first : first + 4] = b"\1\2\3\0"
+    vm.guest.memory[first : first + 4] = b"\1\2\3\0"
     assert seen(vm)[0, 0] == 0x030201
 
 
 def test_host_memory_is_shown_as_it_is(vm: Vm) -> None:
-    open_context(vm, 1)
-    assert create_blob(vm, 7, 4 * PAGE, ctx_id=1, blob_id=0x112233).type == OK
+    vm.open_context(1)
+    assert vm.guest.send(create_blob(7, 4 * PAGE, ctx_id=1, blob_id=0x112233)).type == OK
     assert show_blob(vm, Rect(0, 0, 64, 64), (64, 64), 256) == OK
     # What the worker has written at its beginning.
     assert seen(vm)[0, :2].tolist() == [7, 0x112233]
-    assert on_resource(vm, UNREF, 7).type == OK
+    assert vm.guest.send(unref(7)).type == OK
     assert vm.display[0].surface is None
 
 
 def test_scanouts_of_blobs_that_cannot_be(vm: Vm) -> None:
-    open_context(vm, 1)
+    vm.open_context(1)
     # Exactly as large as the picture.
-    create_blob(vm, 7, 64 * 256, ctx_id=1)
+    vm.guest.send(create_blob(7, 64 * 256, ctx_id=1))
     whole = Rect(0, 0, 64, 64)
     assert show_blob(vm, whole, (64, 64), 255) == INVALID
     assert show_blob(vm, whole, (64, 64), 257) == INVALID
@@ -257,50 +244,48 @@ def test_scanouts_of_blobs_that_cannot_be(vm: Vm) -> None:
 
 
 def test_uuids_are_lasting_and_different(vm: Vm) -> None:
-    open_context(vm, 1)
-    create_blob(vm, 7, ctx_id=1)
-    create_blob(vm, 8, ctx_id=1)
+    vm.open_context(1)
+    vm.guest.send(create_blob(7, ctx_id=1))
+    vm.guest.send(create_blob(8, ctx_id=1))
 
     def uuid(resource: int) -> bytes:
-        answer = on_resource(vm, Command.RESOURCE_ASSIGN_UUID, resource)
+        answer = vm.guest.send(on_resource(Command.RESOURCE_ASSIGN_UUID, resource))
         assert answer.type == Response.OK_RESOURCE_UUID
         return answer.payload
 
     assert len(uuid(7)) == 16
     assert uuid(7) == uuid(7) != uuid(8)
-    answer = on_resource(vm, Command.RESOURCE_ASSIGN_UUID, 9)
+    answer = vm.guest.send(on_resource(Command.RESOURCE_ASSIGN_UUID, 9))
     assert answer.type == Response.ERR_INVALID_RESOURCE_ID
 
 
 def test_both_sides_memory(vm: Vm) -> None:
-    open_context(vm, 1)
-    guest = vm.frontend.allocate(PAGE)
-    answer = create_blob(
-        vm, 7, ctx_id=1, memory=BlobMemory.HOST3D_GUEST, flags=MAPPABLE, pieces=[(guest, PAGE)]
-    )
-    assert answer.type == OK
-    assert send(vm.frontend, map_request(7, 0)).type == Response.OK_MAP_INFO
+    vm.open_context(1)
+    guest = vm.guest.allocate(PAGE)
+    both = create_blob(7, ctx_id=1, memory=BlobMemory.HOST3D_GUEST, pieces=[(guest, PAGE)])
+    assert vm.guest.send(both).type == OK
+    assert vm.guest.send(map_blob(7, 0)).type == Response.OK_MAP_INFO
 
 
 def test_three_hundred_live_maps(vm: Vm) -> None:
-    open_context(vm, 1)
-    before = descriptors()
+    vm.open_context(1)
+    before = count_descriptors()
     page = page_size()
     for index in range(300):
-        vm.frontend.heap = 0x20000
-        assert create_blob(vm, 100 + index, ctx_id=1).type == OK
-        answer = send(vm.frontend, map_request(100 + index, index * page))
+        vm.guest.heap = 0x20000
+        assert vm.guest.send(create_blob(100 + index, ctx_id=1)).type == OK
+        answer = vm.guest.send(map_blob(100 + index, index * page))
         assert answer.type == Response.OK_MAP_INFO
-    assert len(vm.frontend.maps) == 300
+    assert len(vm.guest.maps) == 300
     for index in range(300):
-        vm.frontend.heap = 0x20000
-        assert on_resource(vm, UNREF, 100 + index).type == OK
-    assert not vm.frontend.maps
+        vm.guest.heap = 0x20000
+        assert vm.guest.send(unref(100 + index)).type == OK
+    assert not vm.guest.maps
     vm.settle()
     assert_no_more_descriptors(before)
 
 
 def test_memory_entries_must_be_there(vm: Vm) -> None:
-    request = blob_request(7, PAGE, memory=BlobMemory.GUEST, pieces=[(0x20000, PAGE)])
-    assert send(vm.frontend, request[:-1]).type == INVALID
-    assert send(vm.frontend, request + bytes(16)).type == INVALID
+    request = create_blob(7, PAGE, memory=BlobMemory.GUEST, pieces=[(0x20000, PAGE)])
+    assert vm.guest.send(request[:-1]).type == INVALID
+    assert vm.guest.send(request + bytes(16)).type == INVALID

@@ -26,7 +26,8 @@ from PIL import Image
 
 from hesper.display import snapshot
 from hesper.display.scanout import DEFAULT_SIZE, Display, Size, Update
-from hesper.vm.gpu import Gpu, GpuOptions
+from hesper.gpu.runner import GpuOptions
+from hesper.vhost_user_gpu import VhostUserGpu
 from hesper.vm.machine import Machine
 from hesper.vm.process import start_qemu
 from hesper.vm.qemu import Qemu
@@ -277,7 +278,7 @@ class GpuGuest:
     """A guest and its GPU, in this process."""
 
     guest: Guest
-    gpu: Gpu
+    gpu: VhostUserGpu
 
     @property
     def display(self) -> Display:
@@ -348,12 +349,11 @@ def gpu_guest(
     with exchange(tree) as place:
         guest = Guest(place, **options)
         gpu_options = GpuOptions(
-            socket=guest.gpu_socket,
             scanouts=scanouts,
             size=size,
             worker={"driver": driver} if driver else {},
         )
-        with Gpu(gpu_options, _unexpected) as gpu, guest:
+        with VhostUserGpu(guest.gpu_socket, gpu_options, _unexpected) as gpu, guest:
             yield GpuGuest(guest, gpu)
 
 

@@ -14,9 +14,10 @@ import pytest
 from guest_vm import GpuGuest, Guest, exchange
 from initramfs import Tree
 
+from hesper.gpu.runner import GpuOptions
+from hesper.vhost_user_gpu import VhostUserGpu
 from hesper.vm.disks import FileKind, file_kind, wants_uefi
 from hesper.vm.firmware import Firmware
-from hesper.vm.gpu import Gpu, GpuOptions
 from hesper.vm.machine import Disk
 
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
@@ -80,7 +81,7 @@ def test_an_image_is_built_and_booted(tree: Tree) -> None:
         assert wants_uefi(disk)
         assert disk.stat().st_blocks * 512 < 2 << 30
         guest = ImageGuest(place, disk=disk)
-        with Gpu(GpuOptions(socket=guest.gpu_socket), _unexpected) as gpu, guest:
+        with VhostUserGpu(guest.gpu_socket, GpuOptions(), _unexpected) as gpu, guest:
             vm = GpuGuest(guest, gpu)
             assert "Virtio-GPU Venus" in vm.run("vulkaninfo --summary")
             assert "resource_blob" in vm.run("sudo dmesg | grep drm")

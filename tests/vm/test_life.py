@@ -17,8 +17,9 @@ from initramfs import Tree
 from PIL import Image
 
 from hesper.display.scanout import Size
-from hesper.vm.gpu import Gpu, GpuOptions
-from open_files import open_files
+from hesper.gpu.runner import GpuOptions
+from hesper.portable import open_descriptors
+from hesper.vhost_user_gpu import VhostUserGpu
 
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
 
@@ -73,18 +74,19 @@ def test_resets_and_pauses_while_programs_map(tree: Tree, programs: list[Path]) 
 
 
 def test_a_vmm_that_crashes_is_followed_by_another(tree: Tree, programs: list[Path]) -> None:
-    with exchange(tree) as place:
-        options = GpuOptions(socket=place.folder / "gpu")
-        with Gpu(options, os.abort) as gpu:
-            for _ in range(2):
-                guest = Guest(place, programs)
-                with guest:
-                    keep_rendering(guest)
-                    guest.kill()
-                (place.folder / "qmp").unlink(missing_ok=True)
-            with Guest(place, programs) as guest:
-                vm = GpuGuest(guest, gpu)
-                assert "frames: 5" in vm.run("render 5")
+    with (
+        exchange(tree) as place,
+        VhostUserGpu(place.folder / "gpu", GpuOptions(), os.abort) as gpu,
+    ):
+        for _ in range(2):
+            guest = Guest(place, programs)
+            with guest:
+                keep_rendering(guest)
+                guest.kill()
+            (place.folder / "qmp").unlink(missing_ok=True)
+        with Guest(place, programs) as guest:
+            vm = GpuGuest(guest, gpu)
+            assert "frames: 5" in vm.run("render 5")
 
 
 @contextlib.contextmanager

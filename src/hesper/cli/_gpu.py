@@ -20,11 +20,12 @@ from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
 from hesper.display.snapshot import save_png
 from hesper.display.surface import check_size
 from hesper.gpu.device import DEFAULT_CONTEXTS
+from hesper.gpu.runner import DEFAULT_WINDOW, GpuOptions
 from hesper.isolation.listen import ListenError
 from hesper.isolation.service import StartError
 from hesper.log import get_logger
 from hesper.portable import page_size
-from hesper.vm.gpu import DEFAULT_WINDOW, Gpu, GpuOptions
+from hesper.vhost_user_gpu import VhostUserGpu
 from hesper.vm.outputs import (
     VNC_DEFAULT,
     WEB_DEFAULT,
@@ -109,13 +110,12 @@ class DeviceOptions:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Log what is at least as important as this."""
 
-    def gpu_options(self, socket: Path) -> GpuOptions:
-        """The options for a device at `socket`.  Ends the program when they cannot be."""
+    def gpu_options(self) -> GpuOptions:
+        """The options for a device.  Ends the program when they cannot be."""
         if not 0 <= self.scanouts <= MAX_SCANOUTS:
             fail(f"--scanouts {self.scanouts}: must be 0 to {MAX_SCANOUTS}")
         try:
             return GpuOptions(
-                socket=socket,
                 scanouts=self.scanouts,
                 size=parse_resolution(self.resolution),
                 window=parse_size(self.hostmem),
@@ -187,10 +187,10 @@ class Stop:
 
 @contextlib.contextmanager
 def running(
-    gpu_options: GpuOptions, options: DisplayOptions, stop: Stop
-) -> Iterator[tuple[Gpu, Outputs]]:
-    """Run the device and its outputs.  Ends the program when they cannot start."""
-    gpu = Gpu(gpu_options, stop.fail)
+    socket: Path, gpu_options: GpuOptions, options: DisplayOptions, stop: Stop
+) -> Iterator[tuple[VhostUserGpu, Outputs]]:
+    """Run a device at `socket` and its outputs.  Ends the program when they cannot start."""
+    gpu = VhostUserGpu(socket, gpu_options, stop.fail)
     outputs = Outputs(gpu.display, options.output_options(), gpu.figures)
     with contextlib.ExitStack() as stack:
         try:

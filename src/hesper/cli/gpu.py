@@ -61,7 +61,7 @@ def command(
     stop = Stop()
     with (
         handled(_SIGNALS, lambda _: stop()),
-        running(device.gpu_options(path), display, stop) as (gpu, outputs),
+        running(path, device.gpu_options(), display, stop) as (gpu, outputs),
     ):
         print(f"ready on {path} with {gpu.about['device']} ({gpu.about['driver']})")
         for place in outputs.places:

@@ -222,7 +222,7 @@ def _run(
 
     with (
         handled(_SIGNALS, signalled),
-        running(device.gpu_options(guest.gpu_socket), display, stop) as (
+        running(guest.gpu_socket, device.gpu_options(), display, stop) as (
             gpu,
             outputs,
         ),

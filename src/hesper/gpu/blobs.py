@@ -15,23 +15,18 @@ from hesper.gpu.resources import Backing, Blob, Resource, ResourceTable
 from hesper.gpu.wire import (
     MAP_INFO,
     RESOURCE_CREATE_BLOB,
-    SHM_ID_HOST_VISIBLE,
     BlobFlag,
     BlobMemory,
     Response,
 )
-from hesper.log import get_logger
 from hesper.portable import page_size, round_to_page
 
 if TYPE_CHECKING:
     from hesper.gpu.context_client import NewBlob
     from hesper.gpu.contexts import Contexts
     from hesper.gpu.request import Request
+    from hesper.gpu.transport import Transport
     from hesper.gpu.wire import CreateBlob, MapBlob, ResourceId
-    from hesper.vhost.channel import BackendChannel
-    from hesper.vhost.guest_memory import GuestMemory
-
-_log = get_logger(__name__)
 
 _FLAGS = int(BlobFlag.USE_MAPPABLE | BlobFlag.USE_SHAREABLE | BlobFlag.USE_CROSS_DEVICE)
 
@@ -44,22 +39,18 @@ class Blobs:
         resources: ResourceTable,
         contexts: Contexts,
         *,
-        memory: Callable[[], GuestMemory],
-        channel: Callable[[], BackendChannel | None],
+        transport: Callable[[], Transport],
         window: int,
     ) -> None:
-        """`memory` and `channel` return what the front-end has given.
+        """`transport` returns what the guest is reached by now.
 
         window: bytes of the host-visible region.
         """
         self._resources = resources
         self._contexts = contexts
-        self._memory = memory
-        self._channel = channel
+        self._transport = transport
         self._window = window
         self._generation = 0
-        self._mapped: set[tuple[int, int]] = set()
-        """Device and inode of what is mapped."""
         self.aligned = False
         """Whether the driver keeps to our blob alignment."""
 
@@ -80,7 +71,7 @@ class Blobs:
         self._resources.reserve(blob.id)
         if asked.entries:
             entries = request.body[RESOURCE_CREATE_BLOB.size :]
-            blob.backing = Backing.from_entries(self._memory(), entries, asked.entries)
+            blob.backing = Backing.from_entries(self._transport(), entries, asked.entries)
             if blob.backing.size < size:
                 raise GpuError(
                     Response.ERR_INVALID_PARAMETER,
@@ -136,8 +127,7 @@ class Blobs:
         """`RESOURCE_MAP_BLOB`: show a blob at `offset` of the host-visible region."""
         blob = self._resources.blob(asked.resource_id)
         offset = asked.offset
-        channel = self._channel()
-        if blob.fd < 0 or not blob.flags & BlobFlag.USE_MAPPABLE or channel is None:
+        if blob.fd < 0 or not blob.flags & BlobFlag.USE_MAPPABLE:
             raise GpuError(Response.ERR_UNSPEC, f"blob {blob.id} cannot be mapped")
         if blob.offset is not None:
             raise GpuError(Response.ERR_INVALID_PARAMETER, f"blob {blob.id} is mapped already")
@@ -149,19 +139,19 @@ class Blobs:
                 f" in pages of {page_size()}",
             )
         pending = Pending()
+        transport = self._transport()
         generation = self._generation
 
         def answered(accepted: bool) -> None:
             if generation != self._generation:
                 # Mapped for a driver that has started over meanwhile.
                 if accepted:
-                    channel.unmap(SHM_ID_HOST_VISIBLE, offset, length, lambda _: None)
+                    transport.unmap(offset, length, lambda _: None)
                 pending.finish(GpuError(Response.ERR_UNSPEC, "the driver has started over"))
             elif accepted:
                 pending.finish(Answer(Response.OK_MAP_INFO, MAP_INFO.pack(blob.map_info)))
             else:
                 blob.offset = None
-                self._mapped.discard(_identity(blob.fd))
                 pending.finish(
                     GpuError(
                         Response.ERR_OUT_OF_MEMORY,
@@ -171,8 +161,7 @@ class Blobs:
 
         blob.offset = offset
         blob.mapped_length = length
-        self._mapped.add(_identity(blob.fd))
-        channel.map(SHM_ID_HOST_VISIBLE, blob.fd, offset, length, answered)
+        transport.map(offset, blob.fd, length, answered)
         return pending
 
     def unmap(self, _request: Request, asked: ResourceId) -> Pending:
@@ -180,31 +169,18 @@ class Blobs:
         blob = self._resources.blob(asked.resource_id)
         if blob.offset is None:
             raise GpuError(Response.ERR_INVALID_PARAMETER, f"blob {blob.id} is not mapped")
-        return self._unmap(blob)
+        return self._unmap(blob, blob.offset)
 
-    def _unmap(self, blob: Blob) -> Pending:
+    def _unmap(self, blob: Blob, offset: int) -> Pending:
         pending = Pending()
-        channel = self._channel()
-        offset, blob.offset = blob.offset, None
-        self._mapped.discard(_identity(blob.fd))
-        if channel is None or offset is None:
-            pending.finish(OK)
-            return pending
-
-        generation = self._generation
-
-        def answered(accepted: bool) -> None:
-            if not accepted and not channel.closed and generation == self._generation:
-                _log.error("the VMM does not unmap", offset=offset, length=blob.mapped_length)
-            pending.finish(OK)
-
-        channel.unmap(SHM_ID_HOST_VISIBLE, offset, blob.mapped_length, answered)
+        blob.offset = None
+        self._transport().unmap(offset, blob.mapped_length, lambda _: pending.finish(OK))
         return pending
 
     def release(self, resource: Resource) -> Pending | None:
         """Take a blob out of the guest's address space before it goes; None when it is not in."""
         if isinstance(resource, Blob) and resource.offset is not None:
-            return self._unmap(resource)
+            return self._unmap(resource, resource.offset)
         return None
 
     def assign_uuid(self, _request: Request, asked: ResourceId) -> Answer:
@@ -212,20 +188,8 @@ class Blobs:
         return Answer(Response.OK_RESOURCE_UUID, self._resources.find(asked.resource_id).uuid.bytes)
 
     def reset(self) -> None:
-        """Forget what is mapped: the VMM has taken it away."""
+        """Forget what is on its way: nobody waits for it any more."""
         self._generation += 1
-        self._mapped.clear()
-
-    def is_mapped(self, fd: int) -> bool:
-        """Whether `fd` is memory that is mapped into the guest."""
-        device, inode = _identity(fd)
-        # Some systems have no inodes for shared memory; the guest's own must not be mistaken.
-        return inode != 0 and (device, inode) in self._mapped
-
-
-def _identity(fd: int) -> tuple[int, int]:
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino
 
 
 def _size_of(fd: int) -> int:

@@ -39,7 +39,7 @@ class Up(IntEnum):
     BLOB = 1
     """A blob is made, its descriptor comes along if it can be mapped; or it is refused."""
     RETIRED = 2
-    """A fence is through."""
+    """A fence has signalled."""
     FATAL = 3
     """The context is lost (the reason follows as UTF-8)."""
     FIGURES = 4
@@ -77,7 +77,7 @@ RETIRED = Struct("=Q")
 """serial of the fence"""
 
 FIGURES = Struct("=QQQ")
-"""Vulkan commands and bytes of command stream so far, bytes of memory held"""
+"""Vulkan commands and bytes of command stream so far, bytes of memory in use"""
 
 MAX_SUBMIT = MAX_MESSAGE - KIND.size
 """Most bytes of commands in one `SUBMIT`.  Mesa's are some hundred: the rest goes over rings."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import itertools
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from hesper.gpu.context_client import ContextClient, Figures
+from hesper.gpu.context_client import ContextClient
 from hesper.gpu.context_wire import MAX_SUBMIT
 from hesper.gpu.request import OK, Answer, GpuError, Pending
 from hesper.gpu.resources import Blob, Resource, ResourceTable
@@ -40,6 +40,21 @@ _log = get_logger(__name__)
 
 Connect = Callable[[], socket.socket]
 """Returns a socket to a fresh worker; raises `OSError` when there can be none."""
+
+
+class ContextFigures(NamedTuple):
+    """What one context has done so far, and what it holds."""
+
+    context: int
+    """A number that no other context of the device has or had."""
+    name: str
+    """What the guest calls it: a program's name, as a rule."""
+    commands: int
+    """Vulkan commands since its start."""
+    stream_bytes: int
+    """Bytes of command stream since its start."""
+    memory: int
+    """Bytes of device and shared memory it holds."""
 
 
 class Context:
@@ -211,7 +226,7 @@ class Contexts:
         return pending
 
     def fence(self, ctx_id: int, ring_idx: int, retired: Callable[[], None]) -> None:
-        """Call `retired` when a timeline of a context is through; at once if it runs nothing.
+        """Call `retired` when a timeline of a context is done; at once if it runs nothing.
 
         Raises `GpuError` for a context or timeline that there cannot be.
         """
@@ -223,13 +238,15 @@ class Contexts:
         else:
             context.client.fence(ring_idx, retired)
 
-    def figures(self) -> list[tuple[int, str, Figures]]:
-        """Return number, name and figures of what runs, as of the last call; ask for newer ones."""
+    def figures(self) -> list[ContextFigures]:
+        """Return what the contexts that run do, as of the last call; ask for newer figures."""
         running = []
         for context in self._contexts.values():
             if context.client is not None:
                 context.client.ask_figures()
-                running.append((context.number, context.name, context.client.figures))
+                running.append(
+                    ContextFigures(context.number, context.name, *context.client.figures)
+                )
         return running
 
     def reset(self) -> None:

@@ -6,7 +6,7 @@ Source: VIRTIO 1.3, section 5.7 "GPU Device".
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,18 +29,16 @@ from hesper.gpu.request import (
 )
 from hesper.gpu.resources import ResourceTable
 from hesper.gpu.scanouts import Scanouts
+from hesper.gpu.transport import NoTransport, Transport
 from hesper.gpu.wire import Command, Feature, Response
 from hesper.log import get_logger
 from hesper.portable import page_size
-from hesper.vhost.guest_memory import GuestMemory
 
 if TYPE_CHECKING:
     from hesper.display.scanout import Display
     from hesper.event_loop import EventLoop
-    from hesper.gpu.context_client import Figures
-    from hesper.vhost.backend import Session
-    from hesper.vhost.channel import BackendChannel
-    from hesper.vhost.virtqueue import VirtQueue
+    from hesper.gpu.contexts import ContextFigures
+    from hesper.gpu.transport import QueueElement
 
 _log = get_logger(__name__)
 
@@ -78,14 +76,14 @@ class _Operation:
 
 
 class GpuDevice:
-    """One virtio-gpu device (an `interface.Device`).
+    """One virtio-gpu device, whatever transport its guest is reached by (see `transport`).
 
     For the loop's thread, but for `post_display_event` and `figures`.  A request is read,
     waits until what it touches is free, is done, perhaps waits for its fence, and is answered.
     """
 
-    queue_count = wire.QUEUE_COUNT
     features = int(FEATURES)
+    """What it offers of `wire.Feature`."""
 
     def __init__(
         self,
@@ -99,12 +97,12 @@ class GpuDevice:
     ) -> None:
         """`connect`: gives a socket to a fresh worker.  `window`: bytes of host-visible region."""
         limits = limits or Limits()
-        self.shared_memory: Mapping[int, int] = {wire.SHM_ID_HOST_VISIBLE: window}
+        self.window = window
         self._display = display
         self._loop = loop
-        self._session: Session | None = None
+        self._transport: Transport = NoTransport()
         self._events = 0
-        self._figures: list[tuple[int, str, Figures]] = []
+        self._figures: list[ContextFigures] = []
         self._complaints: collections.Counter[tuple[int, int]] = collections.Counter()
         self._global_fences: collections.deque[_GlobalFence] = collections.deque()
         self._resources = ResourceTable(
@@ -114,13 +112,9 @@ class GpuDevice:
         self._contexts = Contexts(
             self._resources, loop, connect=connect, capset=capset, limit=limits.contexts
         )
-        self._pictures = Pictures(self._resources, self._memory)
+        self._pictures = Pictures(self._resources, lambda: self._transport)
         self._blobs = Blobs(
-            self._resources,
-            self._contexts,
-            memory=self._memory,
-            channel=self._channel,
-            window=window,
+            self._resources, self._contexts, transport=lambda: self._transport, window=window
         )
         self._ordering = Ordering(self._start)
         self._operations = self._make_operations()
@@ -161,33 +155,23 @@ class GpuDevice:
             Command.RESOURCE_ASSIGN_UUID: op(wire.RESOURCE_ID, blobs.assign_uuid, _resource),
         }
 
-    # What the front-end gives.
+    # Life of a VM and its driver.
 
-    def connected(self, session: Session) -> None:
-        """See `interface.Device`."""
-        self._session = session
+    def attach(self, transport: Transport) -> None:
+        """Serve the VM behind `transport`, until `detach`."""
+        self._transport = transport
 
-    def disconnected(self) -> None:
-        """See `interface.Device`."""
+    def detach(self) -> None:
+        """Forget the VM, which is gone, and its memory with it."""
         self.reset()
-        self._session = None
-
-    def is_mapped(self, fd: int) -> bool:
-        """See `interface.Device`."""
-        return self._blobs.is_mapped(fd)
-
-    def _memory(self) -> GuestMemory:
-        return self._session.memory if self._session is not None else GuestMemory()
-
-    def _channel(self) -> BackendChannel | None:
-        return self._session.channel if self._session is not None else None
+        self._transport = NoTransport()
 
     def negotiated(self, features: int) -> None:
-        """See `interface.Device`."""
+        """Learn which of `features` the driver has chosen; other bits are of no interest."""
         self._blobs.aligned = bool(features & Feature.BLOB_ALIGNMENT)
 
     def reset(self) -> None:
-        """See `interface.Device`."""
+        """Forget everything that the driver has set up; what was mapped is gone already."""
         self._scanouts.reset()
         self._blobs.reset()
         # Contexts first: their outcomes that are still to come find nothing left to do.
@@ -200,7 +184,7 @@ class GpuDevice:
     # Config space and events.
 
     def read_config(self) -> bytes:
-        """See `interface.Device`."""
+        """Return the configuration space (`wire.CONFIG`)."""
         return wire.CONFIG.pack(self._events, 0, len(self._display), 1, page_size())
 
     def write_config(self, offset: int, data: bytes) -> None:
@@ -220,14 +204,12 @@ class GpuDevice:
 
     def _display_event(self) -> None:
         self._events |= wire.EVENT_DISPLAY
-        channel = self._channel()
-        if channel is not None:
-            channel.config_changed()
+        self._transport.config_changed()
 
     # Figures.
 
-    def figures(self) -> list[tuple[int, str, Figures]]:
-        """Return number, name and figures of every context, a moment old.  From any thread."""
+    def figures(self) -> list[ContextFigures]:
+        """Return what every context does, as of a moment ago.  From any thread."""
         self._loop.call(self._collect_figures)
         return self._figures
 
@@ -236,17 +218,9 @@ class GpuDevice:
 
     # Requests.
 
-    def available(self, queue: VirtQueue) -> bool:
-        """See `interface.Device`."""
-        for _ in range(queue.size):
-            chain = queue.pop()
-            if chain is None:
-                return False
-            self._take(Request(queue, chain))
-        return True
-
-    def _take(self, request: Request) -> None:
-        """Read a request's fields, and have it done when its turn comes."""
+    def request(self, element: QueueElement) -> None:
+        """Take a request of either queue: read its fields, and have it done when its turn comes."""
+        request = Request(element)
         operation = self._operations.get(request.header.type)
         if operation is None:
             self._refuse(request, GpuError(Response.ERR_UNSPEC, "no such command"))
@@ -314,9 +288,9 @@ class GpuDevice:
             self._retire(fence)
 
     def _retire(self, fence: _GlobalFence) -> None:
-        """Answer what is through on the device's own timeline, in the order it came."""
-        fence.through = True
-        while self._global_fences and self._global_fences[0].through:
+        """Answer what is complete on the device's own timeline, in the order it came."""
+        fence.complete = True
+        while self._global_fences and self._global_fences[0].complete:
             first = self._global_fences.popleft()
             first.request.respond(first.answer)
 
@@ -351,7 +325,7 @@ class _GlobalFence:
 
     request: Request
     answer: Answer
-    through: bool = False
+    complete: bool = False
 
 
 def _nothing(_request: Request, _asked: Any) -> tuple[Key, ...]:

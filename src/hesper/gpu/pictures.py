@@ -15,22 +15,22 @@ from hesper.gpu.wire import RESOURCE_ATTACH_BACKING, Response
 
 if TYPE_CHECKING:
     from hesper.gpu.request import Request
+    from hesper.gpu.transport import Transport
     from hesper.gpu.wire import (
         AttachBacking,
         ResourceCreate2d,
         ResourceId,
         TransferToHost2d,
     )
-    from hesper.vhost.guest_memory import GuestMemory
 
 
 class Pictures:
     """The 2D commands."""
 
-    def __init__(self, resources: ResourceTable, memory: Callable[[], GuestMemory]) -> None:
-        """`memory` returns the guest's memory as it is now."""
+    def __init__(self, resources: ResourceTable, transport: Callable[[], Transport]) -> None:
+        """`transport` returns what the guest is reached by now."""
         self._resources = resources
-        self._memory = memory
+        self._transport = transport
 
     def create(self, _request: Request, asked: ResourceCreate2d) -> None:
         """`RESOURCE_CREATE_2D`."""
@@ -47,7 +47,7 @@ class Pictures:
         if resource.backing is not None:
             raise GpuError(Response.ERR_UNSPEC, f"resource {resource.id} has a backing already")
         entries = request.body[RESOURCE_ATTACH_BACKING.size :]
-        resource.backing = Backing.from_entries(self._memory(), entries, asked.entries)
+        resource.backing = Backing.from_entries(self._transport(), entries, asked.entries)
 
     def detach_backing(self, _request: Request, asked: ResourceId) -> None:
         """`RESOURCE_DETACH_BACKING`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from hesper.gpu.wire import HEADER, ControlHeader, HeaderFlag, Response
 
 if TYPE_CHECKING:
-    from hesper.vhost.virtqueue import Chain, VirtQueue
+    from hesper.gpu.transport import QueueElement
 
 # Plain numbers: every request asks for them, and operations on flags make objects.
 _FENCE = int(HeaderFlag.FENCE)
@@ -84,15 +84,14 @@ class Pending:
 class Request:
     """A request, copied out of guest memory, and where its answer goes."""
 
-    __slots__ = ("_chain", "_queue", "body", "header", "keys")
+    __slots__ = ("_element", "body", "header", "keys")
 
-    def __init__(self, queue: VirtQueue, chain: Chain) -> None:
+    def __init__(self, element: QueueElement) -> None:
         """Read it; a request shorter than its header has type 0, which is no command."""
-        data = chain.read()
+        data = element.read()
         if len(data) < HEADER.size:
             data = bytes(HEADER.size)
-        self._queue = queue
-        self._chain = chain
+        self._element = element
         self.header = ControlHeader(*HEADER.unpack_from(data))
         self.body = memoryview(data)[HEADER.size :]
         """What follows the header."""
@@ -110,11 +109,11 @@ class Request:
         return bool(self.header.flags & _RING_IDX)
 
     def respond(self, answer: Answer) -> None:
-        """Write the answer and give the chain back to the driver."""
+        """Give the answer to the driver."""
         asked = self.header
         if self.fenced:
             flags = asked.flags & (_FENCE | _RING_IDX)
             header = HEADER.pack(answer.type, flags, asked.fence_id, asked.ctx_id, asked.ring_idx)
         else:
             header = HEADER.pack(answer.type, 0, 0, 0, 0)
-        self._queue.push(self._chain, self._chain.write(header + answer.payload))
+        self._element.respond(header + answer.payload)

@@ -11,12 +11,12 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from hesper.gpu.request import GpuError
+from hesper.gpu.transport import AddressError
 from hesper.gpu.wire import MEM_ENTRY, BlobMemory, Response
-from hesper.vhost.guest_memory import GuestMemoryError
 
 if TYPE_CHECKING:
     from hesper.display.formats import PixelFormat
-    from hesper.vhost.guest_memory import GuestMemory
+    from hesper.gpu.transport import Transport
 
 
 MAX_EDGE = 16384
@@ -33,7 +33,7 @@ class Backing:
         self.size = self._ends[-1] if self._ends else 0
 
     @classmethod
-    def from_entries(cls, memory: GuestMemory, body: memoryview, count: int) -> Backing:
+    def from_entries(cls, transport: Transport, body: memoryview, count: int) -> Backing:
         """Read `count` memory entries from `body`; pieces that touch become one.
 
         Raises `GpuError` (invalid parameter) when there are fewer, or one is not guest memory.
@@ -46,8 +46,8 @@ class Backing:
         pieces: list[memoryview] = []
         try:
             for address, length in _merged(MEM_ENTRY.iter_unpack(body)):
-                pieces += memory.slices(address, length)
-        except GuestMemoryError as error:
+                pieces += transport.guest_memory(address, length)
+        except AddressError as error:
             raise GpuError(Response.ERR_INVALID_PARAMETER, f"backing: {error}") from error
         return cls(pieces)
 

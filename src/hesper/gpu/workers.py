@@ -30,7 +30,7 @@ from hesper.isolation.supervisor import Supervisor
 from hesper.portable import raise_descriptor_limit, recv_message, send_message, spawn
 
 SERVICE = "hesper.gpu.service"
-STOP_PATIENCE = 10.0
+STOP_TIMEOUT = 10.0
 """Seconds from the order to stop to the kill."""
 LEAVING = 16
 """Workers that may be on their way out while as many contexts run as may."""
@@ -127,7 +127,7 @@ def private_folder() -> tempfile.TemporaryDirectory[str]:
 
 def _reap(process: Any) -> None:
     try:
-        process.wait(STOP_PATIENCE)
+        process.wait(STOP_TIMEOUT)
     except TimeoutExpired:
         process.kill()
         process.wait()

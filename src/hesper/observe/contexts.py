@@ -8,23 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from hesper.display.web.live import GpuFigures
-
-
-@dataclass(frozen=True, slots=True)
-class ContextFigures:
-    """What one context has done so far, and what it holds."""
-
-    context: int
-    """A number that no other context has while Hesper runs."""
-    name: str
-    """What the guest calls it: a program's name, as a rule."""
-    commands: int
-    """Vulkan commands since its start."""
-    stream_bytes: int
-    """Bytes of command stream since its start."""
-    memory: int
-    """Bytes of device and shared memory it holds."""
-
+from hesper.gpu.contexts import ContextFigures
 
 ContextSource: TypeAlias = Callable[[], Iterable[ContextFigures]]
 """Gives the figures of all open contexts; called from any thread, must not block."""

@@ -4,7 +4,7 @@ The VMM answers every request in order, but only while its main loop runs; it ma
 this device at that moment.  So nothing here waits: an answer is a callback of the event loop.
 
 QEMU 11.1 crashes when it reads a request while the device is stopped: until the guest's driver is
-there, when the guest is reset, and while the machine is paused.  So requests are held back then.
+there, when the guest is reset, and while the machine is paused.  So the channel is suspended then.
 And since a stop may overtake a request that is on its way, a request begins with an announcement,
 its first bytes.  QEMU reads them and waits for the rest, and as it does so nothing can stop the
 device: that is the moment to send the rest.  Has the device been stopped before, the rest makes a
@@ -88,7 +88,7 @@ class BackendChannel:
     def __init__(self, sock: socket.socket, loop: EventLoop) -> None:
         """Take over the socket of `SET_BACKEND_REQ_FD`."""
         self.closed = False
-        self._held = True
+        self._suspended = True
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._stream = MessageStream(sock)
         self._loop = loop
@@ -97,16 +97,16 @@ class BackendChannel:
         self._unanswered: _Order | None = None
         loop.add_reader(self._stream.fileno(), self._receive)
 
-    def hold(self) -> None:
+    def suspend(self) -> None:
         """Send nothing from now on: the device stops."""
-        self._held = True
+        self._suspended = True
 
-    def release(self) -> None:
+    def resume(self) -> None:
         """Send what has waited: the device has started."""
-        self._held = False
+        self._suspended = False
         self._send()
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         """Drop what is not sent yet; it is told no."""
         orders = [*self._waiting]
         if self._announced is not None and not self._announced.dropped:
@@ -146,7 +146,7 @@ class BackendChannel:
 
     def _send(self) -> None:
         """Announce the next request, if it is its turn."""
-        if self._held or self._announced or self._unanswered or not self._waiting:
+        if self._suspended or self._announced or self._unanswered or not self._waiting:
             return
         order = self._announced = self._waiting.popleft()
         order.announced = 0
@@ -164,7 +164,7 @@ class BackendChannel:
         if order is None:
             return
         with self._failing():
-            if self._held or order.dropped:
+            if self._suspended or order.dropped:
                 if order.announced:
                     self._stream.write(UNKNOWN[order.announced :])
                 if not order.dropped:
@@ -203,5 +203,5 @@ class BackendChannel:
         unanswered, self._unanswered = self._unanswered, None
         if unanswered is not None:
             unanswered.drop()
-        self.forget()
+        self.discard()
         self._announced = None

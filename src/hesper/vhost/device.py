@@ -1,4 +1,4 @@
-"""What a vhost-user back-end and the device behind it have to do with each other."""
+"""What a device behind vhost-user has to be; which device it is, nobody here knows."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from hesper.vhost.backend import Session
-    from hesper.vhost.virtqueue import VirtQueue
+    from hesper.vhost.backend import Backend
+    from hesper.vhost.virtqueue import Chain
 
 
 class Device(Protocol):
     """What a back-end needs of its device.  All calls come on the loop's thread."""
 
     features: int
-    """Device features offered, below bit 24."""
+    """Device features offered: bits 0 to 23."""
     queue_count: int
     shared_memory: Mapping[int, int]
-    """Size in bytes of every shared memory region by its id."""
+    """Size in bytes of every shared memory region by its id, 0 to 255."""
 
-    def connected(self, session: Session) -> None:
-        """A front-end is there; `session` is valid until `disconnected`."""
+    def connected(self, backend: Backend) -> None:
+        """A front-end is there; `backend` is valid until `disconnected`."""
 
     def disconnected(self) -> None:
         """It is gone, and the guest's memory with it."""
-
-    def is_mapped(self, fd: int) -> bool:
-        """Whether `fd` is memory that the device itself has mapped into the guest."""
 
     def read_config(self) -> bytes:
         """Return the whole config space."""
@@ -35,14 +32,10 @@ class Device(Protocol):
         """Take what the driver wrote there."""
 
     def negotiated(self, features: int) -> None:
-        """Learn what the driver has chosen."""
+        """Learn what the driver has chosen, of the device's features and of the queues'."""
 
-    def available(self, queue: VirtQueue) -> bool:
-        """Pop what `queue` has; `Session` notifies the driver afterwards.
-
-        Returns whether there may be more: a driver that never pauses must not keep the loop busy.
-        Raises `QueueError`.
-        """
+    def handle(self, queue: int, chain: Chain) -> None:
+        """Take a request; `chain.respond` gives it back, at once or later, once."""
 
     def reset(self) -> None:
-        """Forget everything that the driver has set up."""
+        """Forget everything that the driver has set up; the VMM has taken away what was mapped."""

@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from hesper.log import get_logger
-from hesper.vhost.backend import Session
+from hesper.vhost.backend import Backend
 
 if TYPE_CHECKING:
     from hesper.event_loop import EventLoop
@@ -23,7 +23,7 @@ class DeviceServer:
         self._listener = listener
         self._device = device
         self._loop = loop
-        self.session: Session | None = None
+        self.backend: Backend | None = None
         """The front-end that is connected."""
         listener.setblocking(False)
         loop.add_reader(listener.fileno(), self._accept)
@@ -35,18 +35,18 @@ class DeviceServer:
             # It has gone again, or there are too many descriptors: both end by themselves.
             _log.warning("front-end not accepted", reason=str(error))
             return
-        if self.session is not None:
+        if self.backend is not None:
             _log.error("a second front-end is turned away: the device serves one VM at a time")
             sock.close()
             return
         _log.info("front-end connected")
-        self.session = Session(sock, self._device, self._loop, self._closed)
+        self.backend = Backend(sock, self._device, self._loop, self._closed)
 
     def _closed(self) -> None:
-        self.session = None
+        self.backend = None
 
     def close(self) -> None:
-        """Stop listening and end the session."""
+        """Stop listening and end the connection."""
         self._loop.remove(self._listener.fileno())
-        if self.session is not None:
-            self.session.close()
+        if self.backend is not None:
+            self.backend.close()

@@ -6,9 +6,14 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from struct import Struct
 
 from hesper import ancillary
 from hesper.vhost.wire import HEADER, MAX_FDS, MAX_PAYLOAD, Flag
+
+
+class FrontendError(Exception):
+    """The front-end sent what the protocol does not allow; the connection ends."""
 
 
 @dataclass(slots=True)
@@ -20,6 +25,15 @@ class Message:
     payload: bytes
     fds: list[int] = field(default_factory=list)
     """Owned by the message; whoever keeps one takes it out with `take_fd`."""
+
+    def unpack(self, struct: Struct, *, more: bool = False) -> tuple[int, ...]:
+        """Unpack the payload; with `more` its head.  Raises `FrontendError` for a wrong size."""
+        size = struct.size
+        if len(self.payload) < size or (len(self.payload) > size and not more):
+            raise FrontendError(
+                f"request {self.request}: payload of {len(self.payload)} bytes, not {size}"
+            )
+        return struct.unpack_from(self.payload)
 
     def take_fd(self) -> int:
         """Hand over the next descriptor; -1 when there is none."""

@@ -43,7 +43,7 @@ class QueueError(Exception):
     """The driver broke the rules of the queue."""
 
 
-class Fence:
+class MemoryBarrier:
     """A full memory barrier between threads and processes, from Python.
 
     Python has none.  Releasing a lock is a release operation on memory, taking it an acquire; a
@@ -65,18 +65,20 @@ class Fence:
 class Chain:
     """A descriptor chain: what the driver wants read, and where the answer goes."""
 
-    __slots__ = ("epoch", "head", "readable", "writable")
+    __slots__ = ("_queue", "epoch", "head", "readable", "writable")
 
     def __init__(
         self,
+        queue: VirtQueue,
         head: int,
-        epoch: int,
         readable: Sequence[memoryview],
         writable: Sequence[memoryview],
     ) -> None:
-        """`head`: index of the first descriptor.  `epoch`: which life of the queue it came in."""
+        """`head`: index of the first descriptor."""
+        self._queue = queue
         self.head = head
-        self.epoch = epoch
+        self.epoch = queue.epoch
+        """Which life of the queue it came in."""
         self.readable = readable
         self.writable = writable
 
@@ -84,16 +86,21 @@ class Chain:
         """Copy the request out of guest memory."""
         return b"".join(self.readable)
 
-    def write(self, data: bytes) -> int:
-        """Copy as much of the answer as there is room for; returns how many bytes."""
-        done = 0
-        for piece in self.writable:
-            part = data[done : done + len(piece)]
-            piece[: len(part)] = part
-            done += len(part)
-            if done == len(data):
-                break
-        return done
+    def respond(self, data: bytes) -> None:
+        """Write as much of `data` as there is room for, and give the chain back to the driver."""
+        self._queue.push(self, data)
+
+
+def _fill(pieces: Sequence[memoryview], data: bytes) -> int:
+    """Copy as much of `data` as there is room for; returns how many bytes."""
+    done = 0
+    for piece in pieces:
+        part = data[done : done + len(piece)]
+        piece[: len(part)] = part
+        done += len(part)
+        if done == len(data):
+            break
+    return done
 
 
 class VirtQueue:
@@ -121,8 +128,9 @@ class VirtQueue:
         self._next_used = 0
         self._notified_used = 0
         self._in_flight = 0
-        self._late: list[tuple[Chain, int]] = []
-        self._fence = Fence()
+        self._late: list[tuple[Chain, bytes]] = []
+        """Answers that came while the queue was stopped."""
+        self._barrier = MemoryBarrier()
         self.unmap()
 
     def set_size(self, size: int) -> None:
@@ -137,8 +145,8 @@ class VirtQueue:
         self.running = True
         self._next_used = self._notified_used = self._used[1]
         late, self._late = self._late, []
-        for chain, written in late:
-            self.push(chain, written)
+        for chain, data in late:
+            self.push(chain, data)
 
     def map_rings(self, memory: GuestMemory) -> None:
         """Find the rings in `memory`.  Raises `QueueError` when they are not there."""
@@ -200,7 +208,7 @@ class VirtQueue:
             if not self.event_idx:
                 return None
             self._used[2 + 4 * self.size] = self.next_available
-            self._fence()
+            self._barrier()
             waiting = (self._available[1] - self.next_available) & _WRAP
             if not waiting:
                 return None
@@ -208,7 +216,7 @@ class VirtQueue:
             raise QueueError(f"available index is {waiting} ahead, {self.size} is the most")
         if self._in_flight == self.size:
             raise QueueError("more chains are available than there are descriptors")
-        self._fence()
+        self._barrier()
         head = self._available[2 + self.next_available % self.size]
         chain = self._walk(head)
         self.next_available = (self.next_available + 1) & _WRAP
@@ -250,24 +258,26 @@ class VirtQueue:
                 if length:
                     readable += self._memory.slices(address, length)
             if not flags & _NEXT:
-                return Chain(head, self.epoch, readable, writable)
+                return Chain(self, head, readable, writable)
             index = following
 
-    def push(self, chain: Chain, written: int) -> None:
-        """Give `chain` back with `written` bytes of answer; `notify` tells the driver.
+    def push(self, chain: Chain, data: bytes) -> None:
+        """Give `chain` back with an answer; `notify` tells the driver.
 
-        A chain from before a `reset` is dropped; while the queue is stopped, it waits.
+        A chain from before a `reset` is dropped: its memory may be in use for other things by now.
+        While the queue is stopped, it waits, and guest memory is left alone.
         """
         if chain.epoch != self.epoch or self.broken:
             return
         if not self.running:
-            self._late.append((chain, written))
+            self._late.append((chain, data))
             return
+        written = _fill(chain.writable, data)
         self._in_flight -= 1
         slot = 2 * (self._next_used % self.size)
         self._used_elements[slot] = chain.head
         self._used_elements[slot + 1] = written
-        self._fence()
+        self._barrier()
         self._next_used = (self._next_used + 1) & _WRAP
         self._used[1] = self._next_used
 
@@ -275,7 +285,7 @@ class VirtQueue:
         """Interrupt the driver if something was pushed since the last time and it wants to know."""
         if not self.running or self._next_used == self._notified_used:
             return
-        self._fence()
+        self._barrier()
         fresh = (self._next_used - self._notified_used) & _WRAP
         self._notified_used = self._next_used
         if self.event_idx:

@@ -1,4 +1,4 @@
-"""A device under test: its loop on a thread, scripted workers, and a front-end."""
+"""A device under test: its loop on a thread, scripted workers, and a guest by either transport."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
-from frontend import PATIENCE, Frontend
+from gpu_guest import PATIENCE, Guest
+from gpu_requests import create_context
+from in_process_guest import InProcessGuest, InProcessVmm
+from vhost_user_guest import VhostUserGuest
 
 from hesper.display.scanout import Display, Size
 from hesper.event_loop import EventLoop
@@ -17,8 +21,10 @@ from hesper.gpu.context_wire import Down, Up
 from hesper.gpu.device import GpuDevice, Limits
 from hesper.gpu.wire import Response
 from hesper.portable import SharedMemory, recv_message, send_message
-from hesper.vhost.backend import Session
+from hesper.vhost.backend import Backend
+from hesper.vhost_user_gpu import VhostUserDevice
 
+TRANSPORTS = ("vhost-user", "in-process")
 WINDOW = 1 << 30
 CAPSET = bytes(range(160))
 
@@ -107,10 +113,12 @@ class Worker:
 
 
 class Vm:
-    """A device with a front-end connected to it."""
+    """A device with a guest."""
 
-    def __init__(self, *, scanouts: int = 2, limits: Limits | None = None) -> None:
-        """Connect; the driver is not loaded."""
+    def __init__(
+        self, transport: str = "vhost-user", *, scanouts: int = 2, limits: Limits | None = None
+    ) -> None:
+        """Connect a guest by one of `TRANSPORTS`; its driver is not loaded."""
         self.loop = EventLoop()
         self.workers: list[Worker] = []
         self._fresh = threading.Condition()
@@ -123,10 +131,11 @@ class Vm:
             window=WINDOW,
             limits=limits,
         )
+        self.transport = transport
         self.disconnected = threading.Event()
         self._thread = threading.Thread(target=self.loop.run, daemon=True)
         self._thread.start()
-        self.frontend = self.connect()
+        self.guest = self.connect()
 
     def _resized(self, _scanout: object) -> None:
         self.device.post_display_event()
@@ -144,16 +153,30 @@ class Vm:
             assert self._fresh.wait_for(lambda: len(self.workers) > index, PATIENCE)
         return self.workers[index]
 
-    def connect(self) -> Frontend:
-        """Connect a new front-end."""
-        ours, theirs = socket.socketpair()
+    def open_context(self, ctx_id: int) -> Worker:
+        """Make a context and return its worker."""
+        before = len(self.workers)
+        assert self.guest.send(create_context(ctx_id)).type == Response.OK_NODATA
+        return self.worker(before)
+
+    def connect(self) -> Guest:
+        """Bring another guest to the device, which has none."""
         self.disconnected.clear()
-        self.loop.call(
-            lambda: Session(theirs, self.device, self.loop, self.disconnected.set) and None
-        )
-        frontend = Frontend(ours)
-        frontend.realize()
-        return frontend
+        if self.transport == "vhost-user":
+            ours, theirs = socket.socketpair()
+            device = VhostUserDevice(self.device)
+            ended = self.disconnected.set
+            self.loop.call(lambda: Backend(theirs, device, self.loop, ended) and None)
+            return VhostUserGuest(ours)
+        guest = InProcessGuest(InProcessVmm(InProcessGuest.make_memory()), self.loop)
+        guest.on_loop(lambda: guest.vmm.attach(self.device, self.loop))
+        return guest
+
+    def disconnect(self) -> None:
+        """End the guest's VMM."""
+        self.guest.close()
+        if self.transport == "vhost-user":
+            assert self.disconnected.wait(PATIENCE)
 
     def settle(self) -> None:
         """Wait until the loop has done what was asked of it before."""
@@ -163,10 +186,15 @@ class Vm:
 
     def close(self) -> None:
         """Stop it all."""
-        self.frontend.close()
-        assert self.disconnected.wait(PATIENCE)
+        self.disconnect()
         self.loop.stop()
         self._thread.join(PATIENCE)
         self.loop.close()
         for worker in self.workers:
             worker.socket.close()
+
+
+class MakeVm(Protocol):
+    """Makes a device with a guest whose driver is loaded."""
+
+    def __call__(self, *, scanouts: int = 2, limits: Limits | None = None) -> Vm: ...

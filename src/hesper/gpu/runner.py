@@ -1,4 +1,4 @@
-"""A GPU for one virtual machine: the device on its thread, its workers, its socket."""
+"""A GPU for one virtual machine, whatever its transport: the device on its thread, its workers."""
 
 from __future__ import annotations
 
@@ -6,28 +6,22 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from hesper.display.scanout import DEFAULT_SIZE, Display, Size
 from hesper.event_loop import EventLoop
 from hesper.gpu.device import DEFAULT_CONTEXTS, GpuDevice, Limits
 from hesper.gpu.workers import Workers
 from hesper.guest import capset
-from hesper.isolation.listen import bind
 from hesper.log import get_logger
-from hesper.observe.contexts import ContextFigures
 from hesper.portable import page_size, raise_descriptor_limit
-from hesper.vhost.server import DeviceServer
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from hesper.isolation.listen import Listener
+    from hesper.gpu.contexts import ContextFigures
 
 DEFAULT_WINDOW = 8 << 30
 MAX_WINDOW = 1 << 40
-JOIN_PATIENCE = 5.0
+JOIN_TIMEOUT = 5.0
 """Seconds the device's thread has to end."""
 
 _log = get_logger(__name__)
@@ -41,8 +35,6 @@ class GpuOptions:
     for less than one context.
     """
 
-    socket: Path
-    """Where the VMM connects."""
     scanouts: int = 1
     """Monitors; none for a GPU that only renders."""
     size: Size = DEFAULT_SIZE
@@ -66,17 +58,30 @@ class GpuOptions:
             raise ValueError(f"{self.contexts} contexts: must be 1 at least")
 
 
-class Gpu:
-    """The device, ready for a VMM.  A context manager; leaving it ends every context."""
+class Attachment(Protocol):
+    """Brings VMs to a device: attaches their transports to it.  Made and closed on its loop."""
+
+    def close(self) -> None:
+        """Let go of the VM that is there, and let none in any more."""
+
+
+Attach: TypeAlias = Callable[[GpuDevice, EventLoop], Attachment]
+
+
+class GpuRunner:
+    """Runs a device.  Life: made, `start`ed once, `stop`ped; each from any thread.
+
+    It installs no signal handlers.
+    """
 
     def __init__(self, options: GpuOptions, ended: Callable[[], None]) -> None:
         """`ended` is called, on a thread, when the device cannot go on."""
-        self.options = options
         self.about: dict[str, Any] = {}
         """What the workers say of the host's driver: driver, device, notice."""
         self._ended = ended
         self._loop = EventLoop()
         self._stack = contextlib.ExitStack()
+        self._stack.callback(self._loop.close)
         self.display = Display(options.scanouts, options.size, self._resized)
         worker = {**options.worker, "window": options.window}
         self._workers = Workers(
@@ -94,35 +99,27 @@ class Gpu:
     def _resized(self, scanout: object) -> None:
         self._device.post_display_event(scanout)
 
-    def __enter__(self) -> Self:
-        """Start; the socket takes connections from then on.
+    def start(self, attach: Attach) -> None:
+        """Start the workers and the device; `attach` is called on its loop.
 
-        Raises `isolation.listen.ListenError` and `isolation.service.StartError`.
+        Raises `isolation.service.StartError`.
         """
         raise_descriptor_limit()
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._loop.close)
-            listener = bind(str(self.options.socket))
-            stack.callback(listener.close)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.stop)
             self.about = self._workers.start(self._ended)
-            stack.callback(self._workers.stop)
-            thread = threading.Thread(target=self._run, args=[listener], name="device")
+            self._stack.callback(self._workers.stop)
+            thread = threading.Thread(target=self._run, args=[attach], name="device")
             thread.start()
-            stack.callback(self._stop, thread)
-            self._stack = stack.pop_all()
-        return self
+            self._stack.callback(self._stop_loop, thread)
+            undo.pop_all()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop."""
+    def stop(self) -> None:
+        """End every context, the device and its workers.  May be called again."""
         self._stack.close()
 
-    def _run(self, listener: Listener) -> None:
-        server = DeviceServer(listener.sock, self._device, self._loop)
+    def _run(self, attach: Attach) -> None:
+        attachment = attach(self._device, self._loop)
         try:
             self._loop.run()
         except Exception:
@@ -130,15 +127,12 @@ class Gpu:
             _log.exception("the device has failed")
             self._ended()
         finally:
-            server.close()
+            attachment.close()
 
-    def _stop(self, thread: threading.Thread) -> None:
+    def _stop_loop(self, thread: threading.Thread) -> None:
         self._loop.stop()
-        thread.join(JOIN_PATIENCE)
+        thread.join(JOIN_TIMEOUT)
 
     def figures(self) -> list[ContextFigures]:
         """Return what every context does; from any thread."""
-        return [
-            ContextFigures(number, name, figures.commands, figures.stream_bytes, figures.memory)
-            for number, name, figures in self._device.figures()
-        ]
+        return self._device.figures()

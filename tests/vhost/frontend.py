@@ -1,7 +1,7 @@
 """A front-end in Python: what QEMU and a guest's driver do, for tests without either.
 
 It owns "guest memory" (a memory object), lays out virtqueues in it and talks vhost-user over a
-socket pair.  Everything waits with a bound and fails when it is reached.
+socket pair.  It knows no device.  Everything waits with a bound and fails when it is reached.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import select
 import socket
 import struct
 import threading
-from dataclasses import dataclass, field
 
-from hesper.gpu import wire as gpu
+from vring import INDIRECT, NEXT, PATIENCE, QUEUE_BYTES, QUEUE_SIZE, WRITE, Ring
+
 from hesper.portable import SharedMemory
 from hesper.vhost.wire import (
     CONFIG_HEADER,
@@ -30,159 +30,32 @@ from hesper.vhost.wire import (
     Request,
 )
 
-PATIENCE = 30.0
-"""Seconds after which a wait fails the test."""
-
 GUEST_BASE = 0x4000_0000
 """Guest address of the memory."""
 USER_BASE = 0x7000_0000_0000
 """The front-end's own address of it, as far as the back-end is told."""
-QUEUE_SIZE = 64
-QUEUE_BYTES = 0x4000
-
-NEXT, WRITE, INDIRECT = 1, 2, 4
-
-
-class Wake:
-    """A wake-up as QEMU makes it: an eventfd, or a pipe where there is none."""
-
-    def __init__(self) -> None:
-        """Open it."""
-        self.read_fd, self.write_fd = os.pipe()
-        os.set_blocking(self.write_fd, False)
-
-    def wait(self) -> None:
-        """Wait until somebody has written."""
-        ready, _, _ = select.select([self.read_fd], [], [], PATIENCE)
-        assert ready, "nobody has signalled"
-        os.read(self.read_fd, 4096)
-
-    def wait_briefly(self) -> None:
-        """Wait a moment for somebody to write; for callers that look again."""
-        ready, _, _ = select.select([self.read_fd], [], [], 0.01)
-        if ready:
-            os.read(self.read_fd, 4096)
-
-    def signal(self) -> None:
-        """Write to it."""
-        os.write(self.write_fd, U64.pack(1))
-
-    def close(self) -> None:
-        """Close both ends."""
-        os.close(self.read_fd)
-        os.close(self.write_fd)
-
-
-@dataclass
-class Ring:
-    """The driver's side of one split virtqueue."""
-
-    index: int
-    base: int
-    """Offset in guest memory."""
-    memory: memoryview
-    event_idx: bool = False
-    kick: Wake = field(default_factory=Wake)
-    call: Wake = field(default_factory=Wake)
-    error: Wake = field(default_factory=Wake)
-    available: int = 0
-    used: int = 0
-    free: list[int] = field(default_factory=list)
-
-    @property
-    def descriptors(self) -> int:
-        """Offset of the descriptor table."""
-        return self.base
-
-    @property
-    def available_ring(self) -> int:
-        """Offset of the available ring."""
-        return self.base + 16 * QUEUE_SIZE
-
-    @property
-    def used_ring(self) -> int:
-        """Offset of the used ring."""
-        return self.base + 0x1000
-
-    def clear(self) -> None:
-        """Start over with empty rings."""
-        self.memory[self.base : self.base + QUEUE_BYTES] = bytes(QUEUE_BYTES)
-        self.available = self.used = 0
-        self.free = list(range(QUEUE_SIZE))
-
-    def write_descriptor(
-        self, index: int, address: int, length: int, flags: int, following: int = 0
-    ) -> None:
-        """Write one entry of the table; `address` is a guest address."""
-        struct.pack_into(
-            "<QIHH", self.memory, self.descriptors + 16 * index, address, length, flags, following
-        )
-
-    def offer(self, head: int) -> None:
-        """Make the chain that begins at `head` available, and kick."""
-        slot = self.available_ring + 4 + 2 * (self.available % QUEUE_SIZE)
-        struct.pack_into("<H", self.memory, slot, head)
-        self.available = (self.available + 1) & 0xFFFF
-        struct.pack_into("<H", self.memory, self.available_ring + 2, self.available)
-        if self.event_idx:
-            # Ask for an interrupt at the very next used element.
-            event = self.available_ring + 4 + 2 * QUEUE_SIZE
-            struct.pack_into("<H", self.memory, event, self.used)
-        self.kick.signal()
-
-    def take_used(self) -> tuple[int, int] | None:
-        """Return head and length of the next used chain, if there is one."""
-        (there,) = struct.unpack_from("<H", self.memory, self.used_ring + 2)
-        if there == self.used:
-            return None
-        slot = self.used_ring + 4 + 8 * (self.used % QUEUE_SIZE)
-        self.used = (self.used + 1) & 0xFFFF
-        if self.event_idx:
-            event = self.available_ring + 4 + 2 * QUEUE_SIZE
-            struct.pack_into("<H", self.memory, event, self.used)
-        head, length = struct.unpack_from("<II", self.memory, slot)
-        return head, length
-
-    def wait_used(self) -> tuple[int, int]:
-        """Wait for the next used chain."""
-        while (done := self.take_used()) is None:
-            self.call.wait()
-        return done
-
-    def close(self) -> None:
-        """Close the wake-ups."""
-        for wake in (self.kick, self.call, self.error):
-            wake.close()
-
-
-@dataclass
-class Answer:
-    """What the device said."""
-
-    type: int
-    flags: int
-    fence_id: int
-    ctx_id: int
-    ring_idx: int
-    payload: bytes
 
 
 class Frontend:
     """Speaks to a back-end.  Life: made, `start`ed, used, `close`d."""
 
-    def __init__(self, sock: socket.socket, *, size: int = 4 << 20) -> None:
+    def __init__(
+        self, sock: socket.socket, *, queues: int, config_size: int, size: int = 4 << 20
+    ) -> None:
         """Talk over `sock`; the guest has `size` bytes of memory."""
         self.socket = sock
+        self.queue_count = queues
+        self.config_size = config_size
         sock.settimeout(PATIENCE)
         self.object = SharedMemory.create(size, "guest")
         self.mapping = mmap.mmap(self.object.fd, size)
         self.memory = memoryview(self.mapping)
-        self.queues = [
-            Ring(index, index * QUEUE_BYTES, self.memory) for index in range(gpu.QUEUE_COUNT)
-        ]
-        self.heap = gpu.QUEUE_COUNT * QUEUE_BYTES
+        self.queues = [Ring(index, index * QUEUE_BYTES, self.memory) for index in range(queues)]
+        self.heap = queues * QUEUE_BYTES
         self.maps: dict[int, tuple[int, int]] = {}
-        """Live maps: offset in the host-visible region to length and device:inode of the file."""
+        """Live maps: offset in their region to length and inode of the file."""
+        self.regions: set[int] = set()
+        """Regions that were ever mapped into."""
         self.mapped_fds: dict[int, int] = {}
         """Their descriptors, by offset."""
         self.config_changes = 0
@@ -204,7 +77,6 @@ class Frontend:
         self._started = False
         self._map_seen = threading.Condition()
         self._channel: socket.socket | None = None
-        self._fence_ids = 0
 
     # vhost-user.
 
@@ -248,7 +120,7 @@ class Frontend:
         self.features = features
         self.protocol_features = U64.unpack(self.ask(Request.GET_PROTOCOL_FEATURES))[0]
         self.send(Request.SET_PROTOCOL_FEATURES, U64.pack(self.protocol_features))
-        assert U64.unpack(self.ask(Request.GET_QUEUE_NUM))[0] == gpu.QUEUE_COUNT
+        assert U64.unpack(self.ask(Request.GET_QUEUE_NUM))[0] == self.queue_count
         ours, theirs = socket.socketpair()
         self._channel = ours
         with theirs:
@@ -273,8 +145,8 @@ class Frontend:
 
     def start(self, *, event_idx: bool = True) -> None:
         """Load the driver: negotiate, lay out the queues, enable them."""
-        self.config()
-        self.heap = gpu.QUEUE_COUNT * QUEUE_BYTES
+        self.read_config()
+        self.heap = self.queue_count * QUEUE_BYTES
         for queue in self.queues:
             queue.clear()
             queue.event_idx = event_idx
@@ -317,18 +189,14 @@ class Frontend:
             self._started = False
         return bases
 
-    def config(self) -> tuple[int, ...]:
+    def read_config(self) -> bytes:
         """Read the config space."""
-        size = gpu.CONFIG.size
-        payload = CONFIG_HEADER.pack(0, size, 0) + bytes(size)
-        answer = self.ask(Request.GET_CONFIG, payload)
-        return gpu.CONFIG.unpack(answer[CONFIG_HEADER.size :])
+        payload = CONFIG_HEADER.pack(0, self.config_size, 0) + bytes(self.config_size)
+        return self.ask(Request.GET_CONFIG, payload)[CONFIG_HEADER.size :]
 
-    def clear_events(self, events: int) -> None:
-        """Write `events_clear`."""
-        size = gpu.CONFIG.size
-        data = gpu.CONFIG.pack(0, events, 0, 0, 0)
-        self.send(Request.SET_CONFIG, CONFIG_HEADER.pack(0, size, 0) + data)
+    def write_config(self, data: bytes, offset: int = 0) -> None:
+        """Write to the config space."""
+        self.send(Request.SET_CONFIG, CONFIG_HEADER.pack(offset, len(data), 0) + data)
 
     def _serve_channel(self, channel: socket.socket) -> None:
         """Answer the back-end's requests as QEMU does: one that begins is read to its end."""
@@ -363,8 +231,9 @@ class Frontend:
 
     def _map(self, request: int, payload: bytes, fds: list[int]) -> int:
         region, fd_offset, offset, length, _ = MMAP.unpack(payload)
-        assert (region, fd_offset) == (gpu.SHM_ID_HOST_VISIBLE, 0)
+        assert fd_offset == 0
         with self._map_seen:
+            self.regions.add(region)
             try:
                 if request == BackendRequest.SHMEM_UNMAP:
                     if self.maps.get(offset, (0, 0))[0] != length:
@@ -390,6 +259,11 @@ class Frontend:
             self.maps.clear()
             while self.mapped_fds:
                 os.close(self.mapped_fds.popitem()[1])
+
+    def close_channel(self) -> None:
+        """Listen to the back-end no more."""
+        assert self._channel is not None
+        self._channel.shutdown(socket.SHUT_RDWR)
 
     def wait_unknown(self, count: int) -> None:
         """Wait until `count` requests were thrown away."""
@@ -419,7 +293,7 @@ class Frontend:
         self,
         request: bytes,
         *,
-        queue: int = gpu.CONTROL_QUEUE,
+        queue: int = 0,
         response_size: int = 2048,
         indirect: bool = True,
     ) -> tuple[int, int]:
@@ -461,34 +335,21 @@ class Frontend:
         ring.offer(head)
         return head, answer
 
-    def wait(self, head: int, answer: int, *, queue: int = gpu.CONTROL_QUEUE) -> Answer:
-        """Wait for the chain `head`, which must be the next to come back."""
+    def wait_bytes(self, head: int, answer: int, *, queue: int = 0) -> bytes:
+        """Wait for the chain `head`, which must be the next to come back; returns the answer."""
         done, length = self.queues[queue].wait_used()
         assert done == head, "another request came back first"
         self.queues[queue].free.append(head)
-        return self.read_answer(answer, length)
+        return self.read_bytes(answer, length)
 
-    def read_answer(self, offset: int, length: int) -> Answer:
-        """Parse an answer of `length` bytes."""
-        data = bytes(self.memory[offset : offset + length])
-        return Answer(*gpu.HEADER.unpack_from(data), data[gpu.HEADER.size :])
+    def read_bytes(self, offset: int, length: int) -> bytes:
+        """Return what was written to the guest's memory."""
+        return bytes(self.memory[offset : offset + length])
 
-    def command(
-        self,
-        command: int,
-        body: bytes = b"",
-        *,
-        ctx_id: int = 0,
-        flags: int = 0,
-        fence_id: int = 0,
-        ring_idx: int = 0,
-        queue: int = gpu.CONTROL_QUEUE,
-        indirect: bool = True,
-    ) -> Answer:
+    def call(self, request: bytes, *, queue: int = 0, indirect: bool = True) -> bytes:
         """Send a request and wait for its answer.  Memory is used again for the next."""
         heap = self.heap
-        request = gpu.HEADER.pack(command, flags, fence_id, ctx_id, ring_idx) + body
-        answer = self.wait(*self.post(request, queue=queue, indirect=indirect), queue=queue)
+        answer = self.wait_bytes(*self.post(request, queue=queue, indirect=indirect), queue=queue)
         self.heap = heap
         return answer
 

@@ -1,0 +1,252 @@
+"""A device's queues as the front-end sets them up, starts and stops them.
+
+vhost-user stops the queues of a paused VM and of a driver that goes away alike; what tells the two
+apart is here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hesper.log import get_logger
+from hesper.vhost.guest_memory import GuestMemory
+from hesper.vhost.stream import FrontendError, Message
+from hesper.vhost.virtqueue import Chain, QueueError, VirtQueue
+from hesper.vhost.wire import (
+    U64,
+    VRING_ADDR,
+    VRING_INDEX_MASK,
+    VRING_NO_FD,
+    VRING_STATE,
+    Request,
+    VringAddresses,
+)
+
+if TYPE_CHECKING:
+    from hesper.event_loop import EventLoop
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueEvents:
+    """Whom the queues tell of what happens to them."""
+
+    request: Callable[[int, Chain], None]
+    """Queue and chain: the driver asks for something."""
+    stopping: Callable[[], None]
+    """The front-end stops them, one after the other."""
+    running: Callable[[], None]
+    """One has started."""
+    restarted: Callable[[], None]
+    """The first is about to start again, and it is a driver that starts over."""
+
+
+class QueueSet:
+    """All queues of a device.  Life: made, used, `close`d.  For the loop's thread."""
+
+    def __init__(self, count: int, loop: EventLoop, events: QueueEvents) -> None:
+        """`count` queues that are not set up."""
+        self._queues = [VirtQueue(index) for index in range(count)]
+        self._loop = loop
+        self._events = events
+        self._memory = GuestMemory()
+        self._used = False
+        """Whether the device may hold something of a driver."""
+        self._config_read = False
+        """Whether the config space was read since the queues stopped."""
+        self._stopped: dict[int, tuple[int, VringAddresses | None]] = {}
+        """Next index and place of the queues that were stopped."""
+        self.handlers: dict[int, Callable[[Message], bytes | None]] = {
+            Request.SET_VRING_NUM: self._set_size,
+            Request.SET_VRING_ADDR: self._set_addresses,
+            Request.SET_VRING_BASE: self._set_base,
+            Request.GET_VRING_BASE: self._stop,
+            Request.SET_VRING_KICK: self._set_kick,
+            Request.SET_VRING_CALL: self._set_call,
+            Request.SET_VRING_ERR: self._set_error,
+            Request.SET_VRING_ENABLE: self._enable,
+        }
+        """What answers the messages about queues; each raises `FrontendError`."""
+        loop.after_each(self._notify)
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._queues)
+
+    @property
+    def running(self) -> bool:
+        """Whether any of them runs."""
+        return any(queue.running for queue in self._queues)
+
+    def set_event_idx(self, used: bool) -> None:
+        """Whether the driver says by index when it wants to be told (`VIRTIO_F_EVENT_IDX`)."""
+        for queue in self._queues:
+            queue.event_idx = used
+
+    def set_memory(self, memory: GuestMemory) -> None:
+        """Use this memory from now on.  Raises `QueueError` when a running queue is not in it."""
+        self._memory = memory
+        for queue in self._queues:
+            if queue.running:
+                queue.map_rings(memory)
+
+    def config_read(self) -> None:
+        """The driver has read the config space, as it does when it starts."""
+        self._config_read = True
+
+    def close(self) -> None:
+        """Let go of what the front-end brought."""
+        self._loop.remove_after_each(self._notify)
+        self._memory = GuestMemory()
+        for queue in self._queues:
+            self._set_kick_fd(queue, -1)
+            queue.reset()
+            queue.unmap()
+            for fd in (queue.call_fd, queue.error_fd):
+                _close(fd)
+
+    def _notify(self) -> None:
+        for queue in self._queues:
+            queue.notify()
+
+    def _queue(self, index: int) -> VirtQueue:
+        if index >= len(self._queues):
+            raise FrontendError(f"queue {index}: the device has {len(self._queues)}")
+        return self._queues[index]
+
+    # Set-up.
+
+    def _set_size(self, message: Message) -> None:
+        index, size = message.unpack(VRING_STATE)
+        try:
+            self._queue(index).set_size(size)
+        except QueueError as error:
+            raise FrontendError(str(error)) from error
+
+    def _set_addresses(self, message: Message) -> None:
+        index, _, descriptors, used, available, _ = message.unpack(VRING_ADDR)
+        self._queue(index).addresses = VringAddresses(descriptors, used, available)
+
+    def _set_base(self, message: Message) -> None:
+        index, base = message.unpack(VRING_STATE)
+        self._queue(index).next_available = base & 0xFFFF
+
+    def _set_kick(self, message: Message) -> None:
+        queue, fd = self._queue_fd(message)
+        if fd < 0:
+            raise FrontendError("a queue without a kick descriptor would have to be polled")
+        self._set_kick_fd(queue, fd)
+
+    def _set_kick_fd(self, queue: VirtQueue, fd: int) -> None:
+        if queue.kick_fd >= 0:
+            self._loop.remove(queue.kick_fd)
+            os.close(queue.kick_fd)
+        queue.kick_fd = fd
+        if fd >= 0:
+            self._loop.add_reader(fd, lambda: self._kicked(queue))
+
+    def _set_call(self, message: Message) -> None:
+        queue, fd = self._queue_fd(message)
+        _close(queue.call_fd)
+        queue.call_fd = fd
+
+    def _set_error(self, message: Message) -> None:
+        queue, fd = self._queue_fd(message)
+        _close(queue.error_fd)
+        queue.error_fd = fd
+
+    def _queue_fd(self, message: Message) -> tuple[VirtQueue, int]:
+        (value,) = message.unpack(U64)
+        queue = self._queue(value & VRING_INDEX_MASK)
+        return queue, -1 if value & VRING_NO_FD else message.take_fd()
+
+    # Starting and stopping.
+
+    def _stop(self, message: Message) -> bytes:
+        """Stop a queue; the answer is its next index."""
+        self._events.stopping()
+        index, _ = message.unpack(VRING_STATE)
+        queue = self._queue(index)
+        base = queue.stop()
+        self._set_kick_fd(queue, -1)
+        self._stopped[index] = (base, queue.addresses)
+        # Whoever starts it again says where it is.
+        queue.addresses = None
+        self._config_read = False
+        return VRING_STATE.pack(index, base)
+
+    def _enable(self, message: Message) -> None:
+        index, enable = message.unpack(VRING_STATE)
+        queue = self._queue(index)
+        if not enable:
+            # QEMU stops the queue right after; a chain popped until then would be lost to it.
+            self._events.stopping()
+            return
+        if queue.running or queue.addresses is None:
+            # QEMU enables all queues; a driver need not have set up all: firmware has no cursor.
+            return
+        self._reset_unless_resumed()
+        try:
+            queue.start(self._memory)
+        except QueueError as error:
+            raise FrontendError(str(error)) from error
+        self._used = True
+        self._events.running()
+        # What the driver made available before its kick reached us.
+        self._drain(queue)
+
+    def _reset_unless_resumed(self) -> None:
+        """Tell a VM that was paused from a driver that starts over, when the first queue starts.
+
+        vhost-user stops the queues in both cases.  A paused VM goes on at the same index of the
+        same rings; a driver that starts over begins at 0, and reads the config space first.
+        """
+        if not self._used or self.running:
+            return
+        stopped, self._stopped = self._stopped, {}
+        now = {
+            queue.index: (queue.next_available, queue.addresses)
+            for queue in self._queues
+            if queue.addresses is not None
+        }
+        started = any(base for base, _ in now.values())
+        if now == stopped and (started or not self._config_read):
+            return
+        _log.info("driver starts over")
+        for queue in self._queues:
+            queue.reset()
+        self._events.restarted()
+
+    # Requests.
+
+    def _kicked(self, queue: VirtQueue) -> None:
+        # An eventfd gives eight bytes, a pipe what has gathered.
+        with contextlib.suppress(BlockingIOError):  # the front-end has taken it back
+            os.read(queue.kick_fd, 4096)
+        self._drain(queue)
+
+    def _drain(self, queue: VirtQueue) -> None:
+        """Hand on what the queue has; a driver that never pauses must not keep the loop busy."""
+        if not queue.running:
+            return
+        try:
+            for _ in range(queue.size):
+                chain = queue.pop()
+                if chain is None:
+                    return
+                self._events.request(queue.index, chain)
+        except QueueError as error:
+            _log.error("queue is broken until the driver starts over", reason=str(error))
+            queue.fail()
+        else:
+            self._loop.call(lambda: self._drain(queue))
+
+
+def _close(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)

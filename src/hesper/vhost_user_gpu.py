@@ -1,0 +1,143 @@
+"""The GPU behind vhost-user: the one file that knows both `gpu` and `vhost`.
+
+A VMM that hands its guest over in another way needs another file like this one: a `Transport`, and
+whoever attaches it to the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from hesper.gpu.runner import GpuOptions, GpuRunner
+from hesper.gpu.transport import AddressError, Done
+from hesper.gpu.wire import QUEUE_COUNT, SHM_ID_HOST_VISIBLE
+from hesper.isolation.listen import bind
+from hesper.vhost.guest_memory import GuestMemoryError
+from hesper.vhost.server import DeviceServer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from hesper.display.scanout import Display
+    from hesper.event_loop import EventLoop
+    from hesper.gpu.contexts import ContextFigures
+    from hesper.gpu.device import GpuDevice
+    from hesper.vhost.backend import Backend
+    from hesper.vhost.virtqueue import Chain
+
+
+class VhostUserTransport:
+    """A VM that is reached by vhost-user, for the GPU (a `gpu.transport.Transport`)."""
+
+    def __init__(self, backend: Backend) -> None:
+        """`backend` is the connection of the VMM."""
+        self._backend = backend
+
+    def guest_memory(self, address: int, size: int) -> list[memoryview]:
+        """See `Transport`."""
+        try:
+            return self._backend.memory.slices(address, size)
+        except GuestMemoryError as error:
+            raise AddressError(str(error)) from error
+
+    def map(self, offset: int, fd: int, size: int, done: Done) -> None:
+        """See `Transport`."""
+        self._backend.map(SHM_ID_HOST_VISIBLE, fd, offset, size, done)
+
+    def unmap(self, offset: int, size: int, done: Done) -> None:
+        """See `Transport`."""
+        self._backend.unmap(SHM_ID_HOST_VISIBLE, offset, size, done)
+
+    def config_changed(self) -> None:
+        """See `Transport`."""
+        self._backend.config_changed()
+
+
+class VhostUserDevice:
+    """The GPU, for vhost-user (a `vhost.device.Device`)."""
+
+    queue_count = QUEUE_COUNT
+
+    def __init__(self, gpu: GpuDevice) -> None:
+        """Hand on to `gpu` what a back-end asks of its device."""
+        self._gpu = gpu
+        self.features = gpu.features
+        self.shared_memory: Mapping[int, int] = {SHM_ID_HOST_VISIBLE: gpu.window}
+        self.disconnected = gpu.detach
+        self.read_config = gpu.read_config
+        self.write_config = gpu.write_config
+        self.negotiated = gpu.negotiated
+        self.reset = gpu.reset
+
+    def connected(self, backend: Backend) -> None:
+        """See `Device`."""
+        self._gpu.attach(VhostUserTransport(backend))
+
+    def handle(self, _queue: int, chain: Chain) -> None:
+        """See `Device`."""
+        self._gpu.request(chain)
+
+
+class VhostUserGpu:
+    """A GPU at a socket, for one VM at a time.
+
+    Life: made, `start`ed once, `stop`ped, or entered and left; from any thread.
+    """
+
+    def __init__(self, socket: Path, options: GpuOptions, ended: Callable[[], None]) -> None:
+        """`ended` is called, on a thread, when the device cannot go on."""
+        self._socket = socket
+        self._runner = GpuRunner(options, ended)
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the workers say of the host's driver: driver, device, notice."""
+        return self._runner.about
+
+    @property
+    def display(self) -> Display:
+        """The scanouts."""
+        return self._runner.display
+
+    def figures(self) -> list[ContextFigures]:
+        """Return what every context does; from any thread."""
+        return self._runner.figures()
+
+    def start(self) -> None:
+        """Start; the socket takes connections from then on.
+
+        Raises `isolation.listen.ListenError` and `isolation.service.StartError`.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._runner.stop)
+            listener = bind(str(self._socket))
+            stack.callback(listener.close)
+
+            def listen(device: GpuDevice, loop: EventLoop) -> DeviceServer:
+                return DeviceServer(listener.sock, VhostUserDevice(device), loop)
+
+            self._runner.start(listen)
+            stack.callback(self._runner.stop)
+            self._stack = stack.pop_all()
+
+    def stop(self) -> None:
+        """Stop; every context ends.  May be called again."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        """See `start`."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """See `stop`."""
+        self.stop()
