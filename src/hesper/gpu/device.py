@@ -274,7 +274,7 @@ class GpuDevice:
         if request.on_context_timeline:
             try:
                 self._contexts.fence(
-                    header.ctx_id, header.ring_idx, lambda: request.respond(answer)
+                    header.ctx_id, header.ring_idx, self._response(request, answer)
                 )
             except GpuError as error:
                 self._complain(request, error)
@@ -286,6 +286,16 @@ class GpuDevice:
             self._contexts.fence(header.ctx_id, 0, lambda: self._retire(fence))
         else:
             self._retire(fence)
+
+    def _response(self, request: Request, answer: Answer) -> Callable[[], None]:
+        """Return what answers a request, unless its driver has started over by then."""
+        ordering = self._ordering
+
+        def respond() -> None:
+            if ordering is self._ordering:
+                request.respond(answer)
+
+        return respond
 
     def _retire(self, fence: _GlobalFence) -> None:
         """Answer what is complete on the device's own timeline, in the order it came."""

@@ -59,10 +59,10 @@ class GpuOptions:
 
 
 class Attachment(Protocol):
-    """Brings VMs to a device: attaches their transports to it.  Made and closed on its loop."""
+    """Brings VMs to a device: attaches their transports to it."""
 
     def close(self) -> None:
-        """Let go of the VM that is there, and let none in any more."""
+        """Let go of the VM that is there, and let none in any more.  On the loop's thread."""
 
 
 Attach: TypeAlias = Callable[[GpuDevice, EventLoop], Attachment]
@@ -100,16 +100,17 @@ class GpuRunner:
         self._device.post_display_event(scanout)
 
     def start(self, attach: Attach) -> None:
-        """Start the workers and the device; `attach` is called on its loop.
+        """Start the workers, then the device; `attach` is called before its loop runs.
 
-        Raises `isolation.service.StartError`.
+        Raises `isolation.service.StartError`, and what `attach` raises.
         """
         raise_descriptor_limit()
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
             self.about = self._workers.start(self._ended)
             self._stack.callback(self._workers.stop)
-            thread = threading.Thread(target=self._run, args=[attach], name="device")
+            attachment = attach(self._device, self._loop)
+            thread = threading.Thread(target=self._run, args=[attachment], name="device")
             thread.start()
             self._stack.callback(self._stop_loop, thread)
             undo.pop_all()
@@ -118,8 +119,7 @@ class GpuRunner:
         """End every context, the device and its workers.  May be called again."""
         self._stack.close()
 
-    def _run(self, attach: Attach) -> None:
-        attachment = attach(self._device, self._loop)
+    def _run(self, attachment: Attachment) -> None:
         try:
             self._loop.run()
         except Exception:

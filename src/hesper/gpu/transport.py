@@ -35,8 +35,7 @@ class QueueElement(Protocol):
     def respond(self, data: bytes) -> None:
         """Write as much of `data` as there is room for, and give the element back to the driver.
 
-        Called once, at any time after the request.  Has the driver started over meanwhile, nothing
-        happens: the memory may be in use for other things.
+        Called once, at any time after the request, but not after a `reset` or `detach`.
         """
 
 
