@@ -62,15 +62,15 @@ class Guest(abc.ABC):
 
     @abc.abstractmethod
     def delay_maps(self) -> None:
-        """Let maps that the device asks for wait until `allow_maps`."""
+        """Let the next map that the device asks for wait until `allow_maps`."""
 
     @abc.abstractmethod
     def wait_delayed_map(self) -> None:
-        """Wait until one does."""
+        """Wait until it does."""
 
     @abc.abstractmethod
     def allow_maps(self) -> None:
-        """Make them."""
+        """Make it, and return when the VMM has."""
 
     @abc.abstractmethod
     def wait_maps(self, count: int) -> None:

@@ -54,7 +54,9 @@ class VhostUserGuest(Guest):
         assert self.frontend.map_held.wait(30)
 
     def allow_maps(self) -> None:
+        before = self.frontend.answered
         self.frontend.hold_maps.set()
+        self.frontend.wait_answered(before + 1)
 
     def wait_maps(self, count: int) -> None:
         self.frontend.wait_maps(count)

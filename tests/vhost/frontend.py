@@ -69,6 +69,8 @@ class Frontend:
         self.listens.set()
         self.called = threading.Event()
         """Set when the back-end has something to say."""
+        self.answered = 0
+        """Requests for maps that were answered."""
         self.unknown = 0
         """Requests that were thrown away."""
         self.crashes: list[int] = []
@@ -219,6 +221,9 @@ class Frontend:
                     refused = self._map(request, payload, fds)
                     assert flags & 8
                     channel.sendall(HEADER.pack(request, 5, 8) + U64.pack(refused))
+                    with self._map_seen:
+                        self.answered += 1
+                        self._map_seen.notify_all()
                 else:
                     with self._map_seen:
                         self.unknown += not known
@@ -264,6 +269,11 @@ class Frontend:
         """Listen to the back-end no more."""
         assert self._channel is not None
         self._channel.shutdown(socket.SHUT_RDWR)
+
+    def wait_answered(self, count: int) -> None:
+        """Wait until `count` requests for maps were answered."""
+        with self._map_seen:
+            assert self._map_seen.wait_for(lambda: self.answered >= count, PATIENCE)
 
     def wait_unknown(self, count: int) -> None:
         """Wait until `count` requests were thrown away."""

@@ -305,6 +305,10 @@ def test_a_kick_before_the_start_is_nothing() -> None:
     vm.frontend.send(Request.SET_VRING_KICK, U64.pack(0), [queue.kick.read_fd])
     queue.kick.signal()
     assert vm.frontend.read_config() == CONFIG.pack(0, 0)
+    vm.settle()
+    before = vm.loop.calls
+    vm.settle()
+    assert vm.loop.calls == before + 1
     vm.frontend.start()
     assert vm.echo(b"now") == b"NOW"
     vm.close()

@@ -107,12 +107,22 @@ def _answer_to(chain: Chain) -> Callable[[bool], None]:
     return lambda accepted: chain.respond(YES if accepted else NO)
 
 
+class CountingLoop(EventLoop):
+    """Knows how often it was called: one that is idle calls itself no more."""
+
+    calls = 0
+
+    def call(self, callback: Callable[[], None]) -> None:
+        self.calls += 1
+        super().call(callback)
+
+
 class ToyVm:
     """The toy on its loop's thread, with a front-end connected to it."""
 
     def __init__(self, *, queues: int = 1) -> None:
         """Connect; the driver is not loaded."""
-        self.loop = EventLoop()
+        self.loop = CountingLoop()
         self.device = ToyDevice(queues)
         self.disconnected = threading.Event()
         self._thread = threading.Thread(target=self.loop.run, daemon=True)
