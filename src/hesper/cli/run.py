@@ -10,8 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -21,7 +19,7 @@ from hesper import log
 from hesper.cli import EXIT_USAGE, fail
 from hesper.cli._server import ServerOptions
 from hesper.cli._venus import NoVenusError, client_environment, find_venus
-from hesper.isolation.listen import ListenError, bind
+from hesper.isolation.listen import ListenError, bind, private_folder
 from hesper.isolation.service import StartError
 from hesper.vtest.wire import DEFAULT_SOCKET
 
@@ -89,7 +87,7 @@ def run(
 
 def _serve(words: tuple[str, ...], manifest: Path, options: ServerOptions) -> int:
     """Run the program beside a server of its own; return its exit status (negative: signal)."""
-    with _private_folder() as folder:
+    with private_folder() as folder:
         path = str(folder / "vtest")
         try:
             supervisor = options.supervisor([bind(path)], warm=1)
@@ -125,15 +123,6 @@ def _serve(words: tuple[str, ...], manifest: Path, options: ServerOptions) -> in
         except StartError as error:
             fail(str(error))
         return program.returncode if program else -interrupted
-
-
-@contextlib.contextmanager
-def _private_folder() -> Iterator[Path]:
-    """A folder of our own with a short path: socket paths hold about 100 bytes."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    base = runtime if 0 < len(runtime) < 60 and os.access(runtime, os.W_OK) else "/tmp"
-    with tempfile.TemporaryDirectory(prefix="hesper-", dir=base) as folder:
-        yield Path(folder)
 
 
 def _in_foreground() -> bool:

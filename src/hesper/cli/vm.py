@@ -26,7 +26,7 @@ from hesper.cli._gpu import (
     wait,
 )
 from hesper.cli._signals import handled
-from hesper.gpu.workers import private_folder
+from hesper.isolation.listen import private_folder
 from hesper.vm.disks import FileKind, check_disk, file_kind, wants_uefi
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory
@@ -114,7 +114,7 @@ def command(
         try:
             architecture = machine.arch or _architecture(machine.kernel)
             qemu = Qemu.find(architecture, machine.qemu)
-            guest = _machine(machine, architecture, qemu, files, extra, folder=Path(folder))
+            guest = _machine(machine, architecture, qemu, files, extra, folder=folder)
             arguments = [*qemu.command, *guest.arguments(qemu)]
         except (QemuError, FirmwareError, ValueError) as error:
             fail(str(error))

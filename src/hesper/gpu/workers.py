@@ -15,16 +15,14 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Any
 
 from hesper import log
 from hesper.gpu.refusal import ContextRefusal
-from hesper.isolation.listen import ListenError, bind
+from hesper.isolation.listen import ListenError, bind, private_folder
 from hesper.isolation.service import StartError
 from hesper.isolation.supervisor import Supervisor
 from hesper.portable import raise_descriptor_limit, recv_message, send_message, spawn
@@ -61,7 +59,7 @@ class Workers:
         Raises `StartError`.
         """
         with contextlib.ExitStack() as stack:
-            folder = Path(stack.enter_context(private_folder()))
+            folder = stack.enter_context(private_folder())
             self._path = str(folder / "contexts")
             control, theirs = socket.socketpair()
             stack.callback(control.close)
@@ -116,13 +114,6 @@ class Workers:
             with contextlib.suppress(OSError):
                 control.shutdown(socket.SHUT_RDWR)
         self._stack.close()
-
-
-def private_folder() -> tempfile.TemporaryDirectory[str]:
-    """Make a folder of our own with a short path: socket paths hold about 100 bytes."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    base = runtime if 0 < len(runtime) < 60 and os.access(runtime, os.W_OK) else "/tmp"
-    return tempfile.TemporaryDirectory(prefix="hesper-", dir=base)
 
 
 def _reap(process: Any) -> None:

@@ -6,6 +6,9 @@ import contextlib
 import os
 import socket
 import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 BACKLOG = 128
 _SYSTEMD_FIRST_FD = 3
@@ -129,3 +132,12 @@ def notify_systemd(state: str) -> None:
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
         sock.sendto(state.encode(), address)
+
+
+@contextlib.contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder for sockets of our own, with a short path: theirs hold about 100 bytes."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    base = runtime if 0 < len(runtime) < 60 and os.access(runtime, os.W_OK) else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="hesper-", dir=base) as folder:
+        yield Path(folder)
