@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hesper.portable import WakePipe
 
-Callback = Callable[[], None]
+Callback = Callable[[], object]
 
 
 @dataclass(slots=True, eq=False)

@@ -31,7 +31,8 @@ class Answer:
     @classmethod
     def parse(cls, data: bytes) -> Answer:
         """Read an answer."""
-        return cls(*HEADER.unpack_from(data), data[HEADER.size :])
+        kind, flags, fence_id, ctx_id, ring_idx = HEADER.unpack_from(data)
+        return cls(kind, flags, fence_id, ctx_id, ring_idx, data[HEADER.size :])
 
 
 class Guest(abc.ABC):

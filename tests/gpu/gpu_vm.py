@@ -90,7 +90,7 @@ class Worker:
             struct.pack_into("<IQ", memory.view, 0, resource_id, blob_id)
             send_message(self.socket, answer, [memory.fd])
 
-    def wait(self, condition: Callable[[], bool]) -> None:
+    def wait(self, condition: Callable[[], object]) -> None:
         """Wait until something is true of this worker."""
         with self._news:
             assert self._news.wait_for(condition, PATIENCE)
@@ -166,7 +166,7 @@ class Vm:
             ours, theirs = socket.socketpair()
             device = VhostUserDevice(self.device)
             ended = self.disconnected.set
-            self.loop.call(lambda: Backend(theirs, device, self.loop, ended) and None)
+            self.loop.call(lambda: Backend(theirs, device, self.loop, ended))
             return VhostUserGuest(ours)
         guest = InProcessGuest(InProcessVmm(InProcessGuest.make_memory()), self.loop)
         guest.on_loop(lambda: guest.vmm.attach(self.device, self.loop))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import signal
 import socket
-import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,7 +143,7 @@ def offered(path: Path) -> int:
         sock.connect(str(path))
         sock.sendall(HEADER.pack(Request.GET_FEATURES, 1, 0))
         answer = sock.recv(HEADER.size + U64.size)
-        return struct.unpack("=Q", answer[HEADER.size :])[0]
+        return int.from_bytes(answer[HEADER.size :], "little")
 
 
 def test_it_runs_on_any_thread_and_leaves_signals_alone(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class VhostUserGuest(Guest):
         self.mapped_fds = self.frontend.mapped_fds
 
     @property
-    def heap(self) -> int:  # type: ignore[override]
+    def heap(self) -> int:
         return self.frontend.heap
 
     @heap.setter

@@ -103,7 +103,7 @@ class Frontend:
         socket.send_fds(self.socket, [data], fds or [])
         answered, flags, size = HEADER.unpack(self._receive(self.socket, HEADER.size))
         assert (answered, flags, size) == (request, 5, 8)
-        return U64.unpack(self._receive(self.socket, size))[0]
+        return int.from_bytes(self._receive(self.socket, size), "little")
 
     @staticmethod
     def _receive(sock: socket.socket, size: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from frontend import GUEST_BASE
@@ -17,7 +17,7 @@ ECHO = LETTER[1:].upper()
 
 
 @pytest.fixture(params=[True, False], ids=["event_idx", "flags"])
-def vm(request: pytest.FixtureRequest):
+def vm(request: pytest.FixtureRequest) -> Iterator[ToyVm]:
     """A device with a driver that uses EVENT_IDX, or not."""
     vm = ToyVm()
     vm.frontend.start(event_idx=request.param)

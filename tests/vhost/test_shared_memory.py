@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from frontend import GUEST_BASE
 from toy_device import NO, REGION, YES, ToyVm, map_request, unmap_request
@@ -139,7 +141,9 @@ def test_a_map_that_a_reset_overtakes_is_dropped(vm: ToyVm) -> None:
 
 
 @pytest.mark.parametrize("request_made", [map_request, unmap_request])
-def test_a_vmm_whose_channel_is_gone_maps_nothing(vm: ToyVm, request_made) -> None:
+def test_a_vmm_whose_channel_is_gone_maps_nothing(
+    vm: ToyVm, request_made: Callable[[int], bytes]
+) -> None:
     assert vm.frontend.call(map_request(0)) == YES
     vm.frontend.close_channel()
     assert vm.frontend.call(request_made(0)) == NO

@@ -38,7 +38,7 @@ class ToyDevice:
 
     def __init__(self, queues: int) -> None:
         self.queue_count = queues
-        self.shared_memory = {REGION: REGION_SIZE}
+        self.shared_memory: dict[int, int] = {REGION: REGION_SIZE}
         self.memory = SharedMemory.create(page_size(), "toy")
         self.chosen = 0
         self.flag = 0
@@ -112,7 +112,7 @@ class CountingLoop(EventLoop):
 
     calls = 0
 
-    def call(self, callback: Callable[[], None]) -> None:
+    def call(self, callback: Callable[[], object]) -> None:
         self.calls += 1
         super().call(callback)
 
@@ -133,9 +133,7 @@ class ToyVm:
         """Connect a new front-end."""
         ours, theirs = socket.socketpair()
         self.disconnected.clear()
-        self.loop.call(
-            lambda: Backend(theirs, self.device, self.loop, self.disconnected.set) and None
-        )
+        self.loop.call(lambda: Backend(theirs, self.device, self.loop, self.disconnected.set))
         frontend = Frontend(ours, queues=self.device.queue_count, config_size=CONFIG.size)
         frontend.realize()
         return frontend
@@ -152,7 +150,7 @@ class ToyVm:
 
     def on_loop(self, callback: Callable[[], object]) -> None:
         """Have `callback` called on the loop's thread, and wait for it."""
-        self.loop.call(lambda: callback() and None)
+        self.loop.call(callback)
         self.settle()
 
     def close(self) -> None:

@@ -13,11 +13,17 @@ if TYPE_CHECKING:
 class Device(Protocol):
     """What a back-end needs of its device.  All calls come on the loop's thread."""
 
-    features: int
-    """Device features offered: bits 0 to 23."""
-    queue_count: int
-    shared_memory: Mapping[int, int]
-    """Size in bytes of every shared memory region by its id, 0 to 255."""
+    @property
+    def features(self) -> int:
+        """Device features offered: bits 0 to 23."""
+
+    @property
+    def queue_count(self) -> int:
+        """How many queues there are."""
+
+    @property
+    def shared_memory(self) -> Mapping[int, int]:
+        """Size in bytes of every shared memory region by its id, 0 to 255."""
 
     def connected(self, backend: Backend) -> None:
         """A front-end is there; `backend` is valid until `disconnected`."""
