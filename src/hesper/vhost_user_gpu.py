@@ -25,35 +25,35 @@ if TYPE_CHECKING:
     from hesper.event_loop import EventLoop
     from hesper.gpu.contexts import ContextFigures
     from hesper.gpu.device import GpuDevice
-    from hesper.vhost.backend import Backend
+    from hesper.vhost.device import Vmm
     from hesper.vhost.virtqueue import Chain
 
 
 class VhostUserTransport:
     """A VM that is reached by vhost-user, for the GPU (a `gpu.transport.Transport`)."""
 
-    def __init__(self, backend: Backend) -> None:
-        """`backend` is the connection of the VMM."""
-        self._backend = backend
+    def __init__(self, vmm: Vmm) -> None:
+        """`vmm` is the front-end at the other end."""
+        self._vmm = vmm
 
     def guest_memory(self, address: int, size: int) -> list[memoryview]:
         """See `Transport`."""
         try:
-            return self._backend.memory.slices(address, size)
+            return self._vmm.memory.slices(address, size)
         except GuestMemoryError as error:
             raise AddressError(str(error)) from error
 
     def map(self, offset: int, fd: int, size: int, done: Done) -> None:
         """See `Transport`."""
-        self._backend.map(SHM_ID_HOST_VISIBLE, fd, offset, size, done)
+        self._vmm.map(SHM_ID_HOST_VISIBLE, fd, offset, size, done)
 
     def unmap(self, offset: int, size: int, done: Done) -> None:
         """See `Transport`."""
-        self._backend.unmap(SHM_ID_HOST_VISIBLE, offset, size, done)
+        self._vmm.unmap(SHM_ID_HOST_VISIBLE, offset, size, done)
 
     def config_changed(self) -> None:
         """See `Transport`."""
-        self._backend.config_changed()
+        self._vmm.config_changed()
 
 
 class VhostUserDevice:
@@ -72,9 +72,9 @@ class VhostUserDevice:
         self.negotiated = gpu.negotiated
         self.reset = gpu.reset
 
-    def connected(self, backend: Backend) -> None:
+    def connected(self, vmm: Vmm) -> None:
         """See `Device`."""
-        self._gpu.attach(VhostUserTransport(backend))
+        self._gpu.attach(VhostUserTransport(vmm))
 
     def handle(self, _queue: int, chain: Chain) -> None:
         """See `Device`."""

@@ -22,7 +22,7 @@ def is_guest_memory(vm: ToyVm, address: int) -> bool:
 
     def look() -> None:
         try:
-            vm.device.backend.memory.slices(address, PAGE)
+            vm.device.vmm.memory.slices(address, PAGE)
         except GuestMemoryError:
             found.append(False)
         else:

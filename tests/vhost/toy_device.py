@@ -19,6 +19,7 @@ from vring import PATIENCE
 from hesper.event_loop import EventLoop
 from hesper.portable import SharedMemory, page_size
 from hesper.vhost.backend import Backend
+from hesper.vhost.device import Vmm
 from hesper.vhost.virtqueue import Chain
 
 UPPER = 1 << 0
@@ -47,19 +48,19 @@ class ToyDevice:
         self.written: list[tuple[int, bytes]] = []
         self.kept: list[Chain] = []
         self.queues: list[int] = []
-        self._backend: Backend | None = None
+        self._vmm: Vmm | None = None
 
     @property
-    def backend(self) -> Backend:
+    def vmm(self) -> Vmm:
         """The front-end that is there."""
-        assert self._backend is not None
-        return self._backend
+        assert self._vmm is not None
+        return self._vmm
 
-    def connected(self, backend: Backend) -> None:
-        self._backend = backend
+    def connected(self, vmm: Vmm) -> None:
+        self._vmm = vmm
 
     def disconnected(self) -> None:
-        self._backend = None
+        self._vmm = None
         self.kept.clear()
 
     def read_config(self) -> bytes:
@@ -87,16 +88,16 @@ class ToyDevice:
         elif word == b"K":
             self.kept.append(chain)
         elif word == b"M":
-            self.backend.map(REGION, self.memory.fd, _offset(rest), page_size(), _answer_to(chain))
+            self.vmm.map(REGION, self.memory.fd, _offset(rest), page_size(), _answer_to(chain))
         elif word == b"U":
-            self.backend.unmap(REGION, _offset(rest), page_size(), _answer_to(chain))
+            self.vmm.unmap(REGION, _offset(rest), page_size(), _answer_to(chain))
         else:
             chain.respond(NO)
 
     def raise_flag(self) -> None:
         """Mail has come."""
         self.flag = 1
-        self.backend.config_changed()
+        self.vmm.config_changed()
 
 
 def _offset(data: bytes) -> int:

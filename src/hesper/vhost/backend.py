@@ -53,7 +53,7 @@ RING_FEATURES = F_VERSION_1 | F_INDIRECT_DESC | F_EVENT_IDX
 class Backend:
     """One connection.  Life: made, `serve`s messages as they come, `close`d once.
 
-    The device uses `memory`, `map`, `unmap` and `config_changed`.  For the loop's thread.
+    For the device it is the `Vmm`.  For the loop's thread.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Backend:
     ) -> None:
         """Serve `sock` on `loop`; `closed` is called when the connection is over."""
         self.memory = GuestMemory()
-        """The guest's, as it is now."""
+        """See `Vmm`."""
         self._stream = MessageStream(sock)
         self._device = device
         self._loop = loop
@@ -104,19 +104,15 @@ class Backend:
     # For the device.
 
     def map(self, region: int, fd: int, offset: int, length: int, answered: Answered) -> None:
-        """Show the first `length` bytes of `fd` to the guest at `offset` of a region.
-
-        `fd` stays the caller's, and open until the answer.  The VMM refuses what overlaps another
-        map or leaves the region.
-        """
+        """See `Vmm`."""
         self._regions.map(region, fd, offset, length, answered)
 
     def unmap(self, region: int, offset: int, length: int, answered: Answered) -> None:
-        """Take away exactly what a `map` has shown."""
+        """See `Vmm`."""
         self._regions.unmap(region, offset, length, answered)
 
     def config_changed(self) -> None:
-        """Make the guest read the config space again."""
+        """See `Vmm`."""
         if self._channel is not None:
             self._channel.config_changed()
 

@@ -1,4 +1,4 @@
-"""What a device behind vhost-user has to be; which device it is, nobody here knows."""
+"""What a device behind vhost-user has to be, and what it has; which it is, nobody here knows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,30 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from hesper.vhost.backend import Backend
+    from hesper.vhost.channel import Answered
+    from hesper.vhost.guest_memory import GuestMemory
     from hesper.vhost.virtqueue import Chain
+
+
+class Vmm(Protocol):
+    """What a device has of the front-end that is connected.  For the loop's thread."""
+
+    @property
+    def memory(self) -> GuestMemory:
+        """The guest's memory, as it is now."""
+
+    def map(self, region: int, fd: int, offset: int, length: int, answered: Answered) -> None:
+        """Show the first `length` bytes of `fd` to the guest at `offset` of a region.
+
+        `fd` stays the caller's, and open until the answer.  The VMM refuses what overlaps another
+        map or leaves the region.
+        """
+
+    def unmap(self, region: int, offset: int, length: int, answered: Answered) -> None:
+        """Take away exactly what a `map` has shown."""
+
+    def config_changed(self) -> None:
+        """Make the guest read the config space again."""
 
 
 class Device(Protocol):
@@ -25,8 +47,8 @@ class Device(Protocol):
     def shared_memory(self) -> Mapping[int, int]:
         """Size in bytes of every shared memory region by its id, 0 to 255."""
 
-    def connected(self, backend: Backend) -> None:
-        """A front-end is there; `backend` is valid until `disconnected`."""
+    def connected(self, vmm: Vmm) -> None:
+        """A front-end is there; `vmm` is valid until `disconnected`."""
 
     def disconnected(self) -> None:
         """It is gone, and the guest's memory with it."""
