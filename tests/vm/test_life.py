@@ -18,8 +18,8 @@ from PIL import Image
 
 from hesper.display.scanout import Size
 from hesper.gpu.runner import GpuOptions
-from hesper.portable import open_descriptors
 from hesper.vhost_user_gpu import VhostUserGpu
+from open_files import open_files
 
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
 
