@@ -7,7 +7,8 @@ from libc.stdlib cimport calloc, free
 from hesper.kernel.handlers cimport Handlers
 from hesper.kernel.core.arena cimport arena_init
 from hesper.kernel.core.platform cimport (
-    hesper_load_acquire, hesper_store_u64, pthread_mutex_lock, pthread_mutex_unlock)
+    hesper_counted, hesper_load_acquire, hesper_noted, hesper_store_u64, pthread_mutex_lock,
+    pthread_mutex_unlock)
 from hesper.kernel.core.sample cimport sample_loop, sample_size
 from hesper.kernel.core.shm_pool cimport pool_hold
 from hesper.kernel.core.state cimport ERROR_NONE, STAGE_ASLEEP, STAGE_WAIT, STAGES, RingCore
@@ -160,21 +161,21 @@ cdef class Engine:
 
     def statistics(self):
         cdef RingCore *ring
-        cdef uint64_t commands = self.ref.stream.commands
-        cdef uint64_t bytes_read = self.ref.stream.bytes
+        cdef uint64_t commands = hesper_counted(&self.ref.stream.commands)
+        cdef uint64_t bytes_read = hesper_counted(&self.ref.stream.bytes)
         pthread_mutex_lock(&self.ref.core.monitor.mutex)
         ring = self.ref.core.rings
         while ring != NULL:
-            commands += ring.stream.commands
-            bytes_read += ring.stream.bytes
+            commands += hesper_counted(&ring.stream.commands)
+            bytes_read += hesper_counted(&ring.stream.bytes)
             ring = ring.chain
         pthread_mutex_unlock(&self.ref.core.monitor.mutex)
         return {
             "commands": commands,
             "bytes": bytes_read,
             "replies": self.ref.core.replies,
-            "objects": self.ref.core.objects.live,
-            "object_pages": self.ref.core.objects.page_count,
+            "objects": hesper_noted(&self.ref.core.objects.live),
+            "object_pages": hesper_noted(&self.ref.core.objects.page_count),
             "rings": len(self.rings),
             "handler_calls": self.ref.core.handler_calls,
         }

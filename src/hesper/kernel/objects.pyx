@@ -7,9 +7,10 @@ from libc.string cimport memset
 from hesper.kernel.core.dead cimport dead_result
 from hesper.kernel.core.memory cimport memory_take
 from hesper.kernel.core.objects cimport (
-    DEAD, Entry, Kin, Objects, Walk, object_add, object_find, object_kin, object_next,
+    DEAD, NO_TYPE, Entry, Kin, Objects, Walk, object_add, object_find, object_kin, object_next,
     object_remove, object_with)
-from hesper.kernel.core.platform cimport hesper_monitor_init, hesper_store_pointer
+from hesper.kernel.core.platform cimport (
+    hesper_load_acquire, hesper_monitor_init, hesper_store_pointer)
 from hesper.kernel.core.shm_pool cimport ShmRegion, region_release
 from hesper.kernel.core.state cimport DEVICES, DeviceState, QueueState
 from hesper.kernel.core.tables cimport hesper_function, hesper_handle_names
@@ -32,10 +33,15 @@ cdef class Object:
 
 
 cdef Object object_snapshot(Entry *entry):
+    """What an object is; None when another thread has removed it meanwhile."""
+    cdef uint32_t type = hesper_load_acquire(&entry.type) & ~<uint32_t>DEAD
     cdef Kin *kin = object_kin(entry)
-    cdef Object found = Object.__new__(Object)
+    cdef Object found
+    if type == NO_TYPE:
+        return None
+    found = Object.__new__(Object)
     found.id = kin.id
-    found.type = hesper_handle_names[(entry.type & ~<uint32_t>DEAD) - 1].decode()
+    found.type = hesper_handle_names[type - 1].decode()
     found.handle = entry.handle
     found.device = kin.device_id
     found.parent = kin.parent_id
@@ -129,7 +135,7 @@ cdef class ObjectTable:
         if entry == NULL or entry.type & DEAD:
             return None
         found = object_snapshot(entry)
-        return found if type is None or found.type == type else None
+        return found if found is not None and (type is None or found.type == type) else None
 
     def failure(self, uint64_t id):
         cdef Entry *entry = object_find(&self.ref.core.objects, id)
@@ -143,7 +149,9 @@ cdef class ObjectTable:
         found = []
         entry = object_next(&self.ref.core.objects, &walk)
         while entry != NULL:
-            found.append(object_snapshot(entry))
+            item = object_snapshot(entry)
+            if item is not None:
+                found.append(item)
             entry = object_next(&self.ref.core.objects, &walk)
         return [
             item for item in found

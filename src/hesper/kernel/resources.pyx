@@ -3,8 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc
 
-from hesper.kernel.core.platform cimport (
-    pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock)
+from hesper.kernel.core.platform cimport pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock
 from hesper.kernel.core.resources cimport (
     resource_add, resource_find, resource_free, resource_unlink, resources_last)
 from hesper.kernel.core.shm_pool cimport ShmRegion, region_share

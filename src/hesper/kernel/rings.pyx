@@ -10,7 +10,7 @@ from hesper_commands cimport VkRingCreateInfoMESA
 from hesper.kernel.core.alive cimport watch_stop
 from hesper.kernel.core.arena cimport arena_init
 from hesper.kernel.core.platform cimport (
-    hesper_load_acquire, hesper_monitor_init, hesper_set_bits, hesper_store_release,
+    hesper_count, hesper_load_acquire, hesper_monitor_init, hesper_set_bits, hesper_store_release,
     hesper_timer_destroy, hesper_timer_init, hesper_timer_set, pthread_cond_broadcast,
     pthread_mutex_lock, pthread_mutex_unlock)
 from hesper.kernel.core.progress cimport ring_drop_deferred, ring_wake
@@ -210,8 +210,8 @@ cdef class Rings:
         with nogil:
             ring_drop_deferred(ring.core)
         self.by_id.pop(ring.id, None)
-        self.ref.stream.commands += ring.core.stream.commands
-        self.ref.stream.bytes += ring.core.stream.bytes
+        hesper_count(&self.ref.stream.commands, ring.core.stream.commands)
+        hesper_count(&self.ref.stream.bytes, ring.core.stream.bytes)
         ring_free(ring.core)
         ring.core = NULL
 

@@ -8,10 +8,8 @@ from libc.stdlib cimport calloc, free
 
 from hesper.kernel.core.alive cimport watch_loop
 from hesper.kernel.core.arena cimport arena_free
-from hesper.kernel.core.context cimport (
-    blob_create, blob_destroy, core_fence, core_poison, run_span)
-from hesper.kernel.core.created cimport (
-    New, clear_pool, forget_victims, prepare_new, register_new)
+from hesper.kernel.core.context cimport blob_create, blob_destroy, core_fence, core_poison, run_span
+from hesper.kernel.core.created cimport New, clear_pool, forget_victims, prepare_new, register_new
 from hesper.kernel.core.dispatch cimport fill_hot
 from hesper.kernel.core.driver cimport call_host, host_function
 from hesper.kernel.core.feedback cimport feedback_free
@@ -25,8 +23,7 @@ from hesper.kernel.core.ring cimport ring_loop
 from hesper.kernel.core.shm_pool cimport pool_drop
 from hesper.kernel.core.state cimport (
     Core, DeviceState, Hot, QueueState, RingCore, Row, Stream, TimelineCore, retired_fn)
-from hesper.kernel.core.tables cimport (
-    hesper_command_count, hesper_function, hesper_number_count)
+from hesper.kernel.core.tables cimport hesper_command_count, hesper_function, hesper_number_count
 from hesper.kernel.core.timeline cimport timeline_free, timeline_loop
 
 

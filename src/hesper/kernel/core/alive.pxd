@@ -7,7 +7,8 @@ too.
 """
 
 from hesper.kernel.core.platform cimport (
-    hesper_set_bits, hesper_timer_set, hesper_timer_wait, pthread_mutex_lock, pthread_mutex_unlock)
+    hesper_load_acquire, hesper_set_bits, hesper_timer_set, hesper_timer_wait, pthread_mutex_lock,
+    pthread_mutex_unlock)
 from hesper.kernel.core.state cimport STATUS_ALIVE, Core, RingCore
 
 
@@ -23,7 +24,7 @@ cdef inline void watch_loop(Core *core) noexcept nogil:
             if ring.monitored:
                 hesper_set_bits(ring.status, STATUS_ALIVE)
             ring = ring.chain
-        stopping = core.stopping
+        stopping = hesper_load_acquire(&core.stopping)
         if not stopping:
             hesper_timer_set(&core.watch_timer, core.watch_ns)
         pthread_mutex_unlock(&core.monitor.mutex)

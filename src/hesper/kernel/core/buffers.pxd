@@ -11,11 +11,10 @@ from hesper_commands cimport (
     COMMAND_vkGetDeviceBufferMemoryRequirements, HANDLE_VkBuffer,
     VK_BUFFER_CREATE_DEVICE_ADDRESS_CAPTURE_REPLAY_BIT, VK_BUFFER_CREATE_PROTECTED_BIT,
     VK_BUFFER_CREATE_SPARSE_ALIASED_BIT, VK_BUFFER_CREATE_SPARSE_BINDING_BIT,
-    VK_BUFFER_CREATE_SPARSE_RESIDENCY_BIT,
-    VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO, VkBufferCreateInfo,
-    VkExternalMemoryBufferCreateInfo, VkMemoryRequirements, vkCreateBuffer_parameters,
-    vkGetBufferMemoryRequirements2_parameters, vkGetBufferMemoryRequirements_parameters,
-    vkGetDeviceBufferMemoryRequirements_parameters)
+    VK_BUFFER_CREATE_SPARSE_RESIDENCY_BIT, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO,
+    VkBufferCreateInfo, VkExternalMemoryBufferCreateInfo, VkMemoryRequirements,
+    vkCreateBuffer_parameters, vkGetBufferMemoryRequirements2_parameters,
+    vkGetBufferMemoryRequirements_parameters, vkGetDeviceBufferMemoryRequirements_parameters)
 
 from hesper.kernel.core.dispatch cimport put_override
 from hesper.kernel.core.driver cimport push_struct, serve

@@ -14,8 +14,9 @@ from hesper.kernel.core.arena cimport arena_reset
 from hesper.kernel.core.dispatch cimport run_command
 from hesper.kernel.core.memory cimport memory_share
 from hesper.kernel.core.platform cimport (
-    hesper_load_acquire, hesper_note, hesper_read_u32, hesper_read_u64, hesper_set_bits,
-    hesper_store_release, pthread_cond_broadcast, pthread_mutex_lock, pthread_mutex_unlock)
+    hesper_count, hesper_load_acquire, hesper_note, hesper_read_u32, hesper_read_u64,
+    hesper_set_bits, hesper_store_release, pthread_cond_broadcast, pthread_mutex_lock,
+    pthread_mutex_unlock)
 from hesper.kernel.core.progress cimport core_catch_up, defer_fence, ring_wake
 from hesper.kernel.core.resources cimport (
     resource_add, resource_find, resource_free, resource_unlink)
@@ -74,7 +75,7 @@ cdef inline int run_span(Stream *s, const uint8_t *data, uint64_t size) noexcept
             return -1
         arena_reset(&s.arena)
     hesper_note(&s.stage, STAGE_ASLEEP)
-    s.bytes += size
+    hesper_count(&s.bytes, size)
     return 0
 
 

@@ -9,8 +9,7 @@ from hesper.kernel.core.dead cimport command_result, heard_add, heard_remove
 from hesper.kernel.core.decode cimport length_of
 from hesper.kernel.core.objects cimport (
     DEAD, Entry, Objects, object_add, object_adopt, object_clear, object_find, object_remove)
-from hesper.kernel.core.state cimport (
-    ERROR_ID, ERROR_LIMIT, ERROR_MEMORY, ERROR_NULL, Stream, fail)
+from hesper.kernel.core.state cimport ERROR_ID, ERROR_LIMIT, ERROR_MEMORY, ERROR_NULL, Stream, fail
 from hesper.kernel.core.tables cimport hesper_command, hesper_lengths
 
 

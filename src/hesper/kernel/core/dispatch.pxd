@@ -18,8 +18,8 @@ from hesper.kernel.core.feedback cimport copies_counter, feedback_note
 from hesper.kernel.core.lost cimport answer_lost, device_lose, device_of, settle_if_lost
 from hesper.kernel.core.objects cimport DEAD, Entry, object_find
 from hesper.kernel.core.platform cimport (
-    hesper_copy_words, hesper_load_acquire, hesper_note, hesper_read_u32, hesper_read_u64,
-    hesper_store_release)
+    hesper_copy_words, hesper_count, hesper_load_acquire, hesper_note, hesper_read_u32,
+    hesper_read_u64, hesper_store_release)
 from hesper.kernel.core.progress cimport ring_settle
 from hesper.kernel.core.state cimport (
     ERROR_COMMAND, ERROR_DEAD, ERROR_MEMORY, ERROR_NONE, ERROR_REFUSED, ERROR_REPLY, ERROR_SHORT,
@@ -81,7 +81,7 @@ cdef inline int record_words(Stream *s, const Hot *hot) noexcept nogil:
     s.cursor += RECORD_SIZE + hot.words
     hesper_note(&s.stage, STAGE_DRIVER)
     hot.call(function, parameters)
-    s.commands += 1
+    hesper_count(&s.commands, 1)
     return 0
 
 
@@ -110,7 +110,7 @@ cdef inline int record(Stream *s, const Hot *hot) noexcept nogil:
         return run_lenient(s, hot.index, 0) if s.error == ERROR_DEAD else -1
     hesper_note(&s.stage, STAGE_DRIVER)
     hot.call(function, s.parameters)
-    s.commands += 1
+    hesper_count(&s.commands, 1)
     return 0
 
 
@@ -181,7 +181,7 @@ cdef inline int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept no
     if command_result(s) < 0:
         note_failure(s, index)
     settle_if_lost(s.core)
-    s.commands += 1
+    hesper_count(&s.commands, 1)
     if flags & FLAG_REPLY:
         hesper_note(&s.stage, STAGE_REPLY)
         if reply(s):

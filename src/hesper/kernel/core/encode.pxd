@@ -34,7 +34,8 @@ cdef inline int put_bytes(Stream *s, const void *source, uint64_t size) noexcept
     cdef uint64_t taken = padded(size)
     if not room(s, taken):
         return fail(s, ERROR_REPLY, NULL, taken)
-    memcpy(s.reply, source, size)
+    if size:
+        memcpy(s.reply, source, size)
     if taken != size:
         memset(s.reply + size, 0, taken - size)
     s.reply += taken

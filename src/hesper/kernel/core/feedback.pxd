@@ -14,26 +14,24 @@ from libc.stdlib cimport calloc, free
 from hesper_commands cimport (
     HANDLE_VkDeviceMemory, VK_BUFFER_USAGE_TRANSFER_DST_BIT, VK_BUFFER_USAGE_TRANSFER_SRC_BIT,
     VK_ERROR_DEVICE_LOST, VK_EVENT_RESET, VK_EVENT_SET, VK_NOT_READY, VK_QUERY_RESULT_64_BIT,
-    VK_QUERY_RESULT_WITH_AVAILABILITY_BIT, VkBufferCreateInfo,
-    WIRE_VkBindBufferMemoryInfo_SIZE, WIRE_VkBindBufferMemoryInfo_buffer,
-    WIRE_VkBindBufferMemoryInfo_memory, WIRE_VkBindBufferMemoryInfo_memoryOffset,
-    WIRE_VkBindBufferMemoryInfo_pNext, WIRE_VkBufferCopy_SIZE, WIRE_VkBufferCopy_dstOffset,
-    WIRE_VkBufferCopy_size, WIRE_vkBindBufferMemory2_bindInfoCount,
-    WIRE_vkBindBufferMemory2_pBindInfos, WIRE_vkCmdCopyBuffer_dstBuffer,
-    WIRE_vkCmdCopyBuffer_pRegions, WIRE_vkCmdCopyBuffer_regionCount,
-    WIRE_vkCmdCopyQueryPoolResults_dstBuffer, WIRE_vkCmdCopyQueryPoolResults_dstOffset,
-    WIRE_vkCmdCopyQueryPoolResults_flags, WIRE_vkCmdCopyQueryPoolResults_queryCount,
-    WIRE_vkCmdCopyQueryPoolResults_stride, WIRE_vkCmdFillBuffer_data,
-    WIRE_vkCmdFillBuffer_dstBuffer, WIRE_vkCmdFillBuffer_dstOffset, WIRE_vkCmdFillBuffer_size,
-    vkCreateBuffer_parameters)
+    VK_QUERY_RESULT_WITH_AVAILABILITY_BIT, VkBufferCreateInfo, WIRE_VkBindBufferMemoryInfo_SIZE,
+    WIRE_VkBindBufferMemoryInfo_buffer, WIRE_VkBindBufferMemoryInfo_memory,
+    WIRE_VkBindBufferMemoryInfo_memoryOffset, WIRE_VkBindBufferMemoryInfo_pNext,
+    WIRE_VkBufferCopy_SIZE, WIRE_VkBufferCopy_dstOffset, WIRE_VkBufferCopy_size,
+    WIRE_vkBindBufferMemory2_bindInfoCount, WIRE_vkBindBufferMemory2_pBindInfos,
+    WIRE_vkCmdCopyBuffer_dstBuffer, WIRE_vkCmdCopyBuffer_pRegions,
+    WIRE_vkCmdCopyBuffer_regionCount, WIRE_vkCmdCopyQueryPoolResults_dstBuffer,
+    WIRE_vkCmdCopyQueryPoolResults_dstOffset, WIRE_vkCmdCopyQueryPoolResults_flags,
+    WIRE_vkCmdCopyQueryPoolResults_queryCount, WIRE_vkCmdCopyQueryPoolResults_stride,
+    WIRE_vkCmdFillBuffer_data, WIRE_vkCmdFillBuffer_dstBuffer, WIRE_vkCmdFillBuffer_dstOffset,
+    WIRE_vkCmdFillBuffer_size, vkCreateBuffer_parameters)
 
 from hesper.kernel.core.objects cimport Entry, object_find
 from hesper.kernel.core.platform cimport (
     hesper_read_u32, hesper_read_u64, hesper_replace, hesper_spin_lock, hesper_spin_unlock,
     hesper_store_release, hesper_write_u64, pthread_mutex_lock, pthread_mutex_unlock)
 from hesper.kernel.core.shm_pool cimport ShmRegion
-from hesper.kernel.core.state cimport (
-    FEEDBACK_SLOTS, HOT_COPY, HOT_FILL, Core, Feedback, Stream)
+from hesper.kernel.core.state cimport FEEDBACK_SLOTS, HOT_COPY, HOT_FILL, Core, Feedback, Stream
 from hesper.kernel.core.tables cimport LENGTH_SIZE
 
 

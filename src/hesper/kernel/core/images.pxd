@@ -15,8 +15,7 @@ from hesper_commands cimport (
     VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_IMAGE_FORMAT_INFO,
     VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_IMAGE_DRM_FORMAT_MODIFIER_INFO_EXT, VkImageSubresource,
     VkPhysicalDeviceImageFormatInfo2, vkGetImageSubresourceLayout2_parameters,
-    vkGetImageSubresourceLayout_parameters,
-    vkGetPhysicalDeviceImageFormatProperties2_parameters)
+    vkGetImageSubresourceLayout_parameters, vkGetPhysicalDeviceImageFormatProperties2_parameters)
 
 from hesper.kernel.core.dispatch cimport put_override
 from hesper.kernel.core.driver cimport LEFT_TO_HANDLER, serve

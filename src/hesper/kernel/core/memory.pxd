@@ -5,13 +5,11 @@ from libc.stdint cimport uint32_t, uint64_t
 from hesper_commands cimport (
     COMMAND_vkAllocateMemory, COMMAND_vkFreeMemory, HANDLE_VkDeviceMemory,
     VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_CAPTURE_REPLAY_BIT,
-    VK_MEMORY_ALLOCATE_ZERO_INITIALIZE_BIT_EXT,
-    VK_STRUCTURE_TYPE_EXPORT_MEMORY_ALLOCATE_INFO,
+    VK_MEMORY_ALLOCATE_ZERO_INITIALIZE_BIT_EXT, VK_STRUCTURE_TYPE_EXPORT_MEMORY_ALLOCATE_INFO,
     VK_STRUCTURE_TYPE_IMPORT_MEMORY_HOST_POINTER_INFO_EXT,
-    VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO,
-    VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO, VkImportMemoryHostPointerInfoEXT,
-    VkMemoryAllocateFlagsInfo, VkMemoryAllocateInfo, vkAllocateMemory_parameters,
-    vkFreeMemory_parameters)
+    VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO, VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO,
+    VkImportMemoryHostPointerInfoEXT, VkMemoryAllocateFlagsInfo, VkMemoryAllocateInfo,
+    vkAllocateMemory_parameters, vkFreeMemory_parameters)
 
 from hesper.kernel.core.created cimport New, prepare_new, register_new, restore_ids
 from hesper.kernel.core.dispatch cimport put_override

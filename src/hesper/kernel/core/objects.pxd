@@ -17,8 +17,8 @@ from hesper_commands cimport HANDLE_VkCommandBuffer
 
 from hesper.kernel.core.platform cimport (
     hesper_add, hesper_add_ordered, hesper_discard, hesper_exchange, hesper_load_acquire,
-    hesper_load_pointer, hesper_load_u64, hesper_map_aligned, hesper_replace, hesper_spin_lock,
-    hesper_spin_unlock, hesper_store_pointer, hesper_store_u64, hesper_unmap)
+    hesper_load_pointer, hesper_load_u64, hesper_map_aligned, hesper_note, hesper_replace,
+    hesper_spin_lock, hesper_spin_unlock, hesper_store_pointer, hesper_store_u64, hesper_unmap)
 from hesper.kernel.core.tables cimport hesper_function
 
 
@@ -155,7 +155,7 @@ cdef inline Page *page_new(Objects *objects) noexcept nogil:
     else:
         hesper_store_pointer(<void **>&objects.last_page.next, page)
     objects.last_page = page
-    objects.page_count += 1
+    hesper_note(&objects.page_count, objects.page_count + 1)
     return page
 
 
@@ -166,7 +166,7 @@ cdef inline bint page_close(Objects *objects, Page *page) noexcept nogil:
     hesper_store_pointer(<void **>&objects.pages[page.index & (PAGES - 1)], NULL)
     hesper_store_u64(&page.index, nowhere())
     if objects.newest == page:
-        objects.newest = NULL
+        hesper_store_pointer(<void **>&objects.newest, NULL)
     if objects.warm_count < WARM_PAGES:
         page.spare = objects.warm
         objects.warm = page
@@ -198,7 +198,7 @@ cdef inline Page *page_hold(Objects *objects, uint64_t index) noexcept nogil:
             hesper_store_u64(&page.index, index)
             hesper_store_pointer(<void **>place, page)
             previous = objects.newest
-            objects.newest = page
+            hesper_store_pointer(<void **>&objects.newest, page)
             if previous != NULL:
                 page_close(objects, previous)
     elif page.index == index:
@@ -209,9 +209,13 @@ cdef inline Page *page_hold(Objects *objects, uint64_t index) noexcept nogil:
     return page
 
 
+cdef inline Page *newest_page(Objects *objects) noexcept nogil:
+    return <Page *>hesper_load_pointer(<void **>&objects.newest)
+
+
 cdef inline void page_drop(Objects *objects, Page *page) noexcept nogil:
     """One object less; a page without any goes, unless the next ids will be its."""
-    if hesper_add_ordered(&page.live, <uint32_t>-1) == 0 and page != objects.newest:
+    if hesper_add_ordered(&page.live, <uint32_t>-1) == 0 and page != newest_page(objects):
         hesper_spin_lock(&objects.lock)
         page_close(objects, page)
         hesper_spin_unlock(&objects.lock)

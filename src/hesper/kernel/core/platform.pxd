@@ -6,6 +6,8 @@ from libc.stdint cimport uint32_t, uint64_t
 cdef extern from "memory.h" nogil:
     void hesper_note(uint32_t *at, uint32_t value)
     uint32_t hesper_noted(const uint32_t *at)
+    void hesper_count(uint64_t *at, uint64_t amount)
+    uint64_t hesper_counted(const uint64_t *at)
     uint64_t hesper_read_u64(const void *at)
     uint32_t hesper_read_u32(const void *at)
     void hesper_write_u64(void *at, uint64_t value)

@@ -229,8 +229,8 @@ cdef inline int ring_run(RingCore *ring, uint32_t tail, uint32_t limit) noexcept
         if result or done - ring.published > ring.size >> 2:
             ring_publish(ring, done)
     done = ring.position + <uint32_t>(s.cursor - data)
-    s.bytes += done - ring.position
-    ring.position = done
+    hesper_count(&s.bytes, done - ring.position)
+    hesper_note(&ring.position, done)
     ring_publish(ring, done)
     hesper_note(&s.stage, STAGE_WAIT)
     return 0
@@ -270,7 +270,7 @@ cdef inline void ring_sleep(RingCore *ring) noexcept nogil:
     cdef Core *core = ring.stream.core
     hesper_store_release(&ring.notified, 0)
     hesper_set_bits(ring.status, STATUS_IDLE)
-    if hesper_load_ordered(ring.tail) == ring.position:
+    if hesper_load_ordered(ring.tail) == hesper_noted(&ring.position):
         hesper_note(&ring.stream.stage, STAGE_ASLEEP)
         pthread_mutex_lock(&ring.monitor.mutex)
         while not (ring.notified or hesper_load_acquire(&ring.stopping)

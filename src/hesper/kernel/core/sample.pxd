@@ -7,8 +7,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from hesper.kernel.core.platform cimport (
     hesper_load_acquire, hesper_noted, hesper_precise_sleep, hesper_sleep_ns, pthread_mutex_lock,
     pthread_mutex_unlock)
-from hesper.kernel.core.state cimport (
-    STAGE_ASLEEP, STAGE_WAIT, STAGES, Core, RingCore, Stream)
+from hesper.kernel.core.state cimport STAGE_ASLEEP, STAGE_WAIT, STAGES, Core, RingCore, Stream
 from hesper.kernel.core.tables cimport hesper_number_count
 
 

@@ -12,8 +12,7 @@ from hesper.kernel.core.platform cimport (
     hesper_load_acquire, hesper_load_u64, hesper_monitor_init, hesper_monitor_wait_for,
     hesper_now_ns, pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock,
     pthread_mutex_unlock, sched_yield)
-from hesper.kernel.core.state cimport (
-    TIMELINES, Core, Pending, QueueState, TimelineCore, retired_fn)
+from hesper.kernel.core.state cimport TIMELINES, Core, Pending, QueueState, TimelineCore, retired_fn
 
 
 cdef enum:
@@ -199,10 +198,12 @@ cdef inline bint is_busy(TimelineCore *t, uint64_t *calls) noexcept nogil:
 cdef inline void rest_until_called(TimelineCore *t, uint64_t calls) noexcept nogil:
     """Wait until somebody submits, unless the queue was called since.  The monitor is held."""
     cdef QueueState *queue = t.queue
+    cdef bint called
     pthread_mutex_lock(&queue.monitor.mutex)
-    queue.watched = queue.calls != calls
+    called = queue.calls != calls
+    queue.watched = called
     pthread_mutex_unlock(&queue.monitor.mutex)
-    if queue.watched:
+    if called:
         return
     pthread_cond_wait(&t.monitor.condition, &t.monitor.mutex)
 

@@ -11,7 +11,7 @@ from hesper_commands cimport (
 from hesper.kernel.core.arena cimport Arena, arena_rewind
 from hesper.kernel.core.dispatch cimport put_override, run_command
 from hesper.kernel.core.platform cimport (
-    hesper_load_acquire, hesper_populate, pthread_cond_broadcast, pthread_mutex_lock,
+    hesper_count, hesper_load_acquire, hesper_populate, pthread_cond_broadcast, pthread_mutex_lock,
     pthread_mutex_unlock)
 from hesper.kernel.core.resources cimport stream_find
 from hesper.kernel.core.state cimport (
@@ -149,7 +149,7 @@ cdef inline int execute_stream(Stream *s, const VkCommandStreamDescriptionMESA *
             result = fail(s, ERROR_STOPPED, NULL, 0)
             break
     s.arena.limit = limit
-    s.bytes += info.size
+    hesper_count(&s.bytes, info.size)
     pthread_mutex_lock(&core.monitor.mutex)
     resource.users -= 1
     pthread_cond_broadcast(&core.monitor.condition)

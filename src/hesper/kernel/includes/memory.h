@@ -107,6 +107,15 @@ static inline uint32_t hesper_noted(const uint32_t *at) {
     return __atomic_load_n(at, __ATOMIC_RELAXED);
 }
 
+/* A counter that one thread adds to and others may look at. */
+static inline void hesper_count(uint64_t *at, uint64_t amount) {
+    __atomic_store_n(at, *at + amount, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t hesper_counted(const uint64_t *at) {
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
+}
+
 static inline uint32_t hesper_load_acquire(const uint32_t *at) {
     return __atomic_load_n(at, __ATOMIC_ACQUIRE);
 }
