@@ -141,7 +141,7 @@ cdef class Engine:
         return ContextPort(self.ref, self._refused)
 
     def set_patience(self, uint64_t nanoseconds):
-        hesper_store_u64(&self.ref.core.patience_ns, nanoseconds)
+        hesper_store_u64(&self.ref.core.polling.patience_ns, nanoseconds)
 
     def stop(self):
         self.rings.stop()

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from hesper.kernel.core.platform cimport hesper_now_ns
-from hesper.kernel.core.polling cimport core_patience, is_held_up
+from hesper.kernel.core.platform cimport hesper_now_ns, hesper_store_u64
+from hesper.kernel.core.polling cimport HESPER_CONTENDED_NS, HESPER_HELD_UP_NS, polling_patience
 from hesper.kernel.core.state cimport TIMELINES, Core, Stream, TimelineCore, retired_fn
 from hesper.kernel.core.timeline cimport timeline_attend, timeline_leave
 from hesper.kernel.runtime cimport (
@@ -80,7 +80,8 @@ cdef class ContextPort(Port):
     cdef int fence(self, uint32_t ring_idx, retired_fn retired, void *data) noexcept nogil:
         cdef Core *core = self.stream.core
         cdef TimelineCore *held = NULL
-        cdef bint hold = core_patience(core, hesper_now_ns()) and self.attended_count < TIMELINES
+        cdef bint hold = (self.attended_count < TIMELINES
+                          and polling_patience(&core.polling, hesper_now_ns()) != 0)
         if context_fence(core, ring_idx, retired, data, &held if hold else NULL):
             self.unbound = ring_idx
             return -1
@@ -102,10 +103,13 @@ cdef class ContextPort(Port):
         return context_destroy_blob(self.stream.core, id)
 
     cdef uint64_t patience(self, uint64_t now) noexcept nogil:
-        return core_patience(self.stream.core, now)
+        return polling_patience(&self.stream.core.polling, now)
 
     cdef bint held_up(self, uint64_t last, uint64_t now) noexcept nogil:
-        return is_held_up(self.stream.core, last, now)
+        if now - last < HESPER_HELD_UP_NS:
+            return False
+        hesper_store_u64(&self.stream.core.polling.contended_until, now + HESPER_CONTENDED_NS)
+        return True
 
     cdef bint attend(self) noexcept nogil:
         cdef uint32_t i = 0

@@ -13,7 +13,8 @@ from hesper_commands cimport (
 from hesper.kernel.core.arena cimport arena_free, arena_reset
 from hesper.kernel.core.dispatch cimport put_override, run_command
 from hesper.kernel.core.platform cimport *
-from hesper.kernel.core.polling cimport core_patience, is_held_up
+from hesper.kernel.core.polling cimport (
+    POLL_COMMANDS, POLL_SEQNO, POLL_VIRTQUEUE, Poll, poll_begin, poll_came, poll_step)
 from hesper.kernel.core.progress cimport (
     core_catch_up, is_reached, ring_await, ring_publish, ring_settle, ring_wake)
 from hesper.kernel.core.state cimport (
@@ -23,23 +24,6 @@ from hesper.kernel.core.tables cimport hesper_number_count
 
 
 cdef enum:
-    # Waiting for commands.  The first steps answer a guest that works synchronously; after them,
-    # and some patience where there are processors enough, come naps, half as long as it has been
-    # quiet, that leave the processor to the driver's own threads.  IDLE may not be said before the
-    # time-out that the guest has named: within that time after a notification it sends no other
-    # (`vn_ring_submit_internal` in Mesa).
-    FEW_SPINS = 8
-    MANY_SPINS = 100
-    SHARED_NS = 800             # a yield that takes longer has let somebody else run
-    # A guest that calls and waits needs two to seven times as long where it shares its processor
-    # with the thread that answers, and Linux may leave them there though another is idle.
-    SHARED_ENOUGH = 64          # calls in a row that yielding has delayed
-    MOVE_AGAIN_NS = 100000000
-    YIELD_NS = 10000
-    FIRST_SLEEP_NS = 5000
-    LAST_SLEEP_NS = 200000
-    PATIENCE_NS = 30000         # of a thread that waits for another stream, before it blocks
-    WAIT_TRIES = 64
     BORROWED = 8                # commands that the notifying thread runs at most
 
 
@@ -107,7 +91,7 @@ cdef inline int submit_virtqueue(Stream *s) noexcept nogil:
 
 
 cdef inline int wait_ring(Stream *s) noexcept nogil:
-    """vkWaitRingSeqnoMESA: go on when the ring has done everything before `seqno`.
+    """vkWaitRingSeqnoMESA: go on when the ring has done everything before a number.
 
     Or run ahead of it, for as long as nothing minds.
     """
@@ -115,10 +99,6 @@ cdef inline int wait_ring(Stream *s) noexcept nogil:
     cdef RingCore *ring = named_ring(s, block.ring)
     cdef uint32_t seqno = <uint32_t>block.seqno
     cdef Core *core = s.core
-    cdef uint32_t tries = WAIT_TRIES
-    cdef uint64_t start
-    cdef uint64_t last
-    cdef uint64_t now
     if ring == NULL:
         return -1
     if <int32_t>(hesper_load_acquire(ring.tail) - seqno) < 0:
@@ -130,58 +110,37 @@ cdef inline int wait_ring(Stream *s) noexcept nogil:
         return 0
     # What is left may be a few commands that have just been written: running them here saves two
     # switches of threads.
-    while tries and ring_take_over(ring) and not is_reached(ring, seqno):
-        hesper_pause()
-        tries -= 1
+    ring_take_over(ring)
     ring_wake(ring)
-    if is_reached(ring, seqno):
-        return 0
-    start = hesper_now_ns()
-    last = start
-    now = start
-    while now - start < core_patience(core, now) and not is_held_up(core, last, now):
-        if is_reached(ring, seqno):
+    poll_begin(&s.poll, POLL_SEQNO)
+    while not is_reached(ring, seqno):
+        if poll_step(&s.poll, &core.polling):
+            continue
+        if core.runs_ahead and not s.nested:
+            core.ahead_of = ring
+            core.ahead_seqno = seqno
             return 0
-        hesper_pause()
-        last = now
-        now = hesper_now_ns()
-    if core.runs_ahead and not s.nested:
-        core.ahead_of = ring
-        core.ahead_seqno = seqno
-        return 0
-    ring_await(ring, seqno)
+        ring_await(ring, seqno)
+        break
     if hesper_load_acquire(&core.fatal):
         return fail(s, ERROR_STOPPED, NULL, 0)
     return 0
 
 
 cdef inline int wait_virtqueue(Stream *s) noexcept nogil:
-    """vkWaitVirtqueueSeqnoMESA: go on when the context's own stream has come to `seqno`."""
+    """vkWaitVirtqueueSeqnoMESA: go on when the context's own stream has come to a number."""
     cdef RingCore *ring = s.ring
     cdef uint64_t seqno = (<vkWaitVirtqueueSeqnoMESA_parameters *>s.parameters).seqno
-    cdef uint64_t start = hesper_now_ns()
-    cdef uint64_t last = start
-    cdef uint64_t now = start
-    cdef uint64_t patience
     if ring == NULL:
         return fail(s, ERROR_PLACE, NULL, 0)
     if ring.borrowed:
         # The guest has changed the command since it was looked at: it would wait for itself.
         return fail(s, ERROR_PLACE, NULL, 0)
     ring_settle(ring)
-    # What it waits for is mostly on its way: the guest sends both at once.
-    while hesper_load_u64(&ring.virtqueue_seqno) < seqno:
-        patience = core_patience(s.core, now)
-        if now - start > (patience if patience else PATIENCE_NS):
-            break
-        if patience:
-            hesper_pause()
-        else:
-            sched_yield()
-        last = now
-        now = hesper_now_ns()
-        if patience and is_held_up(s.core, last, now):
-            break
+    poll_begin(&ring.virtqueue_poll, POLL_VIRTQUEUE)
+    while (hesper_load_u64(&ring.virtqueue_seqno) < seqno
+           and poll_step(&ring.virtqueue_poll, &s.core.polling)):
+        pass
     pthread_mutex_lock(&ring.monitor.mutex)
     while (ring.virtqueue_seqno < seqno and not hesper_load_acquire(&ring.stopping)
            and not hesper_load_acquire(&s.core.fatal)):
@@ -284,72 +243,31 @@ cdef inline void ring_sleep(RingCore *ring) noexcept nogil:
 cdef inline int ring_loop(RingCore *ring) noexcept nogil:
     """The ring thread: until it is stopped, or its guest breaks the protocol (-1)."""
     cdef Core *core = ring.stream.core
-    cdef uint32_t tail
-    cdef uint32_t quiet = 0
-    cdef uint32_t shared = 0
-    cdef bint shares
-    cdef uint64_t moved = 0
-    # A guest on another processor is answered twice as fast where nobody yields.  One on the same
-    # waits for nothing but that.
-    cdef uint32_t spins = FEW_SPINS
-    cdef uint64_t sleep_ns
-    cdef uint64_t last = hesper_now_ns()
-    cdef uint64_t looked = last
-    cdef uint64_t now
+    cdef Poll *poll = &ring.poll
     hesper_precise_sleep()
+    begin_commands(ring)
     while not (hesper_load_acquire(&ring.stopping) or hesper_load_acquire(&core.fatal)):
-        tail = hesper_load_acquire(ring.tail)
-        if tail != ring.position:
-            if quiet > spins:
-                now = hesper_now_ns()
-                shares = now - looked >= SHARED_NS
-                spins = FEW_SPINS if shares else MANY_SPINS
-                # Longer than that, it was no call that the guest waited for.
-                shared = shared + 1 if shares and now - looked < YIELD_NS else 0
-                if shared >= SHARED_ENOUGH and now - moved > MOVE_AGAIN_NS:
-                    hesper_move_on()
-                    shared = 0
-                    moved = now
-            else:
-                shared = 0
-            if not hesper_try_lock(&ring.owned):
-                sched_yield()
-                continue
-            if ring.stream.error == ERROR_NONE:
-                ring_run(ring, hesper_load_acquire(ring.tail), 0)
-            hesper_spin_unlock(&ring.owned)
-            if ring.stream.error != ERROR_NONE:
-                return -1
-            quiet = 0
+        if hesper_load_acquire(ring.tail) == ring.position:
+            if not poll_step(poll, &core.polling):
+                ring_sleep(ring)
+                begin_commands(ring)
             continue
-        quiet += 1
-        if quiet <= spins:
-            hesper_pause()
-            continue
-        now = hesper_now_ns()
-        if quiet == spins + 1:
-            last = now
-            looked = now
-        if now - last < core_patience(core, now):
-            if not is_held_up(core, looked, now):
-                hesper_pause()
-            looked = now
-            continue
-        looked = now
-        if now - last < YIELD_NS:
+        poll_came(poll)
+        if not hesper_try_lock(&ring.owned):
             sched_yield()
             continue
-        if now - last >= ring.idle_ns:
-            ring_sleep(ring)
-            quiet = 0
-            continue
-        sleep_ns = (now - last) >> 1
-        if sleep_ns < FIRST_SLEEP_NS:
-            sleep_ns = FIRST_SLEEP_NS
-        elif sleep_ns > LAST_SLEEP_NS:
-            sleep_ns = LAST_SLEEP_NS
-        hesper_sleep_ns(sleep_ns)
+        if ring.stream.error == ERROR_NONE:
+            ring_run(ring, hesper_load_acquire(ring.tail), 0)
+        hesper_spin_unlock(&ring.owned)
+        if ring.stream.error != ERROR_NONE:
+            return -1
+        begin_commands(ring)
     return 0
+
+
+cdef inline void begin_commands(RingCore *ring) noexcept nogil:
+    poll_begin(&ring.poll, POLL_COMMANDS)
+    ring.poll.until_ns = ring.idle_ns
 
 
 cdef inline void ring_free(RingCore *ring) noexcept nogil:

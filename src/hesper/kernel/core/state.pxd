@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from hesper.kernel.core.arena cimport Arena
 from hesper.kernel.core.objects cimport Entry, Objects
 from hesper.kernel.core.platform cimport hesper_monitor, hesper_timer
+from hesper.kernel.core.polling cimport Poll, Polling
 from hesper.kernel.core.shm_pool cimport ShmPool, ShmRegion
 from hesper.kernel.core.tables cimport hesper_call_fn, hesper_command, hesper_op
 
@@ -192,7 +193,7 @@ cdef struct TimelineCore:
     uint32_t capacity
     uint32_t first
     uint32_t count
-    uint32_t untried            # fences that are not waited for here before one is tried again
+    Poll poll                   # of who asks for a fence
     uint64_t through            # calls of the queue that are known to be done
     uint64_t deadline           # when a stopped timeline gives up; 0 while it lives
     bint waiting                # the waiter waits for the first fence, or retires it
@@ -273,8 +274,7 @@ cdef struct Core:
     RingCore *ahead_of              # the ring that the context's own stream has run ahead of
     uint32_t ahead_seqno            # and where that ring has to be
     bint runs_ahead                 # it may do so
-    uint64_t patience_ns            # see polling.pxd; 0: processors are few
-    uint64_t crowded_until
+    Polling polling                 # of its threads
     size_t arena_limit
     Row *rows                       # by command index
     Hot *hot                        # by command number
@@ -314,6 +314,7 @@ cdef struct Stream:
     bint dead_first             # the command is called on one
     bint dead_argument          # it is given one
     int32_t dead                # what that failed with
+    Poll poll                   # for a ring; of the context's own stream
     # Replies.
     uint8_t *reply
     uint8_t *reply_end
@@ -347,6 +348,8 @@ cdef struct RingCore:
     uint32_t current                # where the command that is being run begins
     uint8_t *linear                 # commands that wrap around are put together here
     uint64_t idle_ns
+    Poll poll                       # of its thread, for the next command
+    Poll virtqueue_poll             # of its thread, for the context's own stream
     uint64_t virtqueue_seqno
     uint32_t notified
     uint32_t owned                  # a thread is running its commands

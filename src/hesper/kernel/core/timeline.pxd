@@ -11,17 +11,13 @@ from hesper.kernel.core.objects cimport Entry
 from hesper.kernel.core.platform cimport (
     hesper_load_acquire, hesper_load_u64, hesper_monitor_init, hesper_monitor_wait_for,
     hesper_now_ns, pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock,
-    pthread_mutex_unlock, sched_yield)
+    pthread_mutex_unlock)
+from hesper.kernel.core.polling cimport POLL_FENCE, poll_begin, poll_step
 from hesper.kernel.core.state cimport TIMELINES, Core, Pending, QueueState, TimelineCore, retired_fn
 
 
 cdef enum:
     FENCE_WAIT_NS = 250000000   # of one vkWaitForFences: a waiter must notice that it has to stop
-    # How long whoever asks for a fence waits for it before it is left to the waiter: most
-    # submissions are short, and a switch of threads is not.
-    LOOKOUT_NS = 250000000      # a queue at work is looked at that often
-    TRY_NS = 30000
-    TRY_AGAIN = 16              # submissions after one that was not short
     RETIRED_AT_ONCE = 32
 
 
@@ -78,21 +74,13 @@ cdef inline void end_fence(TimelineCore *t, const Pending *place) noexcept nogil
 
 
 cdef inline bint is_soon_signalled(TimelineCore *t, uint64_t fence) noexcept nogil:
-    """Wait a little for `fence`, if the queue's work was short lately.  The monitor is held.
-
-    By looking: a processor that has gone idle takes as long to wake up as such work does.
-    """
-    cdef uint64_t start
-    if t.untried:
-        t.untried -= 1
+    """Wait a little for `fence`, if the queue's work was short lately.  The monitor is held."""
+    if not poll_begin(&t.poll, POLL_FENCE):
         return False
-    start = hesper_now_ns()
-    while hesper_now_ns() - start < TRY_NS:
-        if timeline_look(t, fence) != VK_NOT_READY:
-            return True
-        sched_yield()
-    t.untried = TRY_AGAIN
-    return False
+    while timeline_look(t, fence) == VK_NOT_READY:
+        if not poll_step(&t.poll, &t.context.polling):
+            return False
+    return True
 
 
 cdef inline bint timeline_fence(TimelineCore *t, retired_fn retired, void *data,
