@@ -2,7 +2,7 @@
 
 import traceback
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from hesper_commands cimport (
@@ -14,7 +14,7 @@ from hesper.kernel.core.driver cimport index_of
 from hesper.kernel.core.failures cimport is_worth_telling
 from hesper.kernel.core.objects cimport Entry, object_kin
 from hesper.kernel.core.state cimport (
-    ERROR_FUNCTION, ERROR_HANDLER, ERROR_NONE, HOT_NO, Core, DeviceState, Stream, fail)
+    ERROR_FUNCTION, ERROR_HANDLER, ERROR_NONE, Core, DeviceState, Stream, fail)
 from hesper.kernel.core.tables cimport *
 from hesper.kernel.messages cimport describe
 from hesper.kernel.objects cimport ObjectTable
@@ -56,7 +56,7 @@ cdef class Handlers:
                 raise KeyError(name)
             core.rows[index].handled = True
             core.rows[index].override = NULL
-            core.hot[hesper_commands[index].number].kind = <uint8_t>HOT_NO
+            core.hot[hesper_commands[index].number].record = NULL
 
     cdef int notice(self, str event, dict facts) except -1:
         """Tell whoever wants to know; what they raise ends here."""

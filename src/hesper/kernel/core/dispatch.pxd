@@ -14,7 +14,7 @@ from hesper.kernel.core.decode cimport decode, has
 from hesper.kernel.core.driver cimport LEFT_TO_HANDLER, serve
 from hesper.kernel.core.encode cimport encode, put_u32, put_u64
 from hesper.kernel.core.failures cimport note_failure
-from hesper.kernel.core.feedback cimport copies_counter, feedback_note
+from hesper.kernel.core.feedback cimport note_copy, note_fill, note_queries
 from hesper.kernel.core.lost cimport answer_lost, device_lose, device_of, settle_if_lost
 from hesper.kernel.core.objects cimport DEAD, Entry, object_find
 from hesper.kernel.core.platform cimport (
@@ -23,13 +23,13 @@ from hesper.kernel.core.platform cimport (
 from hesper.kernel.core.progress cimport ring_settle
 from hesper.kernel.core.state cimport (
     ERROR_COMMAND, ERROR_DEAD, ERROR_MEMORY, ERROR_NONE, ERROR_REFUSED, ERROR_REPLY, ERROR_SHORT,
-    HOT_COPY, HOT_FILL, HOT_NO, HOT_QUERIES, HOT_RECORD, HOT_WORDS, STAGE_DECODE, STAGE_DRIVER,
-    STAGE_HANDLER, STAGE_REPLY, Core, Hot, HotKind, Row, Stream, fail, override_fn)
+    STAGE_DECODE, STAGE_DRIVER, STAGE_HANDLER, STAGE_REPLY, Core, Hot, Row, Stream, fail,
+    override_fn, record_fn)
 from hesper.kernel.core.tables cimport *
 
 
 cdef enum:
-    PARAMETER_WORDS = 16        # of a block that HOT_WORDS commands fit into
+    PARAMETER_WORDS = 16        # of a block that `record_words` can fill
     # Of a command that records, on the wire: the command buffer follows the header.
     RECORD_SIZE = COMMAND_HEADER_SIZE + 8
 
@@ -66,7 +66,7 @@ cdef inline Entry *command_buffer(Stream *s) noexcept nogil:
 
 
 cdef inline int record_words(Stream *s, const Hot *hot) noexcept nogil:
-    """HOT_WORDS: the command buffer's id, then `hot.words` bytes that lie in C as on the wire."""
+    """The command buffer's id, then `hot.words` bytes that lie in C as on the wire."""
     cdef uint64_t parameters[2 * PARAMETER_WORDS]   # the compiler cannot see that half would do
     cdef Entry *entry
     cdef hesper_function function
@@ -86,12 +86,14 @@ cdef inline int record_words(Stream *s, const Hot *hot) noexcept nogil:
 
 
 cdef inline int record(Stream *s, const Hot *hot) noexcept nogil:
-    """HOT_RECORD: nothing is created, destroyed or answered."""
+    """Decode and call: nothing is created, destroyed or answered."""
     cdef const hesper_command *c
     cdef Entry *entry
     cdef hesper_function function
     if not has(s, RECORD_SIZE):
         return run_whole(s, hot.index, 0)
+    if hot.note != NULL:
+        hot.note(s)
     entry = command_buffer(s)
     function = entry.table[hot.index] if entry != NULL else NULL
     if function == NULL:
@@ -130,15 +132,8 @@ cdef inline int run_command(Stream *s) noexcept nogil:
     hot = &s.core.hot[number]
     hesper_note(&s.number, number)
     hesper_note(&s.stage, STAGE_DECODE)
-    if not header >> 32 & FLAG_REPLY:
-        if hot.kind == HOT_WORDS:
-            return record_words(s, hot)
-        if hot.kind == HOT_RECORD:
-            return record(s, hot)
-        if hot.kind >= HOT_COPY:
-            if hot.kind != HOT_COPY or copies_counter(s):
-                feedback_note(s, hot.kind)
-            return record(s, hot)
+    if hot.record != NULL and not header >> 32 & FLAG_REPLY:
+        return hot.record(s, hot)
     return run_whole(s, hot.index, <uint32_t>(header >> 32))
 
 
@@ -251,25 +246,19 @@ cdef inline int serve_dead(Stream *s, uint32_t index) noexcept nogil:
     return 0
 
 
-cdef inline HotKind hot_kind(uint32_t index) noexcept nogil:
-    """How much of a command can be left out."""
+cdef inline record_fn short_way(uint32_t index) noexcept nogil:
+    """What runs a command that records into a command buffer and makes nothing; null: no such."""
     cdef const hesper_command *c = &hesper_commands[index]
     cdef const hesper_op *op = &hesper_ops[c.in_]
     if (c.refused != NULL or c.call == NULL or c.result != RESULT_VOID or c.out_count
             or c.new_type or c.destroys or c.in_count == 0):
-        return HOT_NO
+        return NULL
     if op.code != OP_HANDLE or op.ref + 1 != HANDLE_VkCommandBuffer or not op.flags & FLAG_FIRST:
-        return HOT_NO
-    if index == COMMAND_vkCmdCopyBuffer:
-        return HOT_COPY
-    if index == COMMAND_vkCmdFillBuffer:
-        return HOT_FILL
-    if index == COMMAND_vkCmdCopyQueryPoolResults:
-        return HOT_QUERIES
+        return NULL
     if (c.in_count == 2 and op[1].code == OP_COPY and op[1].offset == 8
             and op[1].size <= 8 * (PARAMETER_WORDS - 1)):
-        return HOT_WORDS
-    return HOT_RECORD
+        return record_words
+    return record
 
 
 cdef inline void fill_hot(Core *core) noexcept nogil:
@@ -287,9 +276,12 @@ cdef inline void fill_hot(Core *core) noexcept nogil:
         hot.call = c.call
         hot.index = <uint16_t>index
         hot.may_block = c.traits & TRAIT_MAY_BLOCK
-        hot.kind = <uint8_t>(HOT_NO if core.rows[index].handled else hot_kind(index))
-        if hot.kind == HOT_WORDS:
+        hot.record = NULL if core.rows[index].handled else short_way(index)
+        if hot.record == record_words:
             hot.words = <uint16_t>hesper_ops[c.in_ + 1].size
+    core.hot[hesper_commands[COMMAND_vkCmdCopyBuffer].number].note = note_copy
+    core.hot[hesper_commands[COMMAND_vkCmdFillBuffer].number].note = note_fill
+    core.hot[hesper_commands[COMMAND_vkCmdCopyQueryPoolResults].number].note = note_queries
 
 
 cdef inline void put_override(Core *core, uint32_t index, override_fn override) noexcept nogil:
@@ -298,4 +290,4 @@ cdef inline void put_override(Core *core, uint32_t index, override_fn override) 
         return
     core.rows[index].override = override
     if hesper_commands[index].number >= 0:
-        core.hot[hesper_commands[index].number].kind = <uint8_t>HOT_NO
+        core.hot[hesper_commands[index].number].record = NULL

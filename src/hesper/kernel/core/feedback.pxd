@@ -8,7 +8,7 @@ device is lost the host writes what ends the wait.  What lies in memory that a l
 write is undefined anyway.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from hesper_commands cimport (
@@ -31,7 +31,7 @@ from hesper.kernel.core.platform cimport (
     hesper_read_u32, hesper_read_u64, hesper_replace, hesper_spin_lock, hesper_spin_unlock,
     hesper_store_release, hesper_write_u64, pthread_mutex_lock, pthread_mutex_unlock)
 from hesper.kernel.core.shm_pool cimport ShmRegion
-from hesper.kernel.core.state cimport FEEDBACK_SLOTS, HOT_COPY, HOT_FILL, Core, Feedback, Stream
+from hesper.kernel.core.state cimport FEEDBACK_SLOTS, Core, Feedback, Stream
 from hesper.kernel.core.tables cimport LENGTH_SIZE
 
 
@@ -147,41 +147,44 @@ cdef inline void feedback_place(Core *core, uint64_t id, uint64_t offset, uint64
     hesper_spin_unlock(&core.feedback_lock)
 
 
-cdef inline bint copies_counter(Stream *s) noexcept nogil:
-    """Whether the vkCmdCopyBuffer at the cursor copies 8 bytes, as for a timeline semaphore."""
-    return (s.end - s.cursor >= COPY_END
-            and hesper_read_u64(s.cursor + COPY + WIRE_VkBufferCopy_size) == 8
-            and hesper_read_u32(s.cursor + WIRE_vkCmdCopyBuffer_regionCount) == 1)
-
-
-cdef inline void feedback_note(Stream *s, uint8_t kind) noexcept nogil:
-    """Note the places that the command at the cursor, a HOT_FILL or the like, writes to."""
+cdef inline void note_fill(Stream *s) noexcept nogil:
+    """Note the place that the vkCmdFillBuffer at the cursor writes to: a fence's, or an event's."""
     cdef const uint8_t *at = s.cursor
-    cdef int64_t left = s.end - s.cursor
-    cdef uint64_t stride
     cdef uint32_t value
-    if kind == HOT_FILL:
-        if left < FILL_END or hesper_read_u64(at + WIRE_vkCmdFillBuffer_size) != 4:
-            return
-        value = hesper_read_u32(at + WIRE_vkCmdFillBuffer_data)
-        if value == 0 or value == VK_EVENT_SET or value == VK_EVENT_RESET:
-            feedback_place(s.core, hesper_read_u64(at + WIRE_vkCmdFillBuffer_dstBuffer),
-                           hesper_read_u64(at + WIRE_vkCmdFillBuffer_dstOffset), 4, 1,
-                           PLACE_EVENT if value else PLACE_FENCE)
-    elif kind == HOT_COPY:
+    if s.end - at < FILL_END or hesper_read_u64(at + WIRE_vkCmdFillBuffer_size) != 4:
+        return
+    value = hesper_read_u32(at + WIRE_vkCmdFillBuffer_data)
+    if value == 0 or value == VK_EVENT_SET or value == VK_EVENT_RESET:
+        feedback_place(s.core, hesper_read_u64(at + WIRE_vkCmdFillBuffer_dstBuffer),
+                       hesper_read_u64(at + WIRE_vkCmdFillBuffer_dstOffset), 4, 1,
+                       PLACE_EVENT if value else PLACE_FENCE)
+
+
+cdef inline void note_copy(Stream *s) noexcept nogil:
+    """The same of a vkCmdCopyBuffer of 8 bytes, as for a timeline semaphore."""
+    cdef const uint8_t *at = s.cursor
+    if (s.end - at >= COPY_END and hesper_read_u64(at + COPY + WIRE_VkBufferCopy_size) == 8
+            and hesper_read_u32(at + WIRE_vkCmdCopyBuffer_regionCount) == 1):
         feedback_place(s.core, hesper_read_u64(at + WIRE_vkCmdCopyBuffer_dstBuffer),
                        hesper_read_u64(at + COPY + WIRE_VkBufferCopy_dstOffset), 8, 1,
                        PLACE_COUNTER)
-    elif (left >= QUERIES_END
-            and hesper_read_u32(at + WIRE_vkCmdCopyQueryPoolResults_flags) & QUERY_64_AVAILABLE
-            == QUERY_64_AVAILABLE):
-        stride = hesper_read_u64(at + WIRE_vkCmdCopyQueryPoolResults_stride)
-        if stride >= 16:
-            feedback_place(s.core, hesper_read_u64(at + WIRE_vkCmdCopyQueryPoolResults_dstBuffer),
-                           hesper_read_u64(at + WIRE_vkCmdCopyQueryPoolResults_dstOffset)
-                           + stride - 8, stride,
-                           hesper_read_u32(at + WIRE_vkCmdCopyQueryPoolResults_queryCount),
-                           PLACE_AVAILABLE)
+
+
+cdef inline void note_queries(Stream *s) noexcept nogil:
+    """The same of a vkCmdCopyQueryPoolResults that says whether they are there."""
+    cdef const uint8_t *at = s.cursor
+    cdef uint64_t stride
+    if s.end - at < QUERIES_END or (
+            hesper_read_u32(at + WIRE_vkCmdCopyQueryPoolResults_flags) & QUERY_64_AVAILABLE
+            != QUERY_64_AVAILABLE):
+        return
+    stride = hesper_read_u64(at + WIRE_vkCmdCopyQueryPoolResults_stride)
+    if stride >= 16:
+        feedback_place(s.core, hesper_read_u64(at + WIRE_vkCmdCopyQueryPoolResults_dstBuffer),
+                       hesper_read_u64(at + WIRE_vkCmdCopyQueryPoolResults_dstOffset)
+                       + stride - 8, stride,
+                       hesper_read_u32(at + WIRE_vkCmdCopyQueryPoolResults_queryCount),
+                       PLACE_AVAILABLE)
 
 
 cdef inline void feedback_release(Core *core, uint32_t device) noexcept nogil:

@@ -16,6 +16,7 @@ from hesper.kernel.core.tables cimport hesper_call_fn, hesper_command, hesper_op
 
 cdef struct Core
 cdef struct DeviceState
+cdef struct Hot
 cdef struct QueueState
 cdef struct RingCore
 cdef struct Stream
@@ -71,22 +72,20 @@ cdef enum Error:
     ERROR_STOPPED               # the context is being closed
 
 
-cdef enum HotKind:
-    HOT_NO = 0                  # everything is needed: `serve` or a handler
-    HOT_RECORD                  # records into a command buffer: decode, call, done
-    HOT_WORDS                   # the same, and all it has beside the command buffer is one copy
-    # HOT_RECORD, and it may be for what a guest looks at: `feedback.pxd`.
-    HOT_COPY                    # vkCmdCopyBuffer
-    HOT_FILL                    # vkCmdFillBuffer
-    HOT_QUERIES                 # vkCmdCopyQueryPoolResults
+# Looks at the command at the cursor, which may be for what a guest looks at: `feedback.pxd`.
+ctypedef void (*note_fn)(Stream *s) noexcept nogil
+
+# Runs the command at the cursor, which is not to be answered: 0, or -1 on an error.
+ctypedef int (*record_fn)(Stream *s, const Hot *hot) noexcept nogil
 
 
 cdef struct Hot:
-    # What the loop needs of a command, by its number on the wire: 16 bytes instead of 100.
+    # What the loop needs of a command, by its number on the wire: 32 bytes instead of 100.
     hesper_call_fn call
+    record_fn record            # the short way of what records into command buffers, or null
+    note_fn note                # before `record`; mostly null
     uint16_t index              # into hesper_commands
-    uint16_t words              # HOT_WORDS: bytes to copy
-    uint8_t kind
+    uint16_t words              # bytes to copy, where that is all there is to decode
     uint8_t may_block           # the driver or the guest may take its time over it
 
 
