@@ -79,6 +79,6 @@ cdef class Devices:
 
     def lose(self, uint64_t device, str command):
         device_lose(self.ref.core, self.state(device),
-                    hesper_commands[<uint32_t>command_indices[command]].name)
+                    &hesper_commands[<uint32_t>command_indices[command]])
         with nogil:
             settle_if_lost(self.ref.core)

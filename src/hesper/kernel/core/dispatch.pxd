@@ -242,7 +242,7 @@ cdef inline int serve_dead(Stream *s, uint32_t index) noexcept nogil:
         restore_ids(&new)
     elif (s.command.result == RESULT_VOID and not s.wants_reply
           and not s.command.traits & TRAIT_HARMLESS):
-        device_lose(s.core, device_of(s), s.command.name)
+        device_lose(s.core, device_of(s), s.command)
     return 0
 
 

@@ -22,7 +22,7 @@ cdef inline void note_failure(Stream *s, uint32_t index) noexcept nogil:
     if result >= 0:
         return
     if result == VK_ERROR_DEVICE_LOST:
-        device_lose(s.core, device_of(s), s.command.name)
+        device_lose(s.core, device_of(s), s.command)
         return
     if is_worth_telling(s, index):
         s.core.up.command_failed(s, index)
@@ -31,7 +31,7 @@ cdef inline void note_failure(Stream *s, uint32_t index) noexcept nogil:
     if s.first.type & ~<uint32_t>DEAD == HANDLE_VkCommandBuffer:
         object_break(s.first, result)
     elif not break_bound(s, index, result) and not s.command.traits & TRAIT_HARMLESS:
-        device_lose(s.core, device_of(s), s.command.name)
+        device_lose(s.core, device_of(s), s.command)
 
 
 cdef inline bint break_bound(Stream *s, uint32_t index, int32_t result) noexcept nogil:

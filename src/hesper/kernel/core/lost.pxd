@@ -13,7 +13,7 @@ from hesper.kernel.core.feedback cimport feedback_release
 from hesper.kernel.core.platform cimport (
     hesper_add_ordered, hesper_exchange, hesper_load_acquire, hesper_publish)
 from hesper.kernel.core.state cimport Core, DeviceState, QueueState, Stream
-from hesper.kernel.core.tables cimport TRAIT_WITH_LOST_DEVICE
+from hesper.kernel.core.tables cimport TRAIT_WITH_LOST_DEVICE, hesper_command
 
 
 cdef inline bint is_lost(DeviceState *device) noexcept nogil:
@@ -29,14 +29,15 @@ cdef inline DeviceState *device_of(Stream *s) noexcept nogil:
     return <DeviceState *>s.first.extra if s.first.type == HANDLE_VkDevice else NULL
 
 
-cdef inline void device_lose(Core *core, DeviceState *device, const char *command) noexcept nogil:
+cdef inline void device_lose(Core *core, DeviceState *device,
+                             const hesper_command *command) noexcept nogil:
     """Note that a device is lost.  Whoever can must call `settle_lost` soon; any lock may be held.
 
     command: in which one that was seen.
     """
     if device == NULL:
         return
-    hesper_publish(<void **>&device.lost_in, <void *>command)
+    hesper_publish(<void **>&device.lost_in, <void *>command.name)
     if hesper_exchange(&device.lost, 1) == 0:
         hesper_add_ordered(&core.lost_devices, 1)
         hesper_add_ordered(&core.lost_unsettled, 1)

@@ -3,7 +3,9 @@
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from hesper_commands cimport VK_ERROR_DEVICE_LOST, VK_NOT_READY, VK_TIMEOUT
+from hesper_commands cimport (
+    COMMAND_vkGetFenceStatus, COMMAND_vkQueueSubmit, COMMAND_vkWaitForFences, VK_ERROR_DEVICE_LOST,
+    VK_NOT_READY, VK_TIMEOUT)
 
 from hesper.kernel.core.fences cimport fence_spare, fence_submit, fences_init
 from hesper.kernel.core.lost cimport device_lose, is_lost, settle_if_lost, settle_lost
@@ -14,6 +16,7 @@ from hesper.kernel.core.platform cimport (
     pthread_mutex_unlock)
 from hesper.kernel.core.polling cimport POLL_FENCE, poll_begin, poll_step
 from hesper.kernel.core.state cimport TIMELINES, Core, Pending, QueueState, TimelineCore, retired_fn
+from hesper.kernel.core.tables cimport hesper_commands
 
 
 cdef enum:
@@ -41,7 +44,7 @@ cdef inline int32_t timeline_look(TimelineCore *t, uint64_t fence) noexcept nogi
     """The fence's status, not VK_NOT_READY for a lost device.  The monitor is held."""
     cdef int32_t result = t.fences.status(t.fences.device, fence)
     if result == VK_ERROR_DEVICE_LOST:
-        device_lose(t.context, t.queue.device, b"vkGetFenceStatus")
+        device_lose(t.context, t.queue.device, &hesper_commands[COMMAND_vkGetFenceStatus])
     return VK_ERROR_DEVICE_LOST if is_lost(t.queue.device) else result
 
 
@@ -57,7 +60,7 @@ cdef inline bint begin_fence(TimelineCore *t, Pending *place) noexcept nogil:
         place.fence = 0 if is_lost(queue.device) else fence_submit(queue)
         if place.fence == 0:
             if queue.fences.result == VK_ERROR_DEVICE_LOST:
-                device_lose(t.context, queue.device, b"vkQueueSubmit")
+                device_lose(t.context, queue.device, &hesper_commands[COMMAND_vkQueueSubmit])
             t.refused = t.refused or not is_lost(queue.device)
     pthread_mutex_unlock(&queue.monitor.mutex)
     return busy
@@ -286,7 +289,7 @@ cdef inline bint timeline_loop(TimelineCore *t) noexcept nogil:
         if fence:
             result = t.fences.wait(t.fences.device, 1, &fence, 1, FENCE_WAIT_NS)
             if result == VK_ERROR_DEVICE_LOST:
-                device_lose(t.context, t.queue.device, b"vkWaitForFences")
+                device_lose(t.context, t.queue.device, &hesper_commands[COMMAND_vkWaitForFences])
             # Anything but a time-out counts as through.
             if result == VK_TIMEOUT and not is_lost(t.queue.device):
                 if deadline and hesper_now_ns() > deadline:
