@@ -201,12 +201,21 @@ sys.exit(not (sys.version_info >= (3, 11) and os.path.exists(header)))
 PYTHON
 }
 
-# What pyproject.toml says that Hesper depends on, a line each.
+# dependencies EXTRA,...: what pyproject.toml says that Hesper with those extras depends on, a line each.
 dependencies() {
-    "$venv/bin/python" - "$root/pyproject.toml" <<'PYTHON'
+    "$venv/bin/python" - "$root/pyproject.toml" "$1" <<'PYTHON'
 import sys, tomllib
 with open(sys.argv[1], "rb") as file:
-    print(*tomllib.load(file)["project"]["dependencies"], sep="\n")
+    project = tomllib.load(file)["project"]
+lines, found = [*project["dependencies"], f"hesper[{sys.argv[2]}]"], []
+for line in lines:
+    if line.startswith("hesper["):
+        # An extra may have others of Hesper in it.
+        for extra in filter(None, line[len("hesper["):-1].split(",")):
+            lines += project["optional-dependencies"][extra]
+    elif line not in found:
+        found.append(line)
+print(*found, sep="\n")
 PYTHON
 }
 
@@ -224,36 +233,41 @@ print(digest.hexdigest())
 PYTHON
 }
 
-# ensure_venv GROUP...: the virtual environment with Hesper's dependencies and those groups.
+# ensure_venv 'hesper[EXTRA]' GROUP...: the virtual environment with what Hesper with that extra
+# depends on, and those groups.
 ensure_venv() {
     step "virtual environment"
     if [ ! -x "$venv/bin/python" ]; then
         "$python" -m venv "$venv"
         did "made the virtual environment $venv"
     fi
-    # The stamp: checksum of what is asked for, then the groups that are there.
-    local wanted group arguments=() stamp="$venv/.hesper-packages" there
+    # The stamp: checksum of what is asked for, then the extras and groups that are there.
+    local wanted group extras='' arguments=(-c "$constraints") stamp="$venv/.hesper-packages" there known
     wanted=$(cat "$root/pyproject.toml" "$constraints" | cksum)
     there=$(cat "$stamp" 2>/dev/null || true)
     case $there in
         "$wanted"*) there=${there#"$wanted"} ;;
         *) there='' ;;
     esac
+    known=$there
     for group in "$@"; do
         case "$there " in
-            *" $group "*) ;;
-            *) arguments+=(--group "$root/pyproject.toml:$group"); there="$there $group" ;;
+            *" $group "*) continue ;;
+        esac
+        there="$there $group"
+        case $group in
+            hesper*) group=${group#hesper?} extras="$extras,${group%?}" ;;
+            *) arguments+=(--group "$root/pyproject.toml:$group") ;;
         esac
     done
-    if [ ${#arguments[@]} -gt 0 ]; then
+    if [ "$there" != "$known" ]; then
         note "pip: installing what Hesper needs"
         # A pip that knows dependency groups first.
         quietly "$venv/bin/python" -m pip install --upgrade -c "$constraints" pip
-        dependencies >"$venv/.hesper-requirements"
-        quietly "$venv/bin/python" -m pip install -c "$constraints" "${arguments[@]}" \
-            -r "$venv/.hesper-requirements"
+        dependencies "$extras" >"$venv/.hesper-requirements"
+        quietly "$venv/bin/python" -m pip install "${arguments[@]}" -r "$venv/.hesper-requirements"
         printf '%s%s' "$wanted" "$there" >"$stamp"
-        did "installed into $venv with pip: what Hesper depends on, and the groups$there"
+        did "installed into $venv with pip: what Hesper depends on, and$there"
     fi
     note "$("$venv/bin/python" --version) in $venv"
 }

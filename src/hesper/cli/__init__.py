@@ -8,8 +8,12 @@ underscore are no commands.  Only the file of the command that is run gets impor
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+from hesper.errors import MissingExtraError
+from hesper.extras import needed
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -17,14 +21,21 @@ if TYPE_CHECKING:
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 
+EXTRAS = {"bench": "bench", "gpu": "display", "vm": "vm"}
+"""Commands that a plain installation lacks packages for, and the extra that brings them."""
+
 PLAIN_WIDTH = 240
 """Columns of output that goes to no terminal: lines stay whole for grep."""
 
 
 def main() -> None:
     """Run the command line."""
+    first = sys.argv[1:2]
     try:
-        make_app(sys.argv[1:2])()
+        with needed(f"hesper {' '.join(first)}", EXTRAS.get("".join(first), "all")):
+            make_app(first)()
+    except MissingExtraError as error:
+        fail(str(error))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except BrokenPipeError:
@@ -40,7 +51,10 @@ def commands() -> list[str]:
 
 
 def make_app(first: list[str]) -> App:
-    """Make the app; if the `first` argument is a command, with that command alone."""
+    """Make the app; if the `first` argument is a command, with that command alone.
+
+    Ends the program where it is neither a command nor an option.
+    """
     from cyclopts import App, Parameter
 
     app = App(
@@ -52,10 +66,16 @@ def make_app(first: list[str]) -> App:
         default_parameter=Parameter(show_default=lambda value: str(value) if value else None),
     )
     names = commands()
+    if first and first[0] not in {*names, *app.help_flags, *app.version_flags}:
+        # Here rather than there: cyclopts would import all commands to say that.
+        print(f"hesper: no command {first[0]}; there are {', '.join(names)}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
     if first and first[0] in names:
         names = first
+        # Here rather than there: cyclopts would make another error of what is missing.
+        import_module(f"hesper.cli.{_module(first[0])}")
     for name in names:
-        module = name.replace("-", "_")
+        module = _module(name)
         # With several commands this is the list of them: their files stay unread beyond a line.
         text = None if names is first else _summary(module)
         app.command(f"hesper.cli.{module}:command", name=name, help=text)
@@ -67,6 +87,10 @@ def fail(message: str) -> NoReturn:
     sys.stdout.flush()
     print(f"hesper: {message}", file=sys.stderr)
     raise SystemExit(EXIT_FAILURE)
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def _summary(module: str) -> str:

@@ -15,10 +15,13 @@ from cyclopts import Group, Parameter
 from hesper.cli import fail
 from hesper.cli._server import Patience, parse_limit
 from hesper.cli._signals import handled
+from hesper.cli._sizes import parse_size
 from hesper.display.record import Recorder, RecordError
 from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
 from hesper.display.snapshot import save_png
 from hesper.display.surface import check_size
+from hesper.errors import MissingExtraError
+from hesper.extras import needed
 from hesper.gpu.device import DEFAULT_CONTEXTS
 from hesper.gpu.runner import DEFAULT_WINDOW, GpuOptions
 from hesper.isolation.listen import ListenError
@@ -41,18 +44,7 @@ DISPLAY = Group("Display", sort_key=2)
 GUEST_PAGE = 4096
 """What a guest's pages are as a rule."""
 
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
 _log = get_logger(__name__)
-
-
-def parse_size(text: str) -> int:
-    """Parse a number of bytes that may end in K, M, G or T.  Raises `ValueError`."""
-    unit = _UNITS.get(text[-1:].upper(), 0)
-    digits = text[:-1] if unit else text
-    if not digits.isdecimal() or int(digits) < 1:
-        raise ValueError(f"{text!r} is no size: it must be a number with K, M, G or T, as in 8G")
-    return int(digits) * (unit or 1)
 
 
 def parse_resolution(text: str) -> Size:
@@ -255,9 +247,10 @@ def wait(stop: Stop, display: Display, *, window: bool) -> None:
         stop.event.wait()
         return
     try:
-        from hesper.display.window.app import WindowError, run_windows
-    except ImportError:
-        _log.error("no windows: glfw is missing; install hesper[window]")
+        with needed("--window", "window"):
+            from hesper.display.window.app import WindowError, run_windows
+    except MissingExtraError as error:
+        _log.error("no windows", reason=str(error))
         stop.event.wait()
         return
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from hesper.cli._sizes import UNITS
 from hesper.isolation.supervisor import Supervisor
 from hesper.portable import physical_memory
 from hesper.vtest.refusal import VtestRefuser
@@ -27,13 +28,11 @@ CLIENT_BYTES = 64 << 20
 FEWEST_CLIENTS, MOST_CLIENTS = 64, 1024
 """What is chosen is at least the one and at most the other."""
 
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
 
 def parse_limit(text: str) -> tuple[str, int]:
     """Parse `NAME=NUMBER`; the number may end in K, M, G or T.  Raises `ValueError`."""
     name, separator, number = text.partition("=")
-    unit = _UNITS.get(number[-1:].upper(), 0)
+    unit = UNITS.get(number[-1:].upper(), 0)
     digits = number[:-1] if unit else number
     if name not in LIMITS or not separator or not digits.isdecimal() or int(digits) < 1:
         raise ValueError(

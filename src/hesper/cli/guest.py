@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from hesper.cli import fail
-from hesper.cli._gpu import parse_size
+from hesper.cli._sizes import parse_size
 from hesper.vm.guest_image import ImageError, ImageOptions, build_image
 from hesper.vm.qemu import QemuError, host_architecture
 

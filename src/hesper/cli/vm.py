@@ -21,11 +21,11 @@ from hesper.cli._gpu import (
     DeviceOptions,
     DisplayOptions,
     Stop,
-    parse_size,
     running,
     wait,
 )
 from hesper.cli._signals import handled
+from hesper.cli._sizes import parse_size
 from hesper.isolation.listen import private_folder
 from hesper.vm.disks import FileKind, check_disk, file_kind, wants_uefi
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
