@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from hesper.host.drivers import NoDriverError, choose_driver
+from hesper.errors import NoDriverError
+from hesper.host.drivers import choose_driver
 
 PROGRAM = Path(__file__).with_name("picture.py")
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")

@@ -1,8 +1,11 @@
-"""Logging: one event a line on standard error, for people or as JSON.
+"""Logging: `get_logger(__name__).info("event", key=value)`, as with structlog.
 
-`get_logger(__name__).info("event", key=value)` as with structlog, which does the rendering.  It
-is imported when the first line is written, and never in a worker: there `set_sink` sends events
-to the supervisor, so that one process writes all lines.
+A program that uses Hesper finds the events where it looks for others: with the loggers of the
+standard library, from `hesper` downwards.  Nothing is set up for it.  The command line calls
+`configure`: one event a line on standard error, for people or as JSON, rendered by structlog.  In
+workers `set_sink` sends events to the supervisor, so that one process writes all lines.
+
+The standard library's logging, and structlog, are imported with the first event that needs them.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from typing import Any
+
+_PACKAGE = "hesper"
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -87,7 +92,34 @@ def set_sink(sink: Port, *, level: str) -> None:
 
 def threshold() -> str:
     """The level below which events are dropped."""
-    return next(name for name, rank in LEVELS.items() if rank >= _threshold)
+    wanted = _threshold
+    if _sink is _to_logging:
+        import logging
+
+        wanted = logging.getLogger(_PACKAGE).getEffectiveLevel()
+    return next((name for name, rank in LEVELS.items() if rank >= wanted), "error")
+
+
+def _to_logging(level: str, name: str, event: str, fields: dict[str, Any]) -> None:
+    """Log with the standard library; records have the attributes `event` and `fields`, too."""
+    import logging
+
+    # What a worker sends may have any name, also such as nobody has heard of.
+    known = name in sys.modules and name.startswith(f"{_PACKAGE}.")
+    logger = logging.getLogger(name if known else _PACKAGE)
+    if not logger.isEnabledFor(LEVELS[level]):
+        return
+    words = [f"{key}={_word(value)}" for key, value in fields.items() if key != "exception"]
+    text = " ".join([event, *words])
+    trace = str(_plain(fields.get("exception", "")))
+    text += "".join(f"\n    {line}" for line in trace.splitlines())
+    logger.log(LEVELS[level], "%s", text, extra={"event": event, "fields": fields})
+
+
+def _word(value: Any) -> Any:
+    """`value`, in quotes if it is text that one might take for something else."""
+    is_plain = not isinstance(value, str) or (value.isprintable() and value)
+    return value if is_plain and " " not in str(value) else repr(value)
 
 
 class _Renderer:
@@ -138,5 +170,5 @@ def _plain(value: Any) -> Any:
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in value)
 
 
-_threshold = LEVELS["info"]
-_sink: Port = _Renderer(json=False)
+_threshold = 0
+_sink: Port = _to_logging

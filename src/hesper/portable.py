@@ -19,13 +19,14 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ctypes
     import subprocess
+    from pathlib import Path
     from types import TracebackType
 
 MAX_FDS = 64
@@ -328,6 +329,18 @@ def _recv_exactly(sock: socket.socket, size: int, fds: list[int]) -> bytes:
     if data and len(data) < size:
         raise ConnectionError(f"stream ended after {len(data)} of {size} bytes")
     return bytes(data)
+
+
+@contextlib.contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder for sockets of our own, with a short path: theirs hold about 100 bytes."""
+    import tempfile
+    from pathlib import Path
+
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    base = runtime if 0 < len(runtime) < 60 and os.access(runtime, os.W_OK) else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="hesper-", dir=base) as folder:
+        yield Path(folder)
 
 
 def spawn(

@@ -27,12 +27,11 @@ from gpu_requests import (
 from in_process_guest import InProcessGuest, InProcessVmm
 
 from hesper.display.scanout import Rect, Size
+from hesper.errors import ListenError, StartError
 from hesper.event_loop import EventLoop
 from hesper.gpu.device import GpuDevice
 from hesper.gpu.runner import GpuOptions, GpuRunner
 from hesper.gpu.wire import Response
-from hesper.isolation.listen import ListenError
-from hesper.isolation.service import StartError
 from hesper.protocol.codec import Codec, Reader
 from hesper.vhost.wire import HEADER, U64, Request
 from hesper.vhost_user_gpu import VhostUserGpu

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hesper.cli.doctor import merge_mends
+from hesper.api.diagnosis import merge_mends
 from hesper.host import diagnosis
 from hesper.host.diagnosis import BROKEN, NOTE, OK, Finding, diagnose, venus_version
 

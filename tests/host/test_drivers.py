@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hesper.errors import NoDriverError
 from hesper.host import probe
-from hesper.host.drivers import Device, Driver, NoDriverError, choose_driver, find_drivers
+from hesper.host.drivers import Device, Driver, choose_driver, find_drivers
 from hesper.host.probe import probe_drivers
 from hesper.host.seen import MemorySeen
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hesper.host.profile import Profile, ProfileError, load_profile
+from hesper.errors import ProfileError
+from hesper.host.profile import Profile, load_profile
 
 LIMITS = "VkPhysicalDeviceLimits"
 DEVICE_LOCAL, HOST_VISIBLE, HOST_COHERENT, PROTECTED = 1, 2, 4, 0x20

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from hesper.isolation.service import ClientError, StartError
+from hesper.errors import StartError
+from hesper.isolation.service import ClientError
 from hesper.log import get_logger
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import socket
 import sys
 from typing import Any
 
 from hesper import log
+from hesper.cli import _systemd
+from hesper.errors import ListenError, StartError
 from hesper.isolation import crew, supervisor
-from hesper.isolation.listen import ListenError, bind, from_systemd
-from hesper.isolation.service import StartError
+from hesper.isolation.listen import adopt, bind
 
 wanted = json.loads(sys.argv[1])
 crew.STOP_PATIENCE = wanted.get("patience", crew.STOP_PATIENCE)
@@ -36,8 +38,8 @@ class Refusal:
 
 log.configure(json=True, level="debug")
 try:
-    listeners = from_systemd() or [bind(wanted["path"])]
-    supervisor.Supervisor(
+    listeners = list(map(adopt, _systemd.sockets())) or [bind(wanted["path"])]
+    one = supervisor.Supervisor(
         listeners,
         "echo_service",
         wanted.get("options", {}),
@@ -45,6 +47,18 @@ try:
         max_clients=wanted.get("max_clients", 64),
         patience=wanted.get("answer_within", 30.0),
         refuse=Refusal,
-    ).run(lambda about: print(json.dumps({"event": "ready", **about}), flush=True))
+    )
+    seen: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        """Stop in order, and on a second signal at once."""
+        name = signal.Signals(number).name
+        log.get_logger(__name__).info("stopping", signal=name)
+        seen.append(number)
+        one.stop(at_once=f"a second {name}" if len(seen) > 1 else "")
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    one.run(lambda about: print(json.dumps({"event": "ready", **about}), flush=True))
 except (StartError, ListenError) as error:
     sys.exit(f"failed: {error}")

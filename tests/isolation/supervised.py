@@ -41,11 +41,13 @@ def alive(pid: int) -> bool:
 
 
 def children_of(pid: int) -> list[int]:
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    return [int(word) for word in text.split() if alive(int(word))]
+    """Those that live, of all its threads."""
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found += map(int, (task / "children").read_text().split())
+    return [child for child in found if alive(child)]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -125,7 +127,7 @@ class Supervised:
     def template(self) -> int:
         """The process that workers are forked from; 0 where there is none."""
         for pid in children_of(self.process.pid):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 if b"hesper.isolation.template" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     return pid
         return 0

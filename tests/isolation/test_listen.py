@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from supervised import HERE, Supervised
 
-from hesper.isolation.listen import ListenError, bind, from_systemd, notify_systemd
+from hesper.cli import _systemd
+from hesper.errors import ListenError
+from hesper.isolation.listen import adopt, bind
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
@@ -86,7 +88,7 @@ def test_sockets_of_systemd_are_used(tmp_path: Path) -> None:
 def test_variables_meant_for_another_process_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_FDS", "1")
     monkeypatch.setenv("LISTEN_PID", "1")
-    assert from_systemd() == []
+    assert _systemd.sockets() == []
     assert "LISTEN_FDS" not in os.environ
 
 
@@ -98,5 +100,23 @@ def test_systemd_is_told(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPa
         sock.bind("\0" + abstract if name == "abstract" else str(tmp_path / "n"))
         address = "@" + abstract if name == "abstract" else str(tmp_path / "n")
         monkeypatch.setenv("NOTIFY_SOCKET", address)
-        notify_systemd("READY=1")
+        _systemd.notify("READY=1")
         assert sock.recv(100) == b"READY=1"
+
+
+def test_the_umask_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the whole process's: a file that another thread made meanwhile would have it."""
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("the umask was changed"))
+    bind(str(tmp_path / "s")).close()
+
+
+def test_only_listening_unix_sockets_are_adopted(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+        with pytest.raises(ListenError, match="is no listening Unix stream socket"):
+            adopt(sock)
+        sock.listen()
+        adopt(sock).close()
+    assert (tmp_path / "s").exists()
+    with socket.socket() as sock, pytest.raises(ListenError, match="no listening Unix"):
+        adopt(sock)

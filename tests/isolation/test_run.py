@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from supervised import HESPER, PATIENCE, alive, environment, until
+from supervised import HESPER, PATIENCE, alive, children_of, environment, until
 
 Run = Callable[..., "subprocess.Popen[str]"]
 
@@ -44,11 +44,6 @@ def run(runtime: Path) -> Iterator[Run]:
     for process in running:
         process.kill()
         process.communicate(timeout=PATIENCE)
-
-
-def children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(word) for word in text.split()]
 
 
 def name_of(pid: int) -> str:
@@ -145,7 +140,7 @@ def test_nothing_outlives_a_killed_run(run: Run) -> None:
     process = run("--", "sh", "-c", "echo go; exec sleep 1000")
     assert process.stdout is not None
     process.stdout.readline()
-    before = children(process.pid)
+    before = children_of(process.pid)
     assert len(before) == 2
     program = until(lambda: [pid for pid in before if name_of(pid) == "sleep"], "sleep to run")[0]
     process.kill()

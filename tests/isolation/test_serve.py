@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from supervised import HESPER, PATIENCE, Supervised, alive, environment, until
 
-from hesper.cli._venus import client_environment, find_venus
+from hesper.api.client import client_environment, find_venus
 from hesper.portable import process_usage
 
 Serve = Callable[..., Supervised]

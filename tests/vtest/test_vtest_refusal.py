@@ -24,7 +24,9 @@ def sockets() -> Iterator[tuple[socket.socket, VtestRefusal]]:
     theirs.setblocking(False)
     ours.settimeout(10)
     with ours, theirs:
-        yield ours, VtestRefuser()(theirs, CAPSET.hex(), "no place")
+        refuser = VtestRefuser()
+        yield ours, refuser(theirs, CAPSET.hex(), "no place")
+        refuser.close()
 
 
 def message(command: Command, *words: int) -> bytes:

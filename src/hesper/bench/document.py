@@ -9,10 +9,11 @@ from pathlib import Path
 import msgspec
 
 from hesper.bench.metric import Row  # noqa: TC001  msgspec reads the annotations
+from hesper.errors import HesperError
 from hesper.portable import processors
 
 
-class DocumentError(Exception):
+class DocumentError(HesperError):
     """A file that holds no results; the text says why."""
 
 

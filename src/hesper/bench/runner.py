@@ -12,6 +12,7 @@ from hesper.bench.document import SuiteResult
 from hesper.bench.metric import Row, Values
 from hesper.bench.sides import BARE, PEER, SEEN, Server, Side, SideError
 from hesper.bench.suites.base import Options, Run, RunError, Suite, ask
+from hesper.errors import HesperError
 
 PROBE_SECONDS = 60.0
 """How long a side may take to show that it works."""
@@ -20,7 +21,7 @@ Say = Callable[[str], None]
 """Is told what is being done, a line at a time."""
 
 
-class BenchError(Exception):
+class BenchError(HesperError):
     """Nothing can be measured; the text says why."""
 
 

@@ -20,6 +20,7 @@ from typing import IO
 
 from hesper.bench.layer import noting, showing
 from hesper.bench.processes import tree
+from hesper.errors import HesperError
 
 BARE, SEEN, HESPER, PEER = "bare", "seen", "hesper", "peer"
 """Names of the sides."""
@@ -32,7 +33,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
 
-class SideError(Exception):
+class SideError(HesperError):
     """A side that does not work; the text says why."""
 
 

@@ -12,7 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from hesper.errors import MissingExtraError
+from hesper import log
+from hesper.errors import HesperError, OptionError
 from hesper.extras import needed
 
 if TYPE_CHECKING:
@@ -31,10 +32,13 @@ PLAIN_WIDTH = 240
 def main() -> None:
     """Run the command line."""
     first = sys.argv[1:2]
+    log.configure()
     try:
         with needed(f"hesper {' '.join(first)}", EXTRAS.get("".join(first), "all")):
             make_app(first)()
-    except MissingExtraError as error:
+    except OptionError as error:
+        fail(f"--{error.option.replace('_', '-')} {error.value}: {error.must}")
+    except HesperError as error:
         fail(str(error))
     except KeyboardInterrupt:
         raise SystemExit(130) from None

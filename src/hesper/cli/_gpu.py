@@ -20,12 +20,10 @@ from hesper.display.record import Recorder, RecordError
 from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
 from hesper.display.snapshot import save_png
 from hesper.display.surface import check_size
-from hesper.errors import MissingExtraError
+from hesper.errors import ListenError, MissingExtraError, StartError
 from hesper.extras import needed
 from hesper.gpu.device import DEFAULT_CONTEXTS
 from hesper.gpu.runner import DEFAULT_WINDOW, GpuOptions
-from hesper.isolation.listen import ListenError
-from hesper.isolation.service import StartError
 from hesper.log import get_logger
 from hesper.portable import page_size
 from hesper.vhost_user_gpu import VhostUserGpu

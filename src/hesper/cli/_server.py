@@ -1,32 +1,20 @@
-"""Options that `serve` and `run` share, and the supervisor made from them."""
+"""Options that `serve` and `run` share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from hesper import Limits
+from hesper.api.options import MOST_PATIENCE
+from hesper.api.vtest import VtestOptions
 from hesper.cli._sizes import UNITS
-from hesper.isolation.supervisor import Supervisor
-from hesper.portable import physical_memory
-from hesper.vtest.refusal import VtestRefuser
-
-if TYPE_CHECKING:
-    from hesper.isolation.listen import Listener
 
 SERVER = Group("Server", sort_key=1)
-LIMITS = ("memory", "objects", "rings", "arena", "resources")
-MOST_PATIENCE = 100_000
-"""Microseconds."""
-
-ANSWER_SECONDS = 30.0
-"""Seconds in which a client gets an answer, if it has more time than that to introduce itself."""
-CLIENT_BYTES = 64 << 20
-"""What a client's worker is taken to need when the number of clients is chosen."""
-FEWEST_CLIENTS, MOST_CLIENTS = 64, 1024
-"""What is chosen is at least the one and at most the other."""
+LIMITS = Limits.__struct_fields__
 
 
 def parse_limit(text: str) -> tuple[str, int]:
@@ -40,11 +28,6 @@ def parse_limit(text: str) -> tuple[str, int]:
             " NUMBER at least 1, with K, M, G or T if you like"
         )
     return name, int(digits) * (unit or 1)
-
-
-def default_clients() -> int:
-    """How many clients this machine's memory has room for."""
-    return min(max(FEWEST_CLIENTS, physical_memory() // CLIENT_BYTES), MOST_CLIENTS)
 
 
 def _check_limits(_: Any, limits: Sequence[str]) -> None:
@@ -94,25 +77,19 @@ class ServerOptions:
     log_level: Literal["debug", "info", "warning", "error"] | None = None
     """Log what is at least as important as this. Default: info for `serve`, warning for `run`."""
 
-    def supervisor(self, listeners: Sequence[Listener], *, warm: int) -> Supervisor:
-        """A supervisor of vtest workers; it takes over `listeners`.
+    def options(self, *, warm: int, mode: int = 0o600) -> VtestOptions:
+        """The options for a server.  Raises `OptionError`.
 
-        warm: workers kept ready unless the user has said.
+        warm: workers kept ready unless the user has said.  mode: permissions of the socket.
         """
-        options = {
-            "driver": self.driver,
-            "profile": self.host_profile,
-            "limits": dict(map(parse_limit, self.limit)),
-            "handshake_timeout": self.handshake_timeout or None,
-            "patience": self.patience,
-            "sample": self.sample,
-        }
-        return Supervisor(
-            listeners,
-            "hesper.vtest.service",
-            options,
+        return VtestOptions(
+            driver=self.driver,
+            host_profile=self.host_profile,
+            limits=Limits(**dict(map(parse_limit, self.limit))),
+            patience=self.patience,
+            mode=mode,
+            max_clients=self.max_clients,
             warm=warm if self.warm is None else self.warm,
-            max_clients=self.max_clients or default_clients(),
-            patience=min(self.handshake_timeout or ANSWER_SECONDS, ANSWER_SECONDS),
-            refuse=VtestRefuser(),
+            handshake_timeout=self.handshake_timeout or None,
+            sample=self.sample,
         )

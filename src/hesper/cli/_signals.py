@@ -7,6 +7,9 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a command to end."""
+
 
 @contextlib.contextmanager
 def handled(signals: Sequence[signal.Signals], handler: Any) -> Iterator[None]:

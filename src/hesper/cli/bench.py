@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 from cyclopts import Parameter
 
-from hesper.bench.document import Document, DocumentError, Machine, SuiteResult, now
+from hesper import drivers
+from hesper.api.client import client_environment, find_venus
+from hesper.bench.document import Document, Machine, SuiteResult, now
 from hesper.bench.explain import STAGES
 from hesper.bench.explain import explain as explanations
 from hesper.bench.explain import table as explanation_table
 from hesper.bench.picture import SUFFIXES, write_picture
 from hesper.bench.report import show
-from hesper.bench.runner import BenchError, Runner, Say
+from hesper.bench.runner import Runner, Say
 from hesper.bench.sides import (
     HESPER,
     PEER,
@@ -36,11 +38,12 @@ from hesper.bench.suites import SUITES, USUAL
 from hesper.bench.suites.base import Options
 from hesper.cli import EXIT_FAILURE, PLAIN_WIDTH, _version, fail
 from hesper.cli._signals import handled
-from hesper.cli._venus import NoVenusError, client_environment, find_venus
-from hesper.host.drivers import Driver, NoDriverError, choose_driver
+from hesper.errors import NoDriverError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from hesper.api.drivers import Driver
 
 SuiteName = Literal["latency", "stream", "memory", "instances", "app", "scale", "footprint", "soak"]
 
@@ -133,15 +136,23 @@ def command(
                 return
             document = Document.read(read) if read is not None else _measure(options)
             _put_out(document, json, picture)
-    except (BenchError, DocumentError, NoDriverError, NoVenusError, SideError, OSError) as error:
+    except OSError as error:
         fail(str(error))
     if document.failures:
         raise SystemExit(EXIT_FAILURE)
 
 
+def _driver(name: str | None) -> Driver:
+    """The driver that serves guests, or the one named.  Raises `NoDriverError`."""
+    found = drivers(name)
+    if found.chosen is None:
+        raise NoDriverError(found.problem)
+    return found.chosen
+
+
 def _measure(options: BenchOptions) -> Document:
     """Measure; progress goes to standard error."""
-    driver = choose_driver(options.driver)
+    driver = _driver(options.driver)
     runs = options.runs or (2 if options.quick else 5)
     same = Options(
         options.quick,
@@ -194,7 +205,7 @@ def _interrupt(_: int) -> NoReturn:
 
 def _explain(options: BenchOptions, words: Sequence[str]) -> None:
     """Look at Hesper while it works, and show what was seen."""
-    sides, _ = _sides(choose_driver(options.driver), replace(options, peer=False), None)
+    sides, _ = _sides(_driver(options.driver), replace(options, peer=False), None)
     side = next(side for side in sides if side.name == HESPER)
     with _progress() as say:
         found = list(explanations(side, words, say, quick=options.quick))

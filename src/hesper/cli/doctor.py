@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json as json_module
-import re
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from hesper import diagnose
+from hesper.api.diagnosis import BROKEN, NOTE, OK, Diagnosis
 from hesper.cli import EXIT_FAILURE, PLAIN_WIDTH
-from hesper.host.diagnosis import BROKEN, NOTE, OK, Finding, diagnose
 
 _MARKS = {OK: ("ok", "green"), NOTE: ("note", "yellow"), BROKEN: ("BROKEN", "red")}
-_INSTALL = re.compile(r"^((?:sudo )?(?:apt-get install|dnf install|pacman -S|brew install)) (.+)$")
 
 
 def command(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
@@ -28,33 +26,18 @@ def command(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
     json:
         Print the findings as JSON.
     """
-    findings = diagnose()
-    mends = merge_mends(finding.mend for finding in findings)
-    able = all(finding.status != BROKEN for finding in findings)
+    found = diagnose()
     if json:
-        answer = {"able": able, "findings": [asdict(each) for each in findings], "mend": mends}
+        findings = [asdict(each) for each in found.findings]
+        answer = {"able": found.able, "findings": findings, "mend": found.mends}
         print(json_module.dumps(answer, indent=2))
     else:
-        _show(findings, mends, able=able)
-    if not able:
+        _show(found)
+    if not found.able:
         raise SystemExit(EXIT_FAILURE)
 
 
-def merge_mends(mends: Iterable[str]) -> list[str]:
-    """Commands that mend everything: each once, and one per package manager."""
-    packages: dict[str, list[str]] = {}
-    others: list[str] = []
-    for mend in mends:
-        match = _INSTALL.match(mend)
-        if match:
-            packages.setdefault(match[1], []).extend(match[2].split())
-        elif mend and mend not in others:
-            others.append(mend)
-    installs = [f"{tool} {' '.join(dict.fromkeys(names))}" for tool, names in packages.items()]
-    return installs + others
-
-
-def _show(findings: list[Finding], mends: list[str], *, able: bool) -> None:
+def _show(found: Diagnosis) -> None:
     """Print for people; colours only on a terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -64,14 +47,14 @@ def _show(findings: list[Finding], mends: list[str], *, able: bool) -> None:
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     table = Table.grid(padding=(0, 2))
-    for finding in findings:
+    for finding in found.findings:
         mark, colour = _MARKS[finding.status]
         table.add_row(Text(mark, style=colour), Text(finding.topic, style="bold"), finding.text)
     console.print(table)
     console.print()
-    verdict = "Hesper can serve guests here." if able else "Hesper cannot serve guests here."
-    console.print(verdict, style="green" if able else "red")
-    if mends:
-        console.print("To mend what is noted:" if able else "To mend it:")
-        for mend in mends:
+    verdict = "Hesper can serve guests here." if found.able else "Hesper cannot serve guests here."
+    console.print(verdict, style="green" if found.able else "red")
+    if found.mends:
+        console.print("To mend what is noted:" if found.able else "To mend it:")
+        for mend in found.mends:
             console.print(f"  {mend}", style="bold", soft_wrap=True, markup=False)

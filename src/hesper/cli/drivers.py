@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json as json_module
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+import hesper
 from hesper.cli import EXIT_FAILURE, PLAIN_WIDTH
-from hesper.host.diagnosis import guest_only
-from hesper.host.drivers import Driver, find_drivers
-from hesper.host.probe import probe_drivers
-from hesper.host.ranking import best_driver, why_lost
+
+if TYPE_CHECKING:
+    from hesper.api.drivers import Driver, Drivers
 
 
 def command(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
@@ -25,28 +25,30 @@ def command(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
     json:
         Print the drivers as JSON.
     """
-    found = find_drivers()
-    usable = iter(probe_drivers([driver for driver in found.drivers if not driver.is_guest]))
-    drivers = [driver if driver.is_guest else next(usable) for driver in found.drivers]
-    chosen = best_driver(drivers)
+    found = hesper.drivers()
     if json:
         listed = [
             {
                 **asdict(driver),
                 "guest_only": driver.is_guest,
-                "chosen": driver is chosen,
-                "not_chosen": why_lost(driver, chosen) if chosen is not None else "",
+                "chosen": driver is found.chosen,
+                "not_chosen": _lost_by(found, driver),
             }
-            for driver in drivers
+            for driver in found.found
         ]
         print(json_module.dumps({"drivers": listed, "broken": found.broken}, indent=2))
     else:
-        _show(drivers, chosen, found.broken)
-    if chosen is None:
+        _show(found)
+    if found.chosen is None:
         raise SystemExit(EXIT_FAILURE)
 
 
-def _show(drivers: list[Driver], chosen: Driver | None, broken: tuple[str, ...]) -> None:
+def _lost_by(found: Drivers, driver: Driver) -> str:
+    """By what a driver that could be used was not chosen; empty for those that cannot."""
+    return found.why_not(driver) if driver.devices and not driver.is_guest else ""
+
+
+def _show(found: Drivers) -> None:
     """Print for people; colours only on a terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -58,19 +60,20 @@ def _show(drivers: list[Driver], chosen: Driver | None, broken: tuple[str, ...])
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", "Name", "Devices", "Vulkan", "Manifest"):
         table.add_column(title, overflow="fold")
-    for driver in drivers:
+    for driver in found.found:
         style = "" if driver.devices and not driver.is_guest else "dim"
-        mark = Text("->", style="green") if driver is chosen else Text("")
-        text = guest_only(driver) or driver.problem
+        mark = Text("->", style="green") if driver is found.chosen else Text("")
+        lost_by = _lost_by(found, driver)
+        text = "" if lost_by else found.why_not(driver)
         versions = driver.api_version
         if driver.devices and not text:
             text = "\n".join(f"{device.name} ({device.type})" for device in driver.devices)
             versions = "\n".join(device.api_version for device in driver.devices)
-            if chosen is not None and (why := why_lost(driver, chosen)):
-                text += f"\nnot chosen: {why}"
+            if lost_by:
+                text += f"\nnot chosen: {lost_by}"
         table.add_row(mark, driver.name, Text(text), versions, Text(driver.manifest), style=style)
     console.print(table)
-    for line in broken:
+    for line in found.broken:
         console.print(f"broken: {line}", style="yellow", markup=False, soft_wrap=True)
-    if chosen is not None and chosen.notice:
-        console.print(f"note: {chosen.notice}", style="yellow", markup=False, soft_wrap=True)
+    if found.chosen is not None and found.chosen.notice:
+        console.print(f"note: {found.chosen.notice}", style="yellow", markup=False, soft_wrap=True)

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import json as json_module
 from collections import Counter
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
 
+from hesper import protocol
+from hesper.api.commands import How, ServedCommand, served_commands
 from hesper.cli import PLAIN_WIDTH
-
-How = Literal["kernel", "python", "refused"]
-
-
-class Row(msgspec.Struct):
-    """One command of the protocol."""
-
-    number: int
-    name: str
-    served: How
-    reason: str = ""
 
 
 def command(
@@ -40,10 +31,8 @@ def command(
     json:
         Print the commands, structs and extensions as JSON.
     """
-    from hesper.protocol import load
-
-    model = load()
-    rows = _rows()
+    model = protocol.load()
+    rows = served_commands()
     counts = Counter(row.served for row in rows)
     rows = [row for row in rows if served in (None, row.served)]
     structs = sum(s.wire for s in model.structs.values())
@@ -64,24 +53,7 @@ def command(
     )
 
 
-def _rows() -> list[Row]:
-    """All commands by number."""
-    from hesper.guest.handlers import all_handlers
-    from hesper.kernel.engine import commands
-    from hesper.protocol import load
-
-    handlers = all_handlers()
-    model = load()
-    rows = []
-    for number, name, how in commands():
-        served: How = "refused" if how == "refused" else "python" if name in handlers else "kernel"
-        if how == "python" and name not in handlers:
-            raise RuntimeError(f"{name}: neither the kernel nor a handler serves it")
-        rows.append(Row(number, name, served, model.commands[name].refused))
-    return rows
-
-
-def _show(rows: list[Row]) -> None:
+def _show(rows: list[ServedCommand]) -> None:
     """Print for people; colours only on a terminal."""
     from rich.console import Console
     from rich.table import Table

@@ -15,13 +15,13 @@ from typing import Annotated, NoReturn
 
 from cyclopts import App, Parameter
 
-from hesper import log
+from hesper import VtestServer, log
+from hesper.api.client import client_environment, find_venus
 from hesper.cli import EXIT_USAGE, fail
 from hesper.cli._server import ServerOptions
-from hesper.cli._venus import NoVenusError, client_environment, find_venus
-from hesper.isolation.listen import ListenError, bind, private_folder
-from hesper.isolation.service import StartError
-from hesper.vtest.wire import DEFAULT_SOCKET
+from hesper.cli._signals import handled
+from hesper.errors import StoppedError
+from hesper.portable import private_folder
 
 FORWARDED = (
     signal.SIGINT,
@@ -66,12 +66,10 @@ def run(
     server:
         How the program is served.
     """
-    try:
-        manifest = find_venus(venus)
-    except NoVenusError as error:
-        fail(str(error))
+    manifest = find_venus(venus)
     if print_env:
-        for name, value in client_environment(manifest, str(socket or DEFAULT_SOCKET)).items():
+        path = str(socket or VtestServer.DEFAULT_SOCKET)
+        for name, value in client_environment(manifest, path).items():
             print(f"export {name}={shlex.quote(value)}")
         return
     if not words:
@@ -87,42 +85,31 @@ def run(
 
 def _serve(words: tuple[str, ...], manifest: Path, options: ServerOptions) -> int:
     """Run the program beside a server of its own; return its exit status (negative: signal)."""
+    program: subprocess.Popen[bytes] | None = None
+    interrupted = 0
+
+    def signalled(number: int) -> None:
+        nonlocal interrupted
+        if program is None:
+            interrupted = number
+            if not server.is_running:
+                server.stop(wait=False)
+        elif not (number in _FROM_TERMINAL and _in_foreground()):
+            program.send_signal(number)
+
     with private_folder() as folder:
-        path = str(folder / "vtest")
-        try:
-            supervisor = options.supervisor([bind(path)], warm=1)
-        except ListenError as error:
-            fail(str(error))
-        program: subprocess.Popen[bytes] | None = None
-        interrupted = 0
-
-        def ready(_: object) -> None:
-            nonlocal program
-            environment = os.environ | client_environment(manifest, path)
-            try:
-                program = subprocess.Popen(words, env=environment)
-            except OSError as error:
-                supervisor.stop()
-                raise StartError(f"cannot run {words[0]}: {error.strerror}") from None
-
-        def signalled(number: int) -> bool:
-            nonlocal interrupted
-            if program is None:
-                interrupted = number if number != signal.SIGCHLD else interrupted
-                return False
-            if number == signal.SIGCHLD:
-                if program.poll() is not None:
-                    supervisor.stop()
-                return False
-            if not (number in _FROM_TERMINAL and _in_foreground()):
-                program.send_signal(number)
-            return True
-
-        try:
-            supervisor.run(ready, signalled, FORWARDED)
-        except StartError as error:
-            fail(str(error))
-        return program.returncode if program else -interrupted
+        server = VtestServer(folder / "vtest", options.options(warm=1))
+        with handled(FORWARDED, signalled), contextlib.suppress(StoppedError), server:
+            if not interrupted:
+                environment = os.environ | server.client_environment(manifest)
+                try:
+                    program = subprocess.Popen(words, env=environment)
+                except OSError as error:
+                    fail(f"cannot run {words[0]}: {error.strerror}")
+                if interrupted:  # while it was being started
+                    program.send_signal(interrupted)
+                program.wait()
+    return program.returncode if program else -interrupted
 
 
 def _in_foreground() -> bool:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json as json_module
 import os
+import signal
+import threading
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from hesper import log
-from hesper.cli import fail
+from hesper import VtestServer, log
+from hesper.cli import _systemd, fail
 from hesper.cli._server import ServerOptions
-from hesper.isolation.listen import ListenError, bind, from_systemd, notify_systemd
-from hesper.isolation.service import StartError
+from hesper.cli._signals import STOPPING, handled
+from hesper.errors import StoppedError
 from hesper.portable import raise_descriptor_limit
-from hesper.vtest.wire import DEFAULT_SOCKET
 
 
 def command(
     *,
-    socket: Annotated[Path, Parameter(negative=())] = Path(DEFAULT_SOCKET),
+    socket: Annotated[Path, Parameter(negative=())] = Path(VtestServer.DEFAULT_SOCKET),
     mode: str = "0600",
     ready_fd: int | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -49,31 +51,45 @@ def command(
     """
     log.configure(level=server.log_level or "info", json=json)
     raise_descriptor_limit()
-    try:
-        listeners = from_systemd() or [bind(str(socket), _permissions(mode))]
-    except ListenError as error:
-        fail(str(error))
-    paths = [listener.path for listener in listeners]
+    over = threading.Event()
+    options = server.options(warm=2, mode=_permissions(mode))
+    service = VtestServer(socket, options, sockets=_systemd.sockets(), on_end=over.set)
 
-    def ready(about: dict[str, Any]) -> None:
-        if about["notice"]:
-            log.get_logger(__name__).warning(about["notice"])
-        if json:
-            line = json_module.dumps({"event": "ready", "sockets": paths, **about})
-        else:
-            line = f"ready on {' and '.join(paths)} with {about['device']} ({about['driver']})"
-        print(line, flush=True)
-        if ready_fd is not None:
-            os.write(ready_fd, line.encode() + b"\n")
-            os.close(ready_fd)
-        notify_systemd("READY=1")
+    def stop(number: int) -> None:
+        """Stop in order, and on a second signal at once."""
+        log.get_logger(__name__).info("stopping", signal=signal.Signals(number).name)
+        is_second = over.is_set()
+        over.set()
+        service.stop(at_once=is_second, wait=False)
 
-    try:
-        server.supervisor(listeners, warm=2).run(ready)
-    except StartError as error:
-        fail(str(error))
-    finally:
-        notify_systemd("STOPPING=1")
+    with handled(STOPPING, stop):
+        try:
+            if not over.is_set():
+                service.start()
+                _say_ready(service, json=json, fd=ready_fd)
+                over.wait()
+        except StoppedError:
+            pass
+        finally:
+            _systemd.notify("STOPPING=1")
+            service.stop()
+    service.wait()  # raises what has ended it
+
+
+def _say_ready(service: VtestServer, *, json: bool, fd: int | None) -> None:
+    """Tell whoever waits for it that clients are served."""
+    about, paths = service.about, service.sockets
+    if about.notice:
+        log.get_logger(__name__).warning(about.notice)
+    if json:
+        line = json_module.dumps({"event": "ready", "sockets": paths, **asdict(about)})
+    else:
+        line = f"ready on {' and '.join(paths)} with {about.device} ({about.driver})"
+    print(line, flush=True)
+    if fd is not None:
+        os.write(fd, line.encode() + b"\n")
+        os.close(fd)
+    _systemd.notify("READY=1")
 
 
 def _permissions(mode: str) -> int:

@@ -26,7 +26,7 @@ from hesper.cli._gpu import (
 )
 from hesper.cli._signals import handled
 from hesper.cli._sizes import parse_size
-from hesper.isolation.listen import private_folder
+from hesper.portable import private_folder
 from hesper.vm.disks import FileKind, check_disk, file_kind, wants_uefi
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory

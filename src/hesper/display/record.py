@@ -20,6 +20,7 @@ from hesper.display.avi import AviFullError, AviWriter
 from hesper.display.frame import Capture
 from hesper.display.geometry import Size
 from hesper.display.snapshot import to_image
+from hesper.errors import HesperError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,7 +37,7 @@ FFMPEG_ARGUMENTS = {
 """What ffmpeg is told for each kind of file, beyond its name."""
 
 
-class RecordError(Exception):
+class RecordError(HesperError):
     """A video cannot be made or finished."""
 
 

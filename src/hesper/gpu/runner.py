@@ -45,7 +45,6 @@ class GpuOptions:
     """Programs in the guest that may use the GPU at a time."""
     worker: dict[str, Any] = field(default_factory=dict)
     """Options of `gpu.service`: driver, profile, limits."""
-    json_log: bool = False
 
     def __post_init__(self) -> None:
         """Check them."""
@@ -84,9 +83,7 @@ class GpuRunner:
         self._stack.callback(self._loop.close)
         self.display = Display(options.scanouts, options.size, self._resized)
         worker = {**options.worker, "window": options.window}
-        self._workers = Workers(
-            worker, warm=1, contexts=options.contexts, json_log=options.json_log
-        )
+        self._workers = Workers(worker, warm=1, contexts=options.contexts)
         self._device = GpuDevice(
             self.display,
             self._loop,

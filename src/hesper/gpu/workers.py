@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import socket
 import sys
 import threading
@@ -21,11 +19,18 @@ from subprocess import TimeoutExpired
 from typing import Any
 
 from hesper import log
+from hesper.errors import ListenError, StartError, start_error
 from hesper.gpu.refusal import ContextRefusal
-from hesper.isolation.listen import ListenError, bind, private_folder
-from hesper.isolation.service import StartError
+from hesper.isolation.launch import environment
+from hesper.isolation.listen import bind
 from hesper.isolation.supervisor import Supervisor
-from hesper.portable import raise_descriptor_limit, recv_message, send_message, spawn
+from hesper.portable import (
+    private_folder,
+    raise_descriptor_limit,
+    recv_message,
+    send_message,
+    spawn,
+)
 
 SERVICE = "hesper.gpu.service"
 STOP_TIMEOUT = 10.0
@@ -39,15 +44,13 @@ _log = log.get_logger(__name__)
 class Workers:
     """The device's side.  Life: made, `start`ed, `connect`ed to, `stop`ped."""
 
-    def __init__(
-        self, options: dict[str, Any], *, warm: int, contexts: int, json_log: bool = False
-    ) -> None:
+    def __init__(self, options: dict[str, Any], *, warm: int, contexts: int) -> None:
         """`options`: for the service's `prepare`.
 
         warm: workers kept ready.  contexts: how many the device lets run at a time.
         """
         places = contexts + LEAVING
-        self._options = {"options": options, "warm": warm, "places": places, "json": json_log}
+        self._options = {"options": options, "warm": warm, "places": places}
         self._stack = contextlib.ExitStack()
         self._path = ""
         self._control: socket.socket | None = None
@@ -63,34 +66,30 @@ class Workers:
             self._path = str(folder / "contexts")
             control, theirs = socket.socketpair()
             stack.callback(control.close)
+            thread = threading.Thread(target=self._watch, args=[control, ended], daemon=True)
+            stack.callback(_join, thread)
             with theirs:
                 fd = theirs.fileno()
+                command = [sys.executable, "-P", "-m", __name__, str(fd)]
                 try:
-                    process = spawn([sys.executable, "-P", "-m", __name__, str(fd)], fds=[fd])
+                    process = spawn(command, fds=[fd], env=environment())
                 except OSError as error:
                     raise StartError(f"cannot start the supervisor: {error}") from None
             stack.callback(_reap, process)
             order = {"path": self._path, "log_level": log.threshold(), **self._options}
-            try:
+            with contextlib.suppress(OSError):
                 send_message(control, json.dumps(order).encode())
-                message = recv_message(control)
-            except OSError:
-                message = None
-            answer: dict[str, Any] = {"failed": "the supervisor has ended"}
-            if message is not None:
-                answer = json.loads(message[0])
+            answer = _hear(control) or {"kind": "", "failed": "the supervisor has ended"}
             if "failed" in answer:
-                raise StartError(answer["failed"])
+                raise start_error(answer["kind"], answer["failed"])
             self._control = control
-            thread = threading.Thread(target=self._watch, args=[control, ended], daemon=True)
             thread.start()
             self._stack = stack.pop_all()
         about: dict[str, Any] = answer["ready"]
         return about
 
     def _watch(self, control: socket.socket, ended: Callable[[], None]) -> None:
-        with contextlib.suppress(OSError):
-            recv_message(control)
+        _hear(control)
         if self._control is not None:
             _log.error("the supervisor of the workers has ended")
             ended()
@@ -110,10 +109,30 @@ class Workers:
         """End all workers.  May be called again."""
         control, self._control = self._control, None
         if control is not None:
-            # Its end of the stream is the order to stop.
+            # The end of the stream is the order to stop; what is logged about it is heard.
             with contextlib.suppress(OSError):
-                control.shutdown(socket.SHUT_RDWR)
+                control.shutdown(socket.SHUT_WR)
         self._stack.close()
+
+
+def _hear(control: socket.socket) -> dict[str, Any] | None:
+    """Log what the supervisor logs until it says something else; None when it is gone."""
+    while True:
+        try:
+            message = recv_message(control)
+        except OSError:
+            return None
+        if message is None:
+            return None
+        said: dict[str, Any] = json.loads(message[0])
+        if "log" not in said:
+            return said
+        log.emit(*said["log"])
+
+
+def _join(thread: threading.Thread) -> None:
+    if thread.is_alive() and thread is not threading.current_thread():
+        thread.join()
 
 
 def _reap(process: Any) -> None:
@@ -132,17 +151,13 @@ def main() -> None:
     if message is None:
         return
     order = json.loads(message[0])
-    log.configure(level=order["log_level"], json=order["json"])
+    saying = threading.Lock()
 
     def say(**values: Any) -> None:
-        with contextlib.suppress(OSError):
-            send_message(control, json.dumps(values).encode())
+        with contextlib.suppress(OSError), saying:
+            send_message(control, json.dumps(values, default=str).encode())
 
-    def watch() -> None:
-        with contextlib.suppress(OSError):
-            recv_message(control)
-        os.kill(os.getpid(), signal.SIGTERM)
-
+    log.set_sink(lambda *event: say(log=event), level=order["log_level"])
     try:
         supervisor = Supervisor(
             [bind(order["path"])],
@@ -152,10 +167,16 @@ def main() -> None:
             max_clients=order["places"],
             refuse=ContextRefusal,
         )
+
+        def watch() -> None:
+            with contextlib.suppress(OSError):
+                recv_message(control)
+            supervisor.stop()
+
         threading.Thread(target=watch, daemon=True).start()
         supervisor.run(lambda about: say(ready=about))
     except (ListenError, StartError) as error:
-        say(failed=str(error))
+        say(failed=str(error), kind=type(error).__name__)
         raise SystemExit(1) from None
 
 

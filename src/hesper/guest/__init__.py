@@ -11,7 +11,7 @@ from hesper.guest.errors import (
     OutOfMemoryError,
     ResourceError,
 )
-from hesper.guest.limits import Limits
+from hesper.limits import Limits
 
 __all__ = [
     "Blob",

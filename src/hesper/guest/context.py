@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from hesper.guest import regions, teardown
 from hesper.guest.errors import InvalidParameterError, OutOfMemoryError
 from hesper.guest.handlers import asleep, bind
-from hesper.guest.limits import Limits
 from hesper.guest.refusals import result_name
 from hesper.guest.resources import Resources
 from hesper.kernel.engine import Engine
 from hesper.kernel.errors import ProtocolError
 from hesper.kernel.vulkan import Vulkan
+from hesper.limits import Limits
 from hesper.log import get_logger
 
 if TYPE_CHECKING:

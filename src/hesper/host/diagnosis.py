@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hesper.host.drivers import GUEST_DRIVERS, Driver, NoDriverError, choose_driver, find_drivers
+from hesper.errors import NoDriverError
+from hesper.host.drivers import GUEST_DRIVERS, Driver, choose_driver, find_drivers
 from hesper.host.loader import find_loader
 from hesper.host.probe import probe_drivers
 from hesper.host.ranking import obstacle, why_lost
@@ -43,9 +44,11 @@ class Finding:
     """One thing found out."""
 
     topic: str
+    """What it is about, as `host driver`."""
     status: str
-    """`OK`, `NOTE` or `BROKEN`."""
+    """`ok`, `note` (works, or is not needed for everything) or `broken`."""
     text: str
+    """What was found, perhaps in lines."""
     mend: str = ""
     """The command that mends it, or what to do where no command can; empty where all is well."""
 

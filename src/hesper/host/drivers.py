@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hesper.errors import NoDriverError
 from hesper.host.loader import driver_environment, find_loader
 from hesper.host.manifests import Manifest, ManifestError, manifest_paths, read_manifest
 from hesper.host.ranking import best_driver, obstacle, rank
@@ -34,22 +35,22 @@ _ALIASES = {
 """What people call drivers whose manifests are named otherwise."""
 
 
-class NoDriverError(Exception):
-    """No Vulkan driver can be used; the text says what was tried and what to do."""
-
-
 @dataclass(frozen=True)
 class Device:
     """One physical device, as the driver describes it."""
 
     name: str
+    """What the driver calls it."""
     type: str
     """VkPhysicalDeviceType in words: `discrete`, `integrated`, `virtual`, `cpu`, `other`."""
     api_version: str
+    """Version of Vulkan that it offers, as in `1.4.305`."""
     driver_id: int
     """VkDriverId; 0 where the driver does not say."""
     driver_name: str
+    """What the driver calls itself, as `llvmpipe`."""
     driver_info: str
+    """Its version, in its own words."""
     is_portability: bool
     """Whether it offers `VK_KHR_portability_subset`."""
     imports_host_memory: bool
@@ -76,10 +77,13 @@ class Driver:
     name: str
     """Short name, made from the manifest's: `lvp`, `radeon`, `moltenvk`."""
     manifest: str
+    """Path of the manifest."""
     library_path: str
     """The driver's own library."""
     api_version: str
+    """Version of Vulkan that the manifest names."""
     is_portability: bool
+    """Whether the manifest says that it leaves out parts of Vulkan."""
     library: str
     """What to dlopen: the Vulkan loader, or the driver itself where there is no loader."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -183,7 +187,8 @@ def choose_driver(name: str | None = None, *, environ: Mapping[str, str] = os.en
     probed = probe_drivers([driver for driver in found.drivers if not driver.is_guest], environ)
     best = best_driver(probed)
     if best is None:
-        raise NoDriverError(_explain(found, probed))
+        guests = [driver for driver in found.drivers if driver.is_guest]
+        raise NoDriverError(explain([*probed, *guests], found.broken))
     return best
 
 
@@ -230,16 +235,14 @@ def _refusal(driver: Driver) -> str:
     return f"driver {driver.name} ({driver.manifest}) cannot serve guests: {why}"
 
 
-def _explain(found: Discovery, probed: Sequence[Driver]) -> str:
-    """Say why there is no driver to use."""
+def explain(drivers: Sequence[Driver], broken: Sequence[str]) -> str:
+    """Say why none of `drivers`, which were probed, can be used."""
     lines = ["no Vulkan driver can be used on this host; `hesper doctor` says what to install"]
-    lines += [f"  {driver.name} ({driver.manifest}): {driver.problem}" for driver in probed]
-    lines += [
-        f"  {driver.name} ({driver.manifest}): for guests only"
-        for driver in found.drivers
-        if driver.is_guest
-    ]
-    lines += [f"  {line}" for line in found.broken]
+    guests = [driver for driver in drivers if driver.is_guest]
+    others = [driver for driver in drivers if not driver.is_guest]
+    lines += [f"  {driver.name} ({driver.manifest}): {driver.problem}" for driver in others]
+    lines += [f"  {driver.name} ({driver.manifest}): for guests only" for driver in guests]
+    lines += [f"  {line}" for line in broken]
     return "\n".join(lines)
 
 

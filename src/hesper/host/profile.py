@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from hesper.errors import ProfileError
 from hesper.vk.enumerants import (
     VK_EXTERNAL_FENCE_HANDLE_TYPE_OPAQUE_FD_BIT,
     VK_EXTERNAL_FENCE_HANDLE_TYPE_SYNC_FD_BIT,
@@ -75,10 +76,6 @@ SEMAPHORE_HANDLES = {
     "SYNC_FD": VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
 }
 """VkExternalSemaphoreHandleTypeFlagBits."""
-
-
-class ProfileError(Exception):
-    """A profile that cannot be used; the text says which file, where in it, and why."""
 
 
 class MemoryRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

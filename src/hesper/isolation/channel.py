@@ -8,7 +8,7 @@ Down, as messages of `portable.send_message`, each one JSON object with the key 
 Up, as lines of JSON with the key `is`, because the supervisor must never block on a worker that
 a guest may have taken over:
   ready    about, options, refusal       can serve; what the service has found out
-  failed   reason                        cannot serve
+  failed   kind, reason                  cannot serve; kind: of `errors.StartError`
   named    name                          what the client calls itself
   log      level, logger, event, fields
   end      reason                        the client's fault, or ours; before the process ends

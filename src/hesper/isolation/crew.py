@@ -41,8 +41,8 @@ class Crew:
         """Why no worker could start of late."""
         self.on_settled: Callable[[dict[str, Any]], None] = lambda _: None
         """Called with what the first worker has found out."""
-        self.on_hopeless: Callable[[str], None] = lambda _: None
-        """Called with the reason when the first worker cannot start."""
+        self.on_hopeless: Callable[[str, str], None] = lambda _, __: None
+        """Called when the first worker cannot start: kind (see `errors.start_error`) and reason."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when a worker has got ready or has ended, or when one may be started again."""
         self._turns = turns
@@ -60,8 +60,8 @@ class Crew:
             self._turns.watch(fd, self._launcher_speaks)
 
     def count(self, *states: str) -> int:
-        """Count the workers in one of those states."""
-        return sum(worker.state in states for worker in self.workers)
+        """Count the workers in one of those states; from any thread."""
+        return sum(worker.state in states for worker in tuple(self.workers))
 
     def a_ready(self) -> WorkerProcess | None:
         """Return a worker that is ready, if there is one."""
@@ -118,6 +118,8 @@ class Crew:
         worker = WorkerProcess(process, ours, Upstream(ours), background)
         self.workers.add(worker)
         self._turns.watch(ours, lambda: self._hear(worker))
+        if process.watch >= 0:
+            self._turns.watch(process.watch, self.reap)
         patience = BACKGROUND_PATIENCE if background else START_PATIENCE
         worker.starting = self._turns.after(patience, lambda: self._too_slow(worker, patience))
         self.order(
@@ -149,10 +151,10 @@ class Crew:
         if worker.state == "starting":
             self._kill(worker, f"not ready after {patience:g} s")
 
-    def _start_failed(self, why: str) -> None:
+    def _start_failed(self, why: str, kind: str = "") -> None:
         """Give up if no worker has ever been ready; else try again, less and less often."""
         if not self.is_settled:
-            self.on_hopeless(why)
+            self.on_hopeless(kind, why)
             return
         pause = min(MAX_BACKOFF, 0.5 * 2**self._failures)
         self._failures += 1
@@ -177,7 +179,7 @@ class Crew:
         try:
             messages = worker.upstream.receive()
             if messages is None:
-                # It is about to end; SIGCHLD says when.
+                # It is about to end; its launcher says when.
                 self._unhear(worker)
                 self._turns.after(
                     STOP_PATIENCE, lambda: self._kill(worker, "it hung up and stayed")
@@ -209,6 +211,7 @@ class Crew:
             self.on_change()
         elif kind == "failed" and worker.state == "starting":
             worker.reason = str(message["reason"])
+            worker.failure = str(message["kind"])
         elif kind == "named":
             worker.name = str(message["name"])[:100]
             _log.info("client connected", **worker.fields)
@@ -263,7 +266,7 @@ class Crew:
         state, worker.state = worker.state, "ended"
         if state == "starting" and not self._stopping:
             problem = worker.process.problem or f"a worker {worker.end}"
-            self._start_failed(worker.killed or worker.reason or problem)
+            self._start_failed(worker.killed or worker.reason or problem, worker.failure)
         elif state == "serving":
             self._report(worker)
             # It may have had what the next one lacked.

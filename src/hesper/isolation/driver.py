@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 
 from hesper import protocol
+from hesper.errors import StartError
 from hesper.guest import Limits
 from hesper.guest.handlers import all_handlers
 from hesper.guest.instance import warm_up
 from hesper.host.consequences import all_consequences
-from hesper.host.drivers import Driver, NoDriverError, choose_driver
-from hesper.host.profile import Profile, ProfileError, load_profile
-from hesper.isolation.service import StartError
+from hesper.host.drivers import Driver, choose_driver
+from hesper.host.profile import Profile, load_profile
 from hesper.kernel.errors import VulkanLoadError
 from hesper.kernel.vulkan import Vulkan
 
@@ -83,7 +83,7 @@ def open_driver(options: DriverOptions) -> OpenDriver:
         driver = options.chosen or choose_driver(options.driver)
         os.environ.update(driver.environment)
         Vulkan(driver.library)
-    except (NoDriverError, ProfileError, VulkanLoadError, msgspec.ValidationError) as error:
+    except (VulkanLoadError, msgspec.ValidationError) as error:
         raise StartError(str(error)) from None
     # The loader would open and close it for each instance; this one keeps it open.
     try:

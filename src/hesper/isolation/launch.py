@@ -7,10 +7,12 @@ tenth of one that imports everything itself.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import sys
+import threading
 from typing import Protocol
 
 from hesper.log import get_logger
@@ -45,7 +47,7 @@ class Process(Protocol):
     problem: str
     """Why it could not begin; empty when it has."""
     watch: int
-    """See `portable.exit_watch`; -1 where there is none."""
+    """A descriptor that can be read from when it has ended; -1 where there is none, or not yet."""
 
     def poll(self) -> bool:
         """Whether it has ended; then `returncode` says how."""
@@ -79,11 +81,22 @@ class SpawnedProcess:
     def __init__(self, control: socket.socket, *, background: bool) -> None:
         """Start it.  Raises `OSError`."""
         command = worker_command(control.fileno(), background=background)
-        self._process = spawn(command, fds=[control.fileno()], env={**_ALLOCATOR, **os.environ})
+        with contextlib.ExitStack() as stack:
+            self.watch, end = os.pipe()
+            for fd in (self.watch, end):
+                stack.callback(os.close, fd)
+            self._process = spawn(command, fds=[control.fileno()], env=environment())
+            stack.pop_all()
         self.pid = self._process.pid
         self.returncode: int | None = None
         self.problem = ""
-        self.watch = -1
+        # SIGCHLD is not ours to take, and not every system has another way to watch a child.
+        self._waiter = threading.Thread(target=self._await_end, args=[end], daemon=True)
+        self._waiter.start()
+
+    def _await_end(self, end: int) -> None:
+        self._process.wait()
+        os.close(end)
 
     def poll(self) -> bool:
         """Whether it has ended."""
@@ -96,7 +109,17 @@ class SpawnedProcess:
 
     def wait(self) -> None:
         """Wait for its end."""
-        self.returncode = self._process.wait()
+        self._waiter.join()
+        self.returncode = self._process.returncode
+        if self.watch >= 0:
+            os.close(self.watch)
+            self.watch = -1
+
+
+def environment() -> dict[str, str]:
+    """What workers, and the processes they are made by, find around them."""
+    # It must find this very package, however this process has found it.
+    return {**_ALLOCATOR, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def worker_command(fd: int, *, background: bool) -> list[str]:
@@ -113,7 +136,7 @@ class Spawner:
         return SpawnedProcess(control, background=background)
 
     def fileno(self) -> int | None:
-        """SIGCHLD tells of all."""
+        """Each tells of its end by itself."""
         return None
 
     def hear(self) -> bool:
@@ -188,7 +211,7 @@ class Template:
             fd = theirs.fileno()
             command = [sys.executable, "-P", "-m", "hesper.isolation.template", str(fd), service]
             try:
-                self._process = spawn(command, fds=[fd], env={**_ALLOCATOR, **os.environ})
+                self._process = spawn(command, fds=[fd], env=environment())
             except OSError:
                 self._control.close()
                 raise

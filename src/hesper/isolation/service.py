@@ -16,10 +16,6 @@ class ClientError(Exception):
     """The client broke its protocol; the text names the command and the reason."""
 
 
-class StartError(Exception):
-    """The worker cannot serve; the text says why and what to do."""
-
-
 class Refusal(Protocol):
     """Tells one client, which nobody serves, that it will not be served."""
 

@@ -9,21 +9,21 @@ import collections
 import contextlib
 import errno
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from hesper.errors import StartError, start_error
 from hesper.isolation.crew import Crew
-from hesper.isolation.service import Refuse, StartError
 from hesper.isolation.turns import Turns
 from hesper.isolation.waiting import WaitingClient, WaitingRoom, has_left
 from hesper.log import get_logger
-from hesper.portable import WakePipe, peer_pid, processors
+from hesper.portable import peer_pid, processors
 
 if TYPE_CHECKING:
     from hesper.isolation.listen import Listener
+    from hesper.isolation.service import Refuse
     from hesper.isolation.worker_process import WorkerProcess
 
 PLACE_PATIENCE = 5.0
@@ -43,15 +43,14 @@ ACCEPT_PAUSE = 1.0
 
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 _log = get_logger(__name__)
 
 
 class Supervisor:
     """Serves clients until it is told to stop.
 
-    Life: construct, `run` once, on the main thread.
+    Life: construct, `run` once, on any thread.  Only `stop` and `serving` may come from others.  It
+    takes no signals, and leaves the process as it is otherwise.
     """
 
     def __init__(
@@ -84,7 +83,6 @@ class Supervisor:
         self._crew.on_change = self._refill
         self._room = WaitingRoom(self._turns, refuse)
         self._room.on_room = self._refill
-        self._wake = WakePipe()
         self._spare = -1
         self._client_number = 0
         self._recent: collections.deque[float] = collections.deque(maxlen=self._most_ready)
@@ -93,41 +91,38 @@ class Supervisor:
         self._refill_at = 0.0
         self._trimming = False
         self._stopping = False
-        self._failed: str | None = None
+        self._failed: StartError | None = None
         self._on_ready: Callable[[dict[str, Any]], None] = lambda _: None
-        self._on_signal: Callable[[int], bool] = lambda _: False
 
-    def run(
-        self,
-        on_ready: Callable[[dict[str, Any]], None],
-        on_signal: Callable[[int], bool] | None = None,
-        signals: Sequence[signal.Signals] = (),
-    ) -> None:
-        """Serve until SIGINT, SIGTERM or SIGHUP, then stop the workers and close the sockets.
+    def run(self, on_ready: Callable[[dict[str, Any]], None]) -> None:
+        """Serve until `stop`, then stop the workers and close the sockets.
 
         on_ready: called once with the service's `about` when a worker can serve.
-        on_signal: called first with each signal, SIGCHLD and those of `signals` among them; true
-        when nothing more is to be done about it.
         Raises `StartError` when no worker can ever serve.
         """
         self._on_ready = on_ready
-        if on_signal is not None:
-            self._on_signal = on_signal
-        with self._signals(signals):
-            try:
-                self._turns.watch(self._wake.read_fd, self._signalled)
-                self._spare = os.open(os.devnull, os.O_RDONLY)
-                self._crew.begin()
-                self._refill()
-                while not self._stopping or self._crew.workers:
-                    self._turns.turn()
-            finally:
-                self._end()
+        try:
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+            self._crew.begin()
+            self._refill()
+            while not self._stopping or self._crew.workers:
+                self._turns.turn()
+        finally:
+            self._end()
         if self._failed is not None:
-            raise StartError(self._failed)
+            raise self._failed
 
-    def stop(self) -> None:
-        """Stop in order: no more clients, workers told, then killed.  May be called again."""
+    def stop(self, *, at_once: str = "") -> None:
+        """Stop in order: no more clients, workers told, then killed.  May be called again.
+
+        at_once: why workers are killed without having been told.  `run` returns later.
+        From any thread, and from a signal's handler.
+        """
+        self._turns.call(lambda: self._stop(at_once))
+
+    def _stop(self, at_once: str = "") -> None:
+        if at_once:
+            self._crew.kill_all(at_once)
         if self._stopping:
             return
         self._stopping = True
@@ -136,42 +131,20 @@ class Supervisor:
             listener.close()
         self._crew.stop()
 
-    @contextlib.contextmanager
-    def _signals(self, more: Sequence[signal.Signals]) -> Iterator[None]:
-        """Turn signals into bytes in the wake pipe."""
-        signals = {*STOP_SIGNALS, signal.SIGCHLD, *more}
-        before = {number: signal.signal(number, lambda *_: None) for number in signals}
-        old_fd = signal.set_wakeup_fd(self._wake.write_fd, warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(old_fd)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _signalled(self) -> None:
-        numbers = set(os.read(self._wake.read_fd, 4096))
-        for number in numbers:
-            if self._on_signal(number):
-                continue
-            if number in STOP_SIGNALS:
-                name = signal.Signals(number).name
-                if self._stopping:
-                    self._crew.kill_all(f"a second {name}")
-                _log.info("stopping", signal=name)
-                self.stop()
-        if signal.SIGCHLD in numbers:
-            self._crew.reap()
-
     def _settled(self, found: dict[str, Any]) -> None:
         """The first worker is ready."""
         self._room.learn(found["refusal"])
         self._on_ready(found["about"])
 
-    def _hopeless(self, why: str) -> None:
+    def _hopeless(self, kind: str, why: str) -> None:
         """No worker can start."""
-        self._failed = why
-        self.stop()
+        self._failed = start_error(kind, why)
+        self._stop()
+
+    @property
+    def serving(self) -> int:
+        """How many clients are served now."""
+        return self._serving
 
     @property
     def _serving(self) -> int:
@@ -320,6 +293,5 @@ class Supervisor:
         self._room.close()
         self._crew.end()
         self._turns.close()
-        self._wake.close()
         if self._spare >= 0:
             os.close(self._spare)

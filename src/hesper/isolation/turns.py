@@ -1,13 +1,17 @@
-"""Waiting for whatever comes first: something to read, or a moment in time."""
+"""Waiting for whatever comes first: something to read, a moment, or what another thread wants."""
 
 from __future__ import annotations
 
+import collections
 import heapq
 import itertools
 import selectors
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
+
+from hesper.portable import WakePipe
 
 Action = Callable[[], None]
 
@@ -33,7 +37,10 @@ class Timer:
 
 
 class Turns:
-    """Calls what has been asked for when its time has come; on one thread."""
+    """Calls what has been asked for when its time has come; on one thread.
+
+    Only `call` may come from other threads.
+    """
 
     def __init__(self) -> None:
         """Watch nothing yet."""
@@ -41,6 +48,12 @@ class Turns:
         self._actions: dict[int, Action] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
+        self._calls: collections.deque[Action] = collections.deque()
+        self._wake = WakePipe()
+        # A signal's handler may call from within a call.
+        self._waking = threading.RLock()
+        self._closed = False
+        self.watch(self._wake.read_fd, self._called)
 
     def watch(self, file: int | HasFileno, action: Action) -> None:
         """Call `action` as long as there is something to read."""
@@ -59,6 +72,21 @@ class Turns:
         timer = Timer(time.monotonic() + seconds, action)
         heapq.heappush(self._timers, (timer.when, next(self._numbers), timer))
         return timer
+
+    def call(self, action: Action) -> None:
+        """Call `action` once, in the next turn; not at all when there are no more turns.
+
+        From any thread, and from a signal's handler.
+        """
+        with self._waking:
+            if not self._closed:
+                self._calls.append(action)
+                self._wake.wake()
+
+    def _called(self) -> None:
+        self._wake.drain()
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()
 
     def turn(self) -> None:
         """Wait for something to happen, and call what it asks for."""
@@ -79,8 +107,11 @@ class Turns:
                 timer.action()
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Watch nothing any more.  May be called again."""
+        with self._waking:
+            self._closed = True
         self._selector.close()
+        self._wake.close()
 
 
 def _number(file: int | HasFileno) -> int:

@@ -15,9 +15,10 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from hesper import log
+from hesper.errors import StartError
 from hesper.isolation import channel
 from hesper.isolation.background import run_in_background
-from hesper.isolation.service import ClientError, Service, StartError
+from hesper.isolation.service import ClientError, Service
 from hesper.kernel.crashes import report_crashes
 from hesper.portable import raise_descriptor_limit
 
@@ -70,7 +71,7 @@ class Worker:
             try:
                 service: Service = import_module(order["service"]).prepare(order["options"])
             except StartError as error:
-                self._say("failed", reason=str(error))
+                self._say("failed", kind=type(error).__name__, reason=str(error))
                 _exit(EXIT_FAILED)
             self._is_warm = background and not order["hurry"]
             self._in_background = background

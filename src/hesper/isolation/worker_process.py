@@ -28,6 +28,8 @@ class WorkerProcess:
     client_pid: int = 0
     name: str = ""
     reason: str = ""
+    failure: str = ""
+    """Why it could not start, see `errors.start_error`."""
     since: float = field(default_factory=time.monotonic)
     crash: dict[str, str] = field(default_factory=dict)
     """What it was doing when a fatal signal came."""

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hesper.errors import HesperError
+
 _UNWANTED = {"secure-boot", "enrolled-keys", "requires-smm"}
 """Features of firmware that boots no system of one's own, or needs a special machine."""
 
 
-class FirmwareError(Exception):
+class FirmwareError(HesperError):
     """There is no UEFI firmware; the text says what to install."""
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hesper.errors import HesperError
+
 SECTOR = 512
 MEBI = 1 << 20
 EFI_START = MEBI
@@ -73,7 +75,7 @@ _EFI = {
 """By Debian's architecture: GRUB's platform, the firmware's default program, the package."""
 
 
-class ImageError(Exception):
+class ImageError(HesperError):
     """The image cannot be made; the text says why and what to do."""
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from hesper.display.rfb import server as vnc
 from hesper.display.rfb.service import RfbService
 from hesper.display.web import server as web
+from hesper.errors import HesperError
 from hesper.log import get_logger
 from hesper.observe.contexts import ContextLedger
 from hesper.observe.metrics import Metrics
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 
-class OutputError(Exception):
+class OutputError(HesperError):
     """An output that was asked for cannot be; the text says why and what to do."""
 
 

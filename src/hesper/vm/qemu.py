@@ -10,6 +10,8 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
+from hesper.errors import HesperError
+
 LEAST_VERSION = (11, 1)
 DEVICE = "vhost-user-test-device-pci"
 ACCELERATORS = ("hvf", "kvm", "tcg")
@@ -25,7 +27,7 @@ ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "a
 _INSTALL = "install QEMU 11.1 or later (Debian: from trixie-backports or sid; Homebrew: qemu)"
 
 
-class QemuError(Exception):
+class QemuError(HesperError):
     """QEMU is missing or cannot do what is needed; the text says what to do."""
 
 

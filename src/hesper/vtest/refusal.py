@@ -33,6 +33,10 @@ class VtestRefuser:
         """
         return VtestRefusal(sock, bytes.fromhex(capset), self._unmappable)
 
+    def close(self) -> None:
+        """Refuse nobody any more, and let go of the descriptor."""
+        os.close(self._unmappable)
+
 
 class VtestRefusal:
     """An `isolation.service.Refusal`."""

@@ -11,6 +11,7 @@ from subprocess import Popen, TimeoutExpired
 from typing import TYPE_CHECKING, Any
 
 from hesper.bench.sides import Server, Side, run_client
+from hesper.errors import HesperError
 
 if TYPE_CHECKING:
     from hesper.bench.metric import Metric, Values
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 CLIENT_SECONDS = 300.0
 
 
-class RunError(Exception):
+class RunError(HesperError):
     """A run that has failed; the text says on which side and why."""
 
 

@@ -14,6 +14,7 @@ from hesper.display.geometry import Size
 from hesper.display.input import Button, Held
 from hesper.display.window.keys import CODE_OF_GLFW
 from hesper.display.window.presenter import Presenter, fit
+from hesper.errors import HesperError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,7 @@ _BUTTONS = {
 }
 
 
-class WindowError(Exception):
+class WindowError(HesperError):
     """There is no screen, or no GPU that can draw on it."""
 
 

@@ -1,4 +1,4 @@
-"""The guest's side on this machine: Mesa's Venus driver, and the variables that lead to it."""
+"""Programs on this machine as clients: Mesa's Venus driver, and the variables that lead to it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from hesper.errors import NoVenusError
 from hesper.host.manifests import ManifestError, read_manifest, search_folders
 
 
-class NoVenusError(Exception):
-    """There is no Venus driver; the text says what to install."""
-
-
-def find_venus(named: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+def find_venus(
+    named: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ
+) -> Path:
     """The manifest of Mesa's Venus driver: the one `named`, or the first installed.
 
-    Raises `NoVenusError`.
+    Raises `errors.NoVenusError`.
     """
     if named is not None:
-        candidates = [named]
+        candidates = [Path(named)]
     else:
         folders = search_folders(environ)
         candidates = [path for folder in folders for path in sorted(folder.glob("virtio*.json"))]
@@ -32,14 +31,17 @@ def find_venus(named: Path | None, environ: Mapping[str, str] = os.environ) -> P
     raise NoVenusError(
         "no Venus driver is installed, which programs need to reach Hesper."
         " Install Mesa's: mesa-vulkan-drivers (Debian, Ubuntu, Fedora), vulkan-virtio (Arch),"
-        " mesa-vulkan-virtio (Alpine); or name its manifest with --venus" + "".join(problems)
+        " mesa-vulkan-virtio (Alpine); or name its manifest (--venus)" + "".join(problems)
     )
 
 
 def client_environment(
     manifest: Path, socket: str, environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """Variables that make a program's Vulkan go to the server on `socket`."""
+    """Variables, for `environ`, that make a program's Vulkan go to the server on `socket`.
+
+    manifest: of Mesa's Venus driver, see `find_venus`.
+    """
     # A program hears from vkAllocateMemory itself that there is no memory.
     perf = _with_word(environ.get("VN_PERF", ""), "no_async_mem_alloc")
     return {

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
+from hesper.errors import OptionError
 from hesper.portable import physical_memory
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of one context.  Past a limit, the guest gets an error, or loses its context.
+    """Limits of one client, or of one program in a virtual machine.
 
-    Raises `ValueError` for a limit below 1.
+    Past a limit, the guest gets an error, or loses its context.  Raises `errors.OptionError` for a
+    limit below 1.
     """
 
     memory: int = msgspec.field(default_factory=physical_memory)
@@ -30,5 +32,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         """Check every limit."""
         for name in self.__struct_fields__:
-            if getattr(self, name) < 1:
-                raise ValueError(f"limit {name}={getattr(self, name)} is below 1")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise OptionError(name, value, "must be a whole number, 1 or more")

@@ -1,0 +1,56 @@
+"""What Hesper needs on this machine, what is missing, and what mends it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hesper.host import diagnosis as host
+from hesper.host.diagnosis import BROKEN, NOTE, OK, Finding
+
+__all__ = ["BROKEN", "NOTE", "OK", "Diagnosis", "Finding", "diagnose"]
+
+_INSTALL = re.compile(r"^((?:sudo )?(?:apt-get install|dnf install|pacman -S|brew install)) (.+)$")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found out, in the order in which it matters."""
+
+    findings: tuple[Finding, ...]
+    """One or more for each topic."""
+
+    @property
+    def able(self) -> bool:
+        """Whether guests can be served here."""
+        return all(finding.status != BROKEN for finding in self.findings)
+
+    @property
+    def mends(self) -> tuple[str, ...]:
+        """Commands that mend everything: each once, and one per package manager."""
+        return tuple(merge_mends(finding.mend for finding in self.findings))
+
+
+def diagnose(environ: Mapping[str, str] = os.environ) -> Diagnosis:
+    """Look at everything Hesper needs on this machine.
+
+    environ: variables by which the Vulkan loader searches for drivers.  Takes seconds, as drivers
+    are asked for their devices.
+    """
+    return Diagnosis(tuple(host.diagnose(environ)))
+
+
+def merge_mends(mends: Iterable[str]) -> list[str]:
+    """Commands that mend everything: each once, and one per package manager."""
+    packages: dict[str, list[str]] = {}
+    others: list[str] = []
+    for mend in mends:
+        match = _INSTALL.match(mend)
+        if match:
+            packages.setdefault(match[1], []).extend(match[2].split())
+        elif mend and mend not in others:
+            others.append(mend)
+    installs = [f"{tool} {' '.join(dict.fromkeys(names))}" for tool, names in packages.items()]
+    return installs + others

@@ -1,0 +1,55 @@
+"""What the options of all servers share."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hesper.api.checks import check_kind, check_number
+from hesper.limits import Limits
+
+MOST_PATIENCE = 100_000
+"""Microseconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostOptions:
+    """What of the host guests get.  Raises `errors.OptionError` for what cannot be."""
+
+    driver: str | None = None
+    """The host's Vulkan driver: its name (see `drivers`), what its device calls itself, or the path
+    of its manifest.  None: the one that can do most for guests."""
+    host_profile: str | os.PathLike[str] | None = None
+    """Show guests no more than another driver would offer: the path of a profile, or `moltenvk`."""
+    limits: Limits = field(default_factory=Limits)
+    """What one client, or one program in a virtual machine, may use at most."""
+    patience: int | None = None
+    """Microseconds for which threads stay awake for what may come next, 0 to 100000: fewer delays,
+    more processor time.  None: 500 with a GPU and four processors or more, else 0."""
+
+    def __post_init__(self) -> None:
+        """Check them."""
+        name = "must be a driver's name or the path of its manifest; None takes the best one"
+        if self.driver is not None:
+            check_kind("driver", self.driver, str, name)
+        if self.host_profile is not None:
+            must = "must be the path of a profile, or 'moltenvk'"
+            check_kind("host_profile", self.host_profile, (str, os.PathLike), must)
+        check_kind("limits", self.limits, Limits, "must be hesper.Limits(...)")
+        if self.patience is not None:
+            default = "left out, it is what suits this machine"
+            check_number("patience", self.patience, 0, MOST_PATIENCE, default)
+
+
+def for_workers(options: HostOptions) -> dict[str, Any]:
+    """What workers are told of it (`isolation.driver.DriverOptions`)."""
+    profile = options.host_profile
+    return {
+        "driver": options.driver,
+        "profile": None if profile is None else os.fspath(profile),
+        "limits": msgspec.to_builtins(options.limits),
+        "patience": options.patience,
+    }

@@ -1,0 +1,180 @@
+"""What all servers have in common: they are started and stopped, from any thread."""
+
+from __future__ import annotations
+
+import abc
+import atexit
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from hesper.errors import HesperError, StateError, StoppedError
+from hesper.log import get_logger
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server serves guests with."""
+
+    driver: str
+    """Name of the host's driver, as `drivers` has it."""
+    device: str
+    """Name of its best device, as the driver gives it."""
+    notice: str
+    """What a user should be told about this choice, above all that no GPU is used; else empty."""
+
+
+class Run(abc.ABC):
+    """One life of a server, between start and stop."""
+
+    def __init__(self) -> None:
+        """Nothing has been begun."""
+        self.served: Served | None = None
+        """Set when clients are served."""
+        self.settled = threading.Event()
+        """Whether it serves, or never will."""
+
+    def ready(self, about: dict[str, Any]) -> None:
+        """Take note that clients are served, by what a worker has found out."""
+        self.served = Served(str(about["driver"]), str(about["device"]), str(about["notice"]))
+        self.settled.set()
+
+    @abc.abstractmethod
+    def serve(self) -> None:
+        """Serve until told to stop, and leave nothing behind.  Raises `HesperError`."""
+
+    @abc.abstractmethod
+    def stop(self, *, at_once: bool) -> None:
+        """Make `serve` return soon.  From any thread, and from a signal's handler."""
+
+
+class Server(abc.ABC):
+    """A server, on a thread of its own.
+
+    Life: made, `start`ed, `stop`ped, and so on; as a context manager it is started and stopped.
+    All of it may be done from any thread, and with several servers in one process.  The server
+    takes no signals, does not touch the environment, and logs with the standard library's loggers
+    below `hesper`, which it leaves as they are.  One that was not stopped is, when the interpreter
+    ends.
+    """
+
+    def __init__(self, on_end: Callable[[], None] | None = None) -> None:
+        """`on_end` is called, on a thread of the server, when it ends untold."""
+        self._on_end = on_end
+        self._starting = threading.Lock()
+        self._run: Run | None = None
+        self._thread: threading.Thread | None = None
+        self._error: HesperError | None = None
+        self._was_told = False
+
+    @abc.abstractmethod
+    def _begin(self) -> Run:
+        """Take what the server needs; raises `ListenError` where there can be no socket."""
+
+    @property
+    def about(self) -> Served:
+        """What guests are served with.  Raises `StateError` unless the server runs."""
+        run = self._run
+        if run is None or run.served is None:
+            raise StateError(f"{self}: it does not run; start() it first")
+        return run.served
+
+    @property
+    def is_running(self) -> bool:
+        """Whether clients are served."""
+        thread, run = self._thread, self._run
+        return bool(thread and thread.is_alive() and run and run.served)
+
+    def start(self) -> Self:
+        """Serve; returns when clients are served.
+
+        Raises `errors.ListenError` where there can be no socket; `errors.StartError` where no
+        client can be served, above all `errors.NoDriverError` and `errors.ProfileError`;
+        `errors.StoppedError` where `stop` has come in between; `errors.StateError` where it runs.
+        """
+        with self._starting:
+            if self._thread is not None and self._thread.is_alive():
+                raise StateError(f"{self}: it runs already; stop() it first")
+            self._was_told = False
+            self._error = None
+            run = self._begin()
+            thread = threading.Thread(
+                target=self._serve, args=[run], name=f"hesper {self}", daemon=True
+            )
+            self._run, self._thread = run, thread
+            atexit.register(self.stop)
+            thread.start()
+        if self._was_told:
+            run.stop(at_once=False)
+        try:
+            run.settled.wait()
+        except BaseException:
+            self.stop(at_once=True)
+            raise
+        if run.served is None:
+            thread.join()
+            raise self._error or StoppedError(f"{self}: it was stopped before it was ready")
+        return self
+
+    def _serve(self, run: Run) -> None:
+        """Be the server's thread."""
+        try:
+            run.serve()
+        except HesperError as error:
+            self._error = error
+        except Exception as error:
+            _log.exception("the server has failed", server=str(self))
+            self._error = HesperError(f"{self}: internal error: {error!r}")
+        finally:
+            atexit.unregister(self.stop)
+            was_serving = run.served is not None
+            run.settled.set()
+        if was_serving and not self._was_told and self._on_end is not None:
+            self._on_end()
+
+    def stop(self, *, at_once: bool = False, wait: bool = True) -> None:
+        """Stop: no more clients, and those that are there are ended.  May be called again.
+
+        at_once: without giving their workers the time to do that in order.
+        wait: return when all has ended: no thread, process, descriptor or socket of it is left.
+        Without that it may be called from a signal's handler.
+        """
+        self._was_told = True
+        run, thread = self._run, self._thread
+        if run is not None:
+            run.stop(at_once=at_once)
+        if wait and thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait, for so many seconds at most, until the server has ended; return whether it has.
+
+        Raises `errors.HesperError` where it has failed.
+        """
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+            if thread.is_alive():
+                return False
+        if self._error is not None:
+            raise self._error
+        return True
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        self.stop()

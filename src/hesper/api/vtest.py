@@ -1,0 +1,182 @@
+"""A server for clients on a Unix socket: Mesa's Venus with VN_DEBUG=vtest."""
+
+from __future__ import annotations
+
+import os
+import socket as socket_module
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from hesper.api.checks import check_kind, check_number
+from hesper.api.client import client_environment, find_venus
+from hesper.api.options import HostOptions, for_workers
+from hesper.api.server import Run, Server
+from hesper.errors import OptionError, StartError, StateError
+from hesper.isolation.listen import Listener, adopt, bind
+from hesper.isolation.supervisor import Supervisor
+from hesper.portable import physical_memory
+from hesper.vtest.refusal import VtestRefuser
+from hesper.vtest.wire import DEFAULT_SOCKET
+
+SERVICE = "hesper.vtest.service"
+
+ANSWER_SECONDS = 30.0
+"""Seconds in which a client gets an answer, if it has more time than that to introduce itself."""
+CLIENT_BYTES = 64 << 20
+"""What a client's worker is taken to need when the number of clients is chosen."""
+FEWEST_CLIENTS, MOST_CLIENTS = 64, 1024
+"""What is chosen is at least the one and at most the other."""
+
+
+def default_clients() -> int:
+    """How many clients this machine's memory has room for."""
+    return min(max(FEWEST_CLIENTS, physical_memory() // CLIENT_BYTES), MOST_CLIENTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VtestOptions(HostOptions):
+    """How clients are served.  Raises `errors.OptionError` for what cannot be."""
+
+    mode: int = 0o600
+    """Permissions of the socket's file: who may use the GPU."""
+    max_clients: int | None = None
+    """Clients served at a time; more wait a few seconds and are refused.  None: as many as memory
+    has room for."""
+    warm: int = 2
+    """Workers kept ready for the next clients, 1 or more; each is a process that has the driver
+    open."""
+    handshake_timeout: float | None = 30.0
+    """Seconds a client has to introduce itself; None: for ever."""
+    sample: int = 0
+    """Look every so many microseconds at what each client's streams are doing, and log it when the
+    client leaves; 0: not at all."""
+
+    def __post_init__(self) -> None:
+        """Check them."""
+        super().__post_init__()
+        if not isinstance(self.mode, int) or not 0 <= self.mode <= 0o777:
+            raise OptionError("mode", self.mode, "must be permissions, as in 0o660")
+        if self.max_clients is not None:
+            default = "left out, it goes by the memory there is"
+            check_number("max_clients", self.max_clients, 1, 1 << 16, default)
+        check_number("warm", self.warm, 1, 1 << 10)
+        if self.handshake_timeout is not None:
+            check_number(
+                "handshake_timeout", self.handshake_timeout, 0.001, 86400.0, "None: for ever"
+            )
+        check_number("sample", self.sample, 0, 1_000_000, "left out, nobody looks")
+
+
+class _VtestRun(Run):
+    """A supervisor, from its first worker to its last."""
+
+    def __init__(self, listeners: Sequence[Listener], options: VtestOptions) -> None:
+        """Take over `listeners`."""
+        super().__init__()
+        # See `vtest.service.Options`.
+        service = for_workers(options)
+        service |= {"handshake_timeout": options.handshake_timeout, "sample": options.sample}
+        self._refuser = VtestRefuser()
+        self.supervisor = Supervisor(
+            listeners,
+            SERVICE,
+            service,
+            warm=options.warm,
+            max_clients=options.max_clients or default_clients(),
+            patience=min(options.handshake_timeout or ANSWER_SECONDS, ANSWER_SECONDS),
+            refuse=self._refuser,
+        )
+
+    def serve(self) -> None:
+        try:
+            self.supervisor.run(self.ready)
+        finally:
+            self._refuser.close()
+
+    def stop(self, *, at_once: bool) -> None:
+        self.supervisor.stop(at_once="the server stops at once" if at_once else "")
+
+
+class VtestServer(Server):
+    """Serves Venus clients on a Unix socket, as virgl_test_server does: one process a client.
+
+        with hesper.VtestServer("/run/user/1000/hesper/vtest") as server:
+            environ = os.environ | server.client_environment()
+            subprocess.run(["vulkaninfo", "--summary"], env=environ, check=True)
+
+    Options are a `VtestServer.Options` (`hesper.api.vtest.VtestOptions`).
+    """
+
+    Options: TypeAlias = VtestOptions
+    DEFAULT_SOCKET: ClassVar[str] = DEFAULT_SOCKET
+    """Where Mesa's clients look if nobody tells them."""
+
+    def __init__(
+        self,
+        socket: str | os.PathLike[str] = DEFAULT_SOCKET,
+        options: VtestOptions | None = None,
+        *,
+        sockets: Sequence[socket_module.socket] = (),
+        on_end: Callable[[], None] | None = None,
+    ) -> None:
+        """Nothing is listened on before `start`.
+
+        socket: path of the socket; one that nobody listens on any more is replaced.
+        options: how clients are served; None: `VtestOptions()`.
+        sockets: listening Unix stream sockets to serve on instead, as systemd hands them over; they
+        are closed by `stop`, so that such a server can be started once.
+        on_end: called, on a thread of the server, when it ends without having been told to.
+        Raises `errors.OptionError`.
+        """
+        super().__init__(on_end)
+        check_kind("socket", socket, (str, os.PathLike), "must be the path of a Unix socket")
+        self.options = VtestOptions() if options is None else options
+        check_kind("options", self.options, VtestOptions, "must be hesper.VtestServer.Options(...)")
+        self._given: list[socket_module.socket] | None = list(sockets) or None
+        self._paths = [] if sockets else [os.path.abspath(socket)]
+
+    def __str__(self) -> str:
+        """As in log lines."""
+        return f"vtest server on {' and '.join(self._paths) or 'given sockets'}"
+
+    def _begin(self) -> Run:
+        if self._paths and self._given is None:
+            listeners = [bind(self._paths[0], self.options.mode)]
+        elif self._given:
+            listeners = list(map(adopt, self._given))
+            self._given = []
+            self._paths = [listener.path for listener in listeners]
+        else:
+            raise StateError(f"{self}: the sockets it was given are closed; make another server")
+        try:
+            return _VtestRun(listeners, self.options)
+        except OSError as error:
+            for listener in listeners:
+                listener.close()
+            raise StartError(f"{self}: {error}") from error
+
+    @property
+    def sockets(self) -> tuple[str, ...]:
+        """Paths of the sockets, absolute unless they were given."""
+        return tuple(self._paths)
+
+    @property
+    def clients(self) -> int:
+        """How many clients are served now."""
+        run = self._run
+        return run.supervisor.serving if isinstance(run, _VtestRun) else 0
+
+    def client_environment(
+        self,
+        venus: str | os.PathLike[str] | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> dict[str, str]:
+        """Variables that make a program's Vulkan go to this server, to be added to `environ`.
+
+        venus: manifest of Mesa's Venus driver; None: the first that is installed.
+        Raises `errors.NoVenusError`, and `errors.StateError` for sockets not yet taken over.
+        """
+        if not self._paths:
+            raise StateError(f"{self}: start() it first")
+        return client_environment(find_venus(venus, environ), self._paths[0], environ)
