@@ -32,7 +32,7 @@ INTRODUCTION = """\
 
     import hesper
 
-has these names: `VtestServer`, `Limits`, `drivers`, `diagnose` and `protocol`. They are
+has six names: `VtestServer`, `GpuDevice`, `Limits`, `drivers`, `diagnose` and `protocol`. They are
 imported when they are first asked for, and typed (`py.typed`).
 [`examples/embed.py`](../examples/embed.py) is a program that uses them.
 
@@ -45,6 +45,11 @@ that has what this one has).
 
 SECTIONS: dict[str, list[str]] = {
     "Clients on a Unix socket": ["api.vtest.VtestServer", "api.vtest.VtestOptions"],
+    "The GPU of a virtual machine": [
+        "api.gpu.GpuDevice",
+        "api.gpu.GpuOptions",
+        "gpu.contexts.ContextFigures",
+    ],
     "What both have": ["limits.Limits", "api.server.Served"],
     "The host": [
         "api.drivers.drivers",
@@ -65,8 +70,6 @@ SECTIONS: dict[str, list[str]] = {
     ],
 }
 """What the page describes, by where it is defined."""
-
-MACHINERY = {"Run", "Protocol", "ABC"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ class Module:
     def origin(self, name: str) -> Module:
         """The module of Hesper that it imports `name` from."""
         for node in self.tree.body:
-            if isinstance(node, ast.ImportFrom) and name in {each.name for each in node.names}:
+            if not isinstance(node, ast.ImportFrom) or not str(node.module).startswith("hesper."):
+                continue
+            if name in {each.name for each in node.names}:
                 return module(str(node.module).removeprefix("hesper."))
         raise LookupError(f"{self.name} has no {name}")
 
@@ -164,7 +169,7 @@ def parameters(arguments: ast.arguments) -> Iterator[str]:
 def ancestry(home: Module, node: ast.ClassDef) -> Iterator[tuple[Module, ast.ClassDef]]:
     """A class and those of ours that it is made from, the first one first."""
     for base in node.bases:
-        if isinstance(base, ast.Name) and base.id not in MACHINERY:
+        if isinstance(base, ast.Name):
             try:
                 found = home.find(base.id)
             except LookupError:

@@ -110,7 +110,7 @@ class VhostUserGpu:
     def start(self) -> None:
         """Start; the socket takes connections from then on.
 
-        Raises `isolation.listen.ListenError` and `isolation.service.StartError`.
+        Raises `errors.ListenError` and `errors.StartError`.
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self._runner.stop)

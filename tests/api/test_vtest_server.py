@@ -10,11 +10,11 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from traces import PATIENCE, Trace, until
 
 import hesper
 from hesper.errors import (
@@ -29,45 +29,6 @@ from hesper.errors import (
 
 Options = hesper.VtestServer.Options
 LAVAPIPE = Options(driver="lavapipe", warm=1)
-PATIENCE = 60.0
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.01)
-
-
-def descendants(pid: int) -> list[int]:
-    """Processes below a process, zombies among them."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            children = [int(word) for word in (task / "children").read_text().split()]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        for child in children:
-            found.append(child)
-            if Path(f"/proc/{child}").exists():
-                found += descendants(child)
-    return found
-
-
-class Trace:
-    """What a server could leave in the process that it was in."""
-
-    def __init__(self) -> None:
-        self.threads = {thread.name for thread in threading.enumerate()}
-        self.descriptors = set(os.listdir("/proc/self/fd"))
-        self.processes = set(descendants(os.getpid()))
-        self.environ = dict(os.environ)
-        del self.environ["PYTEST_CURRENT_TEST"]
-        self.handlers = [signal.getsignal(number) for number in signal.valid_signals()]
-        self.umask = os.umask(0)
-        os.umask(self.umask)
-        loggers = [logging.getLogger(), logging.getLogger("hesper")]
-        self.logging = [(logger.level, list(logger.handlers)) for logger in loggers]
 
 
 @pytest.fixture(autouse=True, params=["fork", "spawn"])
@@ -78,11 +39,7 @@ def _without_a_trace(
     monkeypatch.setenv("HESPER_WORKERS", request.param)
     before = Trace()
     yield
-    after = Trace()
-    # The directory that the test has listed has a descriptor of its own.
-    assert len(after.descriptors) == len(before.descriptors)
-    after.descriptors = before.descriptors
-    assert vars(after) == vars(before)
+    assert vars(Trace()) == vars(before)
 
 
 def vulkaninfo(server: hesper.VtestServer) -> str:

@@ -1,6 +1,7 @@
-"""What programs see of Hesper, by way of the names of `hesper`.
+"""What programs see of Hesper, by way of the six names of `hesper`.
 
     vtest       VtestServer: clients on a Unix socket: containers, programs on this machine
+    gpu         GpuDevice: the GPU of one virtual machine
     server      what both have in common
     drivers     drivers: the host's Vulkan drivers, and which one serves guests best
     diagnosis   diagnose: what is there, what is missing, what mends it

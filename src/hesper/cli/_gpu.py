@@ -12,26 +12,24 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from hesper import GpuDevice, Limits
+from hesper.api.gpu import GpuOptions
 from hesper.cli import fail
 from hesper.cli._server import Patience, parse_limit
 from hesper.cli._signals import handled
 from hesper.cli._sizes import parse_size
 from hesper.display.record import Recorder, RecordError
-from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
+from hesper.display.scanout import DEFAULT_SIZE, Display, Size
 from hesper.display.snapshot import save_png
 from hesper.display.surface import check_size
-from hesper.errors import ListenError, MissingExtraError, StartError
+from hesper.errors import MissingExtraError
 from hesper.extras import needed
-from hesper.gpu.device import DEFAULT_CONTEXTS
-from hesper.gpu.runner import DEFAULT_WINDOW, GpuOptions
 from hesper.log import get_logger
-from hesper.portable import page_size
-from hesper.vhost_user_gpu import VhostUserGpu
+from hesper.portable import page_size, raise_descriptor_limit
 from hesper.vm.outputs import (
     VNC_DEFAULT,
     WEB_DEFAULT,
     Address,
-    OutputError,
     OutputOptions,
     Outputs,
 )
@@ -84,7 +82,7 @@ class DeviceOptions:
     patience: Patience = None
     """Microseconds for which threads stay awake for what the guest may send next: fewer delays,
     more processor time. Default: 500 with a GPU and four processors or more, else 0."""
-    max_contexts: int = DEFAULT_CONTEXTS
+    max_contexts: int = GpuOptions.max_contexts
     """Programs in the guest that may use the GPU at a time. Each has a process on the host."""
     scanouts: int = 1
     """Monitors, 0 to 16. With 0 the GPU only renders, beside another that shows."""
@@ -93,32 +91,25 @@ class DeviceOptions:
     )
     """Their first size; viewers change it."""
     hostmem: Annotated[str, Parameter(metavar="SIZE", validator=_check(parse_size))] = (
-        f"{DEFAULT_WINDOW >> 30}G"
+        f"{GpuOptions.hostmem >> 30}G"
     )
     """Guest address space in which the GPU's memory can be mapped; a power of two. It costs
     nothing, but must hold all that programs map at a time."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Log what is at least as important as this."""
 
-    def gpu_options(self) -> GpuOptions:
-        """The options for a device.  Ends the program when they cannot be."""
-        if not 0 <= self.scanouts <= MAX_SCANOUTS:
-            fail(f"--scanouts {self.scanouts}: must be 0 to {MAX_SCANOUTS}")
-        try:
-            return GpuOptions(
-                scanouts=self.scanouts,
-                size=parse_resolution(self.resolution),
-                window=parse_size(self.hostmem),
-                contexts=self.max_contexts,
-                worker={
-                    "driver": self.driver,
-                    "profile": self.host_profile,
-                    "limits": dict(map(parse_limit, self.limit)),
-                    "patience": self.patience,
-                },
-            )
-        except ValueError as error:
-            fail(str(error))
+    def options(self) -> GpuOptions:
+        """The options for a device.  Raises `OptionError`."""
+        return GpuOptions(
+            driver=self.driver,
+            host_profile=self.host_profile,
+            limits=Limits(**dict(map(parse_limit, self.limit))),
+            patience=self.patience,
+            scanouts=self.scanouts,
+            resolution=parse_resolution(self.resolution),
+            hostmem=parse_size(self.hostmem),
+            max_contexts=self.max_contexts,
+        )
 
 
 @Parameter(name="*", group=DISPLAY)
@@ -177,21 +168,21 @@ class Stop:
 
 @contextlib.contextmanager
 def running(
-    socket: Path, gpu_options: GpuOptions, options: DisplayOptions, stop: Stop
-) -> Iterator[tuple[VhostUserGpu, Outputs]]:
+    socket: Path, device: DeviceOptions, options: DisplayOptions, stop: Stop
+) -> Iterator[tuple[GpuDevice, Outputs]]:
     """Run a device at `socket` and its outputs.  Ends the program when they cannot start."""
-    gpu = VhostUserGpu(socket, gpu_options, stop.fail)
-    outputs = Outputs(gpu.display, options.output_options(), gpu.figures)
+    raise_descriptor_limit()
+    wanted = options.output_options()
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(gpu)
-            stack.enter_context(outputs)
+            gpu = stack.enter_context(GpuDevice(socket, device.options(), on_end=stop.fail))
+            outputs = stack.enter_context(Outputs(gpu.display, wanted, gpu.figures))
             stack.enter_context(_files(gpu.display, options))
-        except (ListenError, OSError, OutputError, RecordError, StartError) as error:
+        except OSError as error:
             stack.close()
             fail(str(error))
-        if gpu.about["notice"]:
-            _log.warning(gpu.about["notice"])
+        if gpu.about.notice:
+            _log.warning(gpu.about.notice)
         if page_size() > GUEST_PAGE:
             _log.info(
                 "this host has larger pages than most guests",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +12,10 @@ from cyclopts import Parameter
 from hesper import log
 from hesper.cli import EXIT_FAILURE
 from hesper.cli._gpu import DeviceOptions, DisplayOptions, Stop, running, wait
-from hesper.cli._signals import handled
+from hesper.cli._signals import STOPPING, handled
 from hesper.vm.libvirt import libvirt_xml
 from hesper.vm.machine import MACHINES, gpu_arguments, memory_arguments
 from hesper.vm.qemu import Qemu, QemuError, host_architecture
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def command(
@@ -60,10 +57,10 @@ def command(
         return
     stop = Stop()
     with (
-        handled(_SIGNALS, lambda _: stop()),
-        running(path, device.gpu_options(), display, stop) as (gpu, outputs),
+        handled(STOPPING, lambda _: stop()),
+        running(path, device, display, stop) as (gpu, outputs),
     ):
-        print(f"ready on {path} with {gpu.about['device']} ({gpu.about['driver']})")
+        print(f"ready on {path} with {gpu.about.device} ({gpu.about.driver})")
         for place in outputs.places:
             print(place)
         print(f"QEMU: {_qemu_line(path)}", flush=True)

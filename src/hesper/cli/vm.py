@@ -24,7 +24,7 @@ from hesper.cli._gpu import (
     running,
     wait,
 )
-from hesper.cli._signals import handled
+from hesper.cli._signals import STOPPING, handled
 from hesper.cli._sizes import parse_size
 from hesper.portable import private_folder
 from hesper.vm.disks import FileKind, check_disk, file_kind, wants_uefi
@@ -34,7 +34,6 @@ from hesper.vm.monitor import Monitor
 from hesper.vm.process import start_qemu
 from hesper.vm.qemu import Qemu, QemuError, host_architecture
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_PATIENCE = 10.0
 """Seconds that QEMU has to end once it has been told to."""
 
@@ -221,13 +220,13 @@ def _run(
         monitor.power_down()
 
     with (
-        handled(_SIGNALS, signalled),
-        running(guest.gpu_socket, device.gpu_options(), display, stop) as (
+        handled(STOPPING, signalled),
+        running(guest.gpu_socket, device, display, stop) as (
             gpu,
             outputs,
         ),
     ):
-        print(f"GPU: {gpu.about['device']} ({gpu.about['driver']})")
+        print(f"GPU: {gpu.about.device} ({gpu.about.driver})")
         for place in outputs.places:
             print(place)
         sys.stdout.flush()

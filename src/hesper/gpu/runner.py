@@ -14,7 +14,7 @@ from hesper.gpu.device import DEFAULT_CONTEXTS, GpuDevice, Limits
 from hesper.gpu.workers import Workers
 from hesper.guest import capset
 from hesper.log import get_logger
-from hesper.portable import page_size, raise_descriptor_limit
+from hesper.portable import page_size
 
 if TYPE_CHECKING:
     from hesper.gpu.contexts import ContextFigures
@@ -99,9 +99,8 @@ class GpuRunner:
     def start(self, attach: Attach) -> None:
         """Start the workers, then the device; `attach` is called before its loop runs.
 
-        Raises `isolation.service.StartError`, and what `attach` raises.
+        Raises `errors.StartError`, and what `attach` raises.
         """
-        raise_descriptor_limit()
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
             self.about = self._workers.start(self._ended)

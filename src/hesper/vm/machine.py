@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hesper.gpu.wire import CONFIG, DEVICE_ID, QUEUE_COUNT
+from hesper.api.gpu import CONFIG_SIZE, DEVICE_ID, QUEUE_COUNT
 from hesper.vm.disks import FileKind
 from hesper.vm.qemu import DEVICE, Qemu
 
@@ -161,7 +161,7 @@ def gpu_arguments(socket: Path) -> list[str]:
     """Return what connects the device at `socket`."""
     device = (
         f"{DEVICE},chardev=gpu,virtio-id={DEVICE_ID},num_vqs={QUEUE_COUNT}"
-        f",vq_size={QUEUE_SIZE},config_size={CONFIG.size},addr={SLOT:#x}"
+        f",vq_size={QUEUE_SIZE},config_size={CONFIG_SIZE},addr={SLOT:#x}"
     )
     return ["-chardev", f"socket,id=gpu,path={escape(socket)}", "-device", device]
 

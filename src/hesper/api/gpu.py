@@ -1,0 +1,162 @@
+"""The GPU of a virtual machine: a virtio-gpu device for a VMM that speaks vhost-user."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from hesper.api.checks import check_kind, check_number
+from hesper.api.options import HostOptions, for_workers
+from hesper.api.server import Run, Server
+from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
+from hesper.display.surface import check_size
+from hesper.errors import HesperError, OptionError, StateError
+from hesper.gpu import runner
+from hesper.gpu.contexts import ContextFigures
+from hesper.gpu.device import DEFAULT_CONTEXTS
+from hesper.gpu.wire import CONFIG, DEVICE_ID, QUEUE_COUNT
+from hesper.portable import page_size
+from hesper.vhost_user_gpu import VhostUserGpu
+
+__all__ = [
+    "CONFIG_SIZE",
+    "DEVICE_ID",
+    "QUEUE_COUNT",
+    "ContextFigures",
+    "Display",
+    "GpuDevice",
+    "GpuOptions",
+    "Size",
+]
+
+CONFIG_SIZE = CONFIG.size
+"""Bytes of the device's configuration space, which a VMM has to know, as `DEVICE_ID` (the device's
+number in virtio) and `QUEUE_COUNT`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuOptions(HostOptions):
+    """What the guest's GPU is like.  Raises `errors.OptionError` for what cannot be."""
+
+    scanouts: int = 1
+    """Monitors, 0 to 16; with 0 the GPU only renders."""
+    resolution: Size = DEFAULT_SIZE
+    """Their first width and height in pixels; viewers change them."""
+    hostmem: int = runner.DEFAULT_WINDOW
+    """Bytes of guest address space in which the GPU's memory can be mapped: a power of two.  It
+    costs nothing, but must hold all that programs map at a time."""
+    max_contexts: int = DEFAULT_CONTEXTS
+    """Programs in the guest that may use the GPU at a time; each has a process on the host."""
+
+    def __post_init__(self) -> None:
+        """Check them."""
+        super().__post_init__()
+        check_number("scanouts", self.scanouts, 0, MAX_SCANOUTS, "with 0 the GPU only renders")
+        check_number("max_contexts", self.max_contexts, 1, 1 << 12)
+        try:
+            check_size(Size(*self.resolution))
+        except (TypeError, ValueError) as error:
+            raise OptionError(
+                "resolution", self.resolution, f"must be (width, height): {error}"
+            ) from None
+        check_number("hostmem", self.hostmem, page_size(), runner.MAX_WINDOW)
+        if self.hostmem & (self.hostmem - 1):
+            raise OptionError("hostmem", self.hostmem, "must be a power of two, as 8 GiB")
+
+
+class _GpuRun(Run):
+    """A device, from its first worker to its last."""
+
+    def __init__(self, socket: str, options: GpuOptions) -> None:
+        """Nothing is listened on yet."""
+        super().__init__()
+        wanted = runner.GpuOptions(
+            scanouts=options.scanouts,
+            size=Size(*options.resolution),
+            window=options.hostmem,
+            contexts=options.max_contexts,
+            worker=for_workers(options),
+        )
+        self.gpu = VhostUserGpu(Path(socket), wanted, self._broke)
+        self._over = threading.Event()
+        self._is_broken = False
+
+    def _broke(self) -> None:
+        self._is_broken = True
+        self._over.set()
+
+    def serve(self) -> None:
+        try:
+            self.gpu.start()
+            if not self._over.is_set():
+                self.ready(self.gpu.about)
+            self._over.wait()
+        finally:
+            self.gpu.stop()
+        if self._is_broken:
+            raise HesperError("the GPU cannot go on; the log says why")
+
+    def stop(self, *, at_once: bool) -> None:  # noqa: ARG002  nobody is left to end in order
+        self._over.set()
+
+
+class GpuDevice(Server):
+    """The GPU of one virtual machine at a time, for a QEMU (11.1 or later) that connects to it.
+
+        with hesper.GpuDevice("/run/user/1000/vm/gpu") as gpu:
+            outputs = hesper.vm.outputs.Outputs(gpu.display, OutputOptions(), gpu.figures)
+            with outputs:               # VNC and a web page
+                ...                     # start QEMU, see hesper.vm.machine
+
+    Options are a `GpuDevice.Options` (`hesper.api.gpu.GpuOptions`).  Wants `hesper[display]`.
+    """
+
+    Options: TypeAlias = GpuOptions
+
+    def __init__(
+        self,
+        socket: str | os.PathLike[str],
+        options: GpuOptions | None = None,
+        *,
+        on_end: Callable[[], None] | None = None,
+    ) -> None:
+        """Nothing is listened on before `start`.
+
+        socket: where the VMM connects; a socket that nobody listens on any more is replaced.
+        options: what the GPU is like; None: `GpuOptions()`.
+        on_end: called, on a thread of the device, when it ends without having been told to.
+        Raises `errors.OptionError`.
+        """
+        super().__init__(on_end)
+        check_kind("socket", socket, (str, os.PathLike), "must be the path of a Unix socket")
+        self.options = GpuOptions() if options is None else options
+        check_kind("options", self.options, GpuOptions, "must be hesper.GpuDevice.Options(...)")
+        self.socket = os.path.abspath(socket)
+        """Where the VMM connects."""
+
+    def __str__(self) -> str:
+        """As in log lines."""
+        return f"GPU at {self.socket}"
+
+    def _begin(self) -> Run:
+        return _GpuRun(self.socket, self.options)
+
+    @property
+    def display(self) -> Display:
+        """What the guest shows, a scanout a monitor; another one after each start.
+
+        Raises `errors.StateError` before the first.
+        """
+        run = self._run
+        if not isinstance(run, _GpuRun) or run.served is None:
+            raise StateError(f"{self}: it has no display yet; start() it first")
+        return run.gpu.display
+
+    def figures(self) -> list[ContextFigures]:
+        """What every program in the guest has done and holds; from any thread."""
+        run = self._run
+        return run.gpu.figures() if isinstance(run, _GpuRun) and self.is_running else []
