@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +33,7 @@ class Guest:
         self, driver: Driver, *, limits: Limits | None = None, profile: Profile | None = None
     ) -> None:
         self.fatal: list[str] = []
+        os.environ.update(driver.environment)
         self.context = Context(
             driver,
             name="test",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ class Context:
         patience: int | None = None,
         window: int | None = None,
     ) -> None:
-        """Open `driver`; nothing is asked of it yet.
+        """Open `driver`, whose `environment` is this process's; nothing is asked of it yet.
 
         name: what the guest calls itself, for the log.  on_fatal: called once, from any thread,
         with one line, when the context is poisoned.  profile: what to mask the driver down to.
@@ -90,7 +89,6 @@ class Context:
         self.patience = patience
         self.window = window
         self.driver = driver
-        os.environ.update(driver.environment)
         self.vulkan = Vulkan(driver.library)
         self.engine = Engine(
             self.vulkan,
