@@ -29,20 +29,22 @@ _HOMES = {
 _EXTRAS = {"GpuDevice": "display"}
 
 
-def __getattr__(name: str) -> object:
-    """Import one of `__all__`.  Raises `errors.MissingExtraError` where its extra is missing."""
-    if name == "protocol":
-        return import_module("hesper.protocol")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'hesper' has no attribute {name!r}")
-    if name in _EXTRAS:
-        from hesper.extras import needed
+if not TYPE_CHECKING:  # or any name would do
 
-        with needed(f"hesper.{name}", _EXTRAS[name]):
-            import_module(_HOMES[name])
-    value: object = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        """Import one of `__all__`.  Raises `errors.MissingExtraError`."""
+        if name == "protocol":
+            return import_module("hesper.protocol")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'hesper' has no attribute {name!r}")
+        if name in _EXTRAS:
+            from hesper.extras import needed
+
+            with needed(f"hesper.{name}", _EXTRAS[name]):
+                import_module(_HOMES[name])
+        value: object = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -12,11 +12,11 @@ from hesper.errors import MissingExtraError
 def needed(what: str, extra: str) -> Iterator[None]:
     """Import inside of this what `extra` brings, for `what`.
 
-    Raises `MissingExtraError` where it is not installed.
+    Raises `MissingExtraError` where it is not installed.  The outermost says for what it is needed.
     """
     try:
         yield
-    except ModuleNotFoundError as error:
+    except (MissingExtraError, ModuleNotFoundError) as error:
         # One of our own is missing by mistake.
         if error.name is None or error.name.partition(".")[0] == "hesper":
             raise

@@ -466,7 +466,7 @@ def test_what_cannot_be_is_said_clearly(
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (("--scanouts", "17"), 1, "must be 0 to 16"),
+        (("--scanouts", "17"), 1, "--scanouts 17: must be a whole number, 0 to 16"),
         (("--hostmem", "3G"), 1, "power of two"),
         (("--resolution", "wide"), 2, "is no resolution"),
         (("--vnc", "a:b"), 1, "is no address"),
