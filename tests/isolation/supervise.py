@@ -11,6 +11,7 @@ from typing import Any
 
 from hesper import log
 from hesper.cli import _systemd
+from hesper.cli._signals import STOPPING, handled
 from hesper.errors import ListenError, StartError
 from hesper.isolation import crew, supervisor
 from hesper.isolation.listen import adopt, bind
@@ -50,15 +51,14 @@ try:
     )
     seen: list[int] = []
 
-    def stop(number: int, _: object) -> None:
+    def stop(number: int) -> None:
         """Stop in order, and on a second signal at once."""
         name = signal.Signals(number).name
         log.get_logger(__name__).info("stopping", signal=name)
         seen.append(number)
         one.stop(at_once=f"a second {name}" if len(seen) > 1 else "")
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
-    one.run(lambda about: print(json.dumps({"event": "ready", **about}), flush=True))
+    with handled(STOPPING, stop):
+        one.run(lambda about: print(json.dumps({"event": "ready", **about}), flush=True))
 except (StartError, ListenError) as error:
     sys.exit(f"failed: {error}")

@@ -200,13 +200,7 @@ def _files(display: Display, options: DisplayOptions) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if options.screenshot is not None:
             path = options.screenshot
-            # Not in the signal's handler, which may have interrupted anything.
-            stack.enter_context(
-                handled(
-                    [signal.SIGUSR1],
-                    lambda _: threading.Thread(target=_save, args=[display, path]).start(),
-                )
-            )
+            stack.enter_context(handled([signal.SIGUSR1], lambda _: _save(display, path)))
         recorder = Recorder(display[0], options.record) if options.record is not None else None
         if recorder is not None:
             recorder.__enter__()

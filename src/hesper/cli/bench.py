@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -37,7 +37,7 @@ from hesper.bench.sides import (
 from hesper.bench.suites import SUITES, USUAL
 from hesper.bench.suites.base import Options
 from hesper.cli import EXIT_FAILURE, PLAIN_WIDTH, _version, fail
-from hesper.cli._signals import handled
+from hesper.cli._signals import interrupting
 from hesper.errors import NoDriverError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def command(
     if words and not explain:
         fail(f"{words[0]}: a program is for --explain")
     try:
-        with handled([signal.SIGTERM], _interrupt):
+        with interrupting([signal.SIGTERM]):
             if explain:
                 _explain(options, words)
                 return
@@ -196,11 +196,6 @@ def _suites(runner: Runner, names: Iterable[str]) -> list[SuiteResult]:
             runner.failures.append(f"interrupted in the suite {name}, which is missing")
             break
     return results
-
-
-def _interrupt(_: int) -> NoReturn:
-    """Take a signal for Ctrl-C: the servers that were started have to end."""
-    raise KeyboardInterrupt
 
 
 def _explain(options: BenchOptions, words: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -87,15 +88,17 @@ def _serve(words: tuple[str, ...], manifest: Path, options: ServerOptions) -> in
     """Run the program beside a server of its own; return its exit status (negative: signal)."""
     program: subprocess.Popen[bytes] | None = None
     interrupted = 0
+    beginning = threading.Lock()
 
     def signalled(number: int) -> None:
         nonlocal interrupted
-        if program is None:
-            interrupted = number
-            if not server.is_running:
-                server.stop(wait=False)
-        elif not (number in _FROM_TERMINAL and _in_foreground()):
-            program.send_signal(number)
+        with beginning:
+            if program is None:
+                interrupted = number
+                if not server.is_running:
+                    server.stop(wait=False)
+            elif not (number in _FROM_TERMINAL and _in_foreground()):
+                program.send_signal(number)
 
     with private_folder() as folder:
         server = VtestServer(folder / "vtest", options.options(warm=1))
@@ -103,11 +106,13 @@ def _serve(words: tuple[str, ...], manifest: Path, options: ServerOptions) -> in
             if not interrupted:
                 environment = os.environ | server.client_environment(manifest)
                 try:
-                    program = subprocess.Popen(words, env=environment)
+                    started = subprocess.Popen(words, env=environment)
                 except OSError as error:
                     fail(f"cannot run {words[0]}: {error.strerror}")
-                if interrupted:  # while it was being started
-                    program.send_signal(interrupted)
+                with beginning:
+                    program = started
+                    if interrupted:
+                        program.send_signal(interrupted)
                 program.wait()
     return program.returncode if program else -interrupted
 

@@ -54,13 +54,14 @@ def command(
     over = threading.Event()
     options = server.options(warm=2, mode=_permissions(mode))
     service = VtestServer(socket, options, sockets=_systemd.sockets(), on_end=over.set)
+    came: list[int] = []
 
     def stop(number: int) -> None:
         """Stop in order, and on a second signal at once."""
+        came.append(number)
         log.get_logger(__name__).info("stopping", signal=signal.Signals(number).name)
-        is_second = over.is_set()
         over.set()
-        service.stop(at_once=is_second, wait=False)
+        service.stop(at_once=len(came) > 1, wait=False)
 
     with handled(STOPPING, stop):
         try:
