@@ -437,6 +437,35 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
+def system() -> str:
+    """The system's name and release."""
+    import platform
+
+    return f"{platform.system()} {platform.release()}"
+
+
+def architecture() -> str:
+    """The kind of processor, as Linux and QEMU call it: `x86_64`, `aarch64`."""
+    import platform
+
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+def processor_name() -> str:
+    """The processor's name, where the system says it; else its architecture."""
+    import platform
+
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [
+                line.partition(":")[2].strip() for line in file if line.startswith("model name")
+            ]
+    except OSError:
+        names = [platform.processor()]
+    return next(filter(None, names), architecture())
+
+
 def physical_memory() -> int:
     """Bytes of memory this host has."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

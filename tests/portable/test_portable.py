@@ -231,6 +231,17 @@ def test_the_other_end_of_a_socket_is_known() -> None:
         assert portable.peer_pid(left) == os.getpid()
 
 
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [("arm64", "aarch64"), ("AMD64", "x86_64"), ("x86_64", "x86_64"), ("riscv64", "riscv64")],
+)
+def test_an_architecture_has_one_name(
+    said: str, known: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: said)
+    assert portable.architecture() == known
+
+
 def test_the_descriptor_limit_is_raised_to_the_most_allowed() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))

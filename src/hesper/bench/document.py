@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import msgspec
 
 from hesper.bench.metric import Row  # noqa: TC001  msgspec reads the annotations
 from hesper.errors import HesperError
-from hesper.portable import processors
+from hesper.portable import processor_name, processors, system
 
 
 class DocumentError(HesperError):
@@ -27,7 +26,7 @@ class Machine(msgspec.Struct, frozen=True):
     @classmethod
     def this(cls) -> Machine:
         """The machine we run on."""
-        return cls(f"{platform.system()} {platform.release()}", _processor(), processors())
+        return cls(system(), processor_name(), processors())
 
 
 class SuiteResult(msgspec.Struct, frozen=True):
@@ -78,13 +77,3 @@ class Document(msgspec.Struct, frozen=True):
 def now() -> str:
     """The time, as documents have it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _processor() -> str:
-    """The processor's name, where the system says it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

@@ -18,7 +18,7 @@ from hesper.host.drivers import GUEST_DRIVERS, Driver, choose_driver, find_drive
 from hesper.host.loader import find_loader
 from hesper.host.probe import probe_drivers
 from hesper.host.ranking import obstacle, why_lost
-from hesper.portable import SharedMemory, page_size
+from hesper.portable import SharedMemory, architecture, page_size, system
 from hesper.vk.version import make_version, version_text
 
 OK = "ok"
@@ -88,7 +88,7 @@ def _machine(_: Mapping[str, str]) -> Iterator[Finding]:
     """The machine itself: pages and shared memory."""
     simulated = "" if page_size() == mmap.PAGESIZE else f" (simulated; really {mmap.PAGESIZE})"
     text = (
-        f"{platform.system()} {platform.machine()}, Python {platform.python_version()},"
+        f"{system()} {architecture()}, Python {platform.python_version()},"
         f" {os.cpu_count()} processors, pages of {page_size()} bytes{simulated}"
     )
     yield Finding("machine", OK, text)
@@ -244,7 +244,7 @@ def _venus(environ: Mapping[str, str]) -> Iterator[Finding]:
 def venus_version(library: str) -> str | None:
     """Version of the Mesa that a driver library belongs to; None where it is not to be found."""
     folders = ["", *os.environ.get("LD_LIBRARY_PATH", "").split(":")]
-    folders += [f"/usr/lib/{platform.machine()}-linux-gnu", "/usr/lib64", "/usr/lib"]
+    folders += [f"/usr/lib/{architecture()}-linux-gnu", "/usr/lib64", "/usr/lib"]
     for folder in folders:
         path = os.path.join(folder, library)
         if not os.path.isfile(path):
@@ -258,10 +258,7 @@ def venus_version(library: str) -> str | None:
 @_check
 def _qemu(_: Mapping[str, str]) -> Iterator[Finding]:
     """QEMU, which only virtual machines need."""
-    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(
-        platform.machine().lower(), platform.machine()
-    )
-    name = f"qemu-system-{machine}"
+    name = f"qemu-system-{architecture()}"
     mend = install_command(apt="qemu-system", brew="qemu", pacman="qemu-full", dnf="qemu-kvm")
     offered = _apt_offers("qemu-system")
     if offered and _numbers(offered) < QEMU_MINIMUM:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import platform
 import re
 import shlex
 import shutil
@@ -11,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 
 from hesper.errors import HesperError
+from hesper.portable import architecture
 
 LEAST_VERSION = (11, 1)
 DEVICE = "vhost-user-test-device-pci"
@@ -22,7 +22,7 @@ MEMORY_BACKENDS = ("memory-backend-memfd", "memory-backend-shm")
 """Best first: a memfd needs no room in /dev/shm."""
 TRY_SECONDS = 30.0
 
-ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+ARCHITECTURES = ("x86_64", "aarch64")
 
 _INSTALL = "install QEMU 11.1 or later (Debian: from trixie-backports or sid; Homebrew: qemu)"
 
@@ -33,10 +33,10 @@ class QemuError(HesperError):
 
 def host_architecture() -> str:
     """The architecture of this host, as QEMU calls it.  Raises `QemuError` for others."""
-    machine = platform.machine().lower()
+    machine = architecture()
     if machine not in ARCHITECTURES:
         raise QemuError(f"no guests on a host of architecture {machine}")
-    return ARCHITECTURES[machine]
+    return machine
 
 
 class Qemu:
