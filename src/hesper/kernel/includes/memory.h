@@ -5,7 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
+
+#include "platform.h"
 
 typedef struct {
     uint64_t value;
@@ -56,17 +57,6 @@ static inline void hesper_copy_words(void *to, const void *from, size_t size) {
         memcpy(target, source, 4);
 }
 
-/* Has the system give pages of a shared mapping now, where it can, and not one by one when they are
-   written.  `at` lies on a page; a failure shows nowhere but in the time that writing takes. */
-static inline void hesper_populate(void *at, size_t size) {
-#ifdef MADV_POPULATE_WRITE
-    (void)madvise(at, size, MADV_POPULATE_WRITE);
-#else
-    (void)at;
-    (void)size;
-#endif
-}
-
 /* Zeroed memory that lies on a multiple of its size, a power of two; or null.  It takes up room only
    where it is written to. */
 static inline void *hesper_map_aligned(size_t size) {
@@ -82,20 +72,6 @@ static inline void *hesper_map_aligned(size_t size) {
 
 static inline void hesper_unmap(void *at, size_t size) {
     munmap(at, size);
-}
-
-/* Gives back what lies in whole pages of the system from `start` to `end`, both behind `at`.  Whoever
-   reads it finds zeros, or what stood there. */
-static inline void hesper_discard(void *at, size_t start, size_t end) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    start = (start + page - 1) / page * page;
-#ifdef __linux__
-    if (start < end)
-        (void)madvise((uint8_t *)at + start, end - start, MADV_DONTNEED);
-#elif defined(MADV_FREE)
-    if (start < end)
-        (void)madvise((uint8_t *)at + start, end - start, MADV_FREE);
-#endif
 }
 
 /* For whoever samples what a thread is doing; nothing else depends on their order. */

@@ -2,43 +2,12 @@
 #ifndef HESPER_SOCKETS_H
 #define HESPER_SOCKETS_H
 
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/select.h>
 #include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
-/* A pipe that children do not inherit; 0, or -1 with errno set. */
-static inline int hesper_pipe(int *ends) {
-#ifdef __linux__
-    return pipe2(ends, O_CLOEXEC);
-#else
-    if (pipe(ends))
-        return -1;
-    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
-    fcntl(ends[1], F_SETFD, FD_CLOEXEC);
-    return 0;
-#endif
-}
-
-/* Sends up to `count` (1 or 2) messages; how many bytes that were, or -1 with errno set. */
-static inline ssize_t hesper_send_some(int fd, struct msghdr *messages, unsigned count) {
-#ifdef __linux__
-    /* In one call: whoever is woken by the first finds the second there. */
-    struct mmsghdr both[2] = {{messages[0], 0}, {messages[count - 1], 0}};
-    int sent = sendmmsg(fd, both, count, 0);
-    if (sent < 0)
-        return -1;
-    return (ssize_t)both[0].msg_len + (sent == 2 ? (ssize_t)both[1].msg_len : 0);
-#else
-    (void)count;
-    return sendmsg(fd, messages, 0);
-#endif
-}
+#include "platform.h"
 
 /* Sends `size` bytes, and then a zero byte with a copy of `passed`.
 
@@ -80,23 +49,6 @@ static inline int hesper_send_with_descriptor(int fd, const void *data, size_t s
 static inline int hesper_is_left(int fd) {
     struct pollfd asked = {fd, 0, 0};
     return poll(&asked, 1, 0) == 1 && asked.revents & (POLLERR | POLLHUP);
-}
-
-/* Waits until there is something to read, at most `ns` (below a second). */
-static inline void hesper_await(int fd, uint64_t ns) {
-#ifdef __linux__
-    struct pollfd wanted = {fd, POLLIN, 0};
-    struct timespec t = {0, (long)ns};
-    ppoll(&wanted, 1, &t, 0);
-#else
-    /* poll() counts in milliseconds. */
-    fd_set wanted;
-    struct timespec t = {0, (long)ns};
-    FD_ZERO(&wanted);
-    if (fd < FD_SETSIZE)
-        FD_SET(fd, &wanted);
-    pselect(fd < FD_SETSIZE ? fd + 1 : 0, &wanted, 0, 0, &t, 0);
-#endif
 }
 
 #endif

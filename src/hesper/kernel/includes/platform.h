@@ -1,0 +1,203 @@
+/* What differs between systems: the only header that asks which one it is compiled for. */
+#ifndef HESPER_PLATFORM_H
+#define HESPER_PLATFORM_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <sys/prctl.h>
+#include <sys/timerfd.h>
+#else
+#include <sys/event.h>
+#endif
+
+static inline struct timespec hesper_timespec(uint64_t ns) {
+    struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    return t;
+}
+
+static inline uint64_t hesper_now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Threads */
+
+/* Linux stretches every sleep by 50 us unless the thread asks it not to. */
+static inline void hesper_precise_sleep(void) {
+#ifdef __linux__
+    prctl(PR_SET_TIMERSLACK, 1000ul, 0, 0, 0);
+#endif
+}
+
+/* Moves this thread to another processor; it may go wherever it might before. */
+static inline void hesper_move_on(void) {
+#ifdef __linux__
+    cpu_set_t all, others;
+    int here = sched_getcpu();
+    if (here < 0 || sched_getaffinity(0, sizeof all, &all))
+        return;
+    others = all;
+    CPU_CLR(here, &others);
+    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others))
+        sched_setaffinity(0, sizeof all, &all);
+#endif
+}
+
+/* Tells the processor that this is a loop that waits. */
+static inline void hesper_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Makes a condition whose waits `hesper_condition_wait_for` bounds; 0, or -1 or an error. */
+static inline int hesper_condition_init(pthread_cond_t *condition) {
+#ifdef __APPLE__
+    return pthread_cond_init(condition, 0);
+#else
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    int result = pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return result;
+#endif
+}
+
+/* Waits for a signal, at most `ns`; the mutex is held. */
+static inline void hesper_condition_wait_for(pthread_cond_t *condition, pthread_mutex_t *mutex,
+                                             uint64_t ns) {
+#ifdef __APPLE__
+    struct timespec t = hesper_timespec(ns);
+    pthread_cond_timedwait_relative_np(condition, mutex, &t);
+#else
+    struct timespec t = hesper_timespec(hesper_now_ns() + ns);
+    pthread_cond_timedwait(condition, mutex, &t);
+#endif
+}
+
+/* Timers, which are descriptors */
+
+/* The descriptor, or -1 without one. */
+static inline int hesper_alarm_open(void) {
+#ifdef __linux__
+    return timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+#else
+    return kqueue();
+#endif
+}
+
+/* Have it fire once in `ns`; 0: not at all. */
+static inline void hesper_alarm_set(int fd, uint64_t ns) {
+#ifdef __linux__
+    struct itimerspec when = {{0, 0}, hesper_timespec(ns)};
+    timerfd_settime(fd, 0, &when, 0);
+#else
+    struct kevent change;
+    EV_SET(&change, 1, EVFILT_TIMER, ns ? EV_ADD | EV_ONESHOT : EV_DELETE, NOTE_NSECONDS,
+           (intptr_t)ns, 0);
+    kevent(fd, &change, 1, 0, 0, 0);
+#endif
+}
+
+/* Block until it fires. */
+static inline void hesper_alarm_wait(int fd) {
+#ifdef __linux__
+    uint64_t fired;
+    while (read(fd, &fired, sizeof fired) < 0 && errno == EINTR)
+        ;
+#else
+    struct kevent fired;
+    while (kevent(fd, 0, 0, &fired, 1, 0) < 0 && errno == EINTR)
+        ;
+#endif
+}
+
+/* Memory */
+
+/* Has the system give pages of a shared mapping now, where it can, and not one by one when they are
+   written.  `at` lies on a page; a failure shows nowhere but in the time that writing takes. */
+static inline void hesper_populate(void *at, size_t size) {
+#ifdef MADV_POPULATE_WRITE
+    (void)madvise(at, size, MADV_POPULATE_WRITE);
+#else
+    (void)at;
+    (void)size;
+#endif
+}
+
+/* Gives back what lies in whole pages of the system from `start` to `end`, both behind `at`.  Whoever
+   reads it finds zeros, or what stood there. */
+static inline void hesper_discard(void *at, size_t start, size_t end) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    start = (start + page - 1) / page * page;
+#ifdef __linux__
+    if (start < end)
+        (void)madvise((uint8_t *)at + start, end - start, MADV_DONTNEED);
+#elif defined(MADV_FREE)
+    if (start < end)
+        (void)madvise((uint8_t *)at + start, end - start, MADV_FREE);
+#endif
+}
+
+/* Descriptors */
+
+/* A pipe that children do not inherit; 0, or -1 with errno set. */
+static inline int hesper_pipe(int *ends) {
+#ifdef __linux__
+    return pipe2(ends, O_CLOEXEC);
+#else
+    if (pipe(ends))
+        return -1;
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+    return 0;
+#endif
+}
+
+/* Sends up to `count` (1 or 2) messages; how many bytes that were, or -1 with errno set. */
+static inline ssize_t hesper_send_some(int fd, struct msghdr *messages, unsigned count) {
+#ifdef __linux__
+    /* In one call: whoever is woken by the first finds the second there. */
+    struct mmsghdr both[2] = {{messages[0], 0}, {messages[count - 1], 0}};
+    int sent = sendmmsg(fd, both, count, 0);
+    if (sent < 0)
+        return -1;
+    return (ssize_t)both[0].msg_len + (sent == 2 ? (ssize_t)both[1].msg_len : 0);
+#else
+    (void)count;
+    return sendmsg(fd, messages, 0);
+#endif
+}
+
+/* Waits until there is something to read, at most `ns` (below a second). */
+static inline void hesper_await(int fd, uint64_t ns) {
+    struct timespec t = hesper_timespec(ns);
+#ifdef __linux__
+    struct pollfd wanted = {fd, POLLIN, 0};
+    ppoll(&wanted, 1, &t, 0);
+#else
+    /* poll() counts in milliseconds. */
+    fd_set wanted;
+    FD_ZERO(&wanted);
+    if (fd < FD_SETSIZE)
+        FD_SET(fd, &wanted);
+    pselect(fd < FD_SETSIZE ? fd + 1 : 0, &wanted, 0, 0, &t, 0);
+#endif
+}
+
+#endif
