@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from hesper.kernel.engine import Engine
 from hesper.kernel.views import Scratch
 from hesper.protocol.codec import Codec
 from kernel.conftest import BUFFER, COMMAND_BUFFER, wait_for
@@ -34,12 +33,13 @@ CODEC = Codec()
 class Lane:
     """One ring of a client, and a thread that fills it."""
 
-    def __init__(self, engine: Engine, number: int) -> None:
-        self.engine = engine
+    def __init__(self, served: Served, number: int) -> None:
+        engine = served.host.engine
+        self.served = served
         self.number = number
         self.memory = ctypes.create_string_buffer(EXTRA + 12)
         self.base = (ctypes.addressof(self.memory) + 7) & ~7
-        self.engine.resources.add(100 + number, self.base, EXTRA + 4)
+        engine.resources.add(100 + number, self.base, EXTRA + 4)
         self.tail = 0
         layout = {
             "resourceId": 100 + number, "offset": 0, "size": EXTRA + 4, "idleTimeout": 200_000,
@@ -64,7 +64,8 @@ class Lane:
         self.tail += len(data)
         self.word(TAIL).value = self.tail & 0xFFFFFFFF
         if self.word(STATUS).value & IDLE:
-            self.engine.submit(CODEC.encode("vkNotifyRingMESA", {"ring": 200 + self.number}))
+            notify = CODEC.encode("vkNotifyRingMESA", {"ring": 200 + self.number})
+            self.served.client.submit((notify, [], None))
 
     def wait(self) -> None:
         wait_for(lambda: self.word(HEAD).value == self.tail & 0xFFFFFFFF, "the ring to be drained")
@@ -138,9 +139,9 @@ def test_all_of_it_at_once(queue_driver: Path, tmp_path: Path) -> None:
     drivers = [shutil.copy(queue_driver, tmp_path / f"{n}.so") for n in range(CLIENTS)]
     clients = [Served(driver, patience=n * 200_000) for n, driver in enumerate(drivers)]
     engines = [served.host.engine for served in clients]
-    lanes = [Lane(engine, number) for engine in engines for number in range(RINGS)]
     stop = threading.Event()
     try:
+        lanes = [Lane(served, number) for served in clients for number in range(RINGS)]
         with threads(
             *(partial(looks, served, stop) for served in clients),
             *(partial(engine.sample, 100_000) for engine in engines),
