@@ -136,25 +136,31 @@ class Viewer:
             case wire.SetEncodings(encodings):
                 self._set_encodings(encodings)
             case wire.UpdateRequest(incremental, area):
-                self._request = area.clip(self._size) or Rect(0, 0, 0, 0)
-                if not incremental:
-                    self._damage.add(area)
-                    self._awaits = self._feed.has_news
+                self._request_update(area, incremental)
             case wire.EnableContinuousUpdates(enable, area):
                 self._continuous = area.clip(self._size) if enable else None
                 if not enable:
                     self._messages.append(wire.END_OF_CONTINUOUS_UPDATES)
             case wire.Fence(flags, payload):
-                if flags & wire.FenceFlag.REQUEST:
-                    self._messages.append(wire.fence(flags & wire.FENCE_SUPPORTED, payload))
-                elif payload == UPDATE_FENCE:
-                    self._unconfirmed = max(0, self._unconfirmed - 1)
+                self._answer_fence(flags, payload)
             case wire.KeyEvent():
                 self._feed.scanout.send_input(key_events(self._held, message))
             case wire.PointerEvent():
                 self._feed.scanout.send_input(pointer_events(self._held, message, self._size))
             case wire.SetDesktopSize(size):
                 self._request_size(size)
+
+    def _request_update(self, area: Rect, incremental: bool) -> None:
+        self._request = area.clip(self._size) or Rect(0, 0, 0, 0)
+        if not incremental:
+            self._damage.add(area)
+            self._awaits = self._feed.has_news
+
+    def _answer_fence(self, flags: int, payload: bytes) -> None:
+        if flags & wire.FenceFlag.REQUEST:
+            self._messages.append(wire.fence(flags & wire.FENCE_SUPPORTED, payload))
+        elif payload == UPDATE_FENCE:
+            self._unconfirmed = max(0, self._unconfirmed - 1)
 
     def _request_size(self, size: Size) -> None:
         status = update.STATUS_FORWARDED

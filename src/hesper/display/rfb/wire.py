@@ -6,6 +6,7 @@ Sources: RFC 6143 and, for what came later, the community's `rfbproto.rst`.
 from __future__ import annotations
 
 import struct
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_CUT_TEXT = 1 << 20
 MAX_SCREENS = 64
 MAX_ENCODINGS = 1024
+MAX_FENCE = 64
 
 
 class RfbError(Exception):
@@ -204,44 +206,60 @@ async def read_message(channel: Channel, *, extended_buttons: bool) -> ClientMes
     `RfbError` for a message that is unknown or malformed, `EOFError` when the viewer has gone.
     """
     kind = (await channel.read(1))[0]
-    match kind:
-        case 0:
-            return SetPixelFormat(PixelLayout.unpack((await channel.read(19))[3:]))
-        case 2:
-            (count,) = struct.unpack(">xH", await channel.read(3))
-            if count > MAX_ENCODINGS:
-                raise RfbError(f"{count} encodings; at most {MAX_ENCODINGS} are read")
-            return SetEncodings(struct.unpack(f">{count}i", await channel.read(4 * count)))
-        case 3:
-            incremental, *area = struct.unpack(">BHHHH", await channel.read(9))
-            return UpdateRequest(bool(incremental), Rect(*area))
-        case 4:
-            down, keysym = struct.unpack(">BxxI", await channel.read(7))
-            return KeyEvent(bool(down), keysym)
-        case 5:
-            return await _read_pointer(channel, extended_buttons)
-        case 6:
-            (length,) = struct.unpack(">xxxI", await channel.read(7))
-            if length > MAX_CUT_TEXT:
-                raise RfbError(f"cut text of {length} bytes; at most {MAX_CUT_TEXT} are read")
-            await channel.read(length)
-            return CutText()
-        case 150:
-            enable, *area = struct.unpack(">BHHHH", await channel.read(9))
-            return EnableContinuousUpdates(bool(enable), Rect(*area))
-        case 248:
-            flags, length = struct.unpack(">xxxIB", await channel.read(8))
-            if length > 64:
-                raise RfbError(f"fence with {length} bytes; the protocol allows 64")
-            return Fence(flags, await channel.read(length))
-        case 251:
-            return await _read_desktop_size(channel)
-        case 255:
-            subtype, down, keysym, scancode = struct.unpack(">BHII", await channel.read(11))
-            if subtype != 0:
-                raise RfbError(f"QEMU client message {subtype}; only 0, the key event, is offered")
-            return KeyEvent(bool(down), keysym, scancode)
-    raise RfbError(f"client message {kind} is not known")
+    if kind == _POINTER_EVENT:
+        return await _read_pointer(channel, extended_buttons)
+    reader = _READERS.get(kind)
+    if reader is None:
+        raise RfbError(f"client message {kind} is not known")
+    return await reader(channel)
+
+
+async def _read_pixel_format(channel: Channel) -> SetPixelFormat:
+    return SetPixelFormat(PixelLayout.unpack((await channel.read(19))[3:]))
+
+
+async def _read_encodings(channel: Channel) -> SetEncodings:
+    (count,) = struct.unpack(">xH", await channel.read(3))
+    if count > MAX_ENCODINGS:
+        raise RfbError(f"{count} encodings; at most {MAX_ENCODINGS} are read")
+    return SetEncodings(struct.unpack(f">{count}i", await channel.read(4 * count)))
+
+
+async def _read_update_request(channel: Channel) -> UpdateRequest:
+    incremental, *area = struct.unpack(">BHHHH", await channel.read(9))
+    return UpdateRequest(bool(incremental), Rect(*area))
+
+
+async def _read_key(channel: Channel) -> KeyEvent:
+    down, keysym = struct.unpack(">BxxI", await channel.read(7))
+    return KeyEvent(bool(down), keysym)
+
+
+async def _read_cut_text(channel: Channel) -> CutText:
+    (length,) = struct.unpack(">xxxI", await channel.read(7))
+    if length > MAX_CUT_TEXT:
+        raise RfbError(f"cut text of {length} bytes; at most {MAX_CUT_TEXT} are read")
+    await channel.read(length)
+    return CutText()
+
+
+async def _read_continuous_updates(channel: Channel) -> EnableContinuousUpdates:
+    enable, *area = struct.unpack(">BHHHH", await channel.read(9))
+    return EnableContinuousUpdates(bool(enable), Rect(*area))
+
+
+async def _read_fence(channel: Channel) -> Fence:
+    flags, length = struct.unpack(">xxxIB", await channel.read(8))
+    if length > MAX_FENCE:
+        raise RfbError(f"fence with {length} bytes; the protocol allows {MAX_FENCE}")
+    return Fence(flags, await channel.read(length))
+
+
+async def _read_qemu_message(channel: Channel) -> KeyEvent:
+    subtype, down, keysym, scancode = struct.unpack(">BHII", await channel.read(11))
+    if subtype != 0:
+        raise RfbError(f"QEMU client message {subtype}; only 0, the key event, is offered")
+    return KeyEvent(bool(down), keysym, scancode)
 
 
 async def _read_pointer(channel: Channel, extended: bool) -> PointerEvent:
@@ -258,6 +276,21 @@ async def _read_desktop_size(channel: Channel) -> SetDesktopSize:
         raise RfbError(f"layout of {screens} screens; at most {MAX_SCREENS} are read")
     await channel.read(16 * screens)
     return SetDesktopSize(Size(width, height))
+
+
+_POINTER_EVENT = 5
+_READERS: dict[int, Callable[[Channel], Awaitable[ClientMessage]]] = {
+    0: _read_pixel_format,
+    2: _read_encodings,
+    3: _read_update_request,
+    4: _read_key,
+    6: _read_cut_text,
+    150: _read_continuous_updates,
+    248: _read_fence,
+    251: _read_desktop_size,
+    255: _read_qemu_message,
+}
+"""By message type; pointer events need to know more than the message."""
 
 
 def rect_header(rect: Rect, encoding: int) -> bytes:
