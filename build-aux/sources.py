@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print what to install, a line a folder: `folder|file,file,...`, for meson.build.
 
-What `scripts/dev-build` has linked into the tree is not among it: the build makes and installs that.
+What `scripts/dev-build` has linked into the tree is not among it: the build installs that itself.
 """
 
 from pathlib import Path

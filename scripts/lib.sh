@@ -128,28 +128,41 @@ ensure_mesa() {
 # Where `scripts/client-root SUITE` puts its root.
 client_root() { printf '%s/roots/%s' "${HESPER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hesper}" "$1"; }
 
-# make_debian_root SUITE FOLDER: a minimal Debian, from where this machine takes its packages if it
-# is Debian too.  Nothing that is installed there starts services.
+# make_debian_root SUITE FOLDER: a minimal Debian or Ubuntu; Debian's packages come from where this
+# machine takes its own if it is Debian too.  Nothing that is installed there starts services.
 make_debian_root() {
-    local suite=$1 folder=$2 mirror=''
+    local suite=$1 folder=$2 mirror='' keyring=debian-archive-keyring more=()
     command -v debootstrap >/dev/null || apt_ensure debootstrap
-    # shellcheck disable=SC1091
-    if [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
-        mirror=$(apt_archive "$(. /etc/os-release && echo "$VERSION_CODENAME")")
-    else
-        apt_ensure debian-archive-keyring
-    fi
+    case $suite in
+        # An Ubuntu that this debootstrap need not know: all are made alike.
+        resolute)
+            keyring=ubuntu-archive-keyring
+            apt_ensure ubuntu-keyring
+            more=('' gutsy) ;;
+        *)
+            # shellcheck disable=SC1091
+            if [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
+                mirror=$(apt_archive "$(. /etc/os-release && echo "$VERSION_CODENAME")")
+                more=(${mirror:+"$mirror"})
+            else
+                apt_ensure debian-archive-keyring
+            fi ;;
+    esac
     note "debootstrap $suite into $folder (a minute or two)"
     as_root rm -rf "$folder"
     mkdir -p "$(dirname "$folder")"
     as_root mkdir -p "$folder"
-    quietly as_root debootstrap --variant=minbase \
-        --keyring=/usr/share/keyrings/debian-archive-keyring.gpg "$suite" "$folder" ${mirror:+"$mirror"}
-    printf 'APT::Install-Recommends "false";\n' \
+    quietly as_root debootstrap --variant=minbase --components="$(root_components "$suite")" \
+        --keyring="/usr/share/keyrings/$keyring.gpg" "$suite" "$folder" "${more[@]}"
+    # A mirror that stands still, as a machine for tests may use, is valid for longer than it says.
+    printf '%s\n' 'APT::Install-Recommends "false";' 'Acquire::Check-Valid-Until "false";' \
         | as_root tee "$folder/etc/apt/apt.conf.d/90hesper" >/dev/null
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$folder/usr/sbin/policy-rc.d" >/dev/null
     as_root chmod +x "$folder/usr/sbin/policy-rc.d"
 }
+
+# What an installer would have switched on.
+root_components() { case $1 in resolute) echo main,universe ;; *) echo main ;; esac; }
 
 # A program that may have come by another way than the package of that name.
 apt_ensure_command() { command -v "$1" >/dev/null || apt_ensure "${2:-$1}"; }

@@ -107,6 +107,7 @@ def test_an_avi_can_be_read_back(tmp_path: Path) -> None:
     assert len({picture.tobytes() for picture in pictures}) > 3, "it moves"
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv", ".webm", ".gif"])
 def test_ffmpeg_reads_every_kind_of_video(tmp_path: Path, suffix: str) -> None:
     display, pattern = shown()

@@ -29,6 +29,8 @@ from hesper.gpu.contexts import ContextFigures
 from hesper.observe.contexts import ContextLedger
 from hesper.observe.metrics import Metrics
 
+pytestmark = pytest.mark.programs
+
 TOKEN = "test-token"
 PROTOCOLS = ("hesper", f"hesper.{TOKEN}")
 

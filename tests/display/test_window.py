@@ -22,6 +22,8 @@ from hesper.display.keys import QCODE_OF
 from hesper.display.window.keys import CODE_OF_GLFW
 from hesper.display.window.presenter import fit
 
+pytestmark = pytest.mark.programs
+
 PATIENCE = 60
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from fake_drivers import METAL, MODES, make_driver
 
+pytestmark = pytest.mark.programs
+
 PROGRAM = Path(__file__).with_name("every_driver.py")
 
 

@@ -83,6 +83,7 @@ def test_venus_is_refused() -> None:
         choose_driver(environ={"VK_DRIVER_FILES": manifest})
 
 
+@pytest.mark.slow
 def test_broken_drivers_do_not_take_us_down(
     lavapipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

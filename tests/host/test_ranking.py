@@ -135,6 +135,7 @@ def homebrew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., d
     return homebrew
 
 
+@pytest.mark.programs
 def test_of_a_macs_drivers_the_one_with_all_of_vulkan_is_taken(
     homebrew: Callable[..., dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
@@ -162,6 +163,7 @@ def test_of_a_macs_drivers_the_one_with_all_of_vulkan_is_taken(
     assert "not chosen: leaves out parts" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.programs
 def test_one_that_cannot_serve_is_not_taken_however_complete_it_is(
     homebrew: Callable[..., dict[str, str]],
 ) -> None:

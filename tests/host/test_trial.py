@@ -11,6 +11,8 @@ from hesper.host.drivers import choose_driver
 from hesper.host.seen import MemorySeen
 from hesper.portable import page_size
 
+pytestmark = pytest.mark.programs
+
 POINTER_TYPES = {"plain": 1, "moltenvk": 2, "kosmickrisp": 1, "discrete": 12, "discrete-export": 12}
 
 
