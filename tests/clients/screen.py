@@ -128,7 +128,7 @@ def virtual_screen(size: str = "1024x768x24") -> Iterator[Screen]:
 
 
 @contextlib.contextmanager
-def _connection(name: str) -> Iterator[tuple[Any, Any, int]]:
+def _connection(name: str) -> Iterator[tuple[Any, Any, ctypes.c_void_p]]:
     """A connection to the display: Xlib, XComposite, Display*."""
     x11 = ctypes.CDLL("libX11.so.6")
     composite = ctypes.CDLL("libXcomposite.so.1")

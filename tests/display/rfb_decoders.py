@@ -170,7 +170,9 @@ class Decoder:
     def tight_pixel_size(self) -> int:
         return 3 if self.layout.tight_is_rgb else self.layout.size
 
-    def tight_basic(self, control: int, body: bytes, palette: bytes, shape: tuple[int, int]):
+    def tight_basic(
+        self, control: int, body: bytes, palette: bytes, shape: tuple[int, int]
+    ) -> np.ndarray:
         """The picture of a basic rectangle, whose data `body` is still compressed."""
         height, width = shape
         for index in range(4):

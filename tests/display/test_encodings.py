@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -41,7 +42,11 @@ LAYOUTS = {
     "64 colours": Layout(8, 6, False, (3, 3, 3), (4, 2, 0)),
 }
 
-MAKERS = {RAW: RawEncoder, ZRLE: lambda: ZrleEncoder(1), TIGHT: lambda: TightEncoder(1)}
+MAKERS: dict[int, Callable[[], Encoder]] = {
+    RAW: RawEncoder,
+    ZRLE: lambda: ZrleEncoder(1),
+    TIGHT: lambda: TightEncoder(1),
+}
 
 
 def picture(data: st.DataObject) -> np.ndarray:

@@ -147,7 +147,7 @@ def test_drops_viewers_that_take_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         display, _ = shown(2000, 2000)
         async with serve(display) as (service, server):
             viewer = await Viewer.connect(server.ports[0])
-            viewer.writer.transport.pause_reading()
+            viewer.pause_reading()
             viewer.request(incremental=False)
             await until(lambda: service.feeds[0].viewers)
             await until(lambda: not service.feeds[0].viewers)
@@ -161,7 +161,7 @@ def test_drops_viewers_that_ask_and_never_read(what: str) -> None:
         display, _ = shown(2000, 2000)
         async with serve(display) as (service, server):
             viewer = await Viewer.connect(server.ports[0])
-            viewer.writer.transport.pause_reading()
+            viewer.pause_reading()
             viewer.request(incremental=False)
             no_colours = struct.pack(">BBBBHHHBBBxxx", 8, 8, 0, 0, 0, 0, 0, 0, 0, 0)
             for _ in range(20_000):

@@ -141,7 +141,7 @@ def test_a_slow_viewer_holds_up_nobody() -> None:
         display, pattern = shown(2000, 2000)
         async with serve(display) as (service, server):
             stuck = await Viewer.connect(server.ports[0])
-            stuck.writer.transport.pause_reading()
+            stuck.pause_reading()
             for _ in range(50):
                 stuck.request(incremental=False)
             viewer = await Viewer.connect(server.ports[0])
@@ -152,7 +152,7 @@ def test_a_slow_viewer_holds_up_nobody() -> None:
                 await until_equal(viewer, pattern)
             # All that was sent went to the other: the stuck one has not even its first frame.
             assert service.feeds[0].updates == viewer.updates
-            stuck.writer.transport.resume_reading()
+            stuck.resume_reading()
             await until_equal(stuck, pattern)
             # Frames that it missed are not made up for.
             assert stuck.updates <= 3

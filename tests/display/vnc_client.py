@@ -52,6 +52,20 @@ class Viewer:
     def size(self) -> tuple[int, int]:
         return self.pixels.shape[1], self.pixels.shape[0]
 
+    def pause_reading(self) -> None:
+        """Leave what the server sends in the system's buffers."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take it again."""
+        self._transport.resume_reading()
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        transport = self.writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        return transport
+
     def rgb(self) -> np.ndarray:
         return self.layout.colours(self.pixels)
 
@@ -189,8 +203,8 @@ class Viewer:
             self.cursor = Cursor((x, y), self.decoder.raw(data, width, height), bits)
         elif encoding == CURSOR_WITH_ALPHA:
             assert await self.number(4) == RAW
-            data = np.frombuffer(await self.read(width * height * 4), np.uint8)
-            self.cursor = Cursor((x, y), data.reshape(height, width, 4), None)
+            colours = np.frombuffer(await self.read(width * height * 4), np.uint8)
+            self.cursor = Cursor((x, y), colours.reshape(height, width, 4), None)
         else:
             assert encoding in {QEMU_KEY, MOUSE_BUTTONS}, encoding
 

@@ -23,7 +23,7 @@ def main() -> None:
         Pattern(scanout.wanted).show_on(scanout)
 
     display = Display(1, resized=resized)
-    display.connect_input(lambda _, events: [print(event, flush=True) for event in events])
+    display.connect_input(lambda _, events: print(*events, sep="\n", flush=True))
     Pattern(Size(400, 300)).show_on(display[0])
 
     def wait() -> None:

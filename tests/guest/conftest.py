@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
-from guest_client import Guest
+from guest_client import Guest, MakeGuest
 
 from hesper.guest import Limits
 from hesper.host.drivers import Driver, choose_driver
 from hesper.host.profile import Profile
 from open_files import assert_closed_since, open_files
-
-MakeGuest = Callable[..., Guest]
 
 
 @cache

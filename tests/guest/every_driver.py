@@ -59,7 +59,9 @@ class Checked:
         count = answer["memoryTypeCount"]
         self.flags = [each["propertyFlags"] for each in answer["memoryTypes"][:count]]
         self.tried = 0
-        physical = self.guest.context.instance.physical_devices[PHYSICAL_DEVICE]
+        instance = self.guest.context.instance
+        assert instance is not None
+        physical = instance.physical_devices[PHYSICAL_DEVICE]
         self.strategy = type(physical.strategy).__name__
         self.native = physical.memory_types.native
 

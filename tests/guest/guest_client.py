@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hesper.guest import Blob, Context, Limits
@@ -163,3 +163,7 @@ class Guest:
         """Go away."""
         self._replies.close()
         self.context.close()
+
+
+MakeGuest = Callable[..., Guest]
+"""Makes a guest of the limits and the profile given."""

@@ -10,9 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from guest_client import DEVICE, QUEUE, REPLY_SIZE, Guest
+from guest_client import DEVICE, QUEUE, REPLY_SIZE, Guest, MakeGuest
 
-from guest.conftest import MakeGuest
 from hesper.guest import Limits
 from hesper.guest.errors import OutOfMemoryError
 from hesper.portable import page_size

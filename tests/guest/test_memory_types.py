@@ -179,6 +179,7 @@ def test_resources_that_are_no_device_memory_take_from_the_budget(make_guest: Ma
 
 def test_sparse_resources_are_not_offered_where_they_cannot_be_bound(guest: Guest) -> None:
     """Lavapipe maps a page of its memory's descriptor, which imported memory has not."""
+    assert guest.context.instance is not None
     physical = guest.context.instance.physical_devices[PHYSICAL_DEVICE]
     assert not physical.seen.sparse
     features = guest.ask(

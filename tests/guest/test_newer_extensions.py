@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 from every_driver import Commands
-from guest_client import DEVICE, PHYSICAL_DEVICE, Guest
+from guest_client import DEVICE, PHYSICAL_DEVICE, Guest, MakeGuest
 
-from guest.conftest import MakeGuest
 from hesper.portable import SharedMemory
 
 VK_ERROR_INITIALIZATION_FAILED = -3

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from guest_client import DEVICE, PHYSICAL_DEVICE, Guest
+from guest_client import DEVICE, PHYSICAL_DEVICE, Guest, MakeGuest
 
-from guest.conftest import MakeGuest
 from hesper.guest.sparse import missing_feature
 from hesper.host.profile import ExternalHandles, Profile
 from hesper.kernel.views import Scratch

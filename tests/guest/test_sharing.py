@@ -44,7 +44,8 @@ def imported(resource_id: int) -> list[Any]:
 def test_a_resource_can_be_imported_as_memory(guest: Guest) -> None:
     with SharedMemory.create(page_size(), "test") as memory:
         guest.context.import_resource(50, memory.fd, page_size())
-        question = ("VkMemoryResourceAllocationSizePropertiesMESA", {})
+        nothing: dict[str, object] = {}
+        question = ("VkMemoryResourceAllocationSizePropertiesMESA", nothing)
         answer = guest.ask(
             "vkGetMemoryResourcePropertiesMESA",
             device=DEVICE,

@@ -19,8 +19,9 @@ def test_it_gives_way_and_leaves_the_caller_as_it_was() -> None:
 
 
 def test_what_fails_in_it_fails_the_caller() -> None:
+    empty: dict[str, None] = {}
     with pytest.raises(KeyError, match="lost"):
-        run_in_background(lambda: {}["lost"])
+        run_in_background(lambda: empty["lost"])
 
 
 def test_it_runs_where_giving_way_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:

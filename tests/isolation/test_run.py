@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from supervised import HESPER, PATIENCE, alive, children_of, environment, until
+from supervised import HESPER, PATIENCE, Supervised, alive, children_of, environment, until
 
+Serve = Callable[..., Supervised]
 Run = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -189,7 +190,7 @@ def test_variables_can_be_printed_for_a_shell(run: Run) -> None:
     assert Path(manifest).is_file()
 
 
-def test_a_server_that_runs_already_can_be_used(run: Run, serve: Callable[..., object]) -> None:
+def test_a_server_that_runs_already_can_be_used(run: Run, serve: Serve) -> None:
     server = serve()
     server.ready()
     process = run("--socket", str(server.path), "--", "vulkaninfo", "--summary")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hesper.kernel.engine import Engine
+from hesper.kernel.handlers import Call
 from hesper.kernel.vulkan import Vulkan
 
 COMMAND_BUFFER, BUFFER, LAYOUT = 4, 5, 6
@@ -72,7 +73,9 @@ def draw_count(fake_driver: Path) -> Callable[[], int]:
 class Host:
     """An engine on the fake driver with a few objects."""
 
-    def __init__(self, library: Path, *, object_limit: int = 1000, **handlers: object) -> None:
+    def __init__(
+        self, library: Path, *, object_limit: int = 1000, **handlers: Callable[[Call], None]
+    ) -> None:
         self.fatal: list[str] = []
         self.notices: list[tuple[str, dict[str, Any]]] = []
         vulkan = Vulkan(str(library))

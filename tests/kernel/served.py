@@ -6,9 +6,11 @@ import ctypes
 import os
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from hesper.kernel.errors import ProtocolError
+from hesper.kernel.handlers import Call
 from hesper.protocol.codec import Codec
 from hesper.vtest.pump import Pump, TruncatedError
 from kernel.conftest import BOUND, Host
@@ -27,10 +29,10 @@ class Served:
     `go_on` is set.
     """
 
-    def __init__(self, library: Path, patience: int, **handlers: object) -> None:
+    def __init__(self, library: Path, patience: int, **handlers: Callable[[Call], None]) -> None:
         self.driver = ctypes.CDLL(str(library))
         self.driver.reset()
-        self.host = Host(library, **handlers)
+        self.host = Host(library, object_limit=1000, **handlers)
         engine = self.host.engine
         engine.set_patience(patience)
         self.timelines = []

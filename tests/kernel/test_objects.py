@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_ids_of_any_size_are_found_and_forgotten(fake_driver: Path, ids: list[in
     assert alive == {5, *ids[1::2]}
 
 
-def made_by(handles: list[int]) -> object:
+def made_by(handles: list[int]) -> Callable[[Call], None]:
     """A handler that makes objects with the given host handles."""
 
     def handler(call: Call) -> None:

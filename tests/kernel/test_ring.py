@@ -161,9 +161,9 @@ def test_a_command_may_bring_more_than_the_arena_holds(fake_driver: Path) -> Non
     # What does not lie in the stream stays bounded, there and behind it.
     host.engine.objects.add(POOL, "VkQueryPool", 80, device=3)
     results = {"device": 3, "queryPool": POOL, "dataSize": 2 * ARENA, "stride": 8}
-    results["pData"] = bytes(2 * ARENA)
-    guest.send(CODEC.encode("vkGetQueryPoolResults", results))
-    wait_for(lambda: host.fatal, "the context to be poisoned")
+    data_too = results | {"pData": bytes(2 * ARENA)}
+    guest.send(CODEC.encode("vkGetQueryPoolResults", data_too))
+    wait_for(lambda: bool(host.fatal), "the context to be poisoned")
     assert "more memory than a command may take" in host.fatal[0]
     host.engine.stop()
 
@@ -256,7 +256,7 @@ def test_a_tail_beyond_the_buffer_poisons(host: Host, guest: Guest) -> None:
 )
 def test_a_bad_layout_is_refused(host: Host, change: dict[str, int]) -> None:
     with pytest.raises(ProtocolError, match=f"ring {RING}"):
-        Guest(host, **change)
+        Guest(host, None, 3_000_000, **change)
     host.engine.stop()
 
 

@@ -136,7 +136,7 @@ def looks(served: Served, stop: threading.Event) -> None:
 
 def test_all_of_it_at_once(queue_driver: Path, tmp_path: Path) -> None:
     # A driver's state is its own, as in a worker's process.
-    drivers = [shutil.copy(queue_driver, tmp_path / f"{n}.so") for n in range(CLIENTS)]
+    drivers = [Path(shutil.copy(queue_driver, tmp_path / f"{n}.so")) for n in range(CLIENTS)]
     clients = [Served(driver, patience=n * 200_000) for n, driver in enumerate(drivers)]
     engines = [served.host.engine for served in clients]
     stop = threading.Event()

@@ -57,7 +57,8 @@ class Queue:
         else:
             info = {"semaphore": SEMAPHORE, "value": value}
             batch = {"signalSemaphoreInfoCount": 1, "pSignalSemaphoreInfos": [info]}
-        batches = [{}] * empty + [batch]
+        nothing: dict[str, object] = {}
+        batches = [nothing] * empty + [batch]
         parameters = {"queue": QUEUE, "submitCount": len(batches), "pSubmits": batches}
         self.engine.submit(CODEC.encode(command, parameters))
 

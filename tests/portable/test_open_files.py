@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterable
 
 import pytest
 
@@ -33,10 +34,15 @@ def test_a_number_that_is_used_again_is_found() -> None:
     os.close(again)
 
 
+def close(descriptors: Iterable[int]) -> None:
+    for one in descriptors:
+        os.close(one)
+
+
 def test_what_a_thread_closes_soon_is_waited_for() -> None:
     before = open_files()
     closing = os.pipe()
-    thread = threading.Timer(0.05, lambda: [os.close(fd) for fd in closing])
+    thread = threading.Timer(0.05, close, [closing])
     thread.start()
     assert_closed_since(before)
     thread.join()

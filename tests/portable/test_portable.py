@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def _kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture(params=[mmap.PAGESIZE, LARGE_PAGE])
-def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setenv("HESPER_PAGE_SIZE", str(request.param))
     portable.page_size.cache_clear()
     yield request.param
@@ -253,7 +254,7 @@ def test_the_descriptor_limit_is_raised_to_the_most_allowed() -> None:
 
 
 @pytest.mark.parametrize("way", [portable.process_usage, portable._ps_usage])  # noqa: SLF001
-def test_usage_of_a_process(way) -> None:
+def test_usage_of_a_process(way: Callable[[int], portable.ProcessUsage]) -> None:
     mine = way(os.getpid())
     assert 1 << 20 < mine.resident < 1 << 32
     assert mine.cpu >= 0

@@ -29,7 +29,7 @@ def project() -> dict[str, Any]:
 def pins() -> dict[str, str]:
     """Versions by name, of those that count on this system."""
     lines = (ROOT / "build-aux/constraints.txt").read_text().splitlines()
-    found = {}
+    found: dict[str, str] = {}
     for requirement in (Requirement(line) for line in lines if not line.startswith("#")):
         (specifier,) = requirement.specifier
         assert specifier.operator == "=="

@@ -15,7 +15,7 @@ from hesper.host.drivers import choose_driver
 def bare(manifest: str, program: Path, *arguments: str) -> str:
     """What a program prints on that driver of the host's, or on the best; no guest is involved."""
     environment = os.environ | {"VK_DRIVER_FILES": manifest or str(choose_driver(None).manifest)}
-    command = [program, *arguments]
+    command: list[str | Path] = [program, *arguments]
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True
     ).stdout

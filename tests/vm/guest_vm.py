@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BufferedRWPair
 from pathlib import Path
 from typing import IO, Any
 
@@ -105,7 +106,7 @@ class Guest:
         self._read = 0
         self._ended = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._monitor: IO[bytes] | None = None
+        self._monitor: BufferedRWPair | None = None
 
     @property
     def gpu_socket(self) -> Path:

@@ -69,7 +69,7 @@ class ImageGuest(Guest):
 def test_an_image_is_built_and_booted(tree: Tree) -> None:
     with exchange(tree) as place:
         disk = place.folder / "guest.img"
-        command = [*HESPER, "guest", "build", disk, "--size", "4G"]
+        command: list[str | Path] = [*HESPER, "guest", "build", disk, "--size", "4G"]
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
         )

@@ -36,7 +36,7 @@ data = st.one_of(
 def message(draw: st.DrawFn) -> bytes:
     """A message that is mostly of the right shape."""
     number, body = draw(numbers), draw(data)
-    request = wire.REQUESTS.get(number)
+    request = wire.REQUESTS.get(Command(number)) if number in set(Command) else None
     if request is not None and draw(st.integers(0, 9)):
         size = max(request.shortest, min(len(body), request.longest))
         body = body[:size].ljust(size, b"\0")

@@ -8,6 +8,7 @@ import select
 import struct
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from vtest_client import Client, FakeHost, Served, close_all, readable
@@ -20,7 +21,7 @@ BLOB = struct.Struct("<IIQQ")
 
 
 @pytest.fixture
-def served():
+def served() -> Iterator[Served]:
     one = Served()
     one.client.handshake()
     yield one
@@ -445,7 +446,7 @@ def test_wrong_messages_end_with_one_clear_reason(served: Served, reason: str) -
     assert served.end().startswith(reason)
 
 
-EARLY = {
+EARLY: dict[str, list[tuple[int, ...]]] = {
     "PING_PROTOCOL_VERSION: out of order, the client is CONNECTED": [(10,)],
     "SUBMIT_CMD2: out of order, the client is CONNECTED": [(24, 0)],
     "CONTEXT_INIT: out of order, the client is NAMED": [(8, 0x41414141), (17, 4)],

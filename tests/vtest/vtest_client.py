@@ -41,13 +41,14 @@ class FakeContext:
         return CallbackPort(self.submit, self.fence)
 
     def submit(self, data: memoryview) -> None:
-        self.submitted.append(bytes(data))
-        if data[:2] == b"\xde\xad":
+        sent = bytes(data)
+        self.submitted.append(sent)
+        if sent[:2] == b"\xde\xad":
             raise RefusedError("dead command")
-        if data[:2] == b"\xbb\xbb":
+        if sent[:2] == b"\xbb\xbb":
             with self.busy:
                 pass
-        if data[:2] == b"\xcc\xcc":
+        if sent[:2] == b"\xcc\xcc":
             self.poisoned.wait(20)
             raise RefusedError("poisoned")
 
@@ -81,7 +82,7 @@ class FakeContext:
 class FakeHost:
     """The process a session runs in."""
 
-    refusals = (RefusedError,)
+    refusals: tuple[type[Exception], ...] = (RefusedError,)
 
     def __init__(self, handshake_timeout: float | None = None) -> None:
         self.capset = bytes(range(160))
@@ -120,7 +121,8 @@ class Client:
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """Send the messages of a block in one piece."""
-        self._together = messages = []
+        messages: list[bytes] = []
+        self._together = messages
         yield
         self._together = None
         self.sock.sendall(b"".join(messages))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import wgpu  # type: ignore[import-untyped]
+import wgpu
 from rendercanvas.glfw import get_glfw_present_info  # type: ignore[import-untyped]
 
 from hesper.display.geometry import Rect, Size
