@@ -76,7 +76,7 @@ def configure(*, level: str = "info", json: bool = False) -> None:
 
     Lines are coloured on a terminal, or JSON objects.  Raises `ValueError` for an unknown level.
     """
-    global _sink, _threshold
+    global _sink, _threshold  # noqa: PLW0603  a process has one log
     if level not in LEVELS:
         raise ValueError(f"unknown log level {level!r}; known: {', '.join(LEVELS)}")
     _threshold = LEVELS[level]
@@ -85,7 +85,7 @@ def configure(*, level: str = "info", json: bool = False) -> None:
 
 def set_sink(sink: Port, *, level: str) -> None:
     """Give events of `level` and above to `sink` instead."""
-    global _sink, _threshold
+    global _sink, _threshold  # noqa: PLW0603  a process has one log
     _threshold = LEVELS[level]
     _sink = sink
 

@@ -266,10 +266,10 @@ def rgb_at(image: Image.Image, x: int, y: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def test_a_browser_shows_what_moves_and_sends_keys(tmp_path: Path) -> None:
+def test_a_browser_shows_what_moves_and_sends_keys(tmp_path: Path) -> None:  # noqa: PLR0915  a browser starts once
     """Chromium: two screens, a picture that moves, keys and pointer, and no complaint."""
 
-    async def scenario() -> None:
+    async def scenario() -> None:  # noqa: PLR0915  a browser starts once
         wanted: list[Size] = []
         display = Display(2, resized=lambda scanout: wanted.append(scanout.wanted))
         patterns = [Pattern(Size(800, 600), f"Screen {number}") for number in (1, 2)]

@@ -104,7 +104,7 @@ class Bench:
                 f, getattr(view, f.name), values[f.name], f"{where}.{f.name}"
             )
 
-    def difference(self, f: Field, got: Any, sent: Any, where: str) -> Iterator[str]:
+    def difference(self, f: Field, got: Any, sent: Any, where: str) -> Iterator[str]:  # noqa: C901, PLR0912  a case a shape
         if f.shape == "null":
             if got != 0:
                 yield f"{where}: {got} instead of null"

@@ -83,7 +83,7 @@ class Values:
             found.append((s.name, value))
         return found
 
-    def _field(
+    def _field(  # noqa: C901, PLR0911  a case a shape
         self, f: Field, values: dict[str, Any], depth: int, *, required: bool = False
     ) -> Any:
         if f.selector:

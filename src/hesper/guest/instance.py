@@ -68,7 +68,7 @@ def enumerate_instance_version(context: Context, call: Call) -> None:
 
 
 @handles("vkEnumerateInstanceExtensionProperties")
-def enumerate_instance_extensions(context: Context, call: Call) -> None:  # noqa: ARG001
+def enumerate_instance_extensions(context: Context, call: Call) -> None:  # noqa: ARG001  a handler
     """Answer with the protocol's own extensions; the guest's driver has the real ones."""
     args = call.args
     if args.pProperties is None:

@@ -191,6 +191,6 @@ def lies_as(device: Device, info: View, wanted: View) -> bool:
 
 
 @handles("vkGetImageDrmFormatModifierPropertiesEXT")
-def get_image_modifier(context: Context, call: Call) -> None:  # noqa: ARG001
+def get_image_modifier(context: Context, call: Call) -> None:  # noqa: ARG001  a handler
     """There is one modifier only."""
     call.args.pProperties.drmFormatModifier = LINEAR

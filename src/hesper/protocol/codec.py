@@ -199,7 +199,7 @@ class Codec:
 
     # Fields, in full.
 
-    def _put(self, w: Writer, f: Field, value: Any, values: Mapping[str, Any]) -> None:
+    def _put(self, w: Writer, f: Field, value: Any, values: Mapping[str, Any]) -> None:  # noqa: C901, PLR0912  a case a shape
         if f.shape == "value":
             self._check_selector(f, value, values)
             self._put_element(w, f, value)
@@ -233,7 +233,7 @@ class Codec:
             else:
                 self._put_elements(w, f, value)
 
-    def _get(self, r: Reader, f: Field, values: Mapping[str, Any], depth: int) -> Any:
+    def _get(self, r: Reader, f: Field, values: Mapping[str, Any], depth: int) -> Any:  # noqa: C901  a case a shape
         if f.shape == "value":
             value = self._get_element(r, f, depth)
             self._check_selector(f, value, values)
@@ -481,7 +481,7 @@ class Codec:
             for element in value or ():
                 self._put_partial(w, self.model.structs[f.type], element)
 
-    def _get_output(self, r: Reader, f: Field, values: Mapping[str, Any], depth: int) -> Any:
+    def _get_output(self, r: Reader, f: Field, values: Mapping[str, Any], depth: int) -> Any:  # noqa: C901  a case a shape
         if f.shape == "pointer":
             present = r.u64()
             if present > 1 or (not present and not f.optional):

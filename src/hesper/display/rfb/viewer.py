@@ -130,9 +130,7 @@ class Viewer:
     def _handle(self, message: wire.ClientMessage) -> None:
         match message:
             case wire.SetPixelFormat(layout):
-                self._convert = PixelConverter(layout)
-                if not layout.true_colour:
-                    self._messages.append(wire.colour_map())
+                self._set_pixel_format(layout)
             case wire.SetEncodings(encodings):
                 self._set_encodings(encodings)
             case wire.UpdateRequest(incremental, area):
@@ -149,6 +147,11 @@ class Viewer:
                 self._feed.scanout.send_input(pointer_events(self._held, message, self._size))
             case wire.SetDesktopSize(size):
                 self._request_size(size)
+
+    def _set_pixel_format(self, layout: wire.PixelLayout) -> None:
+        self._convert = PixelConverter(layout)
+        if not layout.true_colour:
+            self._messages.append(wire.colour_map())
 
     def _request_update(self, area: Rect, incremental: bool) -> None:
         self._request = area.clip(self._size) or Rect(0, 0, 0, 0)
