@@ -81,22 +81,12 @@ static const hesper_poll_row hesper_poll_rows[POLL_REASONS] = {
 
 /* Sleep for `ns`, or until `fd`, if there is one (not 0), can be read. */
 static inline void hesper_nap(int fd, uint64_t ns) {
-    struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-    if (fd <= 0) {
-        nanosleep(&t, 0);
+    if (fd > 0) {
+        hesper_await(fd, ns);
         return;
     }
-#ifdef __linux__
-    struct pollfd wanted = {fd, POLLIN, 0};
-    ppoll(&wanted, 1, &t, 0);
-#else
-    /* poll() counts in milliseconds. */
-    fd_set wanted;
-    FD_ZERO(&wanted);
-    if (fd < FD_SETSIZE)
-        FD_SET(fd, &wanted);
-    pselect(fd < FD_SETSIZE ? fd + 1 : 0, &wanted, 0, 0, &t, 0);
-#endif
+    struct timespec t = hesper_timespec(ns);
+    nanosleep(&t, 0);
 }
 
 #endif
