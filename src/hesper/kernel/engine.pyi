@@ -108,5 +108,3 @@ def commands() -> list[tuple[int, str, str]]:
 
     That is `kernel`, `python` (only by a handler) or `refused`.
     """
-
-__all__: list[str]

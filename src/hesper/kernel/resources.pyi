@@ -17,7 +17,7 @@ class ResourceTable:
         is_stream: whether streams, replies and rings may lie in it.
         Raises `ValueError` for an id in use, or beyond the limit; the ownership is released then.
         """
-    def __contains__(self, resource_id: int) -> bool:
+    def __contains__(self, resource_id: int, /) -> bool:
         """Whether the id is in use."""
     def share(self, resource_id: int) -> Region:
         """The region of a resource, with one owner more.  Raises `KeyError` without one."""

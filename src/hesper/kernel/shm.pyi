@@ -35,7 +35,7 @@ class Memory(Protocol):
 class Pool:
     """The shared memory of one context: a limit, and free regions to be used again."""
 
-    def __init__(self, limit: int) -> None:
+    def __new__(cls, limit: int) -> Pool:
         """Allow for `limit` bytes."""
     @property
     def limit(self) -> int: ...

@@ -21,7 +21,7 @@ class Vulkan:
 class ProcTable:
     """Host function pointers by command."""
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: str, /) -> bool:
         """Whether the driver has the command."""
     def call(self, name: str, /, *args: int | float | View | Array | None) -> int:
         """Call the command `name` with its parameters in order, without the GIL.
