@@ -59,7 +59,7 @@ def trespasses(source: str) -> Iterator[tuple[int, str]]:
             targets = [node.target]
         for target in targets:
             if ast.unparse(target).startswith("os.environ"):
-                yield node.lineno, "os.environ"
+                yield target.lineno, "os.environ"
 
 
 def is_program(name: str) -> bool:

@@ -118,7 +118,7 @@ def test_the_environment_gets_what_it_lacks(tmp_path: Path) -> None:
     requirements = tmp_path / "venv/.hesper-requirements"
 
     def ensure(*wanted: str) -> str:
-        command = ["/bin/bash", "-c", VENV, "bash", LIBRARY, tmp_path, *wanted]
+        command: list[str | Path] = ["/bin/bash", "-c", VENV, "bash", LIBRARY, tmp_path, *wanted]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return "\n".join(line for line in done.stdout.splitlines() if "pip install" in line)
 
