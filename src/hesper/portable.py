@@ -35,9 +35,11 @@ MAX_FDS = 64
 MAX_MESSAGE = 1 << 20
 """Most bytes one message of `send_message` may carry."""
 
+FRAME = struct.Struct("=II")
+"""What a message of `send_message` begins with: bytes that follow, descriptors that come along."""
+
 _PROT_NONE = 0
 _MAP_FIXED = 0x10
-_FRAME = struct.Struct("=II")
 _CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
@@ -280,7 +282,7 @@ def send_message(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> N
     """
     if len(data) > MAX_MESSAGE or len(fds) > MAX_FDS:
         raise ValueError(f"message of {len(data)} bytes and {len(fds)} descriptors is too large")
-    frame = _FRAME.pack(len(data), len(fds)) + data
+    frame = FRAME.pack(len(data), len(fds)) + data
     sent = socket.send_fds(sock, [frame], list(fds)) if fds else 0
     if sent < len(frame):
         sock.sendall(frame[sent:])
@@ -294,10 +296,10 @@ def recv_message(sock: socket.socket) -> tuple[bytes, list[int]] | None:
     """
     fds: list[int] = []
     try:
-        header = _recv_exactly(sock, _FRAME.size, fds)
+        header = _recv_exactly(sock, FRAME.size, fds)
         if not header:
             return None
-        length, count = _FRAME.unpack(header)
+        length, count = FRAME.unpack(header)
         if length > MAX_MESSAGE:
             raise ConnectionError(f"message of {length} bytes is too large")
         data = _recv_exactly(sock, length, fds)

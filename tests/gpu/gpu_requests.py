@@ -7,12 +7,12 @@ import struct
 from hesper.gpu.wire import (
     CAPSET_VENUS,
     HEADER,
-    BlobFlag,
     BlobMemory,
     Command,
     HeaderFlag,
 )
 from hesper.portable import page_size
+from hesper.protocol.virtgpu import BlobFlag
 
 GUEST_BASE = 0x4000_0000
 """Guest address at which every guest of the tests has its memory."""

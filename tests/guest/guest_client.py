@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from hesper.guest import Blob, Context, Limits
+from hesper.guest import Context, Limits
 from hesper.host.drivers import Driver
 from hesper.host.profile import Profile
 from hesper.portable import SharedMemory
@@ -21,6 +21,13 @@ INSTANCE, PHYSICAL_DEVICE, DEVICE, QUEUE = 1, 2, 3, 4
 FIRST_FREE_ID = 100
 RING_IDX = 1
 WAIT_SECONDS = 30.0
+
+
+class Blob(NamedTuple):
+    """A descriptor, which is the context's, and how many bytes there are."""
+
+    fd: int
+    size: int
 
 
 class Guest:
@@ -43,8 +50,8 @@ class Guest:
         )
         self._next_id = FIRST_FREE_ID
         self._next_resource = REPLY_RESOURCE + 1
-        blob = self.context.create_blob(REPLY_RESOURCE, 0, REPLY_SIZE, 1)
-        self._replies = SharedMemory.from_fd(blob.fd, REPLY_SIZE)
+        fd = self.context.create_blob(REPLY_RESOURCE, 0, REPLY_SIZE, 1)
+        self._replies = SharedMemory.from_fd(fd, REPLY_SIZE)
         stream = {"resourceId": REPLY_RESOURCE, "offset": 0, "size": REPLY_SIZE}
         self.send("vkSetReplyCommandStreamMESA", pStream=stream)
 
@@ -151,7 +158,8 @@ class Guest:
         """Make a blob resource; return its id and the blob."""
         resource_id = self._next_resource
         self._next_resource += 1
-        return resource_id, self.context.create_blob(resource_id, blob_id, size, 1)
+        fd = self.context.create_blob(resource_id, blob_id, size, 1)
+        return resource_id, Blob(fd, os.fstat(fd).st_size)
 
     def wait_for_queue(self) -> None:
         """Wait until the queue is through, by a fence on its timeline."""

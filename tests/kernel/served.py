@@ -1,4 +1,4 @@
-"""A client whose messages a pump serves, on an engine whose driver is the test's to drive."""
+"""A client whose messages a server serves, on an engine whose driver is the test's to drive."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from hesper.kernel.errors import ProtocolError
+from hesper.kernel.errors import ProtocolError, ResourceError
 from hesper.kernel.handlers import Call
 from hesper.protocol.codec import Codec
-from hesper.vtest.pump import Pump, TruncatedError
+from hesper.sockets.connection import TruncatedError
+from hesper.vtest.server import Server
+from hesper.vtest.wire import Phase
 from kernel.conftest import BOUND, Host
 from vtest.vtest_client import Client, readable
 
 QUEUE, OTHER_QUEUE, RING_IDX, OTHER_RING_IDX = 7, 8, 5, 6
 PING = 10
-"""A message that is not the pump's to serve."""
+"""A message that is not the server's to serve."""
 CODEC = Codec()
 
 
 class Served:
-    """A client whose messages a pump serves, on queues whose work is done when the test says so.
+    """A client whose messages a server serves, on queues whose work is done when the test says so.
 
-    Messages that the pump does not serve are noted in `left_over`; it is not called again before
+    Messages that the server does not serve are noted in `left_over`; it is not called again before
     `go_on` is set.
     """
 
@@ -45,18 +47,18 @@ class Served:
         self.left_over: list[int] = []
         self.failure: Exception | None = None
         self.go_on = threading.Event()
-        self._pump = Pump(far.fileno())
+        self._server = Server(far.fileno(), unmappable=-1, no_room=lambda *_: None)
+        self._server.phase = Phase.RUNNING
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
     def _serve(self) -> None:
-        self._pump.attach(self.host.engine.port())
+        self._server.attach(self.host.engine.port())
         try:
-            while (header := self._pump.header()) is not None:
-                self._pump.data(header[0] * 4, hold=False)
-                self.left_over.append(header[1])
+            while (message := self._server.next()) is not None:
+                self.left_over.append(message[0])
                 assert self.go_on.wait(BOUND)
-        except (ProtocolError, TruncatedError) as error:
+        except (ProtocolError, ResourceError, TruncatedError) as error:
             self.failure = error
 
     def submit(self, queue: int, ring_idx: int, sync: int, value: int) -> None:
@@ -77,7 +79,7 @@ class Served:
         self.finish()
         for timeline in self.timelines:
             timeline.stop(BOUND)
-        self._pump.close()
+        self._server.close()
         self._served.close()
 
 

@@ -172,5 +172,5 @@ def test_fences_that_a_ring_never_comes_to_are_through_when_it_ends(ahead: Ahead
 def test_a_timeline_that_is_not_there_is_refused_at_once(ahead: Ahead) -> None:
     ahead.stop_the_ring()
     ahead.wait_for_the_ring(ahead.client.sync(0), 1, 9)
-    wait_for(lambda: ahead.served.failure is not None, "the pump to end")
+    wait_for(lambda: ahead.served.failure is not None, "the server to end")
     assert "timeline 9 is bound to no queue" in str(ahead.served.failure)

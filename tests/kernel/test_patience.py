@@ -63,7 +63,7 @@ def test_a_wait_is_answered_when_it_is_over_if_that_is_soon(patient: Served) -> 
     value = 0
 
     def is_held() -> bool:
-        # Not every one: a busy machine keeps the pump from looking, and then some are answered at
+        # Not every one: a busy machine keeps the server from looking, and then some are answered at
         # once.  So many looks nobody takes who has not the time that a wait is held back for.
         nonlocal value
         value += 1
@@ -136,9 +136,9 @@ def test_a_stopped_timeline_signals_what_is_looked_at(patient: Served) -> None:
     patient.driver.reset()
 
 
-def test_a_refusal_ends_the_pump(served: Served) -> None:
+def test_a_refusal_ends_the_server(served: Served) -> None:
     sync = served.client.sync(0)
     served.client.submit((b"", [(sync, 1)], 9))
     served.client.sock.settimeout(BOUND)
-    wait_for(lambda: served.failure is not None, "the pump to end")
+    wait_for(lambda: served.failure is not None, "the server to end")
     assert "timeline 9 is bound to no queue" in str(served.failure)

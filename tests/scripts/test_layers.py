@@ -63,7 +63,7 @@ def test_a_circle_in_the_kernel_is_found(tree: Path) -> None:
 
 
 def test_what_compiled_modules_import_counts(tree: Path) -> None:
-    pump = (tree / "hesper/vtest/pump.py").read_text()
-    assert "from hesper.isolation.service import ClientError" in pump
+    server = (tree / "hesper/vtest/server.py").read_text()
+    assert "from hesper.isolation.service import ClientError" in server
     # A cimport in its source.
-    assert "from hesper.kernel.port import Port" in pump
+    assert "from hesper.kernel.port import Port" in server

@@ -1,4 +1,4 @@
-"""Resources of device memory, which the pump makes and forgets by itself where the kernel can."""
+"""Resources of device memory, made and forgotten without Python where the kernel can."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class KernelContext(FakeContext):
         self.python: list[str] = []
 
     @property
-    def port(self) -> Port:  # type: ignore[override]
-        return self.engine.port()
+    def port(self) -> Port:
+        return self.engine.port(create_blob=self.create_blob, destroy_blob=self.destroy_resource)
 
-    def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> SharedMemory:
+    def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> int:
         self.python.append(f"create {resource_id}")
         return super().create_blob(resource_id, blob_id, size, flags)
 
@@ -147,7 +147,7 @@ def test_what_others_may_map_is_not_used_again(
     os.close(fd)
 
 
-def test_a_message_in_pieces_finds_what_the_pump_has_made(
+def test_a_message_in_pieces_finds_what_the_kernel_has_made(
     context: KernelContext, client: Client
 ) -> None:
     resource, fd = create(client)

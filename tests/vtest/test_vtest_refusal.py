@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hesper.protocol.virtgpu import MAX_TIMELINES
 from hesper.vtest import wire
 from hesper.vtest.refusal import VtestRefusal, VtestRefuser
 from hesper.vtest.wire import Command
@@ -51,7 +52,7 @@ ANSWER = (
     wire.HEADER.pack(0, Command.PING_PROTOCOL_VERSION)
     + wire.REPLY_U32.pack(1, Command.RESOURCE_BUSY_WAIT, 0)
     + wire.REPLY_U32.pack(1, Command.PROTOCOL_VERSION, wire.PROTOCOL_VERSION)
-    + wire.REPLY_TWO_U32.pack(2, Command.GET_PARAM, 1, wire.MAX_TIMELINES)
+    + wire.REPLY_TWO_U32.pack(2, Command.GET_PARAM, 1, MAX_TIMELINES)
     + wire.REPLY_U32.pack(41, Command.GET_CAPSET, 1)
     + CAPSET
     + wire.REPLY_U32.pack(1, Command.RESOURCE_CREATE_BLOB, 1)

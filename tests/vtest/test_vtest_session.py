@@ -14,6 +14,7 @@ import pytest
 from vtest_client import Client, FakeHost, Served, close_all, readable
 
 from hesper.portable import SharedMemory, page_size
+from hesper.protocol.virtgpu import MAX_TIMELINES
 from hesper.vtest import wire
 from open_files import assert_closed_since, open_files, opened_since
 
@@ -30,7 +31,7 @@ def served() -> Iterator[Served]:
 
 def test_handshake_is_answered_as_mesa_expects(served: Served) -> None:
     assert served.host.names == ["test"]
-    assert served.client.ask(15, 1) == (1, wire.MAX_TIMELINES)
+    assert served.client.ask(15, 1) == (1, MAX_TIMELINES)
     assert served.client.ask(15, 2) == (0, 0)
     assert served.client.ask(16, 4, 0)[1:] == struct.unpack("<40I", served.host.capset)
     assert served.client.ask(16, 2, 0) == (0,)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hesper.isolation.service import ClientError
+from hesper.kernel.port import Port
 from hesper.portable import SharedMemory
-from hesper.vtest.pump import CallbackPort
 from hesper.vtest.session import Session
 
 
@@ -37,8 +37,13 @@ class FakeContext:
         self.poisoned = threading.Event()
 
     @property
-    def port(self) -> CallbackPort:
-        return CallbackPort(self.submit, self.fence)
+    def port(self) -> Port:
+        return Port(
+            submit=self.submit,
+            fence=self.fence,
+            create_blob=self.create_blob,
+            destroy_blob=self.destroy_resource,
+        )
 
     def submit(self, data: memoryview) -> None:
         sent = bytes(data)
@@ -56,13 +61,13 @@ class FakeContext:
         assert reason
         self.poisoned.set()
 
-    def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> SharedMemory:
+    def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> int:
         if resource_id in self.blobs:
             raise RefusedError(f"resource {resource_id} exists")
         if size > 1 << 30:
             raise MemoryError("limit")
         self.blobs[resource_id] = SharedMemory.create(size, f"blob-{blob_id}-{flags}")
-        return self.blobs[resource_id]
+        return self.blobs[resource_id].fd
 
     def destroy_resource(self, resource_id: int) -> None:
         self.blobs.pop(resource_id).close()

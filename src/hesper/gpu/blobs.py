@@ -15,11 +15,11 @@ from hesper.gpu.resources import Backing, Blob, Resource, ResourceTable
 from hesper.gpu.wire import (
     MAP_INFO,
     RESOURCE_CREATE_BLOB,
-    BlobFlag,
     BlobMemory,
     Response,
 )
 from hesper.portable import page_size, round_to_page
+from hesper.protocol.virtgpu import BLOB_FLAGS, BlobFlag
 
 if TYPE_CHECKING:
     from hesper.gpu.context_client import NewBlob
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from hesper.gpu.request import Request
     from hesper.gpu.transport import Transport
     from hesper.gpu.wire import CreateBlob, MapBlob, ResourceId
-
-_FLAGS = int(BlobFlag.USE_MAPPABLE | BlobFlag.USE_SHAREABLE | BlobFlag.USE_CROSS_DEVICE)
 
 
 class Blobs:
@@ -59,7 +57,7 @@ class Blobs:
         size = asked.size
         if asked.memory not in BlobMemory.__members__.values():
             raise GpuError(Response.ERR_INVALID_PARAMETER, f"blob memory {asked.memory}")
-        if asked.flags & ~_FLAGS or size == 0 or (self.aligned and size % page_size()):
+        if asked.flags & ~BLOB_FLAGS or size == 0 or (self.aligned and size % page_size()):
             raise GpuError(
                 Response.ERR_INVALID_PARAMETER, f"blob of {size} bytes with flags {asked.flags:#x}"
             )

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from hesper import ancillary
 from hesper.gpu import context_wire as wire
 from hesper.gpu.context_wire import Down, Up
-from hesper.portable import MAX_MESSAGE
+from hesper.portable import FRAME, MAX_MESSAGE
 
 if TYPE_CHECKING:
     from hesper.event_loop import EventLoop
 
-_FRAME = struct.Struct("=II")
 _MAX_FDS = 1
 _CHUNK = 64 << 10
 
@@ -157,7 +156,7 @@ class ContextClient:
             if sent is not None:
                 sent()
             return
-        frame = _FRAME.pack(wire.KIND.size + len(payload), len(fds)) + wire.KIND.pack(kind)
+        frame = FRAME.pack(wire.KIND.size + len(payload), len(fds)) + wire.KIND.pack(kind)
         self._outgoing.append(_Outgoing(memoryview(frame + bytes(payload)), tuple(fds), sent))
         if len(self._outgoing) == 1:
             self._flush()
@@ -203,14 +202,14 @@ class ContextClient:
     def _parse(self) -> None:
         """Handle the messages that are complete."""
         try:
-            while self._open and len(self._incoming) >= _FRAME.size:
-                length, count = _FRAME.unpack_from(self._incoming)
+            while self._open and len(self._incoming) >= FRAME.size:
+                length, count = FRAME.unpack_from(self._incoming)
                 if length > MAX_MESSAGE or count > _MAX_FDS:
                     raise ValueError(f"message of {length} bytes and {count} descriptors")
-                end = _FRAME.size + length
+                end = FRAME.size + length
                 if len(self._incoming) < end:
                     return
-                message = bytes(self._incoming[_FRAME.size : end])
+                message = bytes(self._incoming[FRAME.size : end])
                 del self._incoming[:end]
                 if len(self._fds) < count:
                     raise ValueError("descriptors are missing")

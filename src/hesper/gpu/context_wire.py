@@ -11,7 +11,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
-from hesper.portable import MAX_MESSAGE
+from hesper.portable import FRAME, MAX_MESSAGE
 
 
 class Down(IntEnum):
@@ -46,8 +46,17 @@ class Up(IntEnum):
     """What the context has done and holds."""
 
 
+class Frame(NamedTuple):
+    """What a message begins with, see `portable.FRAME`."""
+
+    length: int
+    """Bytes that follow, the kind first."""
+    descriptors: int
+    kind: int
+
+
 class CreateBlob(NamedTuple):
-    """Arguments of `Down.CREATE_BLOB`."""
+    """Of `Down.CREATE_BLOB`."""
 
     serial: int
     resource_id: int
@@ -56,28 +65,55 @@ class CreateBlob(NamedTuple):
     size: int
 
 
+class Destroy(NamedTuple):
+    """Of `Down.DESTROY`."""
+
+    resource_id: int
+
+
+class Fence(NamedTuple):
+    """Of `Down.FENCE`."""
+
+    ring_idx: int
+    serial: int
+
+
+class Blob(NamedTuple):
+    """Of `Up.BLOB`."""
+
+    serial: int
+    response: int
+    """A `Response` of virtio-gpu."""
+    map_info: int
+
+
+class Retired(NamedTuple):
+    """Of `Up.RETIRED`."""
+
+    serial: int
+    """Of the fence."""
+
+
 KIND = Struct("=I")
-
 CREATE_BLOB = Struct("=IIIQQ")
-"""The fields of `CreateBlob`."""
-
 IMPORT = Struct("=IQ")
 """resource id, size"""
-
 DESTROY = Struct("=I")
-"""resource id"""
-
 FENCE = Struct("=IQ")
-"""ring_idx, serial"""
-
 BLOB = Struct("=III")
-"""serial, `Response` of virtio-gpu, map info"""
-
 RETIRED = Struct("=Q")
-"""serial of the fence"""
-
 FIGURES = Struct("=QQQ")
 """Vulkan commands and bytes of command stream so far, bytes of memory in use"""
+
+LAYOUTS = {
+    Frame: Struct(FRAME.format + "I"),
+    CreateBlob: CREATE_BLOB,
+    Destroy: DESTROY,
+    Fence: FENCE,
+    Blob: BLOB,
+    Retired: RETIRED,
+}
+"""How messages are packed that compiled code reads and writes."""
 
 MAX_SUBMIT = MAX_MESSAGE - KIND.size
 """Most bytes of commands in one `SUBMIT`.  Mesa's are some hundred: the rest goes over rings."""

@@ -18,11 +18,11 @@ from hesper.gpu.wire import (
     CAPSET_INFO,
     CAPSET_VENUS,
     CONTEXT_INIT_CAPSET_ID_MASK,
-    MAX_TIMELINES,
     SUBMIT_3D,
     Response,
 )
 from hesper.log import get_logger
+from hesper.protocol.virtgpu import MAX_TIMELINES
 
 if TYPE_CHECKING:
     from hesper.event_loop import EventLoop

@@ -68,6 +68,7 @@ class ContextService:
                 worker.run(context)
             finally:
                 context.close()
+                worker.close()
 
     def stop(self) -> None:
         """Make `serve` return soon."""

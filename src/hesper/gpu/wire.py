@@ -99,22 +99,11 @@ class BlobMemory(IntEnum):
     HOST3D_GUEST = 3
 
 
-class BlobFlag(IntFlag):
-    """What a blob is used for (`blob_flags`)."""
-
-    USE_MAPPABLE = 1 << 0
-    USE_SHAREABLE = 1 << 1
-    USE_CROSS_DEVICE = 1 << 2
-
-
 EVENT_DISPLAY = 1 << 0
 """Event of the config space: display info or EDID has changed."""
 
 CONTEXT_INIT_CAPSET_ID_MASK = 0xFF
 CAPSET_VENUS = 4
-MAP_CACHE_CACHED = 1
-MAX_TIMELINES = 64
-"""ring_idx of a fence is below this; what the Linux driver allows a context."""
 
 HEADER = Struct("<IIQIB3x")
 """type, flags, fence_id, ctx_id, ring_idx"""

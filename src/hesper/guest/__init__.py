@@ -4,7 +4,7 @@ A frontend makes a `Context` per guest context and tells the guest what `capset`
 """
 
 from hesper.guest.capset import capset
-from hesper.guest.context import Blob, Context, MapCaching
+from hesper.guest.context import Context
 from hesper.guest.errors import (
     InvalidParameterError,
     InvalidResourceError,
@@ -14,12 +14,10 @@ from hesper.guest.errors import (
 from hesper.limits import Limits
 
 __all__ = [
-    "Blob",
     "Context",
     "InvalidParameterError",
     "InvalidResourceError",
     "Limits",
-    "MapCaching",
     "OutOfMemoryError",
     "ResourceError",
     "capset",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import enum
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,45 +12,22 @@ from hesper.guest.errors import InvalidParameterError, OutOfMemoryError
 from hesper.guest.handlers import asleep, bind
 from hesper.guest.refusals import result_name
 from hesper.guest.resources import Resources
+from hesper.kernel import port
 from hesper.kernel.engine import Engine
 from hesper.kernel.errors import ProtocolError
 from hesper.kernel.vulkan import Vulkan
 from hesper.limits import Limits
 from hesper.log import get_logger
+from hesper.protocol.virtgpu import BLOB_FLAGS, BlobFlag
 
 if TYPE_CHECKING:
     from hesper.guest.device import Device
     from hesper.guest.instance import Instance
     from hesper.host.drivers import Driver
     from hesper.host.profile import Profile
-    from hesper.kernel.port import Port
     from hesper.kernel.shm import Pool, Region
 
-BLOB_MAPPABLE, BLOB_SHAREABLE, BLOB_CROSS_DEVICE = 0x1, 0x2, 0x4
-"""Blob flags of virtio-gpu (VIRTIO_GPU_BLOB_FLAG_USE_*)."""
-
-BLOB_FLAGS = BLOB_MAPPABLE | BLOB_SHAREABLE | BLOB_CROSS_DEVICE
-
 log = get_logger(__name__)
-
-
-class MapCaching(enum.IntEnum):
-    """How a guest should map a blob; the values are virtio-gpu's VIRTIO_GPU_MAP_CACHE_*."""
-
-    CACHED = 1
-    UNCACHED = 2
-    WRITE_COMBINED = 3
-
-
-@dataclass(frozen=True)
-class Blob:
-    """What became of a blob: shared memory to map."""
-
-    fd: int
-    """Descriptor; it stays the context's and is valid until the resource is destroyed."""
-    size: int
-    """Bytes there are: at least what was asked for, in whole host pages."""
-    caching: MapCaching
 
 
 class Context:
@@ -103,6 +78,10 @@ class Context:
         )
         self.lock = threading.Lock()
         self.resources = Resources(self.engine)
+        self.port = self.engine.port(
+            create_blob=self._create_blob, destroy_blob=self.resources.destroy
+        )
+        """`submit`, `fence`, `create_blob` and `destroy_resource` for compiled frontends."""
         self.instance: Instance | None = None
         self.devices: dict[int, Device] = {}
         self.is_abandoned = False
@@ -133,29 +112,35 @@ class Context:
         log.warning(event, context=self.name, driver=self.driver.name, **facts)
 
     def submit(self, data: bytes | bytearray | memoryview) -> None:
-        """Run the commands in `data`.  Raises `kernel.engine.ProtocolError`."""
-        self.engine.submit(data)
+        """Run the commands in `data`.  Raises `kernel.errors.ProtocolError`."""
+        port.submit(self.port, data)
 
-    def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> Blob:
-        """Make a resource of `size` bytes.
+    def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> int:
+        """Make a resource of `size` bytes, and return a descriptor of its shared memory.
 
+        The descriptor stays the context's and is valid until the resource is destroyed; the memory
+        has whole host pages, and is ordinary cached memory wherever it is mapped.
         blob_id: 0 for plain shared memory, else the guest id of a host-visible VkDeviceMemory
-        that the resource is to share.  flags: see `BLOB_FLAGS`.
+        that the resource is to share.  flags: see `protocol.virtgpu.BlobFlag`.
         Raises `InvalidResourceError`, `InvalidParameterError`, `OutOfMemoryError`.
         """
+        return port.create_blob(self.port, resource_id, blob_id, size, flags)
+
+    def _create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> int:
+        """Make the resource, or say why not, when the kernel cannot."""
         self.resources.check_new(resource_id)
         if not 0 < size < 1 << 63:
             raise InvalidParameterError(f"blob of {size} bytes")
         if flags & ~BLOB_FLAGS:
             raise InvalidParameterError(f"blob flags {flags:#x}")
         if blob_id:
-            region = self._shared_memory(blob_id, size, apart=bool(flags & ~BLOB_MAPPABLE))
+            apart = bool(flags & ~BlobFlag.USE_MAPPABLE)
+            region = self._shared_memory(blob_id, size, apart=apart)
         else:
             region = regions.create(self.pool, size, f"hesper-{self.name}", charged=size)
-        # Shared memory of ours is ordinary cached memory wherever it is mapped.
-        blob = Blob(region.fd, region.size, MapCaching.CACHED)
+        fd = region.fd
         self.resources.add(resource_id, region, size, is_stream=not blob_id)
-        return blob
+        return fd
 
     def _shared_memory(self, memory_id: int, size: int, *, apart: bool) -> Region:
         """Return the region of a VkDeviceMemory, with one owner more."""
@@ -191,7 +176,7 @@ class Context:
 
         Raises `InvalidResourceError`.
         """
-        self.resources.destroy(resource_id)
+        port.destroy_blob(self.port, resource_id)
 
     def fence(self, ring_idx: int, retired: Callable[[], None]) -> None:
         """Call `retired` once what a timeline has to do so far is done.
@@ -200,15 +185,7 @@ class Context:
         at once.  Others are bound to queues; `retired` is called from a thread, in order.
         Raises `InvalidParameterError` for a timeline that is bound to no queue.
         """
-        try:
-            self.engine.fence(ring_idx, partial(_call, retired))
-        except (KeyError, OverflowError):
-            raise InvalidParameterError(f"timeline {ring_idx} is bound to no queue") from None
-
-    @property
-    def port(self) -> Port:
-        """The same as `submit` and `fence`, for compiled frontends; one thread at a time."""
-        return self.engine.port()
+        port.fence(self.port, ring_idx, partial(_call, retired))
 
     def device(self, device_id: int) -> Device:
         """The device with that guest id.  Raises `ProtocolError`."""

@@ -1,25 +1,22 @@
-"""What goes wrong in a context, short of breaking the protocol (`kernel.engine.ProtocolError`)."""
+"""What goes wrong in a context, short of breaking the protocol (`kernel.errors.ProtocolError`)."""
 
 from __future__ import annotations
 
+from hesper.kernel.errors import (
+    InvalidParameterError,
+    InvalidResourceError,
+    OutOfMemoryError,
+    ResourceError,
+)
 
-class ResourceError(Exception):
-    """A frontend asked for something that a context cannot do; the text says what and why.
-
-    The context stays usable.
-    """
-
-
-class InvalidResourceError(ResourceError):
-    """A resource id that is unknown, or taken already."""
-
-
-class InvalidParameterError(ResourceError):
-    """A size, blob id, flag or timeline that makes no sense here."""
-
-
-class OutOfMemoryError(ResourceError, MemoryError):
-    """The context's memory limit is reached, or the host has no more."""
+__all__ = [
+    "InvalidParameterError",
+    "InvalidResourceError",
+    "OutOfMemoryError",
+    "ResourceError",
+    "UnfitDeviceError",
+    "VulkanError",
+]
 
 
 class UnfitDeviceError(Exception):

@@ -74,10 +74,16 @@ class Engine:
 
         Raises `ProtocolError` (the context is poisoned by then).
         """
-    def port(self) -> Port:
-        """What a compiled transport submits to and asks for fences, see `port.pxd`.
+    def port(
+        self,
+        *,
+        create_blob: Callable[[int, int, int, int], int] | None = None,
+        destroy_blob: Callable[[int], None] | None = None,
+    ) -> Port:
+        """What frontends submit to and ask for fences and blobs; one thread at a time may use it.
 
-        It stands for `submit` and `fence`; only one thread may use it, or `submit`, at a time.
+        create_blob, destroy_blob: for what the kernel cannot do by itself, see `Port`; without them
+        that is refused.
         """
     def set_patience(self, nanoseconds: int) -> None:
         """Let threads look out so long for what may come next before they block.

@@ -137,8 +137,8 @@ cdef class Engine:
             Py_DECREF(retired)
             raise KeyError(ring_idx)
 
-    def port(self):
-        return ContextPort(self.ref, self._refused)
+    def port(self, *, create_blob=None, destroy_blob=None):
+        return ContextPort(self.ref, self._refused, create_blob, destroy_blob)
 
     def set_patience(self, uint64_t nanoseconds):
         hesper_store_u64(&self.ref.core.polling.patience_ns, nanoseconds)

@@ -1,55 +1,87 @@
-"""A context as a compiled transport sees it: its own stream, its fences, its blobs."""
+"""A context as frontends see it: its own stream, its fences, its blobs; `port.pyi`."""
 
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from hesper.kernel.core.platform cimport hesper_now_ns, hesper_store_u64
-from hesper.kernel.core.polling cimport HESPER_CONTENDED_NS, HESPER_HELD_UP_NS, polling_patience
+from hesper_virtgpu cimport BLOB_FLAGS, BLOB_USE_MAPPABLE, MAX_TIMELINES
+
+from hesper.kernel.core.platform cimport hesper_now_ns
+from hesper.kernel.core.polling cimport polling_patience
 from hesper.kernel.core.state cimport TIMELINES, Core, Stream, TimelineCore, retired_fn
 from hesper.kernel.core.timeline cimport timeline_attend, timeline_leave
 from hesper.kernel.runtime cimport (
-    CoreRef, context_catch_up, context_create_blob, context_destroy_blob, context_fence, stream_run)
+    CoreRef, context_catch_up, context_create_blob, context_destroy_blob, context_fence,
+    stream_run)
 
-from hesper.kernel.errors import ProtocolError
+from hesper.kernel.errors import InvalidParameterError, InvalidResourceError
+
+cdef object TO_32_BITS = 2 ** 32
+cdef object TO_64_BITS = 2 ** 64
+
+cdef extern from "Python.h":
+    enum:
+        PyBUF_READ
 
 
 cdef class Port:
+    def __cinit__(self, *_, **__):
+        self.polling = &self.own_polling
+
+    def __init__(self, *, submit, fence, create_blob, destroy_blob):
+        self.python_submit = submit
+        self.python_fence = fence
+        self.python_create_blob = create_blob
+        self.python_destroy_blob = destroy_blob
+
     cdef int submit(self, const uint8_t *data, uint64_t size) noexcept nogil:
         """Run the commands in `size` bytes at `data`, which are aligned to 4."""
-        return -1
+        with gil:
+            try:
+                self.python_submit(PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ))
+            except BaseException as error:
+                self.error = error
+                return -1
+        return 0
 
     cdef int fence(self, uint32_t ring_idx, retired_fn retired, void *data) noexcept nogil:
         """Call `retired`, from any thread, when a timeline has done what it has so far."""
+        with gil:
+            return ask_fence(self, ring_idx, retired, data)
+
+    cdef int create_blob(self, uint32_t id, uint64_t memory, uint64_t size,
+                         uint32_t flags) noexcept nogil:
+        """Make resource `id`: of a VkDeviceMemory, or of shared memory for `memory` 0.
+
+        Returns its descriptor, or -1.
+        """
+        with gil:
+            try:
+                return self.python_create_blob(id, memory, size, flags)
+            except BaseException as error:
+                self.error = error
         return -1
+
+    cdef int destroy_blob(self, uint32_t id) noexcept nogil:
+        """Forget a resource."""
+        with gil:
+            try:
+                self.python_destroy_blob(id)
+            except BaseException as error:
+                self.error = error
+                return -1
+        return 0
+
+    cdef object refusal(self):
+        """The exception that says why the last call failed."""
+        error, self.error = self.error, None
+        return error
 
     cdef void catch_up(self) noexcept nogil:
         """Come to the end of what `submit` was given, before Python serves a message."""
 
-    cdef int create_blob(self, uint32_t id, uint64_t memory, uint64_t size,
-                         bint apart) noexcept nogil:
-        """Make resource `id` of device memory; its descriptor, or -1: that is left to Python.
-
-        apart: somebody besides the guest may map it.
-        """
-        return -1
-
-    cdef bint destroy_blob(self, uint32_t id) noexcept nogil:
-        """Forget a resource that `create_blob` has made; False: that is left to Python."""
-        return False
-
-    cdef object refusal(self):
-        """The exception that says why the last call failed."""
-        return NotImplementedError()
-
     # A frontend's thread that looks out for the next message looks at the fences as well: nobody
     # else has to be woken for them.
-
-    cdef uint64_t patience(self, uint64_t now) noexcept nogil:
-        """How long to look out, in ns; 0: not at all."""
-        return 0
-
-    cdef bint held_up(self, uint64_t last, uint64_t now) noexcept nogil:
-        """Whether too much time has gone by between two looks: others want the processor."""
-        return False
 
     cdef bint attend(self) noexcept nogil:
         """Retire what fences are signalled; whether there are others to look at."""
@@ -62,20 +94,25 @@ cdef class Port:
 cdef class ContextPort(Port):
     cdef CoreRef ref
     cdef Stream *stream
-    cdef object refused             # poisons the context; returns the exception
+    cdef object poisoned            # poisons the context; returns the exception
+    cdef bint failed                # the stream has, and that was what failed last
     cdef int64_t unbound            # the timeline that was asked for and is not there, else -1
     cdef TimelineCore *attended[TIMELINES]
     cdef uint32_t attended_count
 
-    def __init__(self, CoreRef ref not None, refused):
+    def __init__(self, CoreRef ref not None, poisoned, create_blob, destroy_blob):
         self.ref = ref
         self.stream = ref.stream
-        self.refused = refused
+        self.poisoned = poisoned
+        self.python_create_blob = create_blob or no_blobs
+        self.python_destroy_blob = destroy_blob or no_blobs
+        self.unbound = -1
+        self.polling = &ref.core.polling
         ref.core.runs_ahead = True
 
     cdef int submit(self, const uint8_t *data, uint64_t size) noexcept nogil:
-        self.unbound = -1
-        return stream_run(self.stream, data, size)
+        self.failed = stream_run(self.stream, data, size) != 0
+        return -1 if self.failed else 0
 
     cdef int fence(self, uint32_t ring_idx, retired_fn retired, void *data) noexcept nogil:
         cdef Core *core = self.stream.core
@@ -90,26 +127,32 @@ cdef class ContextPort(Port):
             self.attended_count += 1
         return 0
 
+    cdef int create_blob(self, uint32_t id, uint64_t memory, uint64_t size,
+                         uint32_t flags) noexcept nogil:
+        cdef int fd = -1
+        context_catch_up(self.stream.core)
+        if id and memory and not flags & ~<uint32_t>BLOB_FLAGS:
+            fd = context_create_blob(self.stream.core, id, memory, size,
+                                     (flags & ~<uint32_t>BLOB_USE_MAPPABLE) != 0)
+        return fd if fd >= 0 else Port.create_blob(self, id, memory, size, flags)
+
+    cdef int destroy_blob(self, uint32_t id) noexcept nogil:
+        context_catch_up(self.stream.core)
+        if context_destroy_blob(self.stream.core, id):
+            return 0
+        return Port.destroy_blob(self, id)
+
+    cdef object refusal(self):
+        if self.unbound >= 0:
+            ring_idx, self.unbound = self.unbound, -1
+            return unbound(ring_idx)
+        if self.failed:
+            self.failed = False
+            return self.poisoned()
+        return Port.refusal(self)
+
     cdef void catch_up(self) noexcept nogil:
         context_catch_up(self.stream.core)
-
-    cdef int create_blob(self, uint32_t id, uint64_t memory, uint64_t size,
-                         bint apart) noexcept nogil:
-        context_catch_up(self.stream.core)
-        return context_create_blob(self.stream.core, id, memory, size, apart)
-
-    cdef bint destroy_blob(self, uint32_t id) noexcept nogil:
-        context_catch_up(self.stream.core)
-        return context_destroy_blob(self.stream.core, id)
-
-    cdef uint64_t patience(self, uint64_t now) noexcept nogil:
-        return polling_patience(&self.stream.core.polling, now)
-
-    cdef bint held_up(self, uint64_t last, uint64_t now) noexcept nogil:
-        if now - last < HESPER_HELD_UP_NS:
-            return False
-        hesper_store_u64(&self.stream.core.polling.contended_until, now + HESPER_CONTENDED_NS)
-        return True
 
     cdef bint attend(self) noexcept nogil:
         cdef uint32_t i = 0
@@ -126,7 +169,109 @@ cdef class ContextPort(Port):
             self.attended_count -= 1
             timeline_leave(self.attended[self.attended_count])
 
-    cdef object refusal(self):
-        if self.unbound >= 0:
-            return ProtocolError(f"timeline {self.unbound} is bound to no queue")
-        return self.refused()
+
+cdef object unbound(ring_idx):
+    return InvalidParameterError(f"timeline {ring_idx} is bound to no queue")
+
+
+def no_blobs(*_):
+    raise InvalidParameterError("this context has no blobs")
+
+
+cdef class Retired:
+    cdef retired_fn retired
+    cdef void *data
+
+    def __call__(self, bint lost=False):
+        cdef void *data = self.data
+        if data != NULL:
+            self.data = NULL
+            with nogil:
+                self.retired(data, lost)
+
+
+cdef int ask_fence(Port port, uint32_t ring_idx, retired_fn retired, void *data) noexcept:
+    cdef Retired function = Retired.__new__(Retired)
+    function.retired = retired
+    function.data = data
+    try:
+        port.python_fence(ring_idx, function)
+    except BaseException as error:
+        function.data = NULL
+        port.error = error
+        return -1
+    return 0
+
+
+# For Python.
+
+def submit(Port port not None, data):
+    cdef const uint8_t[::1] view = data
+    cdef const uint8_t *start
+    cdef uint64_t size = view.shape[0]
+    cdef int result
+    if size == 0:
+        return
+    start = &view[0]
+    with nogil:
+        result = port.submit(start, size)
+        port.catch_up()
+    if result:
+        raise port.refusal()
+
+
+def fence(Port port not None, ring_idx, retired):
+    cdef uint32_t timeline
+    cdef int result
+    if not 0 <= ring_idx < MAX_TIMELINES:
+        raise unbound(ring_idx)
+    timeline = ring_idx
+    Py_INCREF(retired)
+    with nogil:
+        result = port.fence(timeline, call_retired, <void *>retired)
+        port.leave()
+    if result:
+        Py_DECREF(retired)
+        raise port.refusal()
+
+
+def create_blob(Port port not None, resource_id, blob_id, size, flags):
+    cdef int fd
+    cdef uint32_t id = in_range(resource_id, TO_32_BITS, InvalidResourceError, "resource id")
+    cdef uint64_t memory = in_range(blob_id, TO_64_BITS, InvalidParameterError, "blob id")
+    cdef uint64_t wanted = in_range(size, TO_64_BITS, InvalidParameterError, "blob size")
+    cdef uint32_t asked = in_range(flags, TO_32_BITS, InvalidParameterError, "blob flags")
+    with nogil:
+        fd = port.create_blob(id, memory, wanted, asked)
+    if fd < 0:
+        raise port.refusal()
+    return fd
+
+
+def destroy_blob(Port port not None, resource_id):
+    cdef uint32_t id = in_range(resource_id, TO_32_BITS, InvalidResourceError, "resource id")
+    cdef int result
+    with nogil:
+        result = port.destroy_blob(id)
+    if result:
+        raise port.refusal()
+
+
+cdef object in_range(value, object limit, error, what):
+    """`value`, which must be a number from 0 to below `limit`."""
+    if not 0 <= value < limit:
+        raise error(f"{what} {value} is out of range")
+    return value
+
+
+cdef void call_retired(void *data, bint lost) noexcept nogil:
+    """Call a Python function that was kept alive for this; nobody there could tell of a loss."""
+    with gil:
+        call_and_drop(data)
+
+
+cdef int call_and_drop(void *data) except -1:
+    cdef object function = <object>data
+    Py_DECREF(function)
+    function()
+    return 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 
+from hesper.protocol.virtgpu import MAX_TIMELINES
 from hesper.vtest import wire
 from hesper.vtest.wire import Command
 
@@ -78,7 +79,7 @@ class VtestRefusal:
             self._sock.send(wire.REPLY_U32.pack(1, number, wire.PROTOCOL_VERSION))
         elif number == Command.GET_PARAM:
             known = body == wire.U32.pack(wire.Param.MAX_TIMELINE_COUNT)
-            value = wire.MAX_TIMELINES if known else 0
+            value = MAX_TIMELINES if known else 0
             self._sock.send(wire.REPLY_TWO_U32.pack(2, number, known, value))
         elif number == Command.GET_CAPSET:
             head = wire.REPLY_U32.pack(1 + len(self._capset) // 4, number, 1)

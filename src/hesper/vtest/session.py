@@ -10,20 +10,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from hesper.isolation.service import ClientError
+from hesper.protocol.virtgpu import MAX_TIMELINES
+from hesper.sockets.connection import TruncatedError
 from hesper.vtest import wire
-from hesper.vtest.pump import Pump, TruncatedError
+from hesper.vtest.server import Server
 from hesper.vtest.wire import Command, Phase
 
 if TYPE_CHECKING:
     from hesper.kernel.port import Port
-
-
-class Blob(Protocol):
-    """Shared memory as a guest context makes it."""
-
-    @property
-    def fd(self) -> int:
-        """Descriptor to hand to the client; stays the context's."""
 
 
 class GuestContext(Protocol):
@@ -32,12 +26,6 @@ class GuestContext(Protocol):
     @property
     def port(self) -> Port:
         """Where submissions go; one thread uses it."""
-
-    def create_blob(self, resource_id: int, blob_id: int, size: int, flags: int) -> Blob:
-        """Make a resource of at least `size` bytes."""
-
-    def destroy_resource(self, resource_id: int) -> None:
-        """Forget a resource."""
 
     def poison(self, reason: str) -> None:
         """Make a submission that is under way end, whatever it waits for."""
@@ -77,16 +65,14 @@ class Session:
         """Take over `sock`, a connected blocking stream socket; `run` closes it."""
         self._sock = sock
         self._host = host
-        self._pump = Pump(sock.fileno())
-        self._phase = Phase.CONNECTED
         self._name = ""
         self._context: GuestContext | None = None
         self._fatal: str | None = None
         self._stopping = False
         self._handshake: threading.Timer | None = None
-        self._unmappable: set[int] = set()  # resources that the context does not know
         # Opened now: there may be no descriptor left when it is needed.
         self._nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._server = Server(sock.fileno(), unmappable=self._nothing, no_room=self._no_room)
         self._warned = False
         self._serve: dict[int, Callable[[memoryview], None]] = {
             Command.CREATE_RENDERER: self._create_renderer,
@@ -96,8 +82,6 @@ class Session:
             Command.GET_PARAM: self._get_param,
             Command.GET_CAPSET: self._get_capset,
             Command.CONTEXT_INIT: self._context_init,
-            Command.RESOURCE_CREATE_BLOB: self._create_blob,
-            Command.RESOURCE_UNREF: self._unref_resource,
         }
 
     def run(self) -> None:
@@ -123,7 +107,7 @@ class Session:
             self._hang_up()
             if self._context is not None:
                 self._context.close()
-            self._pump.close()
+            self._server.close()
             self._sock.close()
             os.close(self._nothing)
         if self._fatal is not None:
@@ -152,28 +136,29 @@ class Session:
         self._hang_up()
 
     def _loop(self) -> None:
-        pump = self._pump
+        server = self._server
         while True:
             try:
-                header = pump.header()
-                if header is None:
+                message = server.next()
+                if message is None:
                     return
-                length, number = header
-                size = self._check(number, length)
-                self._serve[number](pump.data(size, hold=number in wire.ANSWERED))
+                number, length, data = message
+                self._check(number, length)
+                if data is not None:
+                    self._serve[number](data)
             except ClientError:
                 raise
             except TruncatedError as error:
                 if self._stopping:
                     return
-                raise ClientError(f"{pump.what}: {error}") from None
+                raise ClientError(f"{server.what}: {error}") from None
             except ConnectionError:
                 return  # the client has left without waiting for its answer
             except self._host.refusals as error:
-                raise ClientError(f"{pump.what}: {error}") from None
+                raise ClientError(f"{server.what}: {error}") from None
 
-    def _check(self, number: int, length: int) -> int:
-        """Return the size of the command's data in bytes, or raise `ClientError`."""
+    def _check(self, number: int, length: int) -> None:
+        """Raise `ClientError` for a header that is wrong."""
         try:
             command = Command(number)
         except ValueError:
@@ -182,19 +167,19 @@ class Session:
         request = wire.REQUESTS.get(command)
         if request is None:
             raise ClientError(f"{name}: not for Venus clients")
-        if not request.first <= self._phase <= request.last:
-            raise ClientError(f"{name}: out of order, the client is {self._phase.name}")
+        phase = Phase(self._server.phase)
+        if not request.first <= phase <= request.last:
+            raise ClientError(f"{name}: out of order, the client is {phase.name}")
         size = length * request.unit
         if not request.shortest <= size <= request.longest:
             raise ClientError(
                 f"{name}: {size} bytes of data, must be {request.shortest} to {request.longest}"
             )
-        return size
 
     def _create_renderer(self, data: memoryview) -> None:
         text = bytes(data).split(b"\0", 1)[0].decode("utf-8", "replace")
         self._name = "".join(c if c.isprintable() else "?" for c in text)[:100] or "unnamed"
-        self._phase = Phase.NAMED
+        self._server.phase = Phase.NAMED
         self._host.named(self._name)
 
     def _ping(self, _: memoryview) -> None:
@@ -213,13 +198,13 @@ class Session:
             raise ClientError(
                 f"PROTOCOL_VERSION: the client knows {version}, Venus needs {wire.PROTOCOL_VERSION}"
             )
-        self._phase = Phase.NEGOTIATED
+        self._server.phase = Phase.NEGOTIATED
         self._reply(Command.PROTOCOL_VERSION, wire.PROTOCOL_VERSION)
 
     def _get_param(self, data: memoryview) -> None:
         (param,) = wire.U32.unpack(data)
         known = param == wire.Param.MAX_TIMELINE_COUNT
-        value = wire.MAX_TIMELINES if known else 0
+        value = MAX_TIMELINES if known else 0
         self._sock.sendall(wire.REPLY_TWO_U32.pack(2, Command.GET_PARAM, known, value))
 
     def _get_capset(self, data: memoryview) -> None:
@@ -236,54 +221,14 @@ class Session:
         if capset_id != wire.CAPSET_VENUS:
             raise ClientError(f"CONTEXT_INIT: capset {capset_id}, only Venus (4) is served")
         self._context = self._host.create_context(self._name, self._poisoned)
-        self._pump.attach(self._context.port)
-        self._phase = Phase.RUNNING
+        self._server.attach(self._context.port)
+        self._server.phase = Phase.RUNNING
         self._end_handshake()
 
-    def _running(self) -> GuestContext:
-        """Return the context of a client whose phase is RUNNING."""
-        if self._context is None:
-            raise ClientError("there is no context")
-        return self._context
-
-    def _create_blob(self, data: memoryview) -> None:
-        kind, flags, size, blob_id = wire.CREATE_BLOB.unpack(data)
-        plain = kind == wire.BlobType.GUEST and blob_id == 0
-        if not plain and kind != wire.BlobType.HOST3D:
-            raise ClientError(f"RESOURCE_CREATE_BLOB: blob type {kind} with blob id {blob_id}")
-        if not size:
-            raise ClientError("RESOURCE_CREATE_BLOB: size 0")
-        resource_id = self._pump.new_resource()
-        reply = wire.REPLY_U32.pack(1, Command.RESOURCE_CREATE_BLOB, resource_id)
-        try:
-            blob = self._running().create_blob(resource_id, blob_id, size, flags)
-        except (MemoryError, OSError) as error:
-            if not self._warned:
-                self._warned = True
-                self._host.warn(f"RESOURCE_CREATE_BLOB: no room for {size} bytes: {error}")
-            # The protocol has no error reply, but a client whose mmap fails takes it for lack of
-            # memory and reports that to its application.
-            self._unmappable.add(resource_id)
-            self._send_with_fd(reply, self._nothing)
-            return
-        self._send_with_fd(reply, blob.fd)
-
-    def _unref_resource(self, data: memoryview) -> None:
-        (resource_id,) = wire.U32.unpack(data)
-        if not self._pump.drop_resource(resource_id):
-            raise ClientError(f"RESOURCE_UNREF: no resource {resource_id}")
-        if resource_id in self._unmappable:
-            self._unmappable.discard(resource_id)
-        else:
-            self._running().destroy_resource(resource_id)
+    def _no_room(self, size: int, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
+            self._host.warn(f"RESOURCE_CREATE_BLOB: no room for {size} bytes: {error}")
 
     def _reply(self, command: Command, value: int) -> None:
         self._sock.sendall(wire.REPLY_U32.pack(1, command, value))
-
-    def _send_with_fd(self, data: bytes, fd: int) -> None:
-        """Send a reply and then a descriptor (a copy), on a byte of its own.
-
-        Clients read the reply with plain read(2), which would drop a descriptor attached to it.
-        """
-        self._sock.sendall(data)
-        socket.send_fds(self._sock, [b"\0"], [fd])

@@ -19,8 +19,6 @@ PROTOCOL_VERSION = 3
 """What we answer.  Version 4 adds DRM sync objects, which Venus does not use."""
 
 CAPSET_VENUS = 4
-MAX_TIMELINES = 64
-"""Timelines (ring_idx 0 to 63) a context has, as virglrenderer has them."""
 
 
 class Command(IntEnum):
@@ -121,21 +119,6 @@ REQUESTS = {
     Command.SUBMIT_CMD2: _dwords(1, MAX_SUBMIT // 4, Phase.RUNNING),
 }
 
-ANSWERED = frozenset(
-    {
-        Command.PING_PROTOCOL_VERSION,
-        Command.RESOURCE_BUSY_WAIT,
-        Command.PROTOCOL_VERSION,
-        Command.GET_PARAM,
-        Command.GET_CAPSET,
-        Command.RESOURCE_CREATE_BLOB,
-        Command.SYNC_CREATE,
-        Command.SYNC_READ,
-        Command.SYNC_WAIT,
-    }
-)
-"""Commands whose reply a client waits for at once."""
-
 
 class Param(IntEnum):
     """What GET_PARAM can ask for."""
@@ -151,16 +134,96 @@ class BlobType(IntEnum):
     HOST3D_GUEST = 3
 
 
+WAIT_EITHER = 1
+"""Flag of a `Wait`: any of the points is enough."""
+BATCH_RING_IDX = 1
+"""Flag of a `Batch`: it has a timeline."""
+
+
+class Header(NamedTuple):
+    """What every message begins with."""
+
+    length: int
+    """Of the data, in steps of `Request.unit`."""
+    command: int
+
+
+class CreateBlob(NamedTuple):
+    """Data of RESOURCE_CREATE_BLOB."""
+
+    type: int
+    """A `BlobType`."""
+    flags: int
+    size: int
+    blob_id: int
+
+
+class Point(NamedTuple):
+    """A value of a sync; data of SYNC_WRITE too."""
+
+    sync: int
+    value: int
+
+
+class Wait(NamedTuple):
+    """What data of SYNC_WAIT begins with; points follow."""
+
+    flags: int
+    timeout_ms: int
+
+
+class Batch(NamedTuple):
+    """One of the batches that data of SUBMIT_CMD2 has behind their count.
+
+    Offsets and sizes are in dwords from the start of the data.
+    """
+
+    flags: int
+    commands: int
+    command_size: int
+    syncs: int
+    """Where its points are."""
+    sync_count: int
+    ring_idx: int
+
+
+LONG_BATCH = 32
+"""Bytes of a batch in Mesa 26.1, which has two fields more, for DRM sync objects; see `Batch`."""
+
+
+class ReplyU32(NamedTuple):
+    """A header and one dword."""
+
+    length: int
+    command: int
+    value: int
+
+
+class ReplyU64(NamedTuple):
+    """A header and two dwords."""
+
+    length: int
+    command: int
+    value: int
+
+
 HEADER = Struct("<II")
-"""length, command"""
 U32 = Struct("<I")
 BUSY_WAIT = Struct("<II")
 """resource, flags"""
 CAPSET = Struct("<II")
 """capset id, version"""
-CREATE_BLOB = Struct("<IIQQ")
-"""blob type, blob flags, size, blob id"""
 REPLY_U32 = Struct("<III")
-"""header and one dword"""
 REPLY_TWO_U32 = Struct("<IIII")
 """header and two dwords"""
+
+LAYOUTS = {
+    Header: HEADER,
+    CreateBlob: Struct("<IIQQ"),
+    Point: Struct("<IQ"),
+    Wait: Struct("<II"),
+    Batch: Struct("<6I"),
+    ReplyU32: REPLY_U32,
+    ReplyU64: Struct("<IIQ"),
+}
+"""How messages are packed that compiled code reads and writes."""

@@ -6,6 +6,8 @@ is changed.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from hesper_virtgpu cimport MAX_TIMELINES
+
 from hesper.kernel.core.arena cimport Arena
 from hesper.kernel.core.objects cimport Entry, Objects
 from hesper.kernel.core.platform cimport hesper_monitor, hesper_timer
@@ -31,7 +33,7 @@ cdef enum:
     FEEDBACK_SLOTS = 1024       # of the hash table by buffer
     STALE_FENCES = 8            # in flight that nobody wants any more
     HEARD = 64                  # dead objects that are kept though the guest has heard of it
-    TIMELINES = 64              # the CPU's (0) and 63 for queues
+    TIMELINES = MAX_TIMELINES   # the CPU's (0) and those of queues
     DEVICES = 16384             # that a context may make in its life
 
 

@@ -1,6 +1,23 @@
-# Timeline syncs: 64-bit counters that a client waits for by polling a descriptor.
-#
-# The socket's thread creates, reads, writes and waits; whichever thread retires a fence signals.
+"""Timeline syncs: 64-bit counters that a client waits for by polling a descriptor.
+
+The socket's thread creates, reads, writes and waits; whichever thread retires a fence signals.
+"""
+
+from libc.errno cimport errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+
+from hesper_vtest_wire cimport Point as WirePoint
+
+from hesper.kernel.core.platform cimport (
+    hesper_now_ns, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
+    pthread_mutex_unlock)
+from hesper.sockets.connection cimport close, hesper_is_left, hesper_pipe
+
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t write(int fd, const void *data, size_t size)
+
 
 cdef enum:
     MOST_SYNCS = 65536          # that a client may have at a time
@@ -35,7 +52,7 @@ cdef struct Wait:
 cdef struct Syncs:
     # All syncs of one client.
     pthread_mutex_t lock        # guards everything here, values included
-    uint32_t owners             # the pump, and batches whose fence is pending
+    uint32_t owners             # the server, and batches whose fence is pending
     bint closed
     Sync **syncs                # by id - 1
     uint32_t *free_ids
@@ -66,7 +83,7 @@ cdef struct Batch:
     Point points[1]             # and more
 
 
-cdef Syncs *syncs_new() except NULL:
+cdef inline Syncs *syncs_new() except NULL:
     cdef int ends[2]
     cdef Syncs *s = <Syncs *>calloc(1, sizeof(Syncs))
     if s == NULL:
@@ -96,17 +113,17 @@ cdef Syncs *syncs_new() except NULL:
     return s
 
 
-cdef void sync_release(Sync *sync) noexcept nogil:
+cdef inline void sync_release(Sync *sync) noexcept nogil:
     sync.owners -= 1
     if sync.owners == 0:
         free(sync)
 
 
-cdef Sync *sync_find(Syncs *s, uint32_t id) noexcept nogil:
+cdef inline Sync *sync_find(Syncs *s, uint32_t id) noexcept nogil:
     return s.syncs[id - 1] if 0 < id <= s.size else NULL
 
 
-cdef uint32_t sync_create(Syncs *s, uint64_t value) noexcept nogil:
+cdef inline uint32_t sync_create(Syncs *s, uint64_t value) noexcept nogil:
     """Make a sync that stands at `value`; its id, 0 when there are too many."""
     cdef uint32_t size = 2 * s.size if s.size else 64
     cdef uint32_t id
@@ -141,7 +158,7 @@ cdef uint32_t sync_create(Syncs *s, uint64_t value) noexcept nogil:
     return id
 
 
-cdef void sync_forget(Syncs *s, uint32_t id) noexcept nogil:
+cdef inline void sync_forget(Syncs *s, uint32_t id) noexcept nogil:
     """Forget an id that there is.  The sync lives on as long as waits or fences hold it."""
     cdef Sync *sync = s.syncs[id - 1]
     s.syncs[id - 1] = NULL
@@ -150,7 +167,7 @@ cdef void sync_forget(Syncs *s, uint32_t id) noexcept nogil:
     sync_release(sync)
 
 
-cdef void point_drop(Wait *wait, uint32_t index) noexcept nogil:
+cdef inline void point_drop(Wait *wait, uint32_t index) noexcept nogil:
     """Take a point off a wait; the last one takes its place."""
     cdef Sync *sync = wait.points[index].sync
     wait.count -= 1
@@ -159,7 +176,7 @@ cdef void point_drop(Wait *wait, uint32_t index) noexcept nogil:
     sync_release(sync)
 
 
-cdef void syncs_unpark(Syncs *s) noexcept nogil:
+cdef inline void syncs_unpark(Syncs *s) noexcept nogil:
     """Close the ends of pipes whose clients have closed theirs; the lock is held."""
     cdef uint32_t kept = 0
     cdef uint32_t i
@@ -172,13 +189,13 @@ cdef void syncs_unpark(Syncs *s) noexcept nogil:
     s.parked_count = kept
 
 
-cdef void syncs_provide(Syncs *s) noexcept nogil:
+cdef inline void syncs_provide(Syncs *s) noexcept nogil:
     """Have a pipe for the next wait; the lock is held."""
     if s.spare[0] < 0 and hesper_pipe(s.spare):
         s.spare[0] = -1
 
 
-cdef void park(Syncs *s, int fd) noexcept nogil:
+cdef inline void park(Syncs *s, int fd) noexcept nogil:
     """Keep the end of a wait that is over until its client has closed the other."""
     cdef uint32_t i
     if s.closed:
@@ -196,7 +213,7 @@ cdef void park(Syncs *s, int fd) noexcept nogil:
     s.parked_count += 1
 
 
-cdef Wait *wait_unlink(Syncs *s, Wait **link) noexcept nogil:
+cdef inline Wait *wait_unlink(Syncs *s, Wait **link) noexcept nogil:
     """Take a wait that is over out of the others."""
     cdef Wait *wait = link[0]
     link[0] = wait.next
@@ -207,14 +224,14 @@ cdef Wait *wait_unlink(Syncs *s, Wait **link) noexcept nogil:
     return wait
 
 
-cdef void wait_drop(Syncs *s, Wait **link) noexcept nogil:
+cdef inline void wait_drop(Syncs *s, Wait **link) noexcept nogil:
     """Forget a wait that nobody waits for any more."""
     cdef Wait *wait = wait_unlink(s, link)
     park(s, wait.write_fd)
     free(wait)
 
 
-cdef Wait *syncs_advance(Syncs *s) noexcept nogil:
+cdef inline Wait *syncs_advance(Syncs *s) noexcept nogil:
     """Take out the waits whose points are reached by now; they are for `syncs_wake`."""
     cdef Wait *over = NULL
     cdef Wait **link = &s.waits
@@ -240,8 +257,8 @@ cdef Wait *syncs_advance(Syncs *s) noexcept nogil:
     return over
 
 
-cdef Wait *syncs_signal(Syncs *s, const Point *points, uint32_t count,
-                        bint lost) noexcept nogil:
+cdef inline Wait *syncs_signal(Syncs *s, const Point *points, uint32_t count,
+                               bint lost) noexcept nogil:
     """Set syncs to values; returns the waits that were for them.  The lock is held.
 
     lost: whether a lost device was to do so.
@@ -256,7 +273,7 @@ cdef Wait *syncs_signal(Syncs *s, const Point *points, uint32_t count,
     return syncs_advance(s) if awaited else NULL
 
 
-cdef void syncs_wake(Syncs *s, Wait *over) noexcept nogil:
+cdef inline void syncs_wake(Syncs *s, Wait *over) noexcept nogil:
     """Tell the clients of waits that they are over.
 
     The lock is not held: a client that is woken takes this processor, and its next message the
@@ -277,7 +294,7 @@ cdef void syncs_wake(Syncs *s, Wait *over) noexcept nogil:
         free(wait)
 
 
-cdef void syncs_release(Syncs *s) noexcept nogil:
+cdef inline void syncs_release(Syncs *s) noexcept nogil:
     """Give up one ownership; the lock is held, and is not when this returns."""
     s.owners -= 1
     if s.owners:
@@ -290,7 +307,7 @@ cdef void syncs_release(Syncs *s) noexcept nogil:
     free(s)
 
 
-cdef void syncs_close(Syncs *s) noexcept nogil:
+cdef inline void syncs_close(Syncs *s) noexcept nogil:
     """Drop every wait and close all descriptors.  Later signals do nothing visible."""
     cdef uint32_t i
     pthread_mutex_lock(&s.lock)
@@ -314,7 +331,7 @@ cdef void syncs_close(Syncs *s) noexcept nogil:
     syncs_release(s)
 
 
-cdef void batch_retired(void *data, bint lost) noexcept nogil:
+cdef inline void batch_retired(void *data, bint lost) noexcept nogil:
     """A fence is through, or its device lost: signal what stands in its batch."""
     cdef Batch *batch = <Batch *>data
     cdef Syncs *s = batch.syncs
@@ -331,8 +348,8 @@ cdef void batch_retired(void *data, bint lost) noexcept nogil:
     free(batch)
 
 
-cdef Batch *batch_new(Syncs *s, const uint8_t *triples, uint32_t count,
-                      int64_t *unknown) noexcept nogil:
+cdef inline Batch *batch_new(Syncs *s, const WirePoint *asked, uint32_t count,
+                             int64_t *unknown) noexcept nogil:
     """What is to be signalled later; null with the first id in `unknown` that does not exist."""
     cdef Batch *batch = <Batch *>malloc(sizeof(Batch) + count * sizeof(Point))
     cdef uint32_t i
@@ -340,7 +357,7 @@ cdef Batch *batch_new(Syncs *s, const uint8_t *triples, uint32_t count,
         return NULL
     batch.syncs = s
     batch.count = count
-    if not points_read(s, triples, count, batch.points, unknown):
+    if not points_read(s, asked, count, batch.points, unknown):
         free(batch)
         return NULL
     pthread_mutex_lock(&s.lock)
@@ -351,17 +368,15 @@ cdef Batch *batch_new(Syncs *s, const uint8_t *triples, uint32_t count,
     return batch
 
 
-cdef bint points_read(Syncs *s, const uint8_t *triples, uint32_t count, Point *points,
-                      int64_t *unknown) noexcept nogil:
-    """Decode (sync, value low, value high) triples; False with an unknown id noted."""
-    cdef uint32_t words[3]
+cdef inline bint points_read(Syncs *s, const WirePoint *asked, uint32_t count, Point *points,
+                             int64_t *unknown) noexcept nogil:
+    """Find what the points of a message name; False with an unknown id noted."""
     cdef uint32_t i
     for i in range(count):
-        memcpy(words, triples + 12 * i, 12)
-        points[i].sync = sync_find(s, words[0])
-        points[i].value = words[1] | <uint64_t>words[2] << 32
+        points[i].sync = sync_find(s, asked[i].sync)
+        points[i].value = asked[i].value
         if points[i].sync == NULL:
-            unknown[0] = words[0]
+            unknown[0] = asked[i].sync
             return False
     return True
 
@@ -371,8 +386,8 @@ cdef inline bint is_over(uint32_t count, uint32_t left, bint either) noexcept no
     return left == 0 or (either and left < count)
 
 
-cdef bint points_are_reached(Syncs *s, const Point *points, uint32_t count,
-                             bint either) noexcept nogil:
+cdef inline bint points_are_reached(Syncs *s, const Point *points, uint32_t count,
+                                    bint either) noexcept nogil:
     """Whether a wait for all (or any) of these points would be over at once."""
     cdef uint32_t left = 0
     cdef uint32_t i
@@ -383,8 +398,8 @@ cdef bint points_are_reached(Syncs *s, const Point *points, uint32_t count,
     return is_over(count, left, either)
 
 
-cdef int wait_begin(Syncs *s, Point *points, uint32_t count, bint either, uint32_t timeout_ms,
-                    bint *owned) noexcept nogil:
+cdef inline int wait_begin(Syncs *s, Point *points, uint32_t count, bint either,
+                           uint32_t timeout_ms, bint *owned) noexcept nogil:
     """Begin a wait; a descriptor that becomes readable when all (or any) points are reached.
 
     points: from malloc; taken over.  owned: whether the caller must close the descriptor.
@@ -398,8 +413,8 @@ cdef int wait_begin(Syncs *s, Point *points, uint32_t count, bint either, uint32
     return fd
 
 
-cdef int wait_add(Syncs *s, Point *points, uint32_t count, bint either, uint32_t timeout_ms,
-                  bint *owned) noexcept nogil:
+cdef inline int wait_add(Syncs *s, Point *points, uint32_t count, bint either, uint32_t timeout_ms,
+                         bint *owned) noexcept nogil:
     cdef uint64_t now = hesper_now_ns()
     cdef uint32_t left = 0
     cdef uint32_t i

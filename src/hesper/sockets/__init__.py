@@ -1,0 +1,1 @@
+"""Messages over stream sockets, compiled: what the frontends have in common."""
