@@ -10,6 +10,7 @@ from hesper_commands cimport (
 
 from hesper.kernel.core.created cimport New, restore_ids
 from hesper.kernel.core.dead cimport command_result
+from hesper.kernel.core.dispatch cimport go_whole_way
 from hesper.kernel.core.driver cimport index_of
 from hesper.kernel.core.failures cimport is_worth_telling
 from hesper.kernel.core.objects cimport Entry, object_kin
@@ -56,7 +57,7 @@ cdef class Handlers:
                 raise KeyError(name)
             core.rows[index].handled = True
             core.rows[index].override = NULL
-            core.hot[hesper_commands[index].number].record = NULL
+            go_whole_way(core, index)
 
     cdef int notice(self, str event, dict facts) except -1:
         """Tell whoever wants to know; what they raise ends here."""

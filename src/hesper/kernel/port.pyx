@@ -11,8 +11,7 @@ from hesper.kernel.core.polling cimport polling_patience
 from hesper.kernel.core.state cimport TIMELINES, Core, Stream, TimelineCore, retired_fn
 from hesper.kernel.core.timeline cimport timeline_attend, timeline_leave
 from hesper.kernel.runtime cimport (
-    CoreRef, context_catch_up, context_create_blob, context_destroy_blob, context_fence,
-    stream_run)
+    CoreRef, context_catch_up, context_create_blob, context_destroy_blob, context_fence, stream_run)
 
 from hesper.kernel.errors import InvalidParameterError, InvalidResourceError
 

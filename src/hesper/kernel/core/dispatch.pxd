@@ -24,7 +24,7 @@ from hesper.kernel.core.progress cimport ring_settle
 from hesper.kernel.core.state cimport (
     ERROR_COMMAND, ERROR_DEAD, ERROR_MEMORY, ERROR_NONE, ERROR_REFUSED, ERROR_REPLY, ERROR_SHORT,
     STAGE_DECODE, STAGE_DRIVER, STAGE_HANDLER, STAGE_REPLY, Core, Hot, Row, Stream, fail,
-    override_fn, record_fn)
+    override_fn)
 from hesper.kernel.core.tables cimport *
 
 
@@ -132,8 +132,11 @@ cdef inline int run_command(Stream *s) noexcept nogil:
     hot = &s.core.hot[number]
     hesper_note(&s.number, number)
     hesper_note(&s.stage, STAGE_DECODE)
-    if hot.record != NULL and not header >> 32 & FLAG_REPLY:
-        return hot.record(s, hot)
+    if not header >> 32 & FLAG_REPLY:
+        if hot.words:
+            return record_words(s, hot)
+        if hot.records:
+            return record(s, hot)
     return run_whole(s, hot.index, <uint32_t>(header >> 32))
 
 
@@ -246,19 +249,25 @@ cdef inline int serve_dead(Stream *s, uint32_t index) noexcept nogil:
     return 0
 
 
-cdef inline record_fn short_way(uint32_t index) noexcept nogil:
-    """What runs a command that records into a command buffer and makes nothing; null: no such."""
+cdef inline bint records(uint32_t index) noexcept nogil:
+    """Whether a command records into a command buffer and does nothing else."""
     cdef const hesper_command *c = &hesper_commands[index]
     cdef const hesper_op *op = &hesper_ops[c.in_]
     if (c.refused != NULL or c.call == NULL or c.result != RESULT_VOID or c.out_count
             or c.new_type or c.destroys or c.in_count == 0):
-        return NULL
-    if op.code != OP_HANDLE or op.ref + 1 != HANDLE_VkCommandBuffer or not op.flags & FLAG_FIRST:
-        return NULL
+        return False
+    return (op.code == OP_HANDLE and op.ref + 1 == HANDLE_VkCommandBuffer
+            and op.flags & FLAG_FIRST != 0)
+
+
+cdef inline uint16_t words_of(uint32_t index) noexcept nogil:
+    """The size of all that it has beside its command buffer, if that is one copy; or 0."""
+    cdef const hesper_command *c = &hesper_commands[index]
+    cdef const hesper_op *op = &hesper_ops[c.in_]
     if (c.in_count == 2 and op[1].code == OP_COPY and op[1].offset == 8
             and op[1].size <= 8 * (PARAMETER_WORDS - 1)):
-        return record_words
-    return record
+        return <uint16_t>op[1].size
+    return 0
 
 
 cdef inline void fill_hot(Core *core) noexcept nogil:
@@ -276,9 +285,9 @@ cdef inline void fill_hot(Core *core) noexcept nogil:
         hot.call = c.call
         hot.index = <uint16_t>index
         hot.may_block = c.traits & TRAIT_MAY_BLOCK
-        hot.record = NULL if core.rows[index].handled else short_way(index)
-        if hot.record == record_words:
-            hot.words = <uint16_t>hesper_ops[c.in_ + 1].size
+        if records(index) and not core.rows[index].handled:
+            hot.records = True
+            hot.words = words_of(index)
     core.hot[hesper_commands[COMMAND_vkCmdCopyBuffer].number].note = note_copy
     core.hot[hesper_commands[COMMAND_vkCmdFillBuffer].number].note = note_fill
     core.hot[hesper_commands[COMMAND_vkCmdCopyQueryPoolResults].number].note = note_queries
@@ -290,4 +299,11 @@ cdef inline void put_override(Core *core, uint32_t index, override_fn override) 
         return
     core.rows[index].override = override
     if hesper_commands[index].number >= 0:
-        core.hot[hesper_commands[index].number].record = NULL
+        go_whole_way(core, index)
+
+
+cdef inline void go_whole_way(Core *core, uint32_t index) noexcept nogil:
+    """Let `run_whole` run a command from now on."""
+    cdef Hot *hot = &core.hot[hesper_commands[index].number]
+    hot.records = False
+    hot.words = 0

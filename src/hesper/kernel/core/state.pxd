@@ -77,17 +77,14 @@ cdef enum Error:
 # Looks at the command at the cursor, which may be for what a guest looks at: `feedback.pxd`.
 ctypedef void (*note_fn)(Stream *s) noexcept nogil
 
-# Runs the command at the cursor, which is not to be answered: 0, or -1 on an error.
-ctypedef int (*record_fn)(Stream *s, const Hot *hot) noexcept nogil
-
 
 cdef struct Hot:
-    # What the loop needs of a command, by its number on the wire: 32 bytes instead of 100.
+    # What the loop needs of a command, by its number on the wire: 24 bytes instead of 100.
     hesper_call_fn call
-    record_fn record            # the short way of what records into command buffers, or null
-    note_fn note                # before `record`; mostly null
+    note_fn note                # where it `records`; mostly null
     uint16_t index              # into hesper_commands
     uint16_t words              # bytes to copy, where that is all there is to decode
+    uint8_t records             # into a command buffer, and nothing else
     uint8_t may_block           # the driver or the guest may take its time over it
 
 
