@@ -78,7 +78,8 @@ cdef inline void sender_say(Sender *sender, uint32_t kind, const void *body, uin
     frame.descriptors = passed >= 0
     frame.kind = kind
     memcpy(message, &frame, sizeof(frame))
-    memcpy(message + sizeof(frame), body, size)
+    if size:
+        memcpy(message + sizeof(frame), body, size)
     sender_send(sender, message, sizeof(frame) + size, passed)
 
 

@@ -205,7 +205,8 @@ cdef class Server(Connection):
         if there >= sizeof(self.frame):
             wanted += self.size
         if there == 0 or wanted > self.room - self.start or self.end == self.room:
-            memmove(self.buffer, self.buffer + self.start, there)
+            if there:
+                memmove(self.buffer, self.buffer + self.start, there)
             self.start = 0
             self.end = there
         if wanted < ROOM:
