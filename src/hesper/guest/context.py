@@ -81,7 +81,7 @@ class Context:
         self.port = self.engine.port(
             create_blob=self._create_blob, destroy_blob=self.resources.destroy
         )
-        """`submit`, `fence`, `create_blob` and `destroy_resource` for compiled frontends."""
+        """`submit`, `fence`, `create_blob` and `destroy_blob` for compiled frontends."""
         self.instance: Instance | None = None
         self.devices: dict[int, Device] = {}
         self.is_abandoned = False

@@ -111,7 +111,7 @@ cdef inline void unlink_for_import(VkMemoryAllocateInfo *info) noexcept nogil:
 
 
 cdef inline int allocate_memory(Stream *s) noexcept nogil:
-    """vkAllocateMemory from what is free, see `Devices.set_host_memory`.
+    """vkAllocateMemory from what is free, see `Devices.import_host_memory`.
 
     0, or -1 on an error, or LEFT_TO_HANDLER, which makes a new region.
     """
