@@ -26,6 +26,7 @@ def embed(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.programs  # vulkaninfo
 def test_two_clients_through_two_servers() -> None:
     done = embed("--driver", "lavapipe")
     assert done.returncode == 0, done.stderr

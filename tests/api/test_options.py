@@ -110,6 +110,7 @@ def test_the_gpu_wants_its_extra() -> None:
     )
 
 
+@pytest.mark.programs  # mypy
 def test_clients_see_the_types(tmp_path: Path) -> None:
     """A program that uses all six names passes mypy --strict; one that misuses them does not."""
     right = tmp_path / "right.py"

@@ -27,6 +27,7 @@ from hesper.errors import (
     StoppedError,
 )
 
+pytestmark = pytest.mark.programs  # vulkaninfo
 Options = hesper.VtestServer.Options
 LAVAPIPE = Options(driver="lavapipe", warm=1)
 
