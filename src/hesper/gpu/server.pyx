@@ -2,7 +2,7 @@
 
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport EAGAIN, EINTR, EMSGSIZE, errno
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 
@@ -71,9 +71,6 @@ cdef class Server(Connection):
     cdef Frame frame
     cdef const uint8_t *body
     cdef uint32_t size
-    cdef Fault fault
-    cdef uint64_t a
-    cdef uint64_t b
 
     def __cinit__(self, int fd, *_, **__):
         self.sender = sender_new(fd)
@@ -133,12 +130,6 @@ cdef class Server(Connection):
         if outcome == NO_MEMORY:
             raise MemoryError
         raise OSError(self.error, "the device's socket failed")
-
-    cdef Outcome wrong(self, Fault fault, uint64_t a=0, uint64_t b=0) noexcept nogil:
-        self.fault = fault
-        self.a = a
-        self.b = b
-        return WRONG
 
     cdef void forget_passed(self, uint32_t count) noexcept nogil:
         """Have the first `count` descriptors no more."""

@@ -15,6 +15,7 @@ from hesper.kernel.core.state cimport ERROR_NONE, STAGE_ASLEEP, STAGE_WAIT, STAG
 from hesper.kernel.core.tables cimport *
 from hesper.kernel.crashes cimport crash_enter, crash_leave
 from hesper.kernel.messages cimport describe
+from hesper.kernel.port cimport call_retired
 from hesper.kernel.runtime cimport (
     CoreRef, commands_ready, context_fence, context_poison, layouts_change, stream_run)
 from hesper.kernel.shm cimport Pool
@@ -179,19 +180,6 @@ cdef class Engine:
             "rings": len(self.rings),
             "handler_calls": self.ref.core.handler_calls,
         }
-
-
-cdef void call_retired(void *data, bint lost) noexcept nogil:
-    """Call a Python function that was kept alive for this; nobody there could tell of a loss."""
-    with gil:
-        call_and_drop(data)
-
-
-cdef int call_and_drop(void *data) except -1:
-    cdef object function = <object>data
-    Py_DECREF(function)
-    function()
-    return 0
 
 
 cdef dict stages_of(const uint64_t *counts):

@@ -26,3 +26,6 @@ cdef class Port:
     # For a thread that polls for what comes next.
     cdef bint attend(self) noexcept nogil
     cdef void leave(self) noexcept nogil
+
+
+cdef void call_retired(void *data, bint lost) noexcept nogil

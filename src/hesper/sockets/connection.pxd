@@ -37,7 +37,7 @@ cdef enum Outcome:
     TRUNCATED                   # it left inside a message
     INTERRUPTED                 # Python code has raised, a signal handler as a rule
     REFUSED                     # by the context
-    WRONG                       # the message: the subclass knows how
+    WRONG                       # the message: see `Connection.fault`
     NO_MEMORY
     FAILED                      # a call of the socket
 
@@ -49,10 +49,14 @@ cdef class Connection:
     cdef int error              # errno of FAILED
     cdef uint64_t have          # of `want` bytes when the other side left
     cdef uint64_t want
+    cdef int fault              # of WRONG, a number of the subclass, and what is to be said of it
+    cdef uint64_t a
+    cdef uint64_t b
 
     cdef Outcome receive(self, uint8_t *target, uint64_t size) noexcept nogil
     cdef Outcome answer(self, const void *data, size_t size) noexcept nogil
     cdef Outcome failed(self) noexcept nogil
+    cdef Outcome wrong(self, int fault, uint64_t a=*, uint64_t b=*) noexcept nogil
     cdef bint interrupted(self) noexcept with gil
     cdef bint look_for_message(self) noexcept nogil
     cdef bint poll_message(self, Port port) noexcept nogil

@@ -63,6 +63,13 @@ cdef class Connection:
         self.error = errno
         return LEFT if errno == EPIPE or errno == ECONNRESET else FAILED
 
+    cdef Outcome wrong(self, int fault, uint64_t a=0, uint64_t b=0) noexcept nogil:
+        """Note what is wrong with a message."""
+        self.fault = fault
+        self.a = a
+        self.b = b
+        return WRONG
+
     cdef bint interrupted(self) noexcept with gil:
         """Let Python handle signals; whether a handler has raised."""
         try:

@@ -78,9 +78,6 @@ cdef class Server(Reader):
     cdef Syncs *syncs
     cdef Ids ids
     cdef Poll answer_poll
-    cdef Fault fault
-    cdef uint64_t a
-    cdef uint64_t b
 
     def __cinit__(self, *_, **__):
         self.syncs = syncs_new()
@@ -140,12 +137,6 @@ cdef class Server(Reader):
         if outcome == NO_MEMORY:
             raise ClientError(f"{self.what}: out of memory")
         raise OSError(self.error, "the client's socket failed")
-
-    cdef Outcome wrong(self, Fault fault, uint64_t a=0, uint64_t b=0) noexcept nogil:
-        self.fault = fault
-        self.a = a
-        self.b = b
-        return WRONG
 
     cdef Outcome loop(self, Port port) noexcept nogil:
         """Serve messages until there is one for the session, or none any more."""
