@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -322,3 +323,18 @@ def test_memory_that_changes_while_it_is_decoded_harms_nobody(fake_driver: objec
             writer.join()
             host.engine.stop()
         assert len(host.fatal) == int(host.engine.fatal)
+
+
+def test_a_ring_that_never_rests_is_seldom_looked_at(host: Host) -> None:
+    """The guest names the time after which IDLE may be said; half of a day keeps no processor."""
+    Guest(host, idleTimeout=1 << 45)
+    (thread,) = (each for each in threading.enumerate() if each.name == "ring-1")
+    status = Path(f"/proc/self/task/{thread.native_id}/status")
+
+    def switches() -> int:
+        return int(status.read_text().split("voluntary_ctxt_switches:")[1].split()[0])
+
+    since = time.monotonic()
+    wait_for(lambda: time.monotonic() - since > 0.7, "time to pass")
+    assert switches() < 1000
+    host.engine.stop()

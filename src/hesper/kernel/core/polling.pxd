@@ -18,7 +18,7 @@ from hesper.kernel.core.platform cimport (
 
 cdef extern from "polling.h" nogil:
     enum:
-        POLL_COMMANDS, POLL_SEQNO, POLL_VIRTQUEUE, POLL_FENCE
+        POLL_COMMANDS, POLL_BORROWED, POLL_SEQNO, POLL_VIRTQUEUE, POLL_FENCE
         POLL_MESSAGE, POLL_MESSAGE_OR_FENCE, POLL_MESSAGE_REST, POLL_ANSWER
     enum:
         HESPER_HELD_UP_NS, HESPER_CONTENDED_NS
@@ -36,6 +36,7 @@ cdef extern from "polling.h" nogil:
         uint8_t nap_shift
         uint32_t nap_least_ns
         uint32_t nap_most_ns
+        uint32_t nap_rare_ns
         uint8_t rests
 
     const hesper_poll_row hesper_poll_rows[]
@@ -126,9 +127,14 @@ cdef inline bint poll_on(Poll *p, Polling *shared) noexcept nogil:
 
 cdef inline uint64_t nap_of(const hesper_poll_row *row, uint64_t elapsed) noexcept nogil:
     cdef uint64_t nap = elapsed >> row.nap_shift
+    cdef uint64_t rare = elapsed >> 5
     if nap < row.nap_least_ns:
         return row.nap_least_ns
-    return nap if nap < row.nap_most_ns else row.nap_most_ns
+    if nap < row.nap_most_ns:
+        return nap
+    if rare > row.nap_rare_ns:
+        rare = row.nap_rare_ns
+    return rare if rare > row.nap_most_ns else row.nap_most_ns
 
 
 cdef inline void poll_came(Poll *p) noexcept nogil:

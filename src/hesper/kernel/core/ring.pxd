@@ -14,7 +14,8 @@ from hesper.kernel.core.arena cimport arena_free, arena_reset
 from hesper.kernel.core.dispatch cimport put_override, run_command
 from hesper.kernel.core.platform cimport *
 from hesper.kernel.core.polling cimport (
-    POLL_COMMANDS, POLL_SEQNO, POLL_VIRTQUEUE, Poll, poll_begin, poll_came, poll_step)
+    POLL_BORROWED, POLL_COMMANDS, POLL_SEQNO, POLL_VIRTQUEUE, Poll, poll_begin, poll_came,
+    poll_step)
 from hesper.kernel.core.progress cimport (
     core_catch_up, is_reached, ring_await, ring_publish, ring_settle, ring_wake)
 from hesper.kernel.core.state cimport (
@@ -240,6 +241,19 @@ cdef inline void ring_sleep(RingCore *ring) noexcept nogil:
     hesper_clear_bits(ring.status, STATUS_IDLE)
 
 
+cdef inline void ring_await_borrower(RingCore *ring) noexcept nogil:
+    """Wait for the thread that runs this ring's commands: it wakes the ring after that."""
+    cdef Core *core = ring.stream.core
+    poll_begin(&ring.borrow_poll, POLL_BORROWED)
+    while hesper_load_acquire(&ring.owned) and poll_step(&ring.borrow_poll, &core.polling):
+        pass
+    pthread_mutex_lock(&ring.monitor.mutex)
+    while (hesper_load_acquire(&ring.owned) and not hesper_load_acquire(&ring.stopping)
+           and not hesper_load_acquire(&core.fatal)):
+        pthread_cond_wait(&ring.monitor.condition, &ring.monitor.mutex)
+    pthread_mutex_unlock(&ring.monitor.mutex)
+
+
 cdef inline int ring_loop(RingCore *ring) noexcept nogil:
     """The ring thread: until it is stopped, or its guest breaks the protocol (-1)."""
     cdef Core *core = ring.stream.core
@@ -254,7 +268,7 @@ cdef inline int ring_loop(RingCore *ring) noexcept nogil:
             continue
         poll_came(poll)
         if not hesper_try_lock(&ring.owned):
-            sched_yield()
+            ring_await_borrower(ring)
             continue
         if ring.stream.error == ERROR_NONE:
             ring_run(ring, hesper_load_acquire(ring.tail), 0)

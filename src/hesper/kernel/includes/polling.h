@@ -14,6 +14,7 @@
 
 enum {
     POLL_COMMANDS,     /* a ring, for the guest's next command */
+    POLL_BORROWED,     /* a ring, for the socket to be done with its commands */
     POLL_SEQNO,        /* the socket, for a ring to come to a number */
     POLL_VIRTQUEUE,    /* a ring, for the socket to come to a number */
     POLL_FENCE,        /* whoever asked for a fence, for short work */
@@ -36,7 +37,8 @@ typedef struct {
     uint32_t until_ns;      /* naps until then, and then it is time to block */
     uint8_t nap_shift;      /* a nap is that share of the time so far, */
     uint32_t nap_least_ns;  /* but not shorter than this, */
-    uint32_t nap_most_ns;   /* nor longer */
+    uint32_t nap_most_ns;   /* nor longer; */
+    uint32_t nap_rare_ns;   /* but for a 32nd of the time so far, up to this */
     uint8_t rests;          /* occasions that are left out after one on which waiting did not help */
 } hesper_poll_row;
 
@@ -45,10 +47,13 @@ static const hesper_poll_row hesper_poll_rows[POLL_REASONS] = {
      * where the guest's is yielded to (H200).  Naps of half the quiet time leave two processors to
      * lavapipe's threads: with looking alone `vkmark clear` fell by a third.  IDLE may not be said
      * before the time-out that the guest has named, which takes the place of `until_ns`: within that
-     * time after a notification it sends no other (`vn_ring_submit_internal` in Mesa). */
+     * time after a notification it sends no other (`vn_ring_submit_internal` in Mesa).  Mesa names 1 ms;
+     * one that names an hour is looked at fifty times a second. */
     [POLL_COMMANDS] = {.pauses = 1, .looks = 8, .looks_alone = 100, .patient = 1, .polite = 1,
                        .yield_ns = 10000, .until_ns = UINT32_MAX, .nap_shift = 1,
-                       .nap_least_ns = 5000, .nap_most_ns = 200000},
+                       .nap_least_ns = 5000, .nap_most_ns = 200000, .nap_rare_ns = 20000000},
+    /* They are few and short, but for a driver that takes its time over one. */
+    [POLL_BORROWED] = {.pauses = 16, .looks = 16, .yield_ns = 30000},
     /* `llama-bench` tg64 on an H200 by patience: 754 tokens a second without, 1009 with 500 us. */
     [POLL_SEQNO] = {.pauses = 1, .patient = 1, .polite = 1},
     /* The guest sends both at once: mostly it is a few us. */
