@@ -61,13 +61,15 @@ class Lossy:
         self.engine = self.host.engine
         for guest_id, kind in (
             (FENCE, "VkFence"), (SEMAPHORE, "VkSemaphore"), (EVENT, "VkEvent"),
-            (QUERIES, "VkQueryPool"), (MEMORY, "VkDeviceMemory"), (SOURCE, "VkBuffer"),
+            (QUERIES, "VkQueryPool"), (SOURCE, "VkBuffer"),
         ):  # fmt: skip
             self.engine.objects.add(guest_id, kind, guest_id, device=3, parent=3)
         self.engine.objects.add(QUEUE, "VkQueue", 70, device=3, parent=3)
         self.timeline: Timeline = self.engine.timelines.bind(RING_IDX, QUEUE, lambda _: None)
         self.region = regions.create(self.engine.pool, SIZE, "hesper-test", charged=SIZE)
-        self.engine.devices.keep_memory(MEMORY, self.region.share())
+        self.engine.objects.add(
+            MEMORY, "VkDeviceMemory", MEMORY, device=3, parent=3, region=self.region.share()
+        )
         self.memory = (ctypes.c_uint8 * SIZE).from_address(self.region.address)
         self._replies = ctypes.create_string_buffer(4096)
         self.engine.resources.add(REPLIES, ctypes.addressof(self._replies), 4096)

@@ -40,11 +40,12 @@ class KernelContext(FakeContext):
             on_fatal=print,
         )
         self.engine.objects.add(1, "VkInstance", 1, table=vulkan.instance_table(1))
-        self.engine.objects.add(MEMORY, "VkDeviceMemory", MEMORY, parent=1)
         self.region: Region = regions.create(
             self.engine.pool, page_size(), "hesper-test", charged=1, reusable=True
         )
-        self.engine.devices.keep_memory(MEMORY, self.region.share())
+        self.engine.objects.add(
+            MEMORY, "VkDeviceMemory", MEMORY, parent=1, region=self.region.share()
+        )
         self.python: list[str] = []
 
     @property

@@ -56,15 +56,11 @@ def allocate_memory(context: Context, call: Call) -> None:
     if region is None:
         return
     try:
-        call.finish()
+        call.finish(region)
     except ProtocolError:
         device.table.call("vkFreeMemory", device.handle, call.new_handles[0], None)
         region.release()
         raise
-    try:
-        context.engine.devices.keep_memory(call.new_ids[0], region)
-    except KeyError:  # another thread of the guest has freed it already
-        region.release()
 
 
 def _await_room(context: Context, size: int) -> None:

@@ -73,7 +73,7 @@ def _replace_fence(context: Context, device: Device, call: Call) -> None:
     """Put a new fence under the guest's id; the driver may still have to signal the old one."""
     if len(device.retired_fences) >= device.sweep_fences_at:
         _destroy_signalled(device)
-    guest_id = call.id("fence")
+    old = context.engine.objects.lookup(call.id("fence"), "VkFence")
     scratch = Scratch()
     made = scratch.array("VkFence", 1)
     info = scratch.new("VkFenceCreateInfo")
@@ -81,10 +81,12 @@ def _replace_fence(context: Context, device: Device, call: Call) -> None:
     if result != VK_SUCCESS:
         context.engine.devices.lose(device.id, "vkCreateFence")
         return
-    device.retired_fences.append(call.args.fence)
-    context.engine.objects.remove(guest_id)
+    if old is None or context.engine.objects.take(old) is None:
+        device.table.call("vkDestroyFence", device.handle, made[0], None)
+        raise ProtocolError("a fence was destroyed while it was exported")
+    device.retired_fences.append(old.handle)
     context.engine.objects.add(
-        guest_id, "VkFence", made[0], device=device.id, parent=device.id, table=device.table
+        old.id, "VkFence", made[0], device=device.id, parent=device.id, table=device.table
     )
 
 

@@ -111,9 +111,9 @@ def _destroy(context: Context, device: Device, each: Object) -> None:
         return
     if each.type in _WITH_THEIR_POOL:
         return
-    if each.handle:  # not a dead object's
+    taken = context.engine.objects.take(each)
+    if taken is not None and each.handle:  # not another ring's victim, nor a dead object
         device.table.call(destroy_command(each.type), device.handle, each.handle, None)
-    context.engine.objects.remove(each.id)
 
 
 def _drain(context: Context, device: Device) -> None:

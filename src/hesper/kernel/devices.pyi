@@ -42,12 +42,6 @@ class Devices:
         (powers of two).  Allocations for which there is no free region, or to which structs are
         chained that need a decision, go to the handler.
         """
-    def keep_memory(self, id: int, region: Region) -> None:
-        """Hand the ownership of `region` to the VkDeviceMemory with that guest id.
-
-        It is released after vkFreeMemory.
-        Raises `KeyError`, and leaves the ownership, when there is none or it has a region.
-        """
     def share_memory(self, id: int, *, apart: bool = False) -> Region:
         """The mapped region of the VkDeviceMemory with that guest id, with one owner more.
 

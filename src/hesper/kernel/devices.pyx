@@ -5,14 +5,14 @@ from libc.stdint cimport uint32_t, uint64_t
 from hesper_commands cimport HANDLE_VkDevice, HANDLE_VkQueue
 
 from hesper.kernel.core.lost cimport device_lose, is_lost, settle_if_lost
-from hesper.kernel.core.memory cimport memory_keep, memory_share
+from hesper.kernel.core.memory cimport memory_share
 from hesper.kernel.core.objects cimport Entry, object_find
 from hesper.kernel.core.shm_pool cimport ShmRegion
-from hesper.kernel.core.state cimport DeviceState, QueueState
+from hesper.kernel.core.state cimport DeviceState, device_state, queue_state
 from hesper.kernel.core.tables cimport hesper_commands
 from hesper.kernel.objects cimport ObjectTable
 from hesper.kernel.runtime cimport CoreRef
-from hesper.kernel.shm cimport Region, heap_of, region_of
+from hesper.kernel.shm cimport heap_of, region_of
 from hesper.kernel.vulkan cimport ProcTable
 
 from hesper.kernel.views import command_indices
@@ -30,7 +30,7 @@ cdef class Devices:
         cdef Entry *entry = object_find(&self.ref.core.objects, device)
         if entry == NULL or entry.type != HANDLE_VkDevice:
             raise KeyError(f"there is no device {device}")
-        return <DeviceState *>entry.extra
+        return device_state(self.ref.core, entry)
 
     def describe_memory(self, uint64_t device, types, *, uint32_t shared, uint32_t native,
                         uint32_t sparse, uint32_t handle_types, bint states_buffers):
@@ -55,12 +55,6 @@ cdef class Devices:
         state.host_granule = granule
         state.host_handle_type = handle_type
 
-    def keep_memory(self, uint64_t id, Region region not None):
-        cdef ShmRegion *core = region.owned()
-        if not memory_keep(self.ref.core, id, core):
-            raise KeyError(f"there is no VkDeviceMemory {id}, or it has its memory")
-        region.take()
-
     def share_memory(self, uint64_t id, *, bint apart=False):
         cdef ShmRegion *region = memory_share(self.ref.core, id, apart)
         if region == NULL:
@@ -72,7 +66,7 @@ cdef class Devices:
         if entry == NULL or entry.type != HANDLE_VkQueue:
             raise KeyError(f"there is no queue {queue}")
         cdef ProcTable table = self.table.table_of(entry.table)
-        return table.call_with(name, (entry.handle, *args), <QueueState *>entry.extra)
+        return table.call_with(name, (entry.handle, *args), queue_state(self.ref.core, entry))
 
     def is_lost(self, uint64_t device):
         return bool(is_lost(self.state(device)))

@@ -1,5 +1,7 @@
 """One guest context: its core, and the parts by which Python reaches it; `engine.pyi`."""
 
+import os
+
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -63,6 +65,7 @@ cdef class Engine:
         ref.core.pool = pool_hold(self.pool.core)
         ref.core.arena_limit = arena_limit
         ref.core.objects.limit = object_limit
+        ref.core.objects.multiplier = int.from_bytes(os.urandom(8), "little") | 1
         ref.core.resource_limit = resource_limit
         ref.core.watch_ns = <uint64_t>-1
         ref.core.lookout_ns = LOOKOUT_NS

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from hesper.kernel.rings import Ring
+from hesper.kernel.shm import Region
 from hesper.kernel.views import View
 from hesper.kernel.vulkan import ProcTable
 
@@ -46,8 +47,11 @@ class Call:
         """Host handles the driver has created, in the order of `new_ids`; 0 where it has not."""
     def set_new_handles(self, handles: Sequence[int]) -> None:
         """Say what host handles stand for `new_ids` (when `invoke` is not used)."""
-    def finish(self) -> None:
+    def finish(self, region: Region | None = None) -> None:
         """What the kernel does after an ordinary call.
+
+        region: that of the VkDeviceMemory made, which owns it from then on: it is released after
+        vkFreeMemory.  Where `ProtocolError` is raised the ownership stays.
 
         Registers created objects under `new_ids`, forgets destroyed ones (and the children of a
         destroyed pool).  Where `result` is an error, dead objects stand under `new_ids`; a handler

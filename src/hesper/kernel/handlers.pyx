@@ -21,6 +21,7 @@ from hesper.kernel.messages cimport describe
 from hesper.kernel.objects cimport ObjectTable
 from hesper.kernel.runtime cimport (
     CoreRef, command_call, command_forget, command_prepare, command_register)
+from hesper.kernel.shm cimport Region
 from hesper.kernel.views cimport Memory, View, write_scalar
 from hesper.kernel.vulkan cimport Vulkan, result_of
 
@@ -76,6 +77,7 @@ cdef class Call:
     cdef New new
     cdef bint prepared
     cdef bint finished
+    cdef bint forgotten
     cdef Handlers handlers
     cdef readonly View args
     cdef readonly object ring
@@ -121,7 +123,7 @@ cdef class Call:
         if f.offset == 0 and self.stream.first != NULL:
             return self.stream.first_id
         if self.stream.victim_count == 1 and handle:
-            return self.stream.victims[0]
+            return self.stream.victims[0].id
         return self.handlers.objects.id_of(f.ref, handle, self.stream.device)
 
     cdef int prepare(self) except -1:
@@ -154,6 +156,7 @@ cdef class Call:
         cdef hesper_function function
         cdef int failed = 0
         self.prepare()
+        self.forget()
         if s.first != NULL:
             with nogil:
                 failed = command_call(s)
@@ -168,16 +171,27 @@ cdef class Call:
             raise ProtocolError(describe(s))
         return self.result
 
-    def finish(self):
+    def finish(self, Region region=None):
         cdef Stream *s = self.stream
         if self.finished:
             return
         self.finished = True
-        command_forget(s)
+        self.forget()
         if s.command.new_type:
             self.prepare()
+            self.new.region = region.owned() if region is not None else NULL
             if command_register(s, &self.new):
                 raise ProtocolError(describe(s))
+            if region is not None:
+                region.take()
+
+    cdef int forget(self) except -1:
+        """Forget what the command destroys: before the driver does, so that no ring can twice."""
+        if not self.forgotten:
+            self.forgotten = True
+            if command_forget(self.stream):
+                raise ProtocolError(describe(self.stream))
+        return 0
 
     cdef int leave_dead(self, uint32_t index) except -1:
         """The command has failed: leave dead objects, and say why."""

@@ -2,7 +2,6 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from hesper.kernel.core.state cimport DeviceState
 from hesper.kernel.core.tables cimport hesper_function
 from hesper.kernel.runtime cimport CoreRef
 
@@ -14,5 +13,5 @@ cdef class ObjectTable:
 
     cdef object table_of(self, hesper_function *functions)
     cdef uint64_t id_of(self, uint32_t type, uint64_t handle, uint32_t device) except? 0
-    cdef void *new_queue_state(self, DeviceState *device) except NULL
-    cdef void *new_device_state(self, uint64_t id, uint32_t serial) except NULL
+    cdef uint64_t queue_index(self, uint32_t serial, uint64_t handle) except? 0xffffffff
+    cdef int add_device_state(self, uint64_t id, uint32_t serial) except -1

@@ -1,5 +1,6 @@
 """The object table: guest ids to host handles."""
 
+from hesper.kernel.shm import Region
 from hesper.kernel.vulkan import ProcTable
 
 class Object:
@@ -15,6 +16,9 @@ class Object:
     parent: int
     """Guest id of its parent (pool, device, instance); 0 for the instance."""
 
+class Taken:
+    """An object that nobody else can name or destroy any more."""
+
 class ObjectTable:
     """The objects of one context."""
 
@@ -27,16 +31,23 @@ class ObjectTable:
         device: int = 0,
         parent: int = 0,
         table: ProcTable | None = None,
+        region: Region | None = None,
     ) -> None:
         """Register a guest object.
 
         `table` is required for VkInstance, VkPhysicalDevice (its instance's) and VkDevice; VkQueue
-        and others take their device's.
+        and others take their device's.  region: of a VkDeviceMemory, which owns it from then on:
+        it is released after vkFreeMemory, or `remove`.
 
         Raises `ProtocolError` when the id is 0 or taken, or the object limit is reached.
         """
     def remove(self, id: int) -> None:
         """Forget an object and what hangs on it (a pool's children); no driver call."""
+    def take(self, object: Object) -> Taken | None:
+        """Forget an object that is to be destroyed; None when it is gone or another by now.
+
+        What it holds of shared memory is released with what this returns: after the driver's call.
+        """
     def lookup(self, id: int, type: str | None = None) -> Object | None:
         """The object with that guest id, if it exists (and has that type) and is not dead."""
     def failure(self, id: int) -> int | None:

@@ -1,20 +1,21 @@
 """The object table as Python sees it; `objects.pyi`."""
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from hesper.kernel.core.dead cimport dead_result
 from hesper.kernel.core.memory cimport memory_take
 from hesper.kernel.core.objects cimport (
-    DEAD, NO_TYPE, Entry, Kin, Objects, Walk, object_add, object_find, object_kin, object_next,
-    object_remove, object_with)
+    COMING, DEAD, NO_TYPE, Entry, Kin, Objects, Walk, object_add, object_find, object_kin,
+    object_next, object_remove, object_with)
 from hesper.kernel.core.platform cimport (
     hesper_load_acquire, hesper_monitor_init, hesper_store_pointer)
 from hesper.kernel.core.shm_pool cimport ShmRegion, region_release
-from hesper.kernel.core.state cimport DEVICES, DeviceState, QueueState
+from hesper.kernel.core.state cimport DEVICES, QUEUES, Core, DeviceState, QueueState
 from hesper.kernel.core.tables cimport hesper_function, hesper_handle_names
 from hesper.kernel.runtime cimport CoreRef
+from hesper.kernel.shm cimport Region
 from hesper.kernel.vulkan cimport ProcTable
 
 from hesper.kernel.errors import ProtocolError
@@ -33,8 +34,8 @@ cdef class Object:
 
 
 cdef Object object_snapshot(Entry *entry):
-    """What an object is; None when another thread has removed it meanwhile."""
-    cdef uint32_t type = hesper_load_acquire(&entry.type) & ~<uint32_t>DEAD
+    """What an object is; None when another thread has removed it, or has yet to make it."""
+    cdef uint32_t type = hesper_load_acquire(&entry.type) & ~<uint32_t>(DEAD | COMING)
     cdef Kin *kin = object_kin(entry)
     cdef Object found
     if type == NO_TYPE:
@@ -46,6 +47,15 @@ cdef Object object_snapshot(Entry *entry):
     found.device = kin.device_id
     found.parent = kin.parent_id
     return found
+
+
+cdef class Taken:
+    cdef CoreRef ref
+    cdef ShmRegion *region          # null: none
+
+    def __dealloc__(self):
+        if self.region != NULL:
+            region_release(self.ref.core.pool, self.region)
 
 
 cdef class ObjectTable:
@@ -67,8 +77,10 @@ cdef class ObjectTable:
         raise ProtocolError(f"no guest id stands for handle {handle:#x}")
 
     def add(self, uint64_t id, str type, uint64_t handle, *, uint64_t device=0,
-            uint64_t parent=0, ProcTable table=None):
+            uint64_t parent=0, ProcTable table=None, Region region=None):
         cdef Objects *objects = &self.ref.core.objects
+        cdef ShmRegion *memory = region.owned() if region is not None else NULL
+        cdef uint64_t extra = 0
         cdef uint32_t index = handle_indices[type]
         cdef Entry *owner = NULL
         cdef Entry *entry
@@ -87,40 +99,75 @@ cdef class ObjectTable:
             serial = owner.device
             if functions == NULL:
                 functions = owner.table
-        if type == "VkDevice":
+        if type == "VkQueue":
+            extra = self.queue_index(serial, handle)
+        elif type == "VkDevice":
             # Functions and state of a device are kept for as long as a thread might use them.
             if self.device_serial == DEVICES:
                 raise ProtocolError(f"more than {DEVICES} devices made in one context")
             self.device_serial += 1
             serial = self.device_serial
             device = id
-        entry = object_add(objects, id, index + 1, handle, functions, serial, device, parent)
+            self.add_device_state(id, serial)
+        entry = object_add(
+            objects, id, index + 1, handle, functions, serial, device, parent, memory)
         if entry == NULL:
-            raise ProtocolError(f"more than {objects.limit} objects")
+            raise ProtocolError(f"more than {objects.limit} objects, or two with id {id}")
         if type == "VkQueue":
-            entry.extra = self.new_queue_state(
-                <DeviceState *>owner.extra if owner != NULL and device else NULL)
-        elif type == "VkDevice":
-            entry.extra = self.new_device_state(id, serial)
+            entry.extra = extra
+        if region is not None:
+            region.take()
 
-    cdef void *new_queue_state(self, DeviceState *device) except NULL:
-        cdef QueueState *state = <QueueState *>calloc(1, sizeof(QueueState))
+    cdef uint64_t queue_index(self, uint32_t serial, uint64_t handle) except? 0xffffffff:
+        """Where the state of a queue stands; a driver's queue has one, by however many ids."""
+        cdef DeviceState *device = self.ref.core.device_by_serial[serial]
+        cdef QueueState *state
+        cdef uint32_t i
+        if device == NULL:
+            raise ProtocolError("a VkQueue without its VkDevice")
+        for i in range(QUEUES):
+            if device.queues[i] == NULL:
+                break
+            if device.queues[i].handle == handle:
+                return i
+        else:
+            raise ProtocolError(f"device {device.id} has more than {QUEUES} queues")
+        state = <QueueState *>calloc(1, sizeof(QueueState))
         if state == NULL or hesper_monitor_init(&state.monitor):
+            free(state)
             raise MemoryError
         state.device = device
-        state.next = self.ref.core.queues
-        self.ref.core.queues = state
-        return state
+        state.handle = handle
+        hesper_store_pointer(<void **>&device.queues[i], state)
+        return i
 
-    cdef void *new_device_state(self, uint64_t id, uint32_t serial) except NULL:
+    cdef int add_device_state(self, uint64_t id, uint32_t serial) except -1:
+        cdef Core *core = self.ref.core
         cdef DeviceState *state = <DeviceState *>calloc(1, sizeof(DeviceState))
         if state == NULL:
             raise MemoryError
         state.id = id
         state.serial = serial
-        state.next = self.ref.core.devices
-        hesper_store_pointer(<void **>&self.ref.core.devices, state)
-        return state
+        state.next = core.devices
+        core.device_by_serial[serial] = state
+        hesper_store_pointer(<void **>&core.devices, state)
+        return 0
+
+    def take(self, Object object not None):
+        cdef Entry *entry = object_find(&self.ref.core.objects, object.id)
+        cdef ShmRegion *region
+        cdef Taken taken
+        if entry == NULL or entry.handle != object.handle:
+            return None
+        region = memory_take(self.ref.core, object.id)
+        if not object_remove(&self.ref.core.objects, entry):
+            if region != NULL:
+                region_release(self.ref.core.pool, region)
+            return None
+        taken = Taken.__new__(Taken)
+        taken.ref = self.ref
+        taken.region = region
+        return taken
 
     def remove(self, uint64_t id):
         cdef Entry *entry = object_find(&self.ref.core.objects, id)

@@ -22,7 +22,7 @@ from hesper.kernel.core.resources cimport resources_free
 from hesper.kernel.core.ring cimport ring_loop
 from hesper.kernel.core.shm_pool cimport pool_drop
 from hesper.kernel.core.state cimport (
-    Core, DeviceState, Hot, QueueState, RingCore, Row, Stream, TimelineCore, retired_fn)
+    QUEUES, Core, DeviceState, Hot, RingCore, Row, Stream, TimelineCore, retired_fn)
 from hesper.kernel.core.tables cimport hesper_command_count, hesper_function, hesper_number_count
 from hesper.kernel.core.timeline cimport timeline_free, timeline_loop
 
@@ -44,16 +44,11 @@ cdef class CoreRef:
 
     def __dealloc__(self):
         cdef Core *core = self.core
-        cdef QueueState *queue
+        cdef uint32_t i
         cdef DeviceState *device
         cdef TimelineCore *timeline
         if core == NULL:
             return
-        while core.queues != NULL:
-            queue = core.queues
-            core.queues = queue.next
-            hesper_monitor_destroy(&queue.monitor)
-            free(queue)
         while core.all_timelines != NULL:
             timeline = core.all_timelines
             core.all_timelines = timeline.next
@@ -62,6 +57,10 @@ cdef class CoreRef:
         while core.devices != NULL:
             device = core.devices
             core.devices = device.next
+            for i in range(QUEUES):
+                if device.queues[i] != NULL:
+                    hesper_monitor_destroy(&device.queues[i].monitor)
+                    free(device.queues[i])
             free(device)
         feedback_free(core)
         if self.stream != NULL:
@@ -100,12 +99,13 @@ cdef int command_register(Stream *s, New *new) noexcept nogil:
     return register_new(s, new)
 
 
-cdef void command_forget(Stream *s) noexcept nogil:
-    """Forget what the current command has destroyed."""
+cdef int command_forget(Stream *s) noexcept nogil:
+    """Forget what the current command destroys; -1 with the error noted."""
     if s.command.destroys == 1:
-        forget_victims(s)
-    elif s.command.destroys == 2:
+        return forget_victims(s)
+    if s.command.destroys == 2:
         clear_pool(s)
+    return 0
 
 
 cdef void commands_ready(Core *core) noexcept nogil:

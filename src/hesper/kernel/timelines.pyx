@@ -12,7 +12,8 @@ from hesper.kernel.core.objects cimport Entry, Objects, object_find, object_kin
 from hesper.kernel.core.platform cimport (
     hesper_now_ns, hesper_store_u64, pthread_cond_broadcast, pthread_mutex_lock,
     pthread_mutex_unlock)
-from hesper.kernel.core.state cimport TIMELINES, Core, Pending, QueueState, TimelineCore
+from hesper.kernel.core.state cimport (
+    TIMELINES, Core, Pending, QueueState, TimelineCore, queue_state)
 from hesper.kernel.core.timeline cimport timeline_new
 from hesper.kernel.runtime cimport CoreRef, timeline_serve
 
@@ -76,17 +77,21 @@ cdef class Timelines:
     def bind(self, uint32_t ring_idx, uint64_t queue, on_refused):
         cdef Objects *objects = &self.ref.core.objects
         cdef Entry *entry = object_find(objects, queue)
+        cdef Entry *device = NULL
+        cdef QueueState *state = NULL
         cdef Timeline timeline = Timeline.__new__(Timeline)
-        if entry == NULL or entry.type != HANDLE_VkQueue:
+        if entry != NULL and entry.type == HANDLE_VkQueue:
+            state = queue_state(self.ref.core, entry)
+            device = object_find(objects, object_kin(entry).device_id)
+        if state == NULL or device == NULL:
             raise KeyError(f"there is no queue {queue}")
         if not 0 < ring_idx < TIMELINES:
             raise ProtocolError(f"timeline {ring_idx} is out of range")
         if self.ref.core.timelines[ring_idx] != NULL:
             raise ProtocolError(f"timeline {ring_idx} is bound already")
-        if (<QueueState *>entry.extra).fences != NULL:
+        if state.fences != NULL:
             raise ProtocolError(f"queue {queue} has a timeline already")
-        timeline.core = timeline_new(
-            self.ref.core, entry, object_find(objects, object_kin(entry).device_id))
+        timeline.core = timeline_new(self.ref.core, state, entry, device)
         timeline.core.next = self.ref.core.all_timelines
         self.ref.core.all_timelines = timeline.core
         pthread_mutex_lock(&timeline.core.queue.monitor.mutex)

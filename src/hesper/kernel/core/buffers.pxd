@@ -20,7 +20,7 @@ from hesper.kernel.core.dispatch cimport put_override
 from hesper.kernel.core.driver cimport push_struct, serve
 from hesper.kernel.core.feedback cimport feedback_begin, feedback_bind, feedback_end
 from hesper.kernel.core.objects cimport Entry, object_find
-from hesper.kernel.core.state cimport Core, DeviceState, Stream
+from hesper.kernel.core.state cimport Core, DeviceState, Stream, device_state
 from hesper.kernel.core.structs cimport chain_find
 
 
@@ -35,7 +35,7 @@ cdef enum:
 
 cdef inline DeviceState *called_device(Stream *s) noexcept nogil:
     """The state of the VkDevice that the current command is called on."""
-    return <DeviceState *>s.first.extra if s.first != NULL else NULL
+    return device_state(s.core, s.first) if s.first != NULL else NULL
 
 
 cdef inline int state_buffer(Stream *s, DeviceState *device, VkBufferCreateInfo *info,
@@ -93,7 +93,7 @@ cdef inline int create_buffer(Stream *s) noexcept nogil:
         entry = object_find(&s.core.objects, block.pBuffer[0])
         if entry != NULL and entry.type == HANDLE_VkBuffer:
             # Inverted, so that most objects have what all have at first.
-            entry.extra = <void *><size_t>(<uint32_t>~types)
+            entry.extra = <uint32_t>~types
     feedback_begin(s)
     return 0
 
@@ -112,7 +112,7 @@ cdef inline int translate_needs(Stream *s, VkMemoryRequirements *needs,
 cdef inline uint32_t bindable(Stream *s) noexcept nogil:
     """The guest's memory types that the buffer can be bound to which a question is about."""
     if s.parent != NULL and s.parent.type == HANDLE_VkBuffer:
-        return <uint32_t>~<size_t>s.parent.extra
+        return ~<uint32_t>s.parent.extra
     return ALL_TYPES
 
 
@@ -153,7 +153,7 @@ cdef inline int bind_buffers(Stream *s) noexcept nogil:
 cdef inline int destroy_buffer(Stream *s) noexcept nogil:
     """vkDestroyBuffer."""
     if s.core.feedback_count and s.victim_count:
-        feedback_end(s.core, s.victims[0])
+        feedback_end(s.core, s.victims[0].id)
     return serve(s)
 
 

@@ -9,7 +9,8 @@ from hesper.kernel.core.dead cimport command_result, heard_add, heard_remove
 from hesper.kernel.core.decode cimport length_of
 from hesper.kernel.core.objects cimport (
     DEAD, Entry, Objects, object_add, object_adopt, object_clear, object_find, object_remove)
-from hesper.kernel.core.state cimport ERROR_ID, ERROR_LIMIT, ERROR_MEMORY, ERROR_NULL, Stream, fail
+from hesper.kernel.core.state cimport (
+    ERROR_ID, ERROR_LIMIT, ERROR_MEMORY, ERROR_NULL, ERROR_OBJECT, Stream, fail)
 from hesper.kernel.core.tables cimport hesper_command, hesper_lengths
 
 
@@ -18,6 +19,7 @@ cdef struct New:
     uint64_t *handles
     uint64_t *ids
     uint64_t count
+    void *region                # that the first of them, memory, gets; mostly null
 
 
 cdef inline int prepare_new(Stream *s, New *new) noexcept nogil:
@@ -27,6 +29,7 @@ cdef inline int prepare_new(Stream *s, New *new) noexcept nogil:
     new.handles = (<uint64_t **>(s.parameters + c.new_offset))[0]
     new.count = 0
     new.ids = NULL
+    new.region = NULL
     if new.handles == NULL:
         return 0
     new.count = 1 if c.new_single else length_of(&hesper_lengths[c.new_length], s.parameters)
@@ -63,13 +66,14 @@ cdef inline int register_new(Stream *s, New *new) noexcept nogil:
                 continue
             type |= DEAD
         entry = object_add(objects, new.ids[i], type, new.handles[i], s.first.table, s.device,
-                           device_id, parent_id)
+                           device_id, parent_id,
+                           new.region if i == 0 and not type & DEAD else NULL)
         if entry == NULL and type & DEAD and s.wants_reply:
             continue
         if entry == NULL:
             return fail(s, ERROR_LIMIT, NULL, objects.limit)
         if type & DEAD:
-            entry.extra = <void *><uint64_t><uint32_t>(result if result < 0 else VK_ERROR_UNKNOWN)
+            entry.extra = <uint32_t>(result if result < 0 else VK_ERROR_UNKNOWN)
             if s.wants_reply:
                 heard_add(s.core, new.ids[i])
                 continue
@@ -86,18 +90,25 @@ cdef inline void restore_ids(New *new) noexcept nogil:
             new.handles[i] = new.ids[i]
 
 
-cdef inline void forget_victims(Stream *s) noexcept nogil:
+cdef inline int forget_victims(Stream *s) noexcept nogil:
+    """Forget what the current command destroys, before the driver does.
+
+    -1, with the error noted, where that is named twice, or another ring has destroyed it meanwhile:
+    the driver would free it twice.
+    """
     cdef uint32_t i
     cdef Entry *entry
     for i in range(s.victim_count):
-        entry = object_find(&s.core.objects, s.victims[i])
-        if entry != NULL:
-            object_remove(&s.core.objects, entry)
+        entry = object_find(&s.core.objects, s.victims[i].id)
+        if (entry == NULL or entry.handle != s.victims[i].handle
+                or not object_remove(&s.core.objects, entry)):
+            return fail(s, ERROR_OBJECT, NULL, s.victims[i].id)
+    return 0
 
 
 cdef inline void clear_pool(Stream *s) noexcept nogil:
     """vkResetDescriptorPool: all sets of the pool are gone."""
-    cdef uint64_t id = s.victims[0] if s.victim_count else 0
+    cdef uint64_t id = s.victims[0].id if s.victim_count else 0
     cdef Entry *entry = object_find(&s.core.objects, id)
     if entry != NULL:
         object_clear(&s.core.objects, entry)

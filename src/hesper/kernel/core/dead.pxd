@@ -23,7 +23,7 @@ from hesper.kernel.core.tables cimport FLAG_FIRST, FLAG_VICTIM, RESULT_I32, hesp
 
 
 cdef inline int32_t dead_result(const Entry *entry) noexcept nogil:
-    return <int32_t><uint32_t><uint64_t>entry.extra
+    return <int32_t><uint32_t>entry.extra
 
 
 cdef inline int32_t command_result(Stream *s) noexcept nogil:
@@ -73,7 +73,7 @@ cdef inline void object_break(Entry *entry, int32_t result) noexcept nogil:
     """Let a live object be dead from now on; the driver's stays until it is destroyed."""
     cdef uint32_t type = hesper_load_acquire(&entry.type)
     if type != NO_TYPE and not type & DEAD:
-        entry.extra = <void *><uint64_t><uint32_t>result
+        entry.extra = <uint32_t>result
         hesper_replace(&entry.type, type, type | DEAD)
 
 

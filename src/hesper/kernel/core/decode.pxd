@@ -13,7 +13,7 @@ from hesper.kernel.core.platform cimport hesper_copy_words, hesper_read_u32, hes
 from hesper.kernel.core.state cimport (
     CHAIN_LIMIT, DEPTH_LIMIT, ERROR_CHAIN, ERROR_DEAD, ERROR_DEPTH, ERROR_DEVICE, ERROR_LENGTH,
     ERROR_MEMORY, ERROR_NULL, ERROR_OBJECT, ERROR_POINTER, ERROR_SHORT, ERROR_STRING, ERROR_STYPE,
-    ERROR_TAG, ERROR_TYPE, STRING_LIMIT, Stream, fail)
+    ERROR_TAG, ERROR_TYPE, STRING_LIMIT, Stream, Victim, fail)
 from hesper.kernel.core.structs cimport extends, struct_by_stype
 from hesper.kernel.core.tables cimport *
 
@@ -111,10 +111,11 @@ cdef inline int decode_found(Stream *s, const hesper_op *op, uint64_t id,
             s.parent_id = id
         if op.flags & FLAG_VICTIM:
             if s.victims == NULL:
-                s.victims = <uint64_t *>arena_take(&s.arena, 8)
+                s.victims = <Victim *>arena_take(&s.arena, sizeof(Victim))
                 if s.victims == NULL:
                     return fail(s, ERROR_MEMORY, op, 0)
-            s.victims[s.victim_count] = id
+            s.victims[s.victim_count].id = id
+            s.victims[s.victim_count].handle = entry.handle
             s.victim_count += 1
     return 0
 
@@ -123,7 +124,7 @@ cdef inline int decode_handles(Stream *s, const hesper_op *op, uint64_t *targets
                                uint64_t count) noexcept nogil:
     cdef uint64_t i
     if op.flags & FLAG_VICTIM:
-        s.victims = <uint64_t *>arena_take_array(&s.arena, count, 8)
+        s.victims = <Victim *>arena_take_array(&s.arena, count, sizeof(Victim))
         if s.victims == NULL:
             return fail(s, ERROR_MEMORY, op, count)
     for i in range(count):

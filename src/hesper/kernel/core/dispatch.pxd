@@ -19,12 +19,12 @@ from hesper.kernel.core.lost cimport answer_lost, device_lose, device_of, settle
 from hesper.kernel.core.objects cimport DEAD, Entry, object_find
 from hesper.kernel.core.platform cimport (
     hesper_copy_words, hesper_count, hesper_load_acquire, hesper_note, hesper_read_u32,
-    hesper_read_u64, hesper_store_release)
+    hesper_read_u64, hesper_replace)
 from hesper.kernel.core.progress cimport ring_settle
 from hesper.kernel.core.state cimport (
-    ERROR_COMMAND, ERROR_DEAD, ERROR_MEMORY, ERROR_NONE, ERROR_REFUSED, ERROR_REPLY, ERROR_SHORT,
-    STAGE_DECODE, STAGE_DRIVER, STAGE_HANDLER, STAGE_REPLY, Core, Hot, Row, Stream, fail,
-    override_fn)
+    ERROR_COMMAND, ERROR_DEAD, ERROR_MEMORY, ERROR_NONE, ERROR_OBJECT, ERROR_REFUSED, ERROR_REPLY,
+    ERROR_SHORT, STAGE_DECODE, STAGE_DRIVER, STAGE_HANDLER, STAGE_REPLY, Core, Hot, Row, Stream,
+    fail, override_fn)
 from hesper.kernel.core.tables cimport *
 
 
@@ -56,7 +56,7 @@ cdef inline Entry *command_buffer(Stream *s) noexcept nogil:
     cdef uint64_t id = hesper_read_u64(s.cursor + COMMAND_HEADER_SIZE)
     cdef Entry *entry = s.recorded
     # Its entry may be another one's by now.
-    if entry != NULL and <uint64_t>entry.extra == id and entry.type == HANDLE_VkCommandBuffer:
+    if entry != NULL and entry.extra == id and entry.type == HANDLE_VkCommandBuffer:
         return entry
     entry = object_find(&s.core.objects, id)
     if entry == NULL or entry.type != HANDLE_VkCommandBuffer:
@@ -226,15 +226,15 @@ cdef inline int serve_dead(Stream *s, uint32_t index) noexcept nogil:
     if s.first == NULL:
         return 0
     if s.command.destroys == 1:
-        forget_victims(s)
-        return 0
+        return forget_victims(s)
     if s.command.destroys == 2:
         clear_pool(s)
         return 0
     if (s.dead_first and not s.dead_argument and s.first.handle and (
             index == COMMAND_vkBeginCommandBuffer or index == COMMAND_vkResetCommandBuffer)):
-        s.first.extra = <void *>s.first_id
-        hesper_store_release(&s.first.type, HANDLE_VkCommandBuffer)
+        s.first.extra = s.first_id
+        if not hesper_replace(&s.first.type, HANDLE_VkCommandBuffer | DEAD, HANDLE_VkCommandBuffer):
+            return fail(s, ERROR_OBJECT, NULL, s.first_id)
         return serve(s)
     set_result(s, s.dead)
     if s.first.type & ~<uint32_t>DEAD == HANDLE_VkCommandBuffer:

@@ -13,7 +13,7 @@ from hesper.kernel.core.lost cimport device_of, is_lost
 from hesper.kernel.core.platform cimport (
     hesper_load_acquire, pthread_cond_broadcast, pthread_mutex_lock, pthread_mutex_unlock)
 from hesper.kernel.core.state cimport (
-    ERROR_FUNCTION, ERROR_MEMORY, QueueState, Stream, TimelineCore, fail)
+    ERROR_FUNCTION, ERROR_MEMORY, ERROR_OBJECT, QueueState, Stream, TimelineCore, fail, queue_state)
 from hesper.kernel.core.tables cimport hesper_base, hesper_commands, hesper_function
 
 
@@ -62,7 +62,7 @@ cdef inline void call_host(Stream *s, hesper_function function) noexcept nogil:
     """Call the driver; queues are one thread's at a time (Vulkan: externally synchronised)."""
     cdef QueueState *queue = NULL
     if s.first != NULL and s.first.type == HANDLE_VkQueue:
-        queue = <QueueState *>s.first.extra
+        queue = queue_state(s.core, s.first)
     if queue == NULL:
         s.command.call(function, s.parameters)
         return
@@ -82,7 +82,9 @@ cdef inline int submit_to_queue(Stream *s, uint64_t *fence, submits_fn signals) 
     cdef uint64_t ahead = 0
     if function == NULL:
         return -1
-    queue = <QueueState *>s.first.extra
+    queue = queue_state(s.core, s.first)
+    if queue == NULL:
+        return fail(s, ERROR_OBJECT, NULL, s.first_id)
     pthread_mutex_lock(&queue.monitor.mutex)
     queue.calls += 1
     if queue.fences != NULL:
@@ -121,7 +123,8 @@ cdef inline int serve(Stream *s) noexcept nogil:
     if function == NULL:
         return -1
     if s.command.destroys == 1:
-        forget_victims(s)
+        if forget_victims(s):
+            return -1
     elif s.command.destroys == 2:
         clear_pool(s)
     if s.command.new_type == 0:

@@ -26,7 +26,7 @@ from hesper_commands cimport (
     WIRE_vkCmdFillBuffer_data, WIRE_vkCmdFillBuffer_dstBuffer, WIRE_vkCmdFillBuffer_dstOffset,
     WIRE_vkCmdFillBuffer_size, vkCreateBuffer_parameters)
 
-from hesper.kernel.core.objects cimport Entry, object_find
+from hesper.kernel.core.objects cimport Entry, object_find, object_kin
 from hesper.kernel.core.platform cimport (
     hesper_read_u32, hesper_read_u64, hesper_replace, hesper_spin_lock, hesper_spin_unlock,
     hesper_store_release, hesper_write_u64, pthread_mutex_lock, pthread_mutex_unlock)
@@ -53,9 +53,13 @@ cdef enum:
     PLACE_AVAILABLE             # u64, not 0 once a query's results are there
 
 
+cdef inline uint32_t feedback_slot(Core *core, uint64_t id) noexcept nogil:
+    return <uint32_t>((id * core.objects.multiplier) >> 54)
+
+
 cdef inline Feedback **feedback_find(Core *core, uint64_t id) noexcept nogil:
     """The link to the buffer's, or to null; the lock is held."""
-    cdef Feedback **link = &core.feedback[id % FEEDBACK_SLOTS]
+    cdef Feedback **link = &core.feedback[feedback_slot(core, id)]
     while link[0] != NULL and link[0].id != id:
         link = &link[0].chain
     return link
@@ -80,8 +84,8 @@ cdef inline void feedback_begin(Stream *s) noexcept nogil:
     feedback.size = info.size
     feedback.device = s.device
     hesper_spin_lock(&core.feedback_lock)
-    feedback.chain = core.feedback[feedback.id % FEEDBACK_SLOTS]
-    core.feedback[feedback.id % FEEDBACK_SLOTS] = feedback
+    feedback.chain = core.feedback[feedback_slot(core, feedback.id)]
+    core.feedback[feedback_slot(core, feedback.id)] = feedback
     core.feedback_count += 1
     hesper_spin_unlock(&core.feedback_lock)
 
@@ -191,6 +195,7 @@ cdef inline void feedback_release(Core *core, uint32_t device) noexcept nogil:
     """End all waits for a device that is lost."""
     cdef Feedback *feedback
     cdef Entry *memory
+    cdef ShmRegion *region
     cdef uint32_t i
     hesper_spin_lock(&core.feedback_lock)
     # Who holds the lock of the pool keeps memory from being freed.
@@ -200,8 +205,11 @@ cdef inline void feedback_release(Core *core, uint32_t device) noexcept nogil:
         while feedback != NULL:
             if feedback.device == device and feedback.places != NULL:
                 memory = object_find(&core.objects, feedback.memory)
-                if memory != NULL and memory.type == HANDLE_VkDeviceMemory and memory.extra != NULL:
-                    feedback_write(feedback, <ShmRegion *>memory.extra)
+                region = NULL
+                if memory != NULL and memory.type == HANDLE_VkDeviceMemory:
+                    region = <ShmRegion *>object_kin(memory).region
+                if region != NULL:
+                    feedback_write(feedback, region)
             feedback = feedback.chain
     pthread_mutex_unlock(&core.pool.lock)
     hesper_spin_unlock(&core.feedback_lock)

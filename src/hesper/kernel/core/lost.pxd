@@ -12,7 +12,7 @@ from hesper_commands cimport HANDLE_VkDevice, HANDLE_VkQueue, VK_ERROR_DEVICE_LO
 from hesper.kernel.core.feedback cimport feedback_release
 from hesper.kernel.core.platform cimport (
     hesper_add_ordered, hesper_exchange, hesper_load_acquire, hesper_publish)
-from hesper.kernel.core.state cimport Core, DeviceState, QueueState, Stream
+from hesper.kernel.core.state cimport Core, DeviceState, Stream, device_state
 from hesper.kernel.core.tables cimport TRAIT_WITH_LOST_DEVICE, hesper_command
 
 
@@ -22,11 +22,9 @@ cdef inline bint is_lost(DeviceState *device) noexcept nogil:
 
 cdef inline DeviceState *device_of(Stream *s) noexcept nogil:
     """The device that the current command is called on, or on a queue of; or null."""
-    if s.first == NULL:
-        return NULL
-    if s.first.type == HANDLE_VkQueue:
-        return (<QueueState *>s.first.extra).device
-    return <DeviceState *>s.first.extra if s.first.type == HANDLE_VkDevice else NULL
+    if s.first != NULL and (s.first.type == HANDLE_VkQueue or s.first.type == HANDLE_VkDevice):
+        return device_state(s.core, s.first)
+    return NULL
 
 
 cdef inline void device_lose(Core *core, DeviceState *device,

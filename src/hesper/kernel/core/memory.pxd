@@ -14,10 +14,10 @@ from hesper_commands cimport (
 from hesper.kernel.core.created cimport New, prepare_new, register_new, restore_ids
 from hesper.kernel.core.dispatch cimport put_override
 from hesper.kernel.core.driver cimport LEFT_TO_HANDLER, call_host, push_struct, serve
-from hesper.kernel.core.objects cimport Entry, object_find
+from hesper.kernel.core.objects cimport Entry, Kin, object_find, object_kin
 from hesper.kernel.core.platform cimport pthread_mutex_lock, pthread_mutex_unlock
 from hesper.kernel.core.shm_pool cimport ShmPool, ShmRegion, pool_take, region_release
-from hesper.kernel.core.state cimport Core, DeviceState, Stream
+from hesper.kernel.core.state cimport Core, DeviceState, Stream, device_state
 from hesper.kernel.core.tables cimport hesper_base, hesper_commands, hesper_function
 
 
@@ -25,28 +25,35 @@ cdef enum:
     ALLOCATION_BITS = 47        # of the largest one's size, as for the handler
 
 
-cdef inline bint memory_keep(Core *core, uint64_t id, ShmRegion *region) noexcept nogil:
-    """Give a region to the VkDeviceMemory `id`; False when there is none, or it has one."""
-    cdef Entry *entry
+cdef inline void memory_put_back(Core *core, uint64_t id, ShmRegion *region) noexcept nogil:
+    """Give the VkDeviceMemory `id` its region again, or release it when it is gone."""
+    cdef Kin *kin
     cdef bint kept
     pthread_mutex_lock(&core.pool.lock)
-    entry = object_find(&core.objects, id)
-    kept = entry != NULL and entry.type == HANDLE_VkDeviceMemory and entry.extra == NULL
+    kin = memory_kin(core, id)
+    kept = kin != NULL and kin.region == NULL
     if kept:
-        entry.extra = region
+        kin.region = region
     pthread_mutex_unlock(&core.pool.lock)
-    return kept
+    if not kept:
+        region_release(core.pool, region)
+
+
+cdef inline Kin *memory_kin(Core *core, uint64_t id) noexcept nogil:
+    """Where the region of the VkDeviceMemory `id` is noted, or null; the pool's lock is held."""
+    cdef Entry *entry = object_find(&core.objects, id)
+    return object_kin(entry) if entry != NULL and entry.type == HANDLE_VkDeviceMemory else NULL
 
 
 cdef inline ShmRegion *memory_take(Core *core, uint64_t id) noexcept nogil:
     """Take its region away from the VkDeviceMemory `id`; null when there is none."""
-    cdef Entry *entry
+    cdef Kin *kin
     cdef ShmRegion *region = NULL
     pthread_mutex_lock(&core.pool.lock)
-    entry = object_find(&core.objects, id)
-    if entry != NULL and entry.type == HANDLE_VkDeviceMemory:
-        region = <ShmRegion *>entry.extra
-        entry.extra = NULL
+    kin = memory_kin(core, id)
+    if kin != NULL:
+        region = <ShmRegion *>kin.region
+        kin.region = NULL
     pthread_mutex_unlock(&core.pool.lock)
     return region
 
@@ -56,12 +63,12 @@ cdef inline ShmRegion *memory_share(Core *core, uint64_t id, bint apart) noexcep
 
     apart: somebody besides the guest may map it.
     """
-    cdef Entry *entry
+    cdef Kin *kin
     cdef ShmRegion *region = NULL
     pthread_mutex_lock(&core.pool.lock)
-    entry = object_find(&core.objects, id)
-    if entry != NULL and entry.type == HANDLE_VkDeviceMemory and entry.extra != NULL:
-        region = <ShmRegion *>entry.extra
+    kin = memory_kin(core, id)
+    if kin != NULL and kin.region != NULL:
+        region = <ShmRegion *>kin.region
         if region.data != NULL:
             region.owners += 1
             if apart:
@@ -115,7 +122,7 @@ cdef inline int allocate_memory(Stream *s) noexcept nogil:
 
     0, or -1 on an error, or LEFT_TO_HANDLER, which makes a new region.
     """
-    cdef DeviceState *device = <DeviceState *>s.first.extra if s.first != NULL else NULL
+    cdef DeviceState *device = device_state(s.core, s.first) if s.first != NULL else NULL
     cdef ShmPool *pool = s.core.pool
     cdef VkMemoryAllocateInfo *info = (
         <vkAllocateMemory_parameters *>s.parameters).pAllocateInfo
@@ -147,12 +154,13 @@ cdef inline int allocate_memory(Stream *s) noexcept nogil:
     pointer.handleType = device.host_handle_type
     pointer.pHostPointer = region.data
     call_host(s, s.first.table[COMMAND_vkAllocateMemory])
+    new.region = region
     if register_new(s, &new):
         free_unregistered(s, new.handles[0])
         region_release(pool, region)
         return -1
     restore_ids(&new)
-    if new.count == 0 or new.handles[0] == 0 or not memory_keep(s.core, new.ids[0], region):
+    if new.count == 0 or new.handles[0] == 0:
         region_release(pool, region)
     return 0
 
@@ -170,7 +178,7 @@ cdef inline void free_unregistered(Stream *s, uint64_t handle) noexcept nogil:
 
 cdef inline int free_memory(Stream *s) noexcept nogil:
     """vkFreeMemory: on the driver first."""
-    cdef uint64_t id = s.victims[0] if s.victim_count else 0
+    cdef uint64_t id = s.victims[0].id if s.victim_count else 0
     cdef ShmRegion *region = memory_take(s.core, id)
     cdef int result = serve(s)
     if region == NULL:
@@ -178,7 +186,7 @@ cdef inline int free_memory(Stream *s) noexcept nogil:
     if result == 0:
         region_release(s.core.pool, region)
     else:
-        memory_keep(s.core, id, region)
+        memory_put_back(s.core, id, region)
     return result
 
 

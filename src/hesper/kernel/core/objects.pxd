@@ -16,9 +16,9 @@ from libc.string cimport memset
 from hesper_commands cimport HANDLE_VkCommandBuffer
 
 from hesper.kernel.core.platform cimport (
-    hesper_add, hesper_add_ordered, hesper_discard, hesper_exchange, hesper_load_acquire,
-    hesper_load_pointer, hesper_load_u64, hesper_map_aligned, hesper_note, hesper_replace,
-    hesper_spin_lock, hesper_spin_unlock, hesper_store_pointer, hesper_store_u64, hesper_unmap)
+    hesper_add, hesper_add_ordered, hesper_discard, hesper_load_acquire, hesper_load_pointer,
+    hesper_load_u64, hesper_map_aligned, hesper_note, hesper_replace, hesper_spin_lock,
+    hesper_spin_unlock, hesper_store_pointer, hesper_store_release, hesper_store_u64, hesper_unmap)
 from hesper.kernel.core.tables cimport hesper_function
 
 
@@ -32,16 +32,18 @@ cdef enum:
     SPARSE_SLOTS = 4096
     NO_TYPE = 0
     DEAD = 1 << 16              # in Entry.type: the driver has not made it, see `dead.pxd`
+    COMING = 1 << 17            # a thread is about to make it: no object yet
 
 
 cdef struct Entry:
     uint64_t handle
     hesper_function *table      # functions of the object's device or instance
-    uint32_t type               # HANDLE_..., DEAD; 0: no object
+    uint32_t type               # HANDLE_..., DEAD; COMING; 0: no object
     uint32_t device             # serial of the device it belongs to, 0: none
-    # Queues: QueueState; devices: DeviceState; memory: ShmRegion; command buffers: their id; dead
-    # objects: what they failed with.
-    void *extra
+    # Queues: their index in DeviceState; command buffers: their id; buffers: see `buffers.pxd`;
+    # dead objects: what they failed with.  Never an address: by the time it is read, another ring
+    # may have made an object of another type here.
+    uint64_t extra
 
 
 cdef struct Kin:
@@ -54,6 +56,7 @@ cdef struct Kin:
     Kin *first_child
     Kin *next
     Kin *previous
+    void *region                # of memory: its ShmRegion; the pool's lock guards it
 
 
 cdef struct Page:
@@ -81,6 +84,7 @@ cdef struct Objects:
     Kin *sparse_free
     uint32_t sparse_lock
     uint32_t sparse_count
+    uint64_t multiplier         # odd, secret: no guest can choose ids that collide
     uint32_t live
     uint32_t limit
 
@@ -105,7 +109,7 @@ cdef inline Entry *object_find_sparse(Objects *objects, uint64_t id) noexcept no
     cdef Kin *kin
     cdef Entry *entry
     hesper_spin_lock(&objects.sparse_lock)
-    kin = objects.sparse[sparse_slot(id)]
+    kin = objects.sparse[sparse_slot(objects, id)]
     while kin != NULL and kin.id != id:
         kin = kin.chain
     hesper_spin_unlock(&objects.sparse_lock)
@@ -115,8 +119,8 @@ cdef inline Entry *object_find_sparse(Objects *objects, uint64_t id) noexcept no
     return entry if hesper_load_acquire(&entry.type) != NO_TYPE else NULL
 
 
-cdef inline uint32_t sparse_slot(uint64_t id) noexcept nogil:
-    return <uint32_t>((id * <uint64_t>0x9E3779B97F4A7C15u) >> 52)
+cdef inline uint32_t sparse_slot(Objects *objects, uint64_t id) noexcept nogil:
+    return <uint32_t>((id * objects.multiplier) >> 52)
 
 
 cdef inline Page *page_of(void *at) noexcept nogil:
@@ -256,8 +260,8 @@ cdef inline Entry *sparse_new(Objects *objects, uint64_t id) noexcept nogil:
     if kin != NULL:
         objects.sparse_free = kin.chain
         kin.id = id
-        kin.chain = objects.sparse[sparse_slot(id)]
-        objects.sparse[sparse_slot(id)] = kin
+        kin.chain = objects.sparse[sparse_slot(objects, id)]
+        objects.sparse[sparse_slot(objects, id)] = kin
         hesper_add_ordered(&objects.sparse_count, 1)
     hesper_spin_unlock(&objects.sparse_lock)
     return kin_entry(kin) if kin != NULL else NULL
@@ -267,7 +271,7 @@ cdef inline void sparse_drop(Objects *objects, Kin *kin) noexcept nogil:
     """Take an entry off the hash map."""
     cdef Kin **link
     hesper_spin_lock(&objects.sparse_lock)
-    link = &objects.sparse[sparse_slot(kin.id)]
+    link = &objects.sparse[sparse_slot(objects, kin.id)]
     while link[0] != NULL and link[0] != kin:
         link = &link[0].chain
     if link[0] != NULL:
@@ -280,9 +284,12 @@ cdef inline void sparse_drop(Objects *objects, Kin *kin) noexcept nogil:
 
 cdef inline Entry *object_add(
     Objects *objects, uint64_t id, uint32_t type, uint64_t handle, hesper_function *table,
-    uint32_t device, uint64_t device_id, uint64_t parent_id,
+    uint32_t device, uint64_t device_id, uint64_t parent_id, void *region,
 ) noexcept nogil:
-    """Make an object; the caller has checked that the id is free.  Null when a limit is reached."""
+    """Make an object; null when a limit is reached, or another thread has made one of that id.
+
+    region: of memory: becomes the object's, with it and not a moment later.
+    """
     cdef Entry *entry
     cdef Kin *kin
     if hesper_add(&objects.live, 1) > objects.limit:
@@ -292,8 +299,14 @@ cdef inline Entry *object_add(
     if entry == NULL:
         hesper_add(&objects.live, <uint32_t>-1)
         return NULL
+    if not hesper_replace(&entry.type, NO_TYPE, COMING):
+        # Only in a page: a place in the hash map is nobody else's.
+        hesper_add(&objects.live, <uint32_t>-1)
+        page_drop(objects, page_of(entry))
+        return NULL
     kin = object_kin(entry)
     kin.id = id
+    kin.region = region
     kin.device_id = device_id
     kin.parent_id = parent_id
     kin.parent = NULL
@@ -303,12 +316,8 @@ cdef inline Entry *object_add(
     entry.handle = handle
     entry.table = table
     entry.device = device
-    entry.extra = <void *>id if type == HANDLE_VkCommandBuffer else NULL
-    if hesper_exchange(&entry.type, type) != NO_TYPE:
-        # Another thread of the guest has made it at the same time: it counts once.
-        hesper_add(&objects.live, <uint32_t>-1)
-        if not page_of(entry).is_sparse:
-            page_drop(objects, page_of(entry))
+    entry.extra = id if type == HANDLE_VkCommandBuffer else 0
+    hesper_store_release(&entry.type, type)
     return entry
 
 
@@ -340,8 +349,8 @@ cdef inline void object_clear(Objects *objects, Entry *entry) noexcept nogil:
         left -= 1
 
 
-cdef inline void object_remove(Objects *objects, Entry *entry) noexcept nogil:
-    """Forget an object and its children."""
+cdef inline bint object_remove(Objects *objects, Entry *entry) noexcept nogil:
+    """Forget an object and its children; False when another thread has."""
     cdef Kin *kin = object_kin(entry)
     object_clear(objects, entry)
     if kin.previous != NULL:
@@ -350,13 +359,14 @@ cdef inline void object_remove(Objects *objects, Entry *entry) noexcept nogil:
         kin.parent.first_child = kin.next
     if kin.next != NULL:
         kin.next.previous = kin.previous
-    object_forget(objects, kin)
+    return object_forget(objects, kin)
 
 
-cdef inline void object_forget(Objects *objects, Kin *kin) noexcept nogil:
+cdef inline bint object_forget(Objects *objects, Kin *kin) noexcept nogil:
     cdef Entry *entry = kin_entry(kin)
-    if hesper_exchange(&entry.type, NO_TYPE) == NO_TYPE:
-        return
+    cdef uint32_t type = hesper_load_acquire(&entry.type)
+    if type == NO_TYPE or type & COMING or not hesper_replace(&entry.type, type, NO_TYPE):
+        return False
     hesper_add(&objects.live, <uint32_t>-1)
     kin.parent = NULL
     kin.previous = NULL
@@ -365,6 +375,7 @@ cdef inline void object_forget(Objects *objects, Kin *kin) noexcept nogil:
         sparse_drop(objects, kin)
     else:
         page_drop(objects, page_of(kin))
+    return True
 
 
 cdef struct Walk:

@@ -8,9 +8,13 @@ from hesper.kernel.core.shm_pool cimport region_release
 from hesper.kernel.core.state cimport ENGINE_RESOURCES, Core, Resource
 
 
+cdef inline uint32_t resource_slot(Core *core, uint32_t id) noexcept nogil:
+    return <uint32_t>((id * core.objects.multiplier) >> 52)
+
+
 cdef inline Resource *resource_find(Core *core, uint32_t id) noexcept nogil:
     """The resource with that id; the core's monitor is held."""
-    cdef Resource *resource = core.resources[id % ENGINE_RESOURCES]
+    cdef Resource *resource = core.resources[resource_slot(core, id)]
     while resource != NULL and resource.id != id:
         resource = resource.chain
     return resource
@@ -24,7 +28,7 @@ cdef inline Resource *stream_find(Core *core, uint32_t id) noexcept nogil:
 
 cdef inline bint resource_add(Core *core, Resource *resource) noexcept nogil:
     """Make a resource known; False when its id is in use, or there are too many."""
-    cdef Resource **slot = &core.resources[resource.id % ENGINE_RESOURCES]
+    cdef Resource **slot = &core.resources[resource_slot(core, resource.id)]
     cdef bint fits
     pthread_mutex_lock(&core.monitor.mutex)
     fits = (core.resource_count < core.resource_limit
@@ -46,7 +50,7 @@ cdef inline void resource_free(Core *core, Resource *resource) noexcept nogil:
 
 cdef inline Resource *resource_unlink(Core *core, uint32_t id) noexcept nogil:
     """Take a resource out of the table, or null; the core's monitor is held."""
-    cdef Resource **link = &core.resources[id % ENGINE_RESOURCES]
+    cdef Resource **link = &core.resources[resource_slot(core, id)]
     cdef Resource *resource
     while link[0] != NULL and link[0].id != id:
         link = &link[0].chain

@@ -29,12 +29,13 @@ cdef enum:
     DEPTH_LIMIT = 24            # structs in structs
     CHAIN_LIMIT = 256           # structs in one pNext chain
     STRING_LIMIT = 1 << 20
-    ENGINE_RESOURCES = 4096     # slots of the hash table
-    FEEDBACK_SLOTS = 1024       # of the hash table by buffer
+    ENGINE_RESOURCES = 1 << 12  # slots of the hash table
+    FEEDBACK_SLOTS = 1 << 10    # of the hash table by buffer
     STALE_FENCES = 8            # in flight that nobody wants any more
     HEARD = 64                  # dead objects that are kept though the guest has heard of it
     TIMELINES = MAX_TIMELINES   # the CPU's (0) and those of queues
     DEVICES = 16384             # that a context may make in its life
+    QUEUES = 64                 # of a device
 
 
 cdef enum:
@@ -210,8 +211,8 @@ cdef struct QueueState:
     Fences *fences                  # null: no timeline is bound to it
     TimelineCore *timeline          # the same
     bint watched                    # the timeline's waiter knows that it has something to do
+    uint64_t handle                 # the driver's
     DeviceState *device
-    QueueState *next
 
 
 cdef struct DeviceState:
@@ -233,6 +234,7 @@ cdef struct DeviceState:
     uint32_t host_handle_type
     uint64_t host_alignment
     uint64_t host_granule
+    QueueState *queues[QUEUES]      # null behind the last one
     DeviceState *next
 
 
@@ -253,6 +255,7 @@ cdef struct Core:
     ShmPool *pool
     RingCore *rings
     DeviceState *devices            # all there ever were
+    DeviceState *device_by_serial[DEVICES + 1]  # the same; null for 0
     uint32_t lost_devices
     uint32_t lost_unsettled         # of them
     uint64_t heard[HEARD]           # dead objects that the guest knows to be none; a ring
@@ -264,7 +267,6 @@ cdef struct Core:
     uint64_t lookout_ns             # for how long a queue may work before somebody looks at it
     TimelineCore *timelines[TIMELINES]  # by ring_idx; null: bound to no queue
     TimelineCore *all_timelines     # that there ever were: a thread may still look at one
-    QueueState *queues              # the same
     uint32_t fatal
     uint32_t stopping
     hesper_timer watch_timer        # when ALIVE is set next
@@ -281,6 +283,12 @@ cdef struct Core:
     char reason[384]
     uint64_t replies
     uint64_t handler_calls
+
+
+cdef struct Victim:
+    # An object that a command destroys, as it was when the command was decoded.
+    uint64_t id
+    uint64_t handle
 
 
 cdef struct Stream:
@@ -301,7 +309,7 @@ cdef struct Stream:
     uint64_t first_id
     Entry *parent                   # the pool of new objects
     uint64_t parent_id
-    uint64_t *victims               # ids to forget
+    Victim *victims
     uint32_t victim_count
     uint32_t device                 # serial all handles must share
     uint32_t depth
@@ -347,6 +355,7 @@ cdef struct RingCore:
     uint8_t *linear                 # commands that wrap around are put together here
     uint64_t idle_ns
     Poll poll                       # of its thread, for the next command
+    Poll borrow_poll                # of its thread, for who runs its commands
     Poll virtqueue_poll             # of its thread, for the context's own stream
     uint64_t virtqueue_seqno
     uint32_t notified
@@ -360,6 +369,17 @@ cdef struct RingCore:
     bint asking                     # a thread asks for those that it has come to
     bint monitored                  # its guest asked for signs of life
     RingCore *chain
+
+
+cdef inline DeviceState *device_state(Core *core, const Entry *entry) noexcept nogil:
+    """The state of the device that an object is or belongs to; null: none."""
+    return core.device_by_serial[entry.device]
+
+
+cdef inline QueueState *queue_state(Core *core, const Entry *queue) noexcept nogil:
+    """The state of a VkQueue; null for what has just become something else."""
+    cdef DeviceState *device = device_state(core, queue)
+    return device.queues[queue.extra % QUEUES] if device != NULL else NULL
 
 
 cdef inline int fail(Stream *s, Error error, const hesper_op *op, uint64_t value) noexcept nogil:

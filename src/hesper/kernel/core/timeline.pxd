@@ -309,13 +309,14 @@ cdef inline TimelineCore *core_timeline(Core *core, uint32_t ring_idx) noexcept 
     return timeline
 
 
-cdef inline TimelineCore *timeline_new(Core *core, Entry *queue, Entry *device) except NULL:
+cdef inline TimelineCore *timeline_new(Core *core, QueueState *state, Entry *queue,
+                                       Entry *device) except NULL:
     cdef TimelineCore *t = <TimelineCore *>calloc(1, sizeof(TimelineCore))
     if t == NULL or not grow_timeline(t) or hesper_monitor_init(&t.monitor):
         timeline_free(t)
         raise MemoryError
     t.context = core
-    t.queue = <QueueState *>queue.extra
+    t.queue = state
     fences_init(&t.fences, <void *>queue.handle, <void *>device.handle, queue.table)
     return t
 

@@ -1,0 +1,141 @@
+"""A guest whose rings destroy and make objects of the same ids: legal for none, survived by all."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import random
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hesper.guest import regions
+from hesper.kernel.errors import ProtocolError
+from hesper.kernel.views import Scratch
+from hesper.protocol.codec import Codec
+from kernel.conftest import Host, wait_for
+from kernel.ring_guest import BUFFER, EXTRA, FATAL, HEAD, SIZE, STATUS, TAIL
+
+CODEC = Codec()
+SETS = [201, 202]
+CONTEXTS, RINGS, ROUNDS = 20, 3, 12
+
+
+def test_what_is_named_twice_is_not_destroyed_twice(host: Host) -> None:
+    host.engine.objects.add(200, "VkDescriptorPool", 2000, device=3)
+    for one in SETS:
+        host.engine.objects.add(one, "VkDescriptorSet", 10 * one, device=3, parent=200)
+    free = {"device": 3, "descriptorPool": 200, "descriptorSetCount": 3}
+    with pytest.raises(ProtocolError, match="no object 202"):
+        host.engine.submit(
+            CODEC.encode("vkFreeDescriptorSets", {**free, "pDescriptorSets": [*SETS, 202]})
+        )
+
+
+def test_an_object_is_taken_once_and_not_its_successor(host: Host) -> None:
+    objects = host.engine.objects
+    region = regions.create(host.engine.pool, 4096, "hesper-test", charged=4096)
+    objects.add(20, "VkDeviceMemory", 200, device=3, region=region)
+    old = objects.lookup(20)
+    assert old is not None
+    taken = objects.take(old)
+    assert taken is not None
+    assert objects.lookup(20) is None
+    assert objects.take(old) is None
+    assert host.engine.pool.used == 4096, "released while the driver may still use it"
+    del taken
+    assert host.engine.pool.used == 0
+    objects.add(20, "VkDeviceMemory", 201, device=3)
+    assert objects.take(old) is None
+    assert objects.lookup(20) is not None
+
+
+def test_a_queue_of_the_drivers_has_one_lock_by_all_its_ids(host: Host) -> None:
+    host.engine.objects.add(7, "VkQueue", 70, device=3)
+    host.engine.objects.add(8, "VkQueue", 70, device=3)
+    timeline = host.engine.timelines.bind(5, 7, lambda _: None)
+    with pytest.raises(ProtocolError, match="queue 8 has a timeline already"):
+        host.engine.timelines.bind(6, 8, lambda _: None)
+    timeline.stop(1)
+    for queue in range(1, 64):
+        host.engine.objects.add(1000 + queue, "VkQueue", 1000 + queue, device=3)
+    with pytest.raises(ProtocolError, match="more than 64 queues"):
+        host.engine.objects.add(2000, "VkQueue", 2000, device=3)
+
+
+def test_a_queue_needs_its_device(host: Host) -> None:
+    host.engine.objects.add(7, "VkQueue", 70, device=3)
+    host.engine.objects.remove(3)
+    with pytest.raises(KeyError, match="queue 7"):
+        host.engine.timelines.bind(5, 7, lambda _: None)
+
+
+class Ring:
+    """A ring in memory of the test's, one of several."""
+
+    def __init__(self, host: Host, number: int, data: bytes) -> None:
+        """data: what it holds from the beginning."""
+        self.host = host
+        self.memory = ctypes.create_string_buffer(EXTRA + 12)
+        self.base = (ctypes.addressof(self.memory) + 7) & ~7
+        host.engine.resources.add(number, self.base, EXTRA + 4)
+        layout = {
+            "resourceId": number, "offset": 0, "size": EXTRA + 4, "idleTimeout": 1_000_000,
+            "headOffset": HEAD, "tailOffset": TAIL, "statusOffset": STATUS,
+            "bufferOffset": BUFFER, "bufferSize": SIZE, "extraOffset": EXTRA, "extraSize": 4,
+        }  # fmt: skip
+        ctypes.memmove(self.base + BUFFER, data, len(data))
+        self.word(TAIL).value = len(data)
+        host.engine.rings.create(number, Scratch().new("VkRingCreateInfoMESA", **layout))
+
+    def word(self, offset: int) -> ctypes.c_uint32:
+        return ctypes.c_uint32.from_address(self.base + offset)
+
+    def is_over(self) -> bool:
+        return self.word(HEAD).value == self.word(TAIL).value or bool(
+            self.word(STATUS).value & FATAL or self.host.fatal
+        )
+
+
+def are_over(rings: list[Ring]) -> bool:
+    return all(ring.is_over() for ring in rings)
+
+
+def fights(seed: int) -> bytes:
+    """Commands that make and destroy objects of different types under the same few ids."""
+    draw = random.Random(seed)
+    info = {"commandPool": 30, "level": 0, "commandBufferCount": 1}
+    made: dict[str, tuple[str, dict[str, Any], str]] = {
+        "buffer": ("vkCreateBuffer", {"pCreateInfo": {"size": 64}}, "pBuffer"),
+        "memory": ("vkAllocateMemory", {"pAllocateInfo": {"allocationSize": 4096}}, "pMemory"),
+        "commands": ("vkAllocateCommandBuffers", {"pAllocateInfo": info}, "pCommandBuffers"),
+        "fence": ("vkCreateFence", {"pCreateInfo": {}}, "pFence"),
+    }
+    commands = []
+    for _, kind in itertools.product(range(ROUNDS), made):
+        command, parameters, output = made[kind]
+        one = 100 + draw.randrange(2)
+        new: int | list[int] = [one] if kind == "commands" else one
+        commands.append(CODEC.encode(command, {"device": 3, **parameters, output: new}))
+        if kind == "commands":
+            gone = {"commandPool": 30, "commandBufferCount": 1, "pCommandBuffers": [one]}
+            commands.append(CODEC.encode("vkFreeCommandBuffers", {"device": 3, **gone}))
+        else:
+            command = {"memory": "vkFreeMemory", "fence": "vkDestroyFence"}.get(
+                kind, "vkDestroyBuffer"
+            )
+            commands.append(CODEC.encode(command, {"device": 3, kind: one}))
+    sizes = itertools.accumulate(map(len, commands))
+    return b"".join(command for command, end in zip(commands, sizes, strict=True) if end < SIZE)
+
+
+def test_rings_that_fight_for_ids_end_their_context_alone(queue_driver: Path) -> None:
+    """What the sanitizers look at; without them it must end."""
+    for context in range(CONTEXTS):
+        host = Host(queue_driver)
+        host.engine.objects.add(30, "VkCommandPool", 300, device=3)
+        rings = [Ring(host, n, fights(RINGS * context + n)) for n in range(1, RINGS + 1)]
+        wait_for(partial(are_over, rings), "the rings to end")
+        host.engine.stop()
