@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from hesper import log
+from hesper.log_limiter import Limiter
+
 # A busy machine is no mistake: no test asserts a time.
 settings.register_profile("hesper", deadline=None)
 settings.load_profile("hesper")
@@ -27,3 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for mark in _ROOMS.get(item.path.relative_to(here).parts[0], ()):
             item.add_marker(mark)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds the allowance of its log lines used up by others."""
+    monkeypatch.setattr(log, "_limiter", Limiter(log.pass_on))

@@ -5,59 +5,78 @@ standard library, from `hesper` downwards.  Nothing is set up for it.  The comma
 `configure`: one event a line on standard error, for people or as JSON, rendered by structlog.  In
 workers `set_sink` sends events to the supervisor, so that one process writes all lines.
 
+Whoever can cause lines cannot fill the log with them: each goes through a `log_limiter.Limiter`.
+What more than one client, viewer or program of a guest can cause is logged by `get_logger(...).of`
+that one, so that none uses up another's allowance.  Text is cut, and what a terminal might obey is
+escaped.
+
 The standard library's logging, and structlog, are imported with the first event that needs them.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from hesper.log_limiter import Limiter, Port
+
+if TYPE_CHECKING:
+    import logging
 
 _PACKAGE = "hesper"
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
-Port = Callable[[str, str, str, dict[str, Any]], None]
-"""Takes level, logger name, event and fields; called from any thread."""
+MOST_TEXT = 1000
+"""Characters of a text that are logged, and bytes of anything else that is written as text."""
+MOST_TRACE = 8000
+"""The same of a traceback; and of lists and the like, which are Hesper's own."""
 
 
 class Logger:
     """Logs events under a name, with fields that are on every line."""
 
-    __slots__ = ("_fields", "_name")
+    __slots__ = ("_fields", "_name", "_who")
 
-    def __init__(self, name: str, fields: dict[str, Any]) -> None:
-        """Use `get_logger`, and `bind` for more fields."""
+    def __init__(self, name: str, fields: dict[str, Any], who: str = "") -> None:
+        """Use `get_logger`, `bind` for more fields, and `of`."""
         self._name = name
         self._fields = fields
+        self._who = who
 
     def bind(self, **fields: Any) -> Logger:
         """Return a logger that adds `fields` to every event."""
-        return Logger(self._name, {**self._fields, **fields})
+        return Logger(self._name, {**self._fields, **fields}, self._who)
+
+    def of(self, who: str) -> Logger:
+        """Return a logger for what `who` causes, which has an allowance of its own.
+
+        who: what that one cannot change at will, as its address; no number that is new each time.
+        """
+        return Logger(self._name, self._fields, who)
 
     def debug(self, event: str, **fields: Any) -> None:
         """Log what only matters when something is looked for."""
-        emit("debug", self._name, event, self._fields | fields)
+        emit("debug", self._name, event, self._fields | fields, self._who)
 
     def info(self, event: str, **fields: Any) -> None:
         """Log what happens in the course of things."""
-        emit("info", self._name, event, self._fields | fields)
+        emit("info", self._name, event, self._fields | fields, self._who)
 
     def warning(self, event: str, **fields: Any) -> None:
         """Log what works, but not as one would wish."""
-        emit("warning", self._name, event, self._fields | fields)
+        emit("warning", self._name, event, self._fields | fields, self._who)
 
     def error(self, event: str, **fields: Any) -> None:
         """Log what has failed."""
-        emit("error", self._name, event, self._fields | fields)
+        emit("error", self._name, event, self._fields | fields, self._who)
 
     def exception(self, event: str, **fields: Any) -> None:
         """Log an error with the traceback of the exception being handled."""
         import traceback
 
         fields["exception"] = traceback.format_exc().rstrip()
-        emit("error", self._name, event, self._fields | fields)
+        emit("error", self._name, event, self._fields | fields, self._who)
 
 
 def get_logger(name: str, **fields: Any) -> Logger:
@@ -65,10 +84,55 @@ def get_logger(name: str, **fields: Any) -> Logger:
     return Logger(name, fields)
 
 
-def emit(level: str, name: str, event: str, fields: dict[str, Any]) -> None:
-    """Pass an event on, if `level` is asked for."""
-    if LEVELS[level] >= _threshold:
-        _sink(level, name, event, fields)
+def emit(level: str, name: str, event: str, fields: dict[str, Any], who: str = "") -> None:
+    """Log an event, if `level` is asked for.  who: see `Logger.of`.
+
+    Raises `KeyError` for a level that there is not.
+    """
+    if _is_wanted(level, name):
+        clean = {key: _clean(key, value) for key, value in fields.items()}
+        _limiter(level, name, _text(event, MOST_TEXT), clean, who)
+
+
+def pass_on(level: str, name: str, event: str, fields: dict[str, Any]) -> None:
+    """Write an event that another process of ours has let through by `emit`."""
+    if _is_wanted(level, name):
+        _write(level, name, event, fields)
+
+
+def flush() -> None:
+    """Write at once what there is to say of lines that were left out: before a process ends."""
+    _limiter.flush()
+
+
+def _is_wanted(level: str, name: str) -> bool:
+    if LEVELS[level] < _threshold:
+        return False
+    return _sink is not _to_logging or _standard_logger(name).isEnabledFor(LEVELS[level])
+
+
+def _write(level: str, name: str, event: str, fields: dict[str, Any]) -> None:
+    _sink(level, name, event, fields)
+
+
+def _clean(key: str, value: Any) -> Any:
+    """`value` as it may be logged."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return value[:MOST_TRACE] if key == "exception" else _text(value, MOST_TEXT)
+    if isinstance(value, dict | list | tuple):
+        return value if len(repr(value)) <= MOST_TRACE else _text(repr(value), MOST_TRACE)
+    return _text(str(value), MOST_TEXT)
+
+
+def _text(text: str, most: int) -> str:
+    """`text`, cut, and with escapes for what cannot be seen or what a terminal might obey."""
+    if len(text) > most:
+        text = f"{text[:most]}... ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def configure(*, level: str = "info", json: bool = False) -> None:
@@ -102,24 +166,28 @@ def threshold() -> str:
 
 def _to_logging(level: str, name: str, event: str, fields: dict[str, Any]) -> None:
     """Log with the standard library; records have the attributes `event` and `fields`, too."""
+    words = [f"{key}={_word(value)}" for key, value in fields.items() if key != "exception"]
+    text = " ".join([event, *words]) + "".join(_trace(fields.get("exception", "")))
+    extra = {"event": event, "fields": fields}
+    _standard_logger(name).log(LEVELS[level], "%s", text, extra=extra)
+
+
+def _standard_logger(name: str) -> logging.Logger:
     import logging
 
     # What a worker sends may have any name, also such as nobody has heard of.
     known = name in sys.modules and name.startswith(f"{_PACKAGE}.")
-    logger = logging.getLogger(name if known else _PACKAGE)
-    if not logger.isEnabledFor(LEVELS[level]):
-        return
-    words = [f"{key}={_word(value)}" for key, value in fields.items() if key != "exception"]
-    text = " ".join([event, *words])
-    trace = str(_plain(fields.get("exception", "")))
-    text += "".join(f"\n    {line}" for line in trace.splitlines())
-    logger.log(LEVELS[level], "%s", text, extra={"event": event, "fields": fields})
+    return logging.getLogger(name if known else _PACKAGE)
+
+
+def _trace(text: Any) -> list[str]:
+    """The lines of a traceback, which cannot be taken for others."""
+    return [f"\n    {_text(line, MOST_TEXT)}" for line in str(text).splitlines()]
 
 
 def _word(value: Any) -> Any:
     """`value`, in quotes if it is text that one might take for something else."""
-    is_plain = not isinstance(value, str) or (value.isprintable() and value)
-    return value if is_plain and " " not in str(value) else repr(value)
+    return value if value != "" and " " not in str(value) else repr(value)
 
 
 class _Renderer:
@@ -158,17 +226,13 @@ class _Renderer:
 
 
 def _for_people(_: Any, __: str, event: Any) -> Any:
-    """Leave out the module's name, and what a guest might want a terminal to do."""
+    """Leave out the module's name, and indent tracebacks."""
     event.pop("logger", None)
-    return {key: _plain(value) for key, value in event.items()}
-
-
-def _plain(value: Any) -> Any:
-    """`value`, without control characters if it is text."""
-    if not isinstance(value, str) or value.isprintable():
-        return value
-    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in value)
+    if "exception" in event:
+        event["exception"] = "".join(_trace(event["exception"])).lstrip("\n")
+    return event
 
 
 _threshold = 0
 _sink: Port = _to_logging
+_limiter = Limiter(_write)

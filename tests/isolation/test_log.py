@@ -38,10 +38,69 @@ def test_lines_for_people_hold_no_control_characters(capsys: pytest.CaptureFixtu
     log.configure(level="debug")
     log.get_logger("a.b").debug("seen", reason="\x1b[31mred\x07\r")
     line = capsys.readouterr().err
-    assert "?[31mred??" in line
+    assert r"\x1b[31mred\x07\r" in line
     assert "\x1b" not in line
     assert "a.b" not in line
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["a\nb", "\x1b]0;title\x07", "\u202egnp.exe", "\udcff", "\x9b31m", "\u2028"]
+)
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_text_of_a_guest_stays_in_its_line(
+    capsys: pytest.CaptureFixture[str], text: str, *, json_lines: bool
+) -> None:
+    log.configure(json=json_lines)
+    log.get_logger("a").warning("seen", reason=text)
+    log.get_logger("a").warning(text)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+    escaped = text.encode("unicode_escape").decode()
+    if json_lines:
+        assert json.loads(lines[0])["reason"] == escaped
+    else:
+        assert escaped in lines[0]
+
+
+def test_the_standard_library_gets_one_line_an_event(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log, "_sink", log._to_logging)  # noqa: SLF001
+        log.get_logger("hesper.log").error("seen", reason="a\nERROR forged", size=3)
+    (record,) = caplog.records
+    assert record.getMessage() == r"seen reason='a\\nERROR forged' size=3"
+
+
+@pytest.mark.parametrize("value", ["x" * 100_000, b"x" * 100_000, ["x"] * 100_000])
+def test_what_is_long_is_cut(capsys: pytest.CaptureFixture[str], value: object) -> None:
+    log.configure(json=True)
+    log.get_logger("a").warning("seen", value=value)
+    assert len(capsys.readouterr().err) < 10_000
+
+
+def test_a_flood_is_a_few_lines_and_a_count(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(json=True)
+    for number in range(10_000):
+        log.get_logger("a").warning("refused", number=number)
+    log.get_logger("a").error("something else")
+    log.flush()
+    lines = list(map(json.loads, capsys.readouterr().err.splitlines()))
+    refused = [line for line in lines if line["event"] == "refused"]
+    assert len(refused) < 20
+    assert refused[0]["number"] == 0
+    assert refused[-1]["number"] == 9999
+    assert sum(1 + line.get("left_out", 0) for line in refused) == 10_000
+    assert "something else" in [line["event"] for line in lines]
+
+
+def test_debug_lines_that_nobody_wants_use_up_nothing() -> None:
+    seen: list[tuple[object, ...]] = []
+    log.set_sink(lambda *event: seen.append(event), level="warning")
+    for _ in range(100):
+        log.get_logger("a").debug("odd")
+    log.get_logger("a").warning("odd")
+    assert seen == [("warning", "a", "odd", {})]
 
 
 def test_an_exception_brings_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
