@@ -15,6 +15,7 @@ The standard library's logging, and structlog, are imported with the first event
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,15 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 MOST_TEXT = 1000
 """Characters of a text that are logged, and bytes of anything else that is written as text."""
+MOST_KEY = 50
+MOST_FIELDS = 30
 MOST_TRACE = 8000
 """The same of a traceback; and of lists and the like, which are Hesper's own."""
+
+_TAKEN = frozenset(
+    {"event", "exc_info", "level", "logger", "self", "stack", "stack_info", "timestamp"}
+)
+"""Keys that structlog takes for something else."""
 
 
 class Logger:
@@ -90,7 +98,8 @@ def emit(level: str, name: str, event: str, fields: dict[str, Any], who: str = "
     Raises `KeyError` for a level that there is not.
     """
     if _is_wanted(level, name):
-        clean = {key: _clean(key, value) for key, value in fields.items()}
+        some = itertools.islice(fields.items(), MOST_FIELDS)
+        clean = {_key(key): _clean(key, value) for key, value in some}
         _limiter(level, name, _text(event, MOST_TEXT), clean, who)
 
 
@@ -113,6 +122,11 @@ def _is_wanted(level: str, name: str) -> bool:
 
 def _write(level: str, name: str, event: str, fields: dict[str, Any]) -> None:
     _sink(level, name, event, fields)
+
+
+def _key(key: str) -> str:
+    """`key` as a field may be called."""
+    return f"{key}_" if key in _TAKEN else _text(key, MOST_KEY) or "_"
 
 
 def _clean(key: str, value: Any) -> Any:

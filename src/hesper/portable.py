@@ -21,7 +21,7 @@ import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import ctypes
@@ -504,13 +504,43 @@ def descriptor_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def peer_pid(sock: socket.socket) -> int:
-    """Process at the other end of a Unix socket; 0 when the system does not say."""
+class Peer(NamedTuple):
+    """Who has connected a Unix socket."""
+
+    user: int
+    """Its user's id, as this process sees users; -1 when the system does not say."""
+    process: int
+    """Its process' id; 0 when the system does not say, or it lives where we see no processes."""
+
+    def __str__(self) -> str:
+        """As in log lines."""
+        return (
+            f"process {self.process} of user {self.user}" if self.process else f"user {self.user}"
+        )
+
+
+def peer(sock: socket.socket) -> Peer:
+    """Who is at the other end of a Unix socket: whoever has connected it, or made the pair."""
     if sys.platform == "linux":
-        level, option = socket.SOL_SOCKET, socket.SO_PEERCRED
-    else:
-        level, option = 0, 2  # SOL_LOCAL, LOCAL_PEERPID
+        return _peer_by_ucred(sock)
+    return _peer_by_xucred(sock)
+
+
+def _peer_by_ucred(sock: socket.socket) -> Peer:
+    process, user, _ = _option(sock, socket.SOL_SOCKET, socket.SO_PEERCRED, "=iII") or (0, -1, 0)
+    return Peer(user, process)
+
+
+def _peer_by_xucred(sock: socket.socket) -> Peer:
+    """Ask by macOS's SOL_LOCAL, for LOCAL_PEERCRED and LOCAL_PEERPID."""
+    _, user = _option(sock, 0, 1, "=II68x") or (0, -1)  # version, user, groups
+    (process,) = _option(sock, 0, 2, "=i") or (0,)
+    return Peer(user, process)
+
+
+def _option(sock: socket.socket, level: int, option: int, layout: str) -> tuple[int, ...] | None:
+    """An option of a socket, None where it has none of that layout."""
     try:
-        return int(struct.unpack_from("=i", sock.getsockopt(level, option, 12))[0])
+        return struct.unpack(layout, sock.getsockopt(level, option, struct.calcsize(layout)))
     except (OSError, struct.error):
-        return 0
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -40,16 +41,21 @@ class EchoService:
         self.options = options
         self.about = {"driver": "echo", "count": options["count"]}
         self._sock: socket.socket | None = None
+        self._stopped = False
 
     def warm_up(self) -> None:
         pass
 
     def stop(self) -> None:
-        assert self._sock is not None
-        self._sock.shutdown(socket.SHUT_RDWR)
+        self._stopped = True
+        if self._sock is not None:
+            with contextlib.suppress(OSError):  # it may be over already
+                self._sock.shutdown(socket.SHUT_RDWR)
 
     def serve(self, sock: socket.socket, named: Callable[[str], None]) -> None:
         self._sock = sock
+        if self._stopped:
+            self.stop()
         with sock, sock.makefile("r") as lines:
             for line in lines:
                 self._do(line.strip(), named)
@@ -59,8 +65,6 @@ class EchoService:
         word, _, rest = line.partition(" ")
         if word == "name":
             named(rest)
-        elif word == "log":
-            get_logger("echo").warning(rest, number=7)
         elif word == "fault":
             raise ClientError(rest)
         elif word == "bug":
@@ -71,12 +75,34 @@ class EchoService:
             os.kill(os.getpid(), getattr(signal, rest))
         elif word == "hang":
             threading.Event().wait()
-        elif word == "mute":
-            with socket.socket(fileno=os.dup(int(sys.argv[1]))) as control:
-                control.shutdown(socket.SHUT_WR)
-            threading.Event().wait()
-        elif word == "say":
-            # As a worker would that a guest has taken over.
-            with socket.socket(fileno=os.dup(int(sys.argv[1]))) as control:
-                control.sendall(rest.encode() * 100_000 + b"\n")
-            threading.Event().wait()
+        else:
+            _write(word, rest)
+            _attack(word, rest)
+
+
+def _write(word: str, rest: str) -> None:
+    """Write to the log, or where a driver writes."""
+    if word == "log":
+        get_logger("echo").warning(rest, number=7)
+    elif word == "flood":
+        for number in range(int(rest)):
+            get_logger("echo").warning("flooded", number=number)
+    elif word == "write":
+        os.write(2, rest.encode("latin-1") + b"\n")
+    elif word == "write-numbers":
+        os.write(2, b"".join(b"%d\n" % number for number in range(int(rest))))
+
+
+def _attack(word: str, rest: str) -> None:
+    """Do to the supervisor what a worker would that a guest has taken over."""
+    if word not in {"mute", "say", "send"}:
+        return
+    with socket.socket(fileno=os.dup(int(sys.argv[1]))) as control:
+        if word == "send":
+            control.sendall(rest.encode() + b"\n")
+            return
+        if word == "mute":
+            control.shutdown(socket.SHUT_WR)
+        else:
+            control.sendall(rest.encode() * 100_000 + b"\n")
+    threading.Event().wait()

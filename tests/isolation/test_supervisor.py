@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -99,6 +100,82 @@ def test_what_a_worker_logs_appears_with_its_client(start: Start) -> None:
     client.ask("log something odd")
     entry = one.logged("something odd")
     assert (entry["level"], entry["number"], entry["name"]) == ("warning", 7, "me")
+
+
+def lines(one: Supervised, event: str) -> int:
+    """How many lines of that event there have been, by what the log says."""
+    of_it = [entry for entry in one.log if entry["event"] == event]
+    return len(of_it) + sum(entry.get("left_out", 0) for entry in of_it)
+
+
+def test_what_a_client_floods_the_log_with_is_counted(start: Start) -> None:
+    one = start()
+    one.ready()
+    client = one.client()
+    client.ask("name me")
+    client.ask("flood 100000")
+    client.ask("flood 100000")
+    client.close()
+    one.logged("client left")
+    until(lambda: lines(one, "flooded") == 200_000, "all lines to be counted")
+    assert len(one.log) < 100
+
+
+def test_what_a_driver_writes_is_in_the_log_with_its_client(start: Start) -> None:
+    one = start()
+    one.ready()
+    client = one.client()
+    client.ask("name me")
+    client.ask("write careful \x1b[31m\xff")
+    entry = one.logged("the driver writes")
+    assert (entry["level"], entry["name"]) == ("warning", "me")
+    assert entry["text"] == r"careful \x1b[31m\xff"
+    client.say("write 12345")
+    client.say("signal SIGKILL")
+    assert one.logged("the driver writes")["text"] == "12345"
+    one.logged("worker died")
+    assert one.stop() == 0
+    assert one.plain == []
+
+
+def test_what_a_driver_floods_the_log_with_is_counted(start: Start) -> None:
+    one = start()
+    one.ready()
+    client = one.client()
+    client.ask("name me")
+    client.ask("write-numbers 100000")
+    client.ask("write-numbers 100000")
+    assert one.client().ask()
+    client.close()
+    one.logged("client left")
+    assert one.stop() == 0
+    assert lines(one, "the driver writes") == 200_000
+    assert len(one.log) < 100
+    assert one.plain == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"event": "x", "logger": "x", "level": "x", "timestamp": "x"},
+        {"exc_info": "x", "stack": 3, "stack_info": [1], "exception": {"a": "b"}},
+        {"self": 1, "": 2, "a b": 3, "\n": 4, "\x1b[31m": 5},
+        {str(number): "x" * 100 for number in range(300)},
+    ],
+)
+def test_a_worker_says_nothing_that_the_log_chokes_on(start: Start, fields: dict[str, Any]) -> None:
+    one = start()
+    one.ready()
+    client = one.client()
+    said = {"is": "log", "level": "error", "logger": "x", "event": "odd", "fields": fields}
+    client.ask(f"send {json.dumps(said)}")
+    entry = one.logged("odd")
+    assert entry["level"] == "error"
+    assert len(json.dumps(entry)) < 10_000
+    assert all(key.isprintable() for key in entry)
+    assert client.ask()
+    assert one.stop() == 0
+    assert one.plain == []
 
 
 def test_clients_beyond_the_limit_wait_for_a_place(start: Start) -> None:
@@ -363,3 +440,4 @@ def test_a_hundred_killed_clients_leave_nothing(start: Start) -> None:
     until(lambda: one.descriptors() == descriptors, "the descriptors to be as before")
     assert process_usage(one.process.pid).resident < used + (4 << 20)
     assert process_usage(one.process.pid).resident < 60 << 20
+    assert one.plain == []

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -229,7 +230,29 @@ def test_a_spawned_program_has_our_descriptor_and_no_other() -> None:
 def test_the_other_end_of_a_socket_is_known() -> None:
     left, right = socket.socketpair()
     with left, right:
-        assert portable.peer_pid(left) == os.getpid()
+        assert portable.peer(left) == (os.getuid(), os.getpid())
+
+
+def test_the_other_end_of_a_socket_is_known_on_macos() -> None:
+    class Sock:
+        """Answers as macOS does."""
+
+        answers: ClassVar = {1: struct.pack("=IIh2x16I", 0, 501, 1, *range(16)), 2: b"\7\0\0\0"}
+
+        def getsockopt(self, level: int, option: int, size: int) -> bytes:
+            if level or option not in self.answers:
+                raise OSError
+            return self.answers[option][:size]
+
+    sock = Sock()
+    assert portable._peer_by_xucred(sock) == (501, 7)  # type: ignore[arg-type]  # noqa: SLF001
+    sock.answers = {}  # type: ignore[misc]
+    assert portable._peer_by_xucred(sock) == (-1, 0)  # type: ignore[arg-type]  # noqa: SLF001
+
+
+def test_peers_are_named_by_what_is_known_of_them() -> None:
+    assert str(portable.Peer(1000, 7)) == "process 7 of user 1000"
+    assert str(portable.Peer(1000, 0)) == "user 1000"
 
 
 @pytest.mark.parametrize(

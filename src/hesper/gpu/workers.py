@@ -127,7 +127,7 @@ def _hear(control: socket.socket) -> dict[str, Any] | None:
         said: dict[str, Any] = json.loads(message[0])
         if "log" not in said:
             return said
-        log.emit(*said["log"])
+        log.pass_on(*said["log"])
 
 
 def _join(thread: threading.Thread) -> None:

@@ -1,8 +1,8 @@
 """What supervisor and worker say to each other over their socket pair.
 
 Down, as messages of `portable.send_message`, each one JSON object with the key `do`:
-  prepare  service, options, hurry,      first of all; hurry: say ready before warming up
-           log_level
+  prepare  service, options, hurry,      first of all; hurry: say ready before warming up;
+           log_level; with a pipe        for standard output and error
   serve    client; with its socket       once, when ready
   stop                                   end in order
 Up, as lines of JSON with the key `is`, because the supervisor must never block on a worker that
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,8 +28,10 @@ from hesper.portable import recv_message, send_message
 
 MAX_LINE = 64 << 10
 """Longest line a worker may send, in bytes."""
-MAX_LINES = 10_000
-"""Most lines a worker may send in its life."""
+MAX_LINES = 1000
+"""Most lines a worker may send at once."""
+LINES_A_SECOND = 10
+"""Lines that it may send for ever; its log limits itself to less."""
 
 
 class ChannelError(Exception):
@@ -64,7 +67,8 @@ class Upstream:
         """Read from `sock`, whatever its mode."""
         self._sock = sock
         self._rest = b""
-        self._lines = 0
+        self._lines = 0.0
+        self._counted = time.monotonic()
 
     def receive(self) -> list[dict[str, Any]] | None:
         """Return what has come, perhaps nothing; None when the worker is gone.
@@ -80,7 +84,9 @@ class Upstream:
         if not data:
             return None
         *lines, self._rest = (self._rest + data).split(b"\n")
-        self._lines += len(lines)
+        now = time.monotonic()
+        self._lines = max(0.0, self._lines - (now - self._counted) * LINES_A_SECOND) + len(lines)
+        self._counted = now
         if len(self._rest) > MAX_LINE or self._lines > MAX_LINES:
             raise ChannelError("too much said")
         return [self._parse(line) for line in lines if line]

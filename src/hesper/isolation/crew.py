@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hesper.isolation import channel
 from hesper.isolation.channel import ChannelError, Upstream
 from hesper.isolation.launch import Launcher, Spawner, Template, new_launcher
+from hesper.isolation.output import Output
 from hesper.isolation.worker_process import WorkerProcess
 from hesper.log import emit, get_logger, threshold
 
@@ -99,6 +100,7 @@ class Crew:
             worker.process.kill()
             worker.process.wait()
             worker.control.close()
+            worker.output.close()
         self.workers.clear()
         self._launcher.close()
 
@@ -107,6 +109,8 @@ class Crew:
         with contextlib.ExitStack() as stack:
             try:
                 ours, theirs = map(stack.enter_context, socket.socketpair())
+                output = Output(self._turns)
+                stack.callback(output.close)
                 process = self._launcher.launch(theirs, background=background)
             except OSError as error:
                 self._start_failed(f"cannot start a worker: {error}")
@@ -115,7 +119,8 @@ class Crew:
             theirs.close()
         # A worker that does not take its orders must not hold us up.
         ours.setblocking(False)
-        worker = WorkerProcess(process, ours, Upstream(ours), background)
+        worker = WorkerProcess(process, ours, Upstream(ours), output, background)
+        output.log = lambda: worker.log
         self.workers.add(worker)
         self._turns.watch(ours, lambda: self._hear(worker))
         if process.watch >= 0:
@@ -125,11 +130,13 @@ class Crew:
         self.order(
             worker,
             "prepare",
+            [output.theirs],
             service=self._service,
             options=self._options,
             log_level=threshold(),
             hurry=hurry,
         )
+        output.given()
 
     def _launcher_speaks(self) -> None:
         """Hear what has become of workers, and do without the launcher if it is gone."""
@@ -214,14 +221,15 @@ class Crew:
             worker.failure = str(message["kind"])
         elif kind == "named":
             worker.name = str(message["name"])[:100]
-            _log.info("client connected", **worker.fields)
+            worker.log.info("client connected")
         elif kind == "log":
-            fields = {str(key): value for key, value in dict(message["fields"]).items()}
+            fields = dict(message["fields"])
             emit(
                 str(message["level"]),
-                str(message["logger"]),
+                str(message["logger"])[:100],
                 str(message["event"]),
-                fields | worker.fields,
+                worker.fields | {k: v for k, v in fields.items() if k not in worker.fields},
+                worker.who,
             )
         elif kind == "end":
             worker.reason = str(message["reason"])
@@ -252,6 +260,7 @@ class Crew:
         """Let go of a worker whose process has ended."""
         self._unhear(worker)
         worker.control.close()
+        worker.output.close()
         if worker.process.watch >= 0:
             self._turns.unwatch(worker.process.watch)
         worker.process.wait()
@@ -279,10 +288,10 @@ class Crew:
         """One line about a client's end."""
         seconds = round(time.monotonic() - worker.since, 3)
         if worker.killed:
-            _log.error("client killed", reason=worker.killed, **worker.fields)
+            worker.log.error("client killed", reason=worker.killed)
         elif worker.process.returncode == 0:
-            _log.info("client left", seconds=seconds, **worker.fields)
+            worker.log.info("client left", seconds=seconds)
         elif worker.reason:
-            _log.error("client ended", reason=worker.reason, **worker.fields)
+            worker.log.error("client ended", reason=worker.reason)
         else:
-            _log.error("worker died", reason=worker.end, **worker.crash, **worker.fields)
+            worker.log.error("worker died", reason=worker.end, **worker.crash)

@@ -19,7 +19,7 @@ from hesper.isolation.crew import Crew
 from hesper.isolation.turns import Turns
 from hesper.isolation.waiting import WaitingClient, WaitingRoom, has_left
 from hesper.log import get_logger
-from hesper.portable import peer_pid, processors
+from hesper.portable import peer, processors
 
 if TYPE_CHECKING:
     from hesper.isolation.listen import Listener
@@ -277,7 +277,7 @@ class Supervisor:
             worker.since = time.monotonic()
             self._client_number += 1
             worker.client = self._client_number
-            worker.client_pid = peer_pid(sock)
+            worker.peer = peer(sock)
             self._crew.order(worker, "serve", [sock.fileno()], client=worker.client)
         self._recent.append(worker.since)
         delay = REFILL_DELAY if self._crew.count("ready") else HURRIED_REFILL_DELAY

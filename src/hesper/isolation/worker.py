@@ -66,7 +66,10 @@ class Worker:
             message = channel.receive_down(self._control)
             if message is None:
                 _exit(0)
-            order = message[0]
+            order, (output,) = message
+            for fd in (1, 2):
+                os.dup2(output, fd)
+            os.close(output)
             log.set_sink(self._log, level=order["log_level"])
             try:
                 service: Service = import_module(order["service"]).prepare(order["options"])
@@ -95,8 +98,12 @@ class Worker:
         if message is None or message[0]["do"] != "serve":
             return 0
         client = socket.socket(fileno=message[1][0])
+        # Before `serve` may close it.
+        watched = select.poll()
+        watched.register(self._control, select.POLLIN)
+        watched.register(client, 0)  # reports the end of the connection alone
         threading.Thread(
-            target=self._watch, args=[service, client], name="watch", daemon=True
+            target=self._watch, args=[service, watched], name="watch", daemon=True
         ).start()
         try:
             service.serve(client, lambda name: self._say("named", name=name))
@@ -122,24 +129,23 @@ class Worker:
         self._log("error", __name__, "internal error", {"exception": traceback.format_exc()})
         self._say("end", reason=f"internal error: {name}: {error} ({frame.name}:{frame.lineno})")
 
-    def _watch(self, service: Service, client: socket.socket) -> None:
+    def _watch(self, service: Service, watched: select.poll) -> None:
         """See to it that the process ends when it has to, even if the other thread is stuck.
 
         That is when the supervisor gives the order or is gone, and when the client is gone: the
         thread that serves it may be waiting for something that can no longer happen.
         """
-        poll = select.poll()
-        poll.register(self._control, select.POLLIN)
-        poll.register(client, 0)  # reports the end of the connection alone
-        (fd, _), *_ = poll.poll()
+        (fd, _), *_ = watched.poll()
         reason = "stopped"
         if fd != self._control.fileno():
             reason = "its client had left"
-            poll.unregister(fd)
-            poll.poll(LEAVE_GRACE * 1000)
-        service.stop()
+            watched.unregister(fd)
+            watched.poll(LEAVE_GRACE * 1000)
+        with self._fatal():
+            service.stop()
         time.sleep(GRACE)
         self._say("end", reason=f"it was still busy {GRACE:g} s after {reason}")
+        log.flush()
         os._exit(EXIT_BROKEN)
 
     def _say(self, is_: str, **values: Any) -> None:
@@ -168,6 +174,7 @@ def _exit(status: int) -> NoReturn:
 
     Its threads may still run; taking the interpreter down under them can hang or crash.
     """
+    log.flush()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -8,10 +8,17 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hesper.log import get_logger
+
 if TYPE_CHECKING:
     from hesper.isolation.channel import Upstream
     from hesper.isolation.launch import Process
+    from hesper.isolation.output import Output
     from hesper.isolation.turns import Timer
+    from hesper.log import Logger
+    from hesper.portable import Peer
+
+_log = get_logger("hesper.isolation.crew")
 
 
 @dataclass(eq=False)
@@ -21,11 +28,13 @@ class WorkerProcess:
     process: Process
     control: socket.socket
     upstream: Upstream
+    output: Output
     background: bool
     """Whether it gets ready with what processor time others leave."""
     state: str = "starting"
     client: int = 0
-    client_pid: int = 0
+    peer: Peer | None = None
+    """Who its client is."""
     name: str = ""
     reason: str = ""
     failure: str = ""
@@ -41,8 +50,19 @@ class WorkerProcess:
     @property
     def fields(self) -> dict[str, Any]:
         """What log lines about its client say."""
-        known = {"client": self.client, "name": self.name, "pid": self.client_pid}
+        pid = self.peer.process if self.peer else 0
+        known = {"client": self.client, "name": self.name, "pid": pid}
         return {key: value for key, value in known.items() if value}
+
+    @property
+    def who(self) -> str:
+        """Whose doing it is what it logs, see `log.Logger.of`."""
+        return str(self.peer) if self.peer else ""
+
+    @property
+    def log(self) -> Logger:
+        """Where to log what is its client's doing."""
+        return _log.of(self.who).bind(**self.fields)
 
     @property
     def end(self) -> str:
