@@ -161,6 +161,24 @@ def configure(*, level: str = "info", json: bool = False) -> None:
     _sink = _Renderer(json=json)
 
 
+def take_over(*names: str) -> None:
+    """Write what these loggers of the standard library get here, too; after `configure`."""
+    import logging
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            level = next((n for n, rank in LEVELS.items() if rank >= record.levelno), "error")
+            fields = {"text": record.getMessage()}
+            if record.exc_info:
+                fields["exception"] = logging.Formatter().formatException(record.exc_info)
+            emit(level, record.name, f"told by {record.name}", fields)
+
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers = [Handler()]
+        logger.propagate = False
+
+
 def set_sink(sink: Port, *, level: str) -> None:
     """Give events of `level` and above to `sink` instead."""
     global _sink, _threshold  # noqa: PLW0603  a process has one log

@@ -99,6 +99,61 @@ def test_it_would_be_found(line: str) -> None:
     assert list(trespasses(line))
 
 
+LOUD = {"print", "sys.stderr.write", "sys.stdout.write", "traceback.print_exc", "warnings.warn"}
+"""What writes past the log, and so as much as a guest makes it write."""
+
+OUTSPOKEN = {
+    "bench": "a program",
+    "cli": "a program",
+    "display/web/fetch_novnc.py": "of the build",
+    "host/describe.py": "a program that looks at a driver",
+    "host/trial.py": "a program that tries a driver out",
+    "protocol/compiler": "of the build",
+    "vm/process.py": "says why QEMU has not started",
+}
+"""Where it may stand, and why; none of them serves guests."""
+
+TOPICS = {
+    "cli": "what it is served with",
+    "guest/context.py": "the kernel's notices, of which there are few",
+}
+"""Where the event of a log line may be no constant, and why."""
+
+
+def loud(source: str) -> Iterator[tuple[int, str]]:
+    """Line and name of what a source writes past the log, or without a topic."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        if name in LOUD or name.startswith("logging.") or ast.unparse(node).endswith("sys.stderr)"):
+            yield node.lineno, name
+        is_line = name.endswith((".debug", ".info", ".warning", ".error", ".exception"))
+        topic = node.args[0] if node.args else None
+        if is_line and not (isinstance(topic, ast.Constant) and isinstance(topic.value, str)):
+            yield node.lineno, "topic"
+
+
+def test_what_a_guest_can_cause_is_written_by_the_log_alone() -> None:
+    """All log lines have an allowance, by their topics: a topic that a guest can vary has none."""
+    found = [
+        f"{name}:{line}: {what}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if (name := path.relative_to(PACKAGE).as_posix()) not in {"log.py", "log_limiter.py"}
+        for line, what in loud(path.read_text(encoding="utf-8"))
+        if not name.startswith(tuple(TOPICS if what == "topic" else OUTSPOKEN))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["print(1)", "print(1, file=sys.stderr)", "log.error(f'no {name}')", "log.of('a').info(x)"],
+)
+def test_a_loud_line_would_be_found(line: str) -> None:
+    assert list(loud(line))
+
+
 INTERNAL = {
     "AviFullError": "ends a video, which then is complete",
     "FetchError": "of the build",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -92,6 +93,37 @@ def test_a_flood_is_a_few_lines_and_a_count(capsys: pytest.CaptureFixture[str]) 
     assert refused[-1]["number"] == 9999
     assert sum(1 + line.get("left_out", 0) for line in refused) == 10_000
     assert "something else" in [line["event"] for line in lines]
+
+
+@pytest.fixture
+def strange() -> Iterator[logging.Logger]:
+    logger = logging.getLogger("strange")
+    yield logger
+    logger.handlers, logger.propagate = [], True
+
+
+def test_a_flood_of_another_library_is_a_few_lines_too(
+    capsys: pytest.CaptureFixture[str], strange: logging.Logger
+) -> None:
+    log.configure(json=True)
+    log.take_over("strange")
+    child = strange.getChild("child")
+    for number in range(1000):
+        child.error("socket %d is\ngone", number)
+    try:
+        raise KeyError("lost")
+    except KeyError:
+        strange.exception("odd")
+    log.flush()
+    *lines, last, broken = sorted(
+        map(json.loads, capsys.readouterr().err.splitlines()),
+        key=lambda line: line["logger"] == "strange",
+    )
+    assert len(lines) < 20
+    assert lines[0]["event"] == "told by strange.child"
+    assert lines[0]["text"] == r"socket 0 is\ngone"
+    assert last["left_out"] == 1000 - len(lines) - 1
+    assert broken["exception"].endswith("KeyError: 'lost'")
 
 
 def test_debug_lines_that_nobody_wants_use_up_nothing() -> None:

@@ -105,8 +105,8 @@ class FakeHost:
     def named(self, name: str) -> None:
         self.names.append(name)
 
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
+    def no_room(self, size: int, error: Exception) -> None:
+        self.warnings.append(f"{size}: {error}")
 
 
 @dataclass

@@ -48,6 +48,7 @@ def command(
         Where the screens are shown.
     """
     log.configure(level=device.log_level)
+    log.take_over("asyncio", "aiohttp")
     path = socket.absolute()
     if print_qemu:
         print(_qemu_line(path))

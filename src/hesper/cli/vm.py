@@ -104,6 +104,7 @@ def command(
         Where the screens are shown.
     """
     log.configure(level=device.log_level)
+    log.take_over("asyncio", "aiohttp")
     files, extra = _split(words)
     if not files and machine.kernel is None:
         fail("nothing to boot: name a disk image, an ISO image, or --kernel")

@@ -101,6 +101,6 @@ class VtestService:
         """Tell the supervisor what the client calls itself."""
         self._named(name)
 
-    def warn(self, text: str) -> None:
-        """Log one line about the client."""
-        _log.warning(text)
+    def no_room(self, size: int, error: Exception) -> None:
+        """Log that there is no memory for a resource of so many bytes."""
+        _log.warning("no room for a resource", size=size, reason=str(error))

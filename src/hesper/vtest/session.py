@@ -50,8 +50,8 @@ class Host(Protocol):
     def named(self, name: str) -> None:
         """Be told what the client calls itself."""
 
-    def warn(self, text: str) -> None:
-        """Log one line about the client."""
+    def no_room(self, size: int, error: Exception) -> None:
+        """Be told that there is no memory for a resource of so many bytes."""
 
 
 class Session:
@@ -72,8 +72,7 @@ class Session:
         self._handshake: threading.Timer | None = None
         # Opened now: there may be no descriptor left when it is needed.
         self._nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self._server = Server(sock.fileno(), unmappable=self._nothing, no_room=self._no_room)
-        self._warned = False
+        self._server = Server(sock.fileno(), unmappable=self._nothing, no_room=host.no_room)
         self._serve: dict[int, Callable[[memoryview], None]] = {
             Command.CREATE_RENDERER: self._create_renderer,
             Command.PING_PROTOCOL_VERSION: self._ping,
@@ -224,11 +223,6 @@ class Session:
         self._server.attach(self._context.port)
         self._server.phase = Phase.RUNNING
         self._end_handshake()
-
-    def _no_room(self, size: int, error: Exception) -> None:
-        if not self._warned:
-            self._warned = True
-            self._host.warn(f"RESOURCE_CREATE_BLOB: no room for {size} bytes: {error}")
 
     def _reply(self, command: Command, value: int) -> None:
         self._sock.sendall(wire.REPLY_U32.pack(1, command, value))
