@@ -504,6 +504,16 @@ def descriptor_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def set_receive_timeout(sock: socket.socket, seconds: float | None) -> None:
+    """Have calls that wait for what comes fail with EAGAIN after so many seconds; None: wait.
+
+    Unlike `socket.settimeout` this leaves the descriptor blocking, for whoever has it.
+    """
+    whole, rest = divmod(seconds or 0.0, 1.0)
+    value = struct.pack("@ll", int(whole), int(rest * 1e6) or (0 if whole or not seconds else 1))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+
+
 class Peer(NamedTuple):
     """Who has connected a Unix socket."""
 

@@ -9,20 +9,34 @@ import socket
 import sys
 from typing import Any
 
-from hesper import log
+from hesper import log, log_limiter
 from hesper.cli import _systemd
 from hesper.cli._signals import STOPPING, handled
 from hesper.errors import ListenError, StartError
-from hesper.isolation import crew, supervisor
+from hesper.isolation import crew, peers, supervisor
+from hesper.isolation.doorstep import Admission
 from hesper.isolation.listen import adopt, bind
+from hesper.isolation.peers import Quota
+from hesper.isolation.service import ClientError
 
 wanted = json.loads(sys.argv[1])
+log_limiter.EVERY = 0.2
 crew.STOP_PATIENCE = wanted.get("patience", crew.STOP_PATIENCE)
 crew.START_PATIENCE = wanted.get("start_patience", crew.START_PATIENCE)
 for name in ("PLACE_PATIENCE", "SURPLUS_SECONDS", "ACCEPT_PAUSE"):
     setattr(supervisor, name, wanted.get(name.lower(), getattr(supervisor, name)))
+if "connections_at_once" in wanted:
+    peers.CONNECTIONS_AT_ONCE = wanted["connections_at_once"]
+    peers.CONNECTIONS_A_SECOND = 0.0
 if "descriptors" in wanted:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted["descriptors"],) * 2)
+
+
+def introduced(data: bytes) -> bool:
+    """Whether an echo client has said a line; none begins with a blank."""
+    if data.startswith(b" "):
+        raise ClientError("it begins with a blank")
+    return b"\n" in data
 
 
 class Refusal:
@@ -33,8 +47,10 @@ class Refusal:
         self._text = f"{material}: {reason}\n"
 
     def hear(self) -> bool:
-        self._sock.send(self._text.encode())
-        return False
+        if self._text:
+            self._sock.send(self._text.encode())
+            self._text = ""
+        return bool(wanted.get("refuse_slowly"))
 
 
 log.configure(json=True, level="debug")
@@ -48,6 +64,11 @@ try:
         max_clients=wanted.get("max_clients", 64),
         patience=wanted.get("answer_within", 30.0),
         refuse=Refusal,
+        admission=Admission(
+            introduced if "silence" in wanted else None,
+            wanted.get("silence"),
+            Quota(wanted.get("per_process")),
+        ),
     )
     seen: list[int] = []
 

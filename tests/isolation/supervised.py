@@ -116,6 +116,22 @@ class Supervised:
     def client(self) -> EchoClient:
         return EchoClient(self.path)
 
+    def clients_of_another_process(self, count: int) -> list[EchoClient]:
+        """Clients that another process has connected."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            code = (
+                "import socket, sys\n"
+                "socks = [socket.socket(socket.AF_UNIX) for _ in range(int(sys.argv[3]))]\n"
+                "for sock in socks: sock.connect(sys.argv[2])\n"
+                "with socket.socket(fileno=int(sys.argv[1])) as control:\n"
+                "    socket.send_fds(control, [b'x'], [sock.fileno() for sock in socks])\n"
+            )
+            words = [sys.executable, "-c", code, str(theirs.fileno()), str(self.path), str(count)]
+            subprocess.run(words, check=True, pass_fds=[theirs.fileno()])
+            _, fds, _, _ = socket.recv_fds(ours, 1, count)
+        return [EchoClient(socket.socket(fileno=fd)) for fd in fds]
+
     def children(self) -> list[int]:
         """Workers that live, be they its own children or those of a template."""
         mine = children_of(self.process.pid)
@@ -148,10 +164,14 @@ class Supervised:
 class EchoClient:
     """A client of the echo service."""
 
-    def __init__(self, path: Path) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __init__(self, where: Path | socket.socket) -> None:
+        if isinstance(where, socket.socket):
+            self.sock = where
+        else:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            # With a time-out it would fail where a server's queue is full.
+            self.sock.connect(str(where))
         self.sock.settimeout(PATIENCE)
-        self.sock.connect(str(path))
         self._lines = self.sock.makefile("r")
 
     def say(self, line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -157,12 +158,33 @@ def test_garbage_on_the_socket_harms_nobody(serve: Serve, stress: str) -> None:
 
 
 def test_a_stalled_client_is_shown_the_door(serve: Serve) -> None:
-    server = serve("--handshake-timeout", "0.2")
+    server = serve("--silence-timeout", "0.2")
     server.ready()
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(PATIENCE)
         sock.connect(str(server.path))
         sock.sendall(b"\0\0\0")
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(1) == b""
+    reason = server.logged("client refused")["reason"]
+    assert reason == "it has not introduced itself in 0.2 s"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(PATIENCE)
+        sock.connect(str(server.path))
+        sock.sendall(struct.pack("<II2s", 2, 8, b"x\0"))
+        assert sock.recv(1) == b""
+    entry = server.logged("client ended")
+    assert entry["reason"] == "header: the client was silent for 0.2 s in its handshake"
+    assert entry["name"] == "x"
+
+
+def test_a_handshake_has_a_bound(serve: Serve) -> None:
+    server = serve("--handshake-timeout", "0.2", "--silence-timeout", "0")
+    server.ready()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(PATIENCE)
+        sock.connect(str(server.path))
+        sock.sendall(struct.pack("<II2s", 2, 8, b"x\0"))
         assert sock.recv(1) == b""
     assert server.logged("client ended")["reason"] == "no complete handshake in 0.2 s"
 

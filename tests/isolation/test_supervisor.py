@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from supervised import Supervised, alive, until
 
-from hesper.isolation.waiting import MOST_WAITING
+from hesper.isolation.doorstep import MOST_OF_ONE
+from hesper.isolation.waiting import MOST_REFUSED, MOST_WAITING
 from hesper.portable import process_usage
 
 Start = Callable[..., Supervised]
@@ -210,8 +211,7 @@ def test_more_than_may_wait_are_told_at_once(start: Start) -> None:
     waiting = [one.client() for _ in range(MOST_WAITING)]
     refused = [one.client() for _ in range(10)]
     assert {client.read() for client in refused} == {"refused: all places are taken\n"}
-    one.logged("client refused")
-    assert one.logged("more clients refused")["number"] == 9
+    until(lambda: lines(one, "client refused") == 10, "the refusals to be logged")
     first.close()
     assert waiting[0].ask()
 
@@ -302,12 +302,123 @@ def test_workers_outlive_their_template(start: Start, request: pytest.FixtureReq
     assert one.stop() == 0
 
 
-def test_a_silent_client_holds_its_own_worker_alone(start: Start) -> None:
-    one = start()
+def test_a_client_has_a_worker_when_it_has_introduced_itself(start: Start) -> None:
+    one = start(silence=1000.0)
     one.ready()
-    silent = one.client()
+    silent = [one.client() for _ in range(MOST_OF_ONE)]
+    silent[0].sock.sendall(b"hel")
     assert one.client().ask()[0] != one.client().ask()[0]
-    assert silent.ask()
+    assert not [entry for entry in one.log if entry["event"] == "client refused"]
+    assert silent[0].ask()
+    assert silent[1].ask()
+
+
+def test_who_does_not_introduce_itself_is_shown_out(start: Start) -> None:
+    one = start(silence=0.2)
+    one.ready()
+    descriptors = one.descriptors()
+    silent, slow, strange = one.client(), one.client(), one.client()
+    slow.sock.sendall(b"hel")
+    strange.sock.sendall(b" x")
+    assert silent.gone()
+    assert slow.gone()
+    assert strange.gone()
+    until(lambda: lines(one, "client refused") == 3, "the refusals to be logged")
+    reasons = {entry["reason"] for entry in one.log if entry["event"] == "client refused"}
+    assert reasons == {"it has not introduced itself in 0.2 s", "it begins with a blank"}
+    until(lambda: one.descriptors() == descriptors, "the descriptors to be as before")
+    assert one.client().ask()[1] == 1  # no worker was spent
+    assert one.stop() == 0
+    assert one.plain == []
+
+
+def test_a_flood_of_silent_clients_shuts_nobody_out(start: Start) -> None:
+    one = start(silence=1000.0)
+    one.ready()
+    flood = [one.client() for _ in range(10 * MOST_OF_ONE)]
+    assert one.client().ask()[1] == 1
+    assert one.descriptors() < 4 * MOST_OF_ONE
+    assert flood[0].gone()
+    assert flood[-1].ask()
+    until(lambda: lines(one, "client refused") >= 9 * MOST_OF_ONE, "all to be counted")
+    assert len(one.log) < 100
+
+
+def test_who_leaves_before_it_has_a_worker_costs_none(start: Start) -> None:
+    one = start(silence=1000.0, max_clients=1)
+    one.ready()
+    first = one.client()
+    assert first.ask()[1] == 1
+    for _ in range(20):
+        client = one.client()
+        client.say("hello")
+        client.close()
+    waiting = one.client()
+    waiting.say("hello")
+    first.close()
+    assert waiting.read_line().split()[1] == "2"
+
+
+def test_one_process_does_not_take_all_places(start: Start) -> None:
+    one = start(max_clients=3, per_process=2, place_patience=0.05)
+    one.ready()
+    first, second = one.client(), one.client()
+    assert first.ask()
+    assert second.ask()
+    reason = "its process has all places it may have"
+    assert one.client().read() == f"refused: {reason}\n"
+    entry = one.logged("client refused")
+    assert (entry["reason"], entry["per_process"]) == (reason, 2)
+    (other,) = one.clients_of_another_process(1)
+    assert other.ask()
+    first.close()
+    until(lambda: one.client().asked(), "a place")
+
+
+def test_who_waits_in_numbers_keeps_nobody_else_from_waiting(start: Start) -> None:
+    one = start(max_clients=2, place_patience=1000.0)
+    one.ready()
+    first, second = one.client(), one.client()
+    assert first.ask()
+    assert second.ask()
+    flood = [one.client() for _ in range(3 * MOST_WAITING)]
+    (other,) = one.clients_of_another_process(1)
+    other.say("hello")
+    until(lambda: lines(one, "client refused") == 2 * MOST_WAITING + 1, "the room to be crowded")
+    for client in [first, *flood]:
+        client.close()
+    assert other.read_line()[0].isdigit()
+
+
+def test_who_connects_in_a_loop_goes_after_others(start: Start) -> None:
+    one = start(max_clients=1, place_patience=1000.0, connections_at_once=3)
+    one.ready()
+    first = one.client()
+    assert first.ask()
+    loop = [one.client() for _ in range(8)]
+    for client in loop:
+        client.say("hello")
+    (other,) = one.clients_of_another_process(1)
+    other.say("hello")
+    until(lambda: lines(one, "client waits for others: its process connects too often") == 6, "it")
+    # Two of the loop came before it, and as often as they may.
+    for client in [first, *loop[:2]]:
+        client.close()
+    assert other.read_line()[0].isdigit()
+    other.close()
+    assert loop[2].read_line()[0].isdigit()
+
+
+def test_who_does_not_take_its_refusal_in_keeps_nobody_from_theirs(start: Start) -> None:
+    one = start(max_clients=1, place_patience=0.01, refuse_slowly=True)
+    one.ready()
+    first = one.client()
+    assert first.ask()
+    stubborn = [one.client() for _ in range(2 * MOST_REFUSED)]
+    until(lambda: lines(one, "client refused") == 2 * MOST_REFUSED, "all to be refused")
+    (other,) = one.clients_of_another_process(1)
+    assert other.read_line() == "refused: all places are taken\n"
+    assert stubborn[-1].read_line() == "refused: all places are taken\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -298,3 +298,16 @@ def test_no_other_file_asks_for_the_system() -> None:
     package = Path(hesper.__file__).parent
     asking = {p.name for p in package.rglob("*.py") if "sys.platform" in p.read_text()}
     assert asking == {"portable.py"}
+
+
+def test_waiting_for_what_comes_can_have_a_bound() -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        for seconds in (1e-9, 0.01, 1.5e-3):
+            portable.set_receive_timeout(left, seconds)
+            with pytest.raises(BlockingIOError):
+                left.recv(1)
+        assert left.getblocking()
+        portable.set_receive_timeout(left, None)
+        threading.Timer(0.05, right.send, [b"x"]).start()
+        assert left.recv(1) == b"x"

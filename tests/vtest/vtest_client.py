@@ -89,9 +89,12 @@ class FakeHost:
 
     refusals: tuple[type[Exception], ...] = (RefusedError,)
 
-    def __init__(self, handshake_timeout: float | None = None) -> None:
+    def __init__(
+        self, handshake_timeout: float | None = None, silence_timeout: float | None = None
+    ) -> None:
         self.capset = bytes(range(160))
         self.handshake_timeout = handshake_timeout
+        self.silence_timeout = silence_timeout
         self.context = FakeContext()
         self.on_fatal: Callable[[str], None] | None = None
         self.names: list[str] = []
@@ -252,6 +255,7 @@ class Served:
 
     def __init__(self, host: FakeHost | None = None) -> None:
         ours, theirs = socket.socketpair()
+        self.theirs = theirs
         self.host = host or FakeHost()
         self.client = Client(ours)
         self.session = Session(theirs, self.host)

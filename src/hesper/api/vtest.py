@@ -13,9 +13,12 @@ from hesper.api.client import client_environment, find_venus
 from hesper.api.options import HostOptions, for_workers
 from hesper.api.server import Run, Server
 from hesper.errors import OptionError, StartError, StateError
+from hesper.isolation.doorstep import Admission
 from hesper.isolation.listen import Listener, adopt, bind
+from hesper.isolation.peers import Quota
 from hesper.isolation.supervisor import Supervisor
 from hesper.portable import physical_memory
+from hesper.vtest.introduction import introduced
 from hesper.vtest.refusal import VtestRefuser
 from hesper.vtest.wire import DEFAULT_SOCKET
 
@@ -27,6 +30,10 @@ CLIENT_BYTES = 64 << 20
 """What a client's worker is taken to need when the number of clients is chosen."""
 FEWEST_CLIENTS, MOST_CLIENTS = 64, 1024
 """What is chosen is at least the one and at most the other."""
+FEWEST_OF_ONE = 8
+"""Clients that one process and one user may have, unless there are fewer places."""
+MOST_PLACES = 1 << 16
+"""The largest number of clients that can be asked for."""
 
 
 def default_clients() -> int:
@@ -46,8 +53,15 @@ class VtestOptions(HostOptions):
     warm: int = 2
     """Workers kept ready for the next clients, 1 or more; each is a process that has the driver
     open."""
+    max_clients_per_process: int | None = None
+    """The same of one process.  None: half of them, eight at least."""
+    max_clients_per_user: int | None = None
+    """The same of one user.  None: three quarters of them, eight at least, where `mode` lets others
+    than the socket's owner connect, and elsewhere all."""
+    silence_timeout: float | None = 3.0
+    """Seconds that a client may be silent until it has introduced itself; None: for ever."""
     handshake_timeout: float | None = 30.0
-    """Seconds a client has to introduce itself; None: for ever."""
+    """Seconds a client has to introduce itself, be it silent or not; None: for ever."""
     sample: int = 0
     """Look every so many microseconds at what each client's streams are doing, and log it when the
     client leaves; 0: not at all."""
@@ -59,13 +73,33 @@ class VtestOptions(HostOptions):
             raise OptionError("mode", self.mode, "must be permissions, as in 0o660")
         if self.max_clients is not None:
             default = "left out, it goes by the memory there is"
-            check_number("max_clients", self.max_clients, 1, 1 << 16, default)
+            check_number("max_clients", self.max_clients, 1, MOST_PLACES, default)
+        for name in ("max_clients_per_process", "max_clients_per_user"):
+            if (most := getattr(self, name)) is not None:
+                check_number(name, most, 1, MOST_PLACES, "left out, it goes by max_clients")
         check_number("warm", self.warm, 1, 1 << 10)
-        if self.handshake_timeout is not None:
-            check_number(
-                "handshake_timeout", self.handshake_timeout, 0.001, 86400.0, "None: for ever"
-            )
+        for name in ("silence_timeout", "handshake_timeout"):
+            if (seconds := getattr(self, name)) is not None:
+                check_number(name, seconds, 0.001, 86400.0, "None: for ever")
         check_number("sample", self.sample, 0, 1_000_000, "left out, nobody looks")
+
+    @property
+    def places(self) -> int:
+        """How many clients are served at a time."""
+        return self.max_clients or default_clients()
+
+    @property
+    def admission(self) -> Admission:
+        """What is asked of clients before they have a worker."""
+        places = self.places
+        is_shared = self.mode & 0o077
+        quota = Quota(
+            self.max_clients_per_process or max(FEWEST_OF_ONE, places // 2),
+            self.max_clients_per_user
+            or (max(FEWEST_OF_ONE, places * 3 // 4) if is_shared else places),
+        )
+        bounds = [each for each in (self.silence_timeout, self.handshake_timeout) if each]
+        return Admission(introduced, min(bounds, default=None), quota)
 
 
 class _VtestRun(Run):
@@ -76,16 +110,21 @@ class _VtestRun(Run):
         super().__init__()
         # See `vtest.service.Options`.
         service = for_workers(options)
-        service |= {"handshake_timeout": options.handshake_timeout, "sample": options.sample}
+        service |= {
+            "handshake_timeout": options.handshake_timeout,
+            "silence_timeout": options.silence_timeout,
+            "sample": options.sample,
+        }
         self._refuser = VtestRefuser()
         self.supervisor = Supervisor(
             listeners,
             SERVICE,
             service,
             warm=options.warm,
-            max_clients=options.max_clients or default_clients(),
+            max_clients=options.places,
             patience=min(options.handshake_timeout or ANSWER_SECONDS, ANSWER_SECONDS),
             refuse=self._refuser,
+            admission=options.admission,
         )
 
     def serve(self) -> None:

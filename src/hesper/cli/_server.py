@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from hesper import Limits
 from hesper.api.options import MOST_PATIENCE
-from hesper.api.vtest import VtestOptions
+from hesper.api.vtest import MOST_PLACES, VtestOptions
 from hesper.cli._sizes import UNITS
 
 SERVER = Group("Server", sort_key=1)
@@ -66,8 +66,15 @@ class ServerOptions:
     ] = field(default=())
     """What one client may use at most: memory, objects, rings, arena or resources, as in
     `memory=8G`. Can be repeated."""
+    max_clients_per_process: int | None = None
+    """The same of one process. Default: half of --max-clients, eight at least; for `run`, all."""
+    max_clients_per_user: int | None = None
+    """The same of one user. Default: three quarters of --max-clients, eight at least, where --mode
+    lets others than you connect, else all."""
+    silence_timeout: float = 3.0
+    """Seconds that a client may be silent until it has introduced itself; 0: for ever."""
     handshake_timeout: float = 30.0
-    """Seconds a client has to introduce itself; 0: for ever."""
+    """Seconds a client has to introduce itself, be it silent or not; 0: for ever."""
     patience: Patience = None
     """Microseconds for which threads stay awake for what a client may send next: fewer delays, more
     processor time. Default: 500 with a GPU and four processors or more, else 0."""
@@ -77,10 +84,11 @@ class ServerOptions:
     log_level: Literal["debug", "info", "warning", "error"] | None = None
     """Log what is at least as important as this. Default: info for `serve`, warning for `run`."""
 
-    def options(self, *, warm: int, mode: int = 0o600) -> VtestOptions:
+    def options(self, *, warm: int, mode: int = 0o600, is_shared: bool = False) -> VtestOptions:
         """The options for a server.  Raises `OptionError`.
 
         warm: workers kept ready unless the user has said.  mode: permissions of the socket.
+        is_shared: whether it is for more than one program.
         """
         return VtestOptions(
             driver=self.driver,
@@ -90,6 +98,10 @@ class ServerOptions:
             mode=mode,
             max_clients=self.max_clients,
             warm=warm if self.warm is None else self.warm,
+            max_clients_per_process=self.max_clients_per_process
+            or (None if is_shared else MOST_PLACES),
+            max_clients_per_user=self.max_clients_per_user,
+            silence_timeout=self.silence_timeout or None,
             handshake_timeout=self.handshake_timeout or None,
             sample=self.sample,
         )

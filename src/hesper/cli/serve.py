@@ -52,7 +52,7 @@ def command(
     log.configure(level=server.log_level or "info", json=json)
     raise_descriptor_limit()
     over = threading.Event()
-    options = server.options(warm=2, mode=_permissions(mode))
+    options = server.options(warm=2, mode=_permissions(mode), is_shared=True)
     service = VtestServer(socket, options, sockets=_systemd.sockets(), on_end=over.set)
     came: list[int] = []
 

@@ -46,6 +46,8 @@ class Crew:
         """Called when the first worker cannot start: kind (see `errors.start_error`) and reason."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when a worker has got ready or has ended, or when one may be started again."""
+        self.on_end: Callable[[WorkerProcess], None] = lambda _: None
+        """Called when a worker has ended, before `on_change`."""
         self._turns = turns
         self._service = service
         self._options = options
@@ -267,6 +269,7 @@ class Crew:
         if worker.starting is not None:
             worker.starting.cancel()
         self.workers.discard(worker)
+        self.on_end(worker)
 
     def _reap(self, worker: WorkerProcess) -> None:
         """Note a worker's end, and see to the next."""

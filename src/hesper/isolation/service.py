@@ -30,6 +30,11 @@ Refuse: TypeAlias = Callable[[socket.socket, Any, str], Refusal]
 """Refuses the client at a non-blocking socket; with `Service.refusal` and the reason."""
 
 
+Introduced: TypeAlias = Callable[[bytes], bool]
+"""Whether what a client has sent first introduces it; its first 4096 bytes may be all it gets.
+False: more is to come.  Raises `ClientError` for what no client sends first."""
+
+
 class Service(Protocol):
     """Serves one client."""
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from hesper.errors import StartError, start_error
 from hesper.isolation.crew import Crew
+from hesper.isolation.doorstep import Admission, Doorstep
+from hesper.isolation.peers import Crowd, Rates
 from hesper.isolation.turns import Turns
-from hesper.isolation.waiting import WaitingClient, WaitingRoom, has_left
+from hesper.isolation.waiting import WaitingClient, WaitingRoom
 from hesper.log import get_logger
-from hesper.portable import peer, processors
+from hesper.portable import processors
 
 if TYPE_CHECKING:
     from hesper.isolation.listen import Listener
@@ -63,12 +65,14 @@ class Supervisor:
         max_clients: int = 64,
         patience: float = 30.0,
         refuse: Refuse | None = None,
+        admission: Admission = Admission(),  # noqa: B008  immutable
     ) -> None:
         """Take over `listeners`; `run` closes them.
 
         service: module that workers serve by, see `hesper.isolation.service`; options: for its
         `prepare`.  warm: workers kept ready.  max_clients: clients served at a time.
         patience: seconds in which a client is served or refused.  refuse: how that is done.
+        admission: what is asked of clients.
         """
         self._listeners = list(listeners)
         self._warm = max(1, warm)
@@ -81,8 +85,12 @@ class Supervisor:
         self._crew.on_settled = self._settled
         self._crew.on_hopeless = self._hopeless
         self._crew.on_change = self._refill
+        self._crew.on_end = self._left
         self._room = WaitingRoom(self._turns, refuse)
-        self._room.on_room = self._refill
+        self._doorstep = Doorstep(self._turns, admission, self._let_in)
+        self._quota = admission.quota
+        self._served: Crowd[WorkerProcess] = Crowd()
+        self._rates = Rates()
         self._spare = -1
         self._client_number = 0
         self._recent: collections.deque[float] = collections.deque(maxlen=self._most_ready)
@@ -160,7 +168,7 @@ class Supervisor:
         self._hand_out()
         crew = self._crew
         places = self._max_clients - self._serving
-        for _ in range(crew.hurrying(), min(len(self._room), places, self._hurry)):
+        for _ in range(crew.hurrying(), min(self._room.count(self._may), places, self._hurry)):
             if crew.is_able:
                 crew.start(background=False)
         # The first finds out what the others need not: which driver to use.
@@ -169,13 +177,13 @@ class Supervisor:
             if crew.is_able and time.monotonic() >= self._refill_at:
                 crew.start(background=crew.is_settled, hurry=self._lately() > 1)
         self._trim_later()
-        self._accept_if(wanted=crew.is_settled and self._spare >= 0 and not self._room.is_full)
+        self._accept_if(wanted=crew.is_settled and self._spare >= 0)
 
     def _hand_out(self) -> None:
         """Let workers that are ready serve those who wait."""
         while self._serving < self._max_clients:
             worker = self._crew.a_ready()
-            client = self._room.call() if worker is not None else None
+            client = self._room.call(self._may) if worker is not None else None
             if worker is None or client is None:
                 break
             self._serve(worker, client)
@@ -227,21 +235,33 @@ class Supervisor:
         except OSError as error:
             self._cannot_accept(listener, error)
             return
-        if has_left(sock):
-            sock.close()
-            return
-        client = WaitingClient(sock)
-        if self._room.is_crowded(self._max_clients - self._serving):
-            self._send_away(client)
-            return
+        self._doorstep.receive(WaitingClient(sock))
+
+    def _let_in(self, client: WaitingClient) -> None:
+        """Have a client wait that has introduced itself; mostly it need not."""
+        client.yields = not self._rates.count(client.peer)
+        if client.yields:
+            client.log.info("client waits for others: its process connects too often")
         client.timer = self._turns.after(
             min(PLACE_PATIENCE, self._patience), lambda: self._still_waits(client)
         )
         self._room.enter(client)
+        excess = self._room.excess(self._max_clients - self._serving)
+        if excess is not None:
+            self._send_away(excess)
         self._refill()
+
+    def _may(self, client: WaitingClient) -> bool:
+        """Whether a client's process and user have places left."""
+        return self._quota.refusal(self._served, client.peer) is None
+
+    def _left(self, worker: WorkerProcess) -> None:
+        self._served.remove(worker)
 
     def _cannot_accept(self, listener: Listener, error: OSError) -> None:
         """Accepting has failed; for want of a descriptor, there is one for clients to be told."""
+        if error.errno in _NO_DESCRIPTOR and self._doorstep.make_room(str(error.strerror)):
+            return
         self._accept_if(wanted=False)
         self._turns.after(ACCEPT_PAUSE, self._refill)
         if error.errno not in _NO_DESCRIPTOR or self._spare < 0:
@@ -256,14 +276,17 @@ class Supervisor:
     def _still_waits(self, client: WaitingClient) -> None:
         """A client has waited for a while: for a place, which is enough, or for a worker."""
         left = self._patience - (time.monotonic() - client.since)
-        if self._serving < self._max_clients and left > 0:
+        if self._serving < self._max_clients and self._may(client) and left > 0:
             client.timer = self._turns.after(left, lambda: self._send_away(client))
         else:
             self._send_away(client)
 
     def _send_away(self, client: WaitingClient) -> None:
+        over = self._quota.refusal(self._served, client.peer)
         if self._serving >= self._max_clients:
             self._room.send_away(client, "all places are taken", max_clients=self._max_clients)
+        elif over is not None:
+            self._room.send_away(client, over[0], **over[1])
         elif self._crew.failure:
             self._room.send_away(client, f"no worker can start: {self._crew.failure}")
         else:
@@ -277,7 +300,8 @@ class Supervisor:
             worker.since = time.monotonic()
             self._client_number += 1
             worker.client = self._client_number
-            worker.peer = peer(sock)
+            worker.peer = client.peer
+            self._served.add(worker, client.peer)
             self._crew.order(worker, "serve", [sock.fileno()], client=worker.client)
         self._recent.append(worker.since)
         delay = REFILL_DELAY if self._crew.count("ready") else HURRIED_REFILL_DELAY
@@ -290,6 +314,7 @@ class Supervisor:
         """Leave nothing behind, whatever has happened."""
         for listener in self._listeners:
             listener.close()
+        self._doorstep.close()
         self._room.close()
         self._crew.end()
         self._turns.close()

@@ -6,38 +6,49 @@ Mesa's reads the same end of the stream again and again.  So it is told, in its 
 
 from __future__ import annotations
 
-import collections
+import contextlib
+import select
 import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hesper.isolation.peers import Crowd
 from hesper.log import get_logger
+from hesper.portable import Peer, peer
 
 if TYPE_CHECKING:
     from hesper.isolation.service import Refusal, Refuse
     from hesper.isolation.turns import Timer, Turns
+    from hesper.log import Logger
 
 MOST_WAITING = 64
-"""Clients that may wait for a place at a time; more are refused at once."""
+"""Clients that may wait for a place at a time; of more, the last of whoever has most is refused."""
 MOST_REFUSED = 64
-"""Clients that may be on their way out at a time; more are left in the sockets' queues."""
+"""Clients that may be on their way out at a time; of more, the first of whoever has most is cut
+off."""
 REFUSAL_PATIENCE = 5.0
 """Seconds in which a client must have taken its refusal in."""
-SAY_AGAIN = 1.0
-"""Seconds in which refusals are told of in one line."""
 
 _log = get_logger(__name__)
 
 
 class WaitingClient:
-    """A client that is waiting."""
+    """A client that no worker serves yet.  Life: made, and its socket closed by who has it last."""
 
     def __init__(self, sock: socket.socket) -> None:
         """It has just come."""
         self.sock = sock
+        self.peer: Peer = peer(sock)
         self.since = time.monotonic()
         self.timer: Timer | None = None
+        self.yields = False
+        """Whether others go first: its process connects too often."""
+
+    @property
+    def log(self) -> Logger:
+        """Where to log what is its doing."""
+        return _log.of(str(self.peer)).bind(pid=self.peer.process, user=self.peer.user)
 
 
 class WaitingRoom:
@@ -48,25 +59,22 @@ class WaitingRoom:
         self._turns = turns
         self._refuse = refuse
         self._material: Any = None
-        self._waiting: collections.deque[WaitingClient] = collections.deque()
-        self._refused: set[socket.socket] = set()
-        self._untold = 0
-        self._telling: Timer | None = None
-        self.on_room: Callable[[], None] = lambda: None
-        """Called when somebody has left."""
+        self._waiting: Crowd[WaitingClient] = Crowd()
+        self._refused: Crowd[WaitingClient] = Crowd()
 
     def __len__(self) -> int:
         """Count those that wait."""
         return len(self._waiting)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether nobody can come in, not even to be refused."""
-        return len(self._refused) >= MOST_REFUSED
+    def count(self, may: Callable[[WaitingClient], bool]) -> int:
+        """Count those that wait, yield to nobody and `may` be served."""
+        return sum(not client.yields and may(client) for client in self._waiting)
 
-    def is_crowded(self, places: int) -> bool:
-        """Whether nobody more can wait, where so many places are free."""
-        return len(self._waiting) >= MOST_WAITING + places
+    def excess(self, places: int) -> WaitingClient | None:
+        """Who is to leave where so many places are free, if too many wait."""
+        if len(self._waiting) <= MOST_WAITING + places:
+            return None
+        return self._waiting.last(self._waiting.heaviest())
 
     def learn(self, material: Any) -> None:
         """Take what refusals are made of, `Service.refusal`."""
@@ -74,80 +82,83 @@ class WaitingRoom:
 
     def enter(self, client: WaitingClient) -> None:
         """Let a client wait."""
-        self._waiting.append(client)
+        self._waiting.add(client, client.peer)
 
-    def call(self) -> WaitingClient | None:
-        """Take out the one that has waited longest and is still there."""
-        while self._waiting:
-            client = self._waiting.popleft()
-            if client.timer is not None:
-                client.timer.cancel()
-            if not has_left(client.sock):
+    def call(self, may: Callable[[WaitingClient], bool]) -> WaitingClient | None:
+        """Take out who is next: the one that has waited longest, of those that `may` be served.
+
+        Who connects too often is next when there is nobody else.
+        """
+        last: WaitingClient | None = None
+        for client in tuple(self._waiting):
+            if has_left(client.sock):
+                self._leave(client)
+                client.sock.close()
+            elif not may(client):
+                continue
+            elif client.yields:
+                last = last or client
+            else:
+                self._leave(client)
                 return client
-            client.sock.close()
-        return None
+        if last is not None:
+            self._leave(last)
+        return last
+
+    def _leave(self, client: WaitingClient) -> None:
+        self._waiting.remove(client)
+        if client.timer is not None:
+            client.timer.cancel()
 
     def send_away(self, client: WaitingClient, reason: str, **fields: Any) -> None:
         """Refuse a client, one that waits or not."""
-        if client in self._waiting:
-            self._waiting.remove(client)
-        if client.timer is not None:
-            client.timer.cancel()
+        self._leave(client)
         if has_left(client.sock):
             client.sock.close()
             return
-        self._tell(reason, fields, time.monotonic() - client.since)
-        sock = client.sock
-        sock.setblocking(False)
+        waited = round(time.monotonic() - client.since, 3)
+        client.log.error("client refused", reason=reason, waited=waited, **fields)
+        client.sock.setblocking(False)
         if self._refuse is None or self._material is None:
-            sock.close()
+            client.sock.close()
             return
-        refusal = self._refuse(sock, self._material, reason)
-        timer = self._turns.after(REFUSAL_PATIENCE, lambda: self._done(sock))
-        self._refused.add(sock)
-        self._turns.watch(sock, lambda: self._hear(sock, refusal, timer))
-        self._hear(sock, refusal, timer)
+        if len(self._refused) >= MOST_REFUSED:
+            self._done(self._refused.first(self._refused.heaviest()))
+        refusal = self._refuse(client.sock, self._material, reason)
+        client.timer = self._turns.after(REFUSAL_PATIENCE, lambda: self._done(client))
+        self._refused.add(client, client.peer)
+        self._turns.watch(client.sock, lambda: self._hear(client, refusal))
+        self._hear(client, refusal)
 
-    def _hear(self, sock: socket.socket, refusal: Refusal, timer: Timer) -> None:
-        try:
+    def _hear(self, client: WaitingClient, refusal: Refusal) -> None:
+        goes_on = False
+        with contextlib.suppress(OSError):
             goes_on = refusal.hear()
-        except OSError:
-            goes_on = False
         if not goes_on:
-            timer.cancel()
-            self._done(sock)
+            self._done(client)
 
-    def _done(self, sock: socket.socket) -> None:
-        self._turns.unwatch(sock)
-        self._refused.discard(sock)
-        sock.close()
-        self.on_room()
-
-    def _tell(self, reason: str, fields: dict[str, Any], waited: float) -> None:
-        """Say that a client was refused; of many in a short time, how many they were."""
-        if self._telling is not None:
-            self._untold += 1
-            return
-        _log.error("client refused", reason=reason, waited=round(waited, 3), **fields)
-        self._telling = self._turns.after(SAY_AGAIN, lambda: self._tell_rest(reason, fields))
-
-    def _tell_rest(self, reason: str, fields: dict[str, Any]) -> None:
-        self._telling = None
-        untold, self._untold = self._untold, 0
-        if untold:
-            _log.error("more clients refused", number=untold, reason=reason, **fields)
+    def _done(self, client: WaitingClient) -> None:
+        if client.timer is not None:
+            client.timer.cancel()
+        self._turns.unwatch(client.sock)
+        self._refused.remove(client)
+        client.sock.close()
 
     def close(self) -> None:
         """End all connections."""
-        for sock in [*(client.sock for client in self._waiting), *self._refused]:
-            self._turns.unwatch(sock)
-            sock.close()
-        self._waiting.clear()
-        self._refused.clear()
+        for client in tuple(self._refused):
+            self._done(client)
+        for client in tuple(self._waiting):
+            self._leave(client)
+            client.sock.close()
 
 
 def has_left(client: socket.socket) -> bool:
-    """Whether a client has closed without a word, as one does that looks for a live server."""
+    """Whether a client has closed, as one does that looks for a live server."""
+    end = select.poll()
+    end.register(client, 0)
+    if end.poll(0):
+        return True
     try:
         return not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:

@@ -24,6 +24,8 @@ class Options(DriverOptions):
 
     handshake_timeout: float | None = None
     """Seconds."""
+    silence_timeout: float | None = None
+    """Seconds."""
     sample: int = 0
     """Microseconds between looks at what the client's streams are doing; 0: none."""
 
@@ -49,6 +51,7 @@ class VtestService:
         self.capset = capset()
         self.refusal = self.capset.hex()
         self.handshake_timeout = options.handshake_timeout
+        self.silence_timeout = options.silence_timeout
         self._host = host
         self._session: Session | None = None
         self._stopped = False

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from hesper.isolation.service import ClientError
+from hesper.portable import set_receive_timeout
 from hesper.protocol.virtgpu import MAX_TIMELINES
 from hesper.sockets.connection import TruncatedError
 from hesper.vtest import wire
@@ -43,6 +44,8 @@ class Host(Protocol):
     """What a context raises when it will not do what a client asked for."""
     handshake_timeout: float | None
     """Seconds in which a client must have come to CONTEXT_INIT."""
+    silence_timeout: float | None
+    """Seconds that it may be silent until then."""
 
     def create_context(self, name: str, on_fatal: Callable[[str], None]) -> GuestContext:
         """Make the client's context; `on_fatal` may be called from any thread."""
@@ -96,6 +99,7 @@ class Session:
             self._handshake.daemon = True
             self._handshake.start()
         try:
+            set_receive_timeout(self._sock, self._host.silence_timeout)
             self._loop()
         except ClientError as error:
             # What poisoned the context says more than what became of the command after it.
@@ -151,6 +155,11 @@ class Session:
                 if self._stopping:
                     return
                 raise ClientError(f"{server.what}: {error}") from None
+            except BlockingIOError:
+                seconds = self._host.silence_timeout
+                raise ClientError(
+                    f"{server.what}: the client was silent for {seconds:g} s in its handshake"
+                ) from None
             except ConnectionError:
                 return  # the client has left without waiting for its answer
             except self._host.refusals as error:
@@ -223,6 +232,7 @@ class Session:
         self._server.attach(self._context.port)
         self._server.phase = Phase.RUNNING
         self._end_handshake()
+        set_receive_timeout(self._sock, None)
 
     def _reply(self, command: Command, value: int) -> None:
         self._sock.sendall(wire.REPLY_U32.pack(1, command, value))
