@@ -504,6 +504,34 @@ def descriptor_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def group_id(name: str) -> int | None:
+    """Number of a group, by its name or its number; None where there is none of that name."""
+    import grp
+
+    if name.isdecimal():
+        return int(name)
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def path_watch(path: str) -> int:
+    """A descriptor that can be read from when a file has been moved or removed.
+
+    -1 where the system does not tell, as only Linux does (by inotify), or where it may not.
+    """
+    if sys.platform != "linux":
+        return -1
+    libc = _libc()
+    fd: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    # IN_ATTRIB, for a link less; IN_DELETE_SELF; IN_MOVE_SELF.
+    if fd >= 0 and libc.inotify_add_watch(fd, os.fsencode(path), 0x4 | 0x400 | 0x800) < 0:
+        os.close(fd)
+        return -1
+    return fd
+
+
 def set_receive_timeout(sock: socket.socket, seconds: float | None) -> None:
     """Have calls that wait for what comes fail with EAGAIN after so many seconds; None: wait.
 

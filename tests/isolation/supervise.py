@@ -13,14 +13,20 @@ from hesper import log, log_limiter
 from hesper.cli import _systemd
 from hesper.cli._signals import STOPPING, handled
 from hesper.errors import ListenError, StartError
-from hesper.isolation import crew, peers, supervisor
+from hesper.isolation import crew, path_keeper, peers, supervisor
 from hesper.isolation.doorstep import Admission
-from hesper.isolation.listen import adopt, bind
+from hesper.isolation.listen import Access, adopt, bind
 from hesper.isolation.peers import Quota
 from hesper.isolation.service import ClientError
 
 wanted = json.loads(sys.argv[1])
 log_limiter.EVERY = 0.2
+path_keeper.LOOK_SECONDS = 0.05
+path_keeper.TAKE_BACK_SECONDS = 0.1
+if wanted.get("watched"):
+    path_keeper.LOOK_SECONDS = 3600.0
+elif "watched" in wanted:
+    path_keeper.path_watch = lambda _: -1
 crew.STOP_PATIENCE = wanted.get("patience", crew.STOP_PATIENCE)
 crew.START_PATIENCE = wanted.get("start_patience", crew.START_PATIENCE)
 for name in ("PLACE_PATIENCE", "SURPLUS_SECONDS", "ACCEPT_PAUSE"):
@@ -55,7 +61,9 @@ class Refusal:
 
 log.configure(json=True, level="debug")
 try:
-    listeners = list(map(adopt, _systemd.sockets())) or [bind(wanted["path"])]
+    listeners = list(map(adopt, _systemd.sockets())) or [
+        bind(wanted["path"], Access(wanted.get("mode", 0o600)))
+    ]
     one = supervisor.Supervisor(
         listeners,
         "echo_service",

@@ -13,12 +13,12 @@ from supervised import HERE, Supervised
 
 from hesper.cli import _systemd
 from hesper.errors import ListenError
-from hesper.isolation.listen import adopt, bind
+from hesper.isolation.listen import Access, adopt, bind
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
 def test_the_file_has_the_mode_asked_for(tmp_path: Path, mode: int) -> None:
-    listener = bind(str(tmp_path / "s"), mode)
+    listener = bind(str(tmp_path / "s"), Access(mode))
     assert stat.S_IMODE(os.stat(listener.path).st_mode) == mode
     listener.close()
     listener.close()

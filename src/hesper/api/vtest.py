@@ -14,10 +14,10 @@ from hesper.api.options import HostOptions, for_workers
 from hesper.api.server import Run, Server
 from hesper.errors import OptionError, StartError, StateError
 from hesper.isolation.doorstep import Admission
-from hesper.isolation.listen import Listener, adopt, bind
+from hesper.isolation.listen import Access, Listener, adopt, bind
 from hesper.isolation.peers import Quota
 from hesper.isolation.supervisor import Supervisor
-from hesper.portable import physical_memory
+from hesper.portable import group_id, physical_memory
 from hesper.vtest.introduction import introduced
 from hesper.vtest.refusal import VtestRefuser
 from hesper.vtest.wire import DEFAULT_SOCKET
@@ -46,7 +46,11 @@ class VtestOptions(HostOptions):
     """How clients are served.  Raises `errors.OptionError` for what cannot be."""
 
     mode: int = 0o600
-    """Permissions of the socket's file: who may use the GPU."""
+    """Permissions of the socket's file: who may use the GPU.  If its folder is missing it is made,
+    with permissions to match."""
+    group: str | int | None = None
+    """Group of the socket's file, and of that folder: its name or number; None: the system's
+    choice."""
     max_clients: int | None = None
     """Clients served at a time; more wait a few seconds and are refused.  None: as many as memory
     has room for."""
@@ -71,6 +75,8 @@ class VtestOptions(HostOptions):
         super().__post_init__()
         if not isinstance(self.mode, int) or not 0 <= self.mode <= 0o777:
             raise OptionError("mode", self.mode, "must be permissions, as in 0o660")
+        if isinstance(self.group, str) and self.group_id is None:
+            raise OptionError("group", self.group, "must be a group of this system")
         if self.max_clients is not None:
             default = "left out, it goes by the memory there is"
             check_number("max_clients", self.max_clients, 1, MOST_PLACES, default)
@@ -82,6 +88,11 @@ class VtestOptions(HostOptions):
             if (seconds := getattr(self, name)) is not None:
                 check_number(name, seconds, 0.001, 86400.0, "None: for ever")
         check_number("sample", self.sample, 0, 1_000_000, "left out, nobody looks")
+
+    @property
+    def group_id(self) -> int | None:
+        """The group's number."""
+        return group_id(self.group) if isinstance(self.group, str) else self.group
 
     @property
     def places(self) -> int:
@@ -181,7 +192,8 @@ class VtestServer(Server):
 
     def _begin(self) -> Run:
         if self._paths and self._given is None:
-            listeners = [bind(self._paths[0], self.options.mode)]
+            access = Access(self.options.mode, self.options.group_id)
+            listeners = [bind(self._paths[0], access)]
         elif self._given:
             listeners = list(map(adopt, self._given))
             self._given = []

@@ -84,10 +84,12 @@ class ServerOptions:
     log_level: Literal["debug", "info", "warning", "error"] | None = None
     """Log what is at least as important as this. Default: info for `serve`, warning for `run`."""
 
-    def options(self, *, warm: int, mode: int = 0o600, is_shared: bool = False) -> VtestOptions:
+    def options(
+        self, *, warm: int, mode: int = 0o600, group: str | None = None, is_shared: bool = False
+    ) -> VtestOptions:
         """The options for a server.  Raises `OptionError`.
 
-        warm: workers kept ready unless the user has said.  mode: permissions of the socket.
+        warm: workers kept ready unless the user has said.  mode, group: of the socket.
         is_shared: whether it is for more than one program.
         """
         return VtestOptions(
@@ -96,6 +98,7 @@ class ServerOptions:
             limits=Limits(**dict(map(parse_limit, self.limit))),
             patience=self.patience,
             mode=mode,
+            group=group,
             max_clients=self.max_clients,
             warm=warm if self.warm is None else self.warm,
             max_clients_per_process=self.max_clients_per_process

@@ -23,7 +23,8 @@ from hesper.portable import raise_descriptor_limit
 def command(
     *,
     socket: Annotated[Path, Parameter(negative=())] = Path(VtestServer.DEFAULT_SOCKET),
-    mode: str = "0600",
+    mode: Annotated[str, Parameter(name=["--mode", "--socket-mode"])] = "0600",
+    socket_group: str | None = None,
     ready_fd: int | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     server: ServerOptions = ServerOptions(),  # noqa: B008  frozen
@@ -41,7 +42,10 @@ def command(
     socket:
         Where clients connect.
     mode:
-        Permissions of the socket, in octal: who may use the GPU.
+        Permissions of the socket, in octal: who may use the GPU. If its folder is missing it is
+        made, with permissions to match.
+    socket_group:
+        Group of the socket, and of that folder.
     ready_fd:
         Write the ready line to this descriptor, too, and close it.
     json:
@@ -52,7 +56,7 @@ def command(
     log.configure(level=server.log_level or "info", json=json)
     raise_descriptor_limit()
     over = threading.Event()
-    options = server.options(warm=2, mode=_permissions(mode), is_shared=True)
+    options = server.options(warm=2, mode=_permissions(mode), group=socket_group, is_shared=True)
     service = VtestServer(socket, options, sockets=_systemd.sockets(), on_end=over.set)
     came: list[int] = []
 

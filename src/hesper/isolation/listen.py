@@ -6,21 +6,60 @@ import contextlib
 import os
 import socket
 import stat
+from typing import Literal, NamedTuple
 
 from hesper.errors import ListenError
 
 BACKLOG = 128
 
 
+class Access(NamedTuple):
+    """Who may connect."""
+
+    mode: int = 0o600
+    """Permissions of the socket's file, before anybody can connect."""
+    group: int | None = None
+    """Its group; None: as the system has it."""
+
+
 class Listener:
     """A listening Unix stream socket, non-blocking.  `close` removes its file if it is ours."""
 
-    def __init__(self, sock: socket.socket, path: str, identity: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        path: str,
+        identity: tuple[int, int] | None,
+        access: Access = Access(),  # noqa: B008  immutable
+    ) -> None:
         """Use `bind` or `adopt`."""
         sock.setblocking(False)
         self.sock = sock
         self.path = path
         self._identity = identity
+        self._access = access
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether we have made the file, and not closed it."""
+        return self._identity is not None
+
+    def leads_to(self) -> Literal["us", "nothing", "another"]:
+        """Where the path leads."""
+        found = _identity(self.path)
+        if found is None:
+            return "nothing"
+        return "us" if found == self._identity else "another"
+
+    def bind_again(self) -> socket.socket:
+        """Listen on the path anew, which leads nowhere; returns the socket that it led to.
+
+        Raises `ListenError`.
+        """
+        new = bind(self.path, self._access)
+        old = self.sock
+        self.sock, self._identity = new.sock, _identity(self.path)
+        return old
 
     def close(self) -> None:
         """Stop listening.  May be called again."""
@@ -35,24 +74,27 @@ def _identity(path: str) -> tuple[int, int] | None:
     """Device and inode of what lies at `path`, if anything does."""
     try:
         status = os.lstat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
 
 
-def bind(path: str, mode: int = 0o600) -> Listener:
+def bind(path: str, access: Access = Access()) -> Listener:  # noqa: B008  immutable
     """Listen on `path`, replacing a socket that nobody listens on any more.
 
-    mode: permissions of the file before anybody can connect.
+    Its folder is made if it is missing, and then only those may enter it who may connect.
     Raises `ListenError`.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        _make_folder(os.path.dirname(path), access)
         _remove_stale(path)
         sock.bind(path)
         identity = _identity(path)
         # Nobody can connect before `listen`.  The umask, which would do as well, is the process's.
-        os.chmod(path, mode)
+        os.chmod(path, access.mode)
+        if access.group is not None:
+            os.chown(path, -1, access.group)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
@@ -61,7 +103,21 @@ def bind(path: str, mode: int = 0o600) -> Listener:
     except BaseException:
         sock.close()
         raise
-    return Listener(sock, path, identity)
+    return Listener(sock, path, identity, access)
+
+
+def _make_folder(path: str, access: Access) -> None:
+    """Make a folder that those may enter who may connect, unless there is one.
+
+    Nobody else may write in it: who can, can put a socket in the place of ours.
+    """
+    if os.path.isdir(path or "."):
+        return
+    os.mkdir(path, 0o700)
+    if access.group is not None:
+        os.chown(path, -1, access.group)
+    entry = (0o050 if access.mode & 0o070 else 0) | (0o005 if access.mode & 0o007 else 0)
+    os.chmod(path, 0o700 | entry)
 
 
 def _remove_stale(path: str) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hesper.errors import StartError, start_error
 from hesper.isolation.crew import Crew
 from hesper.isolation.doorstep import Admission, Doorstep
+from hesper.isolation.path_keeper import PathKeeper
 from hesper.isolation.peers import Crowd, Rates
 from hesper.isolation.turns import Turns
 from hesper.isolation.waiting import WaitingClient, WaitingRoom
@@ -24,6 +25,8 @@ from hesper.log import get_logger
 from hesper.portable import processors
 
 if TYPE_CHECKING:
+    import socket
+
     from hesper.isolation.listen import Listener
     from hesper.isolation.service import Refuse
     from hesper.isolation.worker_process import WorkerProcess
@@ -91,6 +94,10 @@ class Supervisor:
         self._quota = admission.quota
         self._served: Crowd[WorkerProcess] = Crowd()
         self._rates = Rates()
+        self._keepers = [
+            PathKeeper(self._turns, listener, partial(self._listen_anew, listener))
+            for listener in self._listeners
+        ]
         self._spare = -1
         self._client_number = 0
         self._recent: collections.deque[float] = collections.deque(maxlen=self._most_ready)
@@ -135,12 +142,13 @@ class Supervisor:
             return
         self._stopping = True
         self._accept_if(wanted=False)
-        for listener in self._listeners:
-            listener.close()
+        self._close_listeners()
         self._crew.stop()
 
     def _settled(self, found: dict[str, Any]) -> None:
         """The first worker is ready."""
+        for keeper in self._keepers:
+            keeper.begin()
         self._room.learn(found["refusal"])
         self._on_ready(found["about"])
 
@@ -225,6 +233,21 @@ class Supervisor:
                 self._turns.watch(listener.sock, partial(self._accept, listener))
             else:
                 self._turns.unwatch(listener.sock)
+
+    def _listen_anew(self, listener: Listener, old: socket.socket) -> None:
+        """`listener` has another socket; those who have come by the old one stay."""
+        if self._accepting:
+            self._turns.unwatch(old)
+            self._turns.watch(listener.sock, partial(self._accept, listener))
+        with old, contextlib.suppress(OSError):
+            while True:
+                self._doorstep.receive(WaitingClient(old.accept()[0]))
+
+    def _close_listeners(self) -> None:
+        for keeper in self._keepers:
+            keeper.close()
+        for listener in self._listeners:
+            listener.close()
 
     def _accept(self, listener: Listener) -> None:
         """Let one client in."""
@@ -312,8 +335,7 @@ class Supervisor:
 
     def _end(self) -> None:
         """Leave nothing behind, whatever has happened."""
-        for listener in self._listeners:
-            listener.close()
+        self._close_listeners()
         self._doorstep.close()
         self._room.close()
         self._crew.end()
