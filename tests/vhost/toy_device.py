@@ -83,7 +83,9 @@ class ToyDevice:
         self.queues.append(queue)
         request = chain.read()
         word, rest = request[:1], request[1:]
-        if word == b"E":
+        if chain.cut:
+            chain.respond(NO)
+        elif word == b"E":
             chain.respond(rest.upper() if self.chosen & UPPER else rest)
         elif word == b"K":
             self.kept.append(chain)

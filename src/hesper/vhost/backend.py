@@ -47,6 +47,8 @@ PROTOCOL_FEATURES = (
     | ProtocolFeature.CONFIG
     | ProtocolFeature.BACKEND_SEND_FD
 )
+MESSAGES_A_TURN = 32
+"""Most messages that are handled before others have a turn."""
 RING_FEATURES = F_VERSION_1 | F_INDIRECT_DESC | F_EVENT_IDX
 
 
@@ -121,7 +123,10 @@ class Backend:
     def serve(self) -> None:
         """Handle the messages that have come."""
         try:
-            while self._open and (message := self._stream.receive()) is not None:
+            for _ in range(MESSAGES_A_TURN):
+                message = self._stream.receive() if self._open else None
+                if message is None:
+                    return
                 try:
                     self._handle(message)
                 finally:

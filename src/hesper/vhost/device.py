@@ -63,7 +63,10 @@ class Device(Protocol):
         """Learn what the driver has chosen, of the device's features and of the queues'."""
 
     def handle(self, queue: int, chain: Chain) -> None:
-        """Take a request; `chain.respond` gives it back, at once or later, once."""
+        """Take a request; `chain.respond` gives it back, at once or later, once.
+
+        Of one that is `chain.cut` only the beginning is there: it is to be refused.
+        """
 
     def reset(self) -> None:
         """Forget everything that the driver has set up; the VMM has taken away what was mapped."""

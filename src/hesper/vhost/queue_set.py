@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from hesper.event_loop import EventLoop
 
 _log = get_logger(__name__)
+
+TURN = 0.002
+"""Seconds after which a queue that has more lets others have a turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,8 @@ class QueueSet:
         """Whether the device may hold something of a driver."""
         self._config_read = False
         """Whether the config space was read since the queues stopped."""
+        self._again: set[int] = set()
+        """Queues whose next turn is due."""
         self._stopped: dict[int, tuple[int, VringAddresses | None]] = {}
         """Next index and place of the queues that were stopped."""
         self.handlers: dict[int, Callable[[Message], bytes | None]] = {
@@ -231,20 +237,29 @@ class QueueSet:
         self._drain(queue)
 
     def _drain(self, queue: VirtQueue) -> None:
-        """Hand on what the queue has; a driver that never pauses must not keep the loop busy."""
-        if not queue.running:
+        """Hand on what the queue has, for one turn: a driver must not keep the loop busy."""
+        # One turn a round, however often the driver kicks.
+        if not queue.running or queue.index in self._again:
             return
+        end = time.monotonic() + TURN
         try:
             for _ in range(queue.size):
                 chain = queue.pop()
                 if chain is None:
                     return
                 self._events.request(queue.index, chain)
+                if time.monotonic() >= end:
+                    break
         except QueueError as error:
             _log.error("queue is broken until the driver starts over", reason=str(error))
             queue.fail()
         else:
-            self._loop.call(lambda: self._drain(queue))
+            self._again.add(queue.index)
+            self._loop.call(lambda: self._next_turn(queue))
+
+    def _next_turn(self, queue: VirtQueue) -> None:
+        self._again.discard(queue.index)
+        self._drain(queue)
 
 
 def _close(fd: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,9 @@ class DeviceServer:
         self._loop = loop
         self.backend: Backend | None = None
         """The front-end that is connected."""
+        self._turned_away = 0
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        """A descriptor to do without where there are no others; -1: not even that one."""
         listener.setblocking(False)
         loop.add_reader(listener.fileno(), self._accept)
 
@@ -32,15 +38,34 @@ class DeviceServer:
         try:
             sock, _ = self._listener.accept()
         except OSError as error:
-            # It has gone again, or there are too many descriptors: both end by themselves.
-            _log.warning("front-end not accepted", reason=str(error))
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                # Left in the queue, it would be news again at once, and for ever.
+                self._drop_one()
+                self._turn_away("there are too many descriptors")
             return
         if self.backend is not None:
-            _log.error("a second front-end is turned away: the device serves one VM at a time")
             sock.close()
+            self._turn_away("the device serves one VM at a time")
             return
         _log.info("front-end connected")
         self.backend = Backend(sock, self._device, self._loop, self._closed)
+
+    def _turn_away(self, reason: str) -> None:
+        """Log the 1st, 2nd, 4th, 8th, ... that is turned away: anybody can connect often."""
+        self._turned_away += 1
+        times = self._turned_away
+        if times & (times - 1) == 0:
+            _log.error("a front-end is turned away", reason=reason, times=times)
+
+    def _drop_one(self) -> None:
+        """Let one in with the spare descriptor, and close it."""
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+        with contextlib.suppress(OSError):
+            self._listener.accept()[0].close()
+        with contextlib.suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _closed(self) -> None:
         self.backend = None
@@ -48,5 +73,8 @@ class DeviceServer:
     def close(self) -> None:
         """Stop listening and end the connection."""
         self._loop.remove(self._listener.fileno())
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
         if self.backend is not None:
             self.backend.close()

@@ -27,8 +27,16 @@ F_VERSION_1 = 1 << 32
 MAX_QUEUE_SIZE = 32768
 MAX_INDIRECT = 65536
 """Most descriptors of an indirect table; drivers exceed the queue size there, a page each."""
-MAX_READABLE = 64 << 20
-"""Most bytes of one request."""
+MAX_READABLE = (4 << 20) + 4096
+"""Most bytes of one request: the largest that a device of ours needs is the list of the pages of a
+gigabyte."""
+MAX_DESCRIPTORS = MAX_READABLE // 4096 + 64
+"""Most descriptors of a chain that are looked at: such a request in single pages, and its answer.
+
+Each takes a microsecond of a loop that others wait for.
+"""
+MAX_WRITABLE = 256
+"""Most pieces of room for an answer that are kept; answers are short."""
 
 _DESCRIPTOR = Struct("<QIHH")
 _NEXT = 1
@@ -65,7 +73,7 @@ class MemoryBarrier:
 class Chain:
     """A descriptor chain: what the driver wants read, and where the answer goes."""
 
-    __slots__ = ("_queue", "epoch", "head", "readable", "writable")
+    __slots__ = ("_queue", "cut", "epoch", "head", "readable", "writable")
 
     def __init__(
         self,
@@ -73,18 +81,23 @@ class Chain:
         head: int,
         readable: Sequence[memoryview],
         writable: Sequence[memoryview],
+        *,
+        cut: bool = False,
     ) -> None:
         """`head`: index of the first descriptor."""
         self._queue = queue
         self.head = head
         self.epoch = queue.epoch
         """Which life of the queue it came in."""
+        self.cut = cut
+        """Whether it is longer than any request has to be: only its beginning is there."""
         self.readable = readable
         self.writable = writable
 
     def read(self) -> bytes:
-        """Copy the request out of guest memory."""
-        return b"".join(self.readable)
+        """Copy the request out of guest memory.  To be called once."""
+        readable, self.readable = self.readable, ()
+        return b"".join(readable)
 
     def respond(self, data: bytes) -> None:
         """Write as much of `data` as there is room for, and give the chain back to the driver."""
@@ -230,12 +243,15 @@ class VirtQueue:
         readable: list[memoryview] = []
         writable: list[memoryview] = []
         index, steps, total = head, 0, 0
+        cut = False
         while True:
             if index >= count:
                 raise QueueError(f"descriptor {index} of {count}")
             steps += 1
             if steps > count:
                 raise QueueError(f"chain of descriptor {head} has a loop")
+            if steps > MAX_DESCRIPTORS:
+                return Chain(self, head, readable[:1], writable, cut=True)
             address, length, flags, following = _DESCRIPTOR.unpack_from(table, 16 * index)
             if flags & _INDIRECT:
                 if table is not self._descriptors or flags & _NEXT:
@@ -243,23 +259,38 @@ class VirtQueue:
                 count = length // 16
                 if length % 16 or not 0 < count <= MAX_INDIRECT:
                     raise QueueError(f"descriptor {index}: indirect table of {length} bytes")
+                if count > MAX_DESCRIPTORS:
+                    return self._long_chain(head, address, count)
                 table = b"".join(self._memory.slices(address, length))
                 index, steps = 0, 0
                 continue
             if flags & _WRITE:
-                if length:
+                if length and len(writable) < MAX_WRITABLE:
                     writable += self._memory.slices(address, length)
             else:
                 if writable:
                     raise QueueError(f"descriptor {index}: to be read, after one to be written")
                 total += length
-                if total > MAX_READABLE:
-                    raise QueueError(f"request of more than {MAX_READABLE} bytes")
-                if length:
-                    readable += self._memory.slices(address, length)
+                cut = cut or total > MAX_READABLE
+                if length and not (cut and readable):
+                    readable += self._memory.slices(address, min(length, 4096) if cut else length)
             if not flags & _NEXT:
-                return Chain(self, head, readable, writable)
+                kept = readable[:1] if cut else readable
+                return Chain(self, head, kept, writable, cut=cut)
             index = following
+
+    def _long_chain(self, head: int, table: int, count: int) -> Chain:
+        """Look at both ends of a chain in a table that no request needs: enough to refuse it."""
+        pieces: list[list[memoryview]] = [[], []]
+        for index in (0, count - 1):
+            entry = b"".join(self._memory.slices(table + 16 * index, 16))
+            address, length, flags, _ = _DESCRIPTOR.unpack(entry)
+            if flags & _INDIRECT:
+                raise QueueError(f"descriptor {index}: indirect where it may not be")
+            if length:
+                slices = self._memory.slices(address, min(length, 4096))
+                pieces[bool(flags & _WRITE)] = slices
+        return Chain(self, head, *pieces, cut=True)
 
     def push(self, chain: Chain, data: bytes) -> None:
         """Give `chain` back with an answer; `notify` tells the driver.
