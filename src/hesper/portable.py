@@ -17,6 +17,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,11 +117,11 @@ class SharedMemory:
             raise ValueError(f"shared memory: size {size} is not positive")
         rounded = round_to_page(size)
         try:
-            there = os.fstat(fd).st_size or os.lseek(fd, 0, os.SEEK_END)
+            there = object_size(fd)
         except OSError as error:
             raise ValueError(f"descriptor {fd} is no memory object: {error.strerror}") from error
         # The last real page of an object is whole even when its size says less.
-        if -(-there // mmap.PAGESIZE) * mmap.PAGESIZE < rounded:
+        if there < rounded:
             raise ValueError(f"shared memory object has {there} bytes, {rounded} are needed")
         return cls(os.dup(fd), rounded)
 
@@ -191,6 +192,52 @@ def _posix_object(size: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def is_fixed(fd: int) -> bool:
+    """Whether nobody can make the memory object behind `fd` smaller from now on.
+
+    Who touches what was cut off gets SIGBUS, so memory of somebody who is not trusted has to be of
+    this kind before it is mapped.  A memfd that is not sealed yet is sealed against it; a dma-buf
+    has one size; a POSIX shared memory object has on macOS, where files have not.
+    """
+    if sys.platform != "linux":
+        # `fstat` gives shared memory no file type there.
+        return stat.S_IFMT(os.fstat(fd).st_mode) == 0
+    import fcntl
+
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        if not seals & fcntl.F_SEAL_SHRINK:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    except OSError:
+        return _is_dma_buf(fd) or _is_stand_in(fd)
+    # Of huge pages there may be none left when one is touched.
+    return os.fstatvfs(fd).f_bsize == mmap.PAGESIZE
+
+
+def _is_dma_buf(fd: int) -> bool:
+    """Whether the kernel says so; what a file system says of its files does not count."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8", errors="replace") as file:
+            return any(line.startswith("exp_name:") for line in file)
+    except OSError:
+        return False
+
+
+def _is_stand_in(fd: int) -> bool:
+    """Whether it is POSIX shared memory where that was asked for, as if this were macOS."""
+    if os.environ.get("HESPER_SHARED_MEMORY") != "posix":
+        return False
+    mine, there = os.fstat(fd), os.stat("/dev/shm")
+    return stat.S_ISREG(mine.st_mode) and mine.st_dev == there.st_dev
+
+
+def object_size(fd: int) -> int:
+    """Bytes of a memory object, whole pages of the system.  Raises `OSError` for anything else."""
+    # A dma-buf tells them only to lseek.
+    size = os.fstat(fd).st_size or os.lseek(fd, 0, os.SEEK_END)
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 @functools.cache

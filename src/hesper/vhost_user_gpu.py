@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hesper.gpu.runner import GpuOptions, GpuRunner
-from hesper.gpu.transport import AddressError, Done
+from hesper.gpu.transport import Done, GuestRegion
 from hesper.gpu.wire import QUEUE_COUNT, SHM_ID_HOST_VISIBLE
 from hesper.isolation.listen import bind
-from hesper.vhost.guest_memory import GuestMemoryError
 from hesper.vhost.server import DeviceServer
 
 if TYPE_CHECKING:
@@ -36,12 +35,9 @@ class VhostUserTransport:
         """`vmm` is the front-end at the other end."""
         self._vmm = vmm
 
-    def guest_memory(self, address: int, size: int) -> list[memoryview]:
+    def guest_memory(self) -> list[GuestRegion]:
         """See `Transport`."""
-        try:
-            return self._vmm.memory.slices(address, size)
-        except GuestMemoryError as error:
-            raise AddressError(str(error)) from error
+        return [GuestRegion(*region) for region in self._vmm.memory.regions]
 
     def map(self, offset: int, fd: int, size: int, done: Done) -> None:
         """See `Transport`."""
@@ -78,7 +74,10 @@ class VhostUserDevice:
 
     def handle(self, _queue: int, chain: Chain) -> None:
         """See `Device`."""
-        self._gpu.request(chain)
+        if chain.cut:
+            self._gpu.refuse_long(chain)
+        else:
+            self._gpu.request(chain)
 
 
 class VhostUserGpu:

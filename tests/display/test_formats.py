@@ -14,6 +14,18 @@ from hesper.display.surface import MemorySurface, ScatteredSurface
 SIZE = Size(9, 5)
 
 
+class Pieces:
+    """Memory in several pieces (a `surface.Scattered`)."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._data = b"".join(pieces)
+        self.size = len(self._data)
+
+    def gather(self, start: int, out: np.ndarray) -> None:
+        assert 0 <= start <= start + len(out) <= self.size
+        out[:] = np.frombuffer(self._data, np.uint8)[start : start + len(out)]
+
+
 def eight_bits(value: int, channel: Channel) -> int:
     """A channel's value, its bits repeated until there are eight."""
     part = value >> channel.shift & (1 << channel.bits) - 1
@@ -49,7 +61,7 @@ def test_converts_every_format(pixel_format: PixelFormat, data: st.DataObject) -
             expected[row, column] = red << 16 | green << 8 | blue
     for surface in (
         MemorySurface(memory, SIZE, stride, pixel_format, offset),
-        ScatteredSurface(pieces, SIZE, stride, pixel_format, offset),
+        ScatteredSurface(Pieces(pieces), SIZE, stride, pixel_format, offset),
     ):
         found = np.full((rect.height, rect.width), 0xDEADBEEF, "<u4")
         surface.read(rect, found)
@@ -103,7 +115,7 @@ def test_fourccs_are_those_of_drm() -> None:
 def test_refuses_layouts_that_do_not_fit(size: Size, stride: int, offset: int, reason: str) -> None:
     for make in (
         lambda: MemorySurface(bytes(256), size, stride, BY_NAME["XRGB8888"], offset),
-        lambda: ScatteredSurface([bytes(256)], size, stride, BY_NAME["XRGB8888"], offset),
+        lambda: ScatteredSurface(Pieces([bytes(256)]), size, stride, BY_NAME["XRGB8888"], offset),
     ):
         with pytest.raises(ValueError, match=reason):
             make()

@@ -19,7 +19,7 @@ from gpu_requests import GUEST_BASE
 
 from hesper.event_loop import EventLoop
 from hesper.gpu.device import GpuDevice
-from hesper.gpu.transport import AddressError, Done
+from hesper.gpu.transport import Done, GuestRegion
 from hesper.gpu.wire import CONFIG, CONTROL_QUEUE, QUEUE_COUNT
 
 SEAM = 0x0015_5000
@@ -83,13 +83,11 @@ class InProcessVmm:
 
     # For the device.
 
-    def guest_memory(self, address: int, size: int) -> list[memoryview]:
-        offset = address - GUEST_BASE
-        if offset < 0 or offset + size > len(self.memory):
-            raise AddressError(f"{size:#x} bytes at {address:#x} are not the guest's")
-        ends = (min(max(SEAM, offset), offset + size), offset + size)
-        pieces = [self.memory[offset : ends[0]], self.memory[ends[0] : ends[1]]]
-        return [piece for piece in pieces if piece]
+    def guest_memory(self) -> list[GuestRegion]:
+        regions = (self.memory[:SEAM], self.memory[SEAM:])
+        return [
+            GuestRegion(GUEST_BASE + at, view) for at, view in zip((0, SEAM), regions, strict=True)
+        ]
 
     def map(self, offset: int, fd: int, size: int, done: Done) -> None:
         copy = os.dup(fd)

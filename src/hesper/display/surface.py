@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import bisect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +85,17 @@ class MemorySurface(Surface):
         return self._pixels[rect.slices]
 
 
+class Scattered(Protocol):
+    """Memory in several pieces, one after the other: a guest's pages."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+
+    def gather(self, start: int, out: npt.NDArray[np.uint8]) -> None:
+        """Fill `out` with the bytes from `start` on, which are there.  From any thread."""
+
+
 class ScatteredSurface(Surface):
     """A surface whose bytes lie in several pieces, one after the other: a guest's pages.
 
@@ -96,22 +104,19 @@ class ScatteredSurface(Surface):
 
     def __init__(
         self,
-        pieces: Sequence[ReadableBuffer],
+        memory: Scattered,
         size: Size,
         stride: int,
         pixel_format: PixelFormat,
         offset: int = 0,
     ) -> None:
-        """Show the concatenation of `pieces`; otherwise as `MemorySurface`.
+        """Show `memory`; otherwise as `MemorySurface`.
 
-        Raises `ValueError` when a row is longer than `stride` or the last row ends outside the
-        pieces.
+        Raises `ValueError` when a row is longer than `stride` or the last row ends outside it.
         """
         super().__init__(size, pixel_format)
-        self._pieces = [memoryview(piece).cast("B") for piece in pieces]
-        self._ends = list(accumulate(len(piece) for piece in self._pieces))
-        length = self._ends[-1] if self._ends else 0
-        check_layout(length, size, stride, pixel_format, offset)
+        check_layout(memory.size, size, stride, pixel_format, offset)
+        self._memory = memory
         self._stride = stride
         self._offset = offset
 
@@ -123,29 +128,18 @@ class ScatteredSurface(Surface):
         if row * 2 >= self._stride:
             # Most of every row is wanted: one run over all rows costs fewer steps than a run a row.
             gathered = np.empty(rect.height * self._stride, np.uint8)
-            self._gather(first, gathered[: (rect.height - 1) * self._stride + row])
+            self._memory.gather(first, gathered[: (rect.height - 1) * self._stride + row])
             rows = gathered.reshape(rect.height, self._stride)[:, :row]
         else:
             rows = np.empty((rect.height, row), np.uint8)
             for index in range(rect.height):
-                self._gather(first + index * self._stride, rows[index])
+                self._memory.gather(first + index * self._stride, rows[index])
         if per_pixel == 3:
             return rows.reshape(rect.height, rect.width, 3)
         if self._stride % per_pixel:
             rows = np.ascontiguousarray(rows)
         pixels: npt.NDArray[np.unsignedinteger] = rows.view(self.format.dtype)
         return pixels
-
-    def _gather(self, start: int, out: npt.NDArray[np.uint8]) -> None:
-        index = bisect.bisect_right(self._ends, start)
-        done = 0
-        while done < len(out):
-            piece = self._pieces[index]
-            skip = start + done - (self._ends[index] - len(piece))
-            count = min(len(piece) - skip, len(out) - done)
-            out[done : done + count] = piece[skip : skip + count]
-            done += count
-            index += 1
 
 
 def check_size(size: Size) -> None:

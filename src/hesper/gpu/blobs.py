@@ -10,20 +10,23 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hesper.gpu.backing import read_entries
 from hesper.gpu.request import OK, Answer, GpuError, Pending
-from hesper.gpu.resources import Backing, Blob, Resource, ResourceTable
+from hesper.gpu.resources import Blob, Resource, ResourceTable
 from hesper.gpu.wire import (
     MAP_INFO,
     RESOURCE_CREATE_BLOB,
     BlobMemory,
     Response,
 )
-from hesper.portable import page_size, round_to_page
+from hesper.portable import is_fixed, object_size, page_size, round_to_page
 from hesper.protocol.virtgpu import BLOB_FLAGS, BlobFlag
 
 if TYPE_CHECKING:
     from hesper.gpu.context_client import NewBlob
     from hesper.gpu.contexts import Contexts
+    from hesper.gpu.descriptors import Descriptor, Descriptors
+    from hesper.gpu.long_work import LongWork, Work
     from hesper.gpu.request import Request
     from hesper.gpu.transport import Transport
     from hesper.gpu.wire import CreateBlob, MapBlob, ResourceId
@@ -36,7 +39,9 @@ class Blobs:
         self,
         resources: ResourceTable,
         contexts: Contexts,
+        work: LongWork,
         *,
+        descriptors: Descriptors,
         transport: Callable[[], Transport],
         window: int,
     ) -> None:
@@ -46,13 +51,15 @@ class Blobs:
         """
         self._resources = resources
         self._contexts = contexts
+        self._work = work
+        self._descriptors = descriptors
         self._transport = transport
         self._window = window
         self._generation = 0
         self.aligned = False
         """Whether the driver keeps to our blob alignment."""
 
-    def create(self, request: Request, asked: CreateBlob) -> Pending | None:
+    def create(self, request: Request, asked: CreateBlob) -> Answer | Pending | None:
         """`RESOURCE_CREATE_BLOB`; memory entries may follow."""
         size = asked.size
         if asked.memory not in BlobMemory.__members__.values():
@@ -67,34 +74,55 @@ class Blobs:
                 Response.ERR_INVALID_PARAMETER, f"{blob.memory.name} blob, {asked.entries} pieces"
             )
         self._resources.reserve(blob.id)
-        if asked.entries:
-            entries = request.body[RESOURCE_CREATE_BLOB.size :]
-            blob.backing = Backing.from_entries(self._transport(), entries, asked.entries)
-            if blob.backing.size < size:
-                raise GpuError(
-                    Response.ERR_INVALID_PARAMETER,
-                    f"blob of {size} bytes has a backing of {blob.backing.size}",
-                )
+        if not asked.entries:
+            return self._create_on_host(blob, request.header.ctx_id, asked.blob_id)
+        entries = request.body[RESOURCE_CREATE_BLOB.size :]
+        return self._work.run(self._create_scattered(blob, entries, asked, request.header.ctx_id))
+
+    def _create_scattered(
+        self, blob: Blob, entries: memoryview, asked: CreateBlob, ctx_id: int
+    ) -> Work:
+        """Make a blob that lies in guest memory, perhaps in a context's as well."""
+        regions = self._transport().guest_memory()
+        backing = yield from read_entries(regions, entries, asked.entries, blob.size)
+        if backing.size < blob.size:
+            raise GpuError(
+                Response.ERR_INVALID_PARAMETER,
+                f"blob of {blob.size} bytes has a backing of {backing.size}",
+            )
+        # Others may have been made since.
+        self._resources.reserve(blob.id)
+        self._resources.attach(blob, backing)
         if blob.memory == BlobMemory.GUEST:
             self._resources.add(blob)
             return None
-        return self._create_on_host(blob, request.header.ctx_id, asked.blob_id)
+        try:
+            pending = self._create_on_host(blob, ctx_id, asked.blob_id)
+        except GpuError:
+            self._resources.detach(blob)
+            raise
+        pending.in_order = False
+        return pending
 
     def _create_on_host(self, blob: Blob, ctx_id: int, blob_id: int) -> Pending:
         """Have a context make the blob's memory."""
         client = self._contexts.client(ctx_id)
-        pending = Pending()
+        pending = Pending(in_order=True)
         generation = self._generation
 
         def done(new: NewBlob | None) -> None:
-            if new is None or generation != self._generation:
+            if generation != self._generation:
                 if new is not None and new.fd >= 0:
                     os.close(new.fd)
-                pending.finish(GpuError(Response.ERR_UNSPEC, f"context {ctx_id} was lost"))
+                pending.finish(GpuError(Response.ERR_UNSPEC, "the driver has started over"))
                 return
             try:
+                if new is None:
+                    raise GpuError(Response.ERR_UNSPEC, f"context {ctx_id} was lost")
                 self._take(blob, ctx_id, new)
             except GpuError as error:
+                self._resources.detach(blob)
+                blob.close()
                 pending.finish(error)
             else:
                 pending.finish(OK)
@@ -103,29 +131,26 @@ class Blobs:
         return pending
 
     def _take(self, blob: Blob, ctx_id: int, new: NewBlob) -> None:
-        """Take over what a worker has made, or refused."""
-        blob.fd = new.fd
+        """Take over what a worker has made, or refused.  Nothing of it is trusted."""
+        if new.fd >= 0:
+            blob.descriptor = self._descriptors.take(new.fd)
+        if new.response != Response.OK_NODATA:
+            known = new.response in _REFUSALS
+            response = Response(new.response) if known else Response.ERR_UNSPEC
+            raise GpuError(response, f"context {ctx_id} refuses blob {blob.id}")
+        if blob.descriptor is not None:
+            _check_memory(blob, blob.descriptor)
+        self._resources.reserve(blob.id)
         blob.map_info = new.map_info
-        try:
-            if new.response != Response.OK_NODATA:
-                known = new.response in Response.__members__.values()
-                response = Response(new.response) if known else Response.ERR_UNSPEC
-                raise GpuError(response, f"context {ctx_id} refuses blob {blob.id}")
-            if blob.fd >= 0 and _size_of(blob.fd) < blob.size:
-                raise GpuError(Response.ERR_UNSPEC, f"memory of blob {blob.id} is too small")
-            self._resources.reserve(blob.id)
-        except GpuError:
-            blob.close()
-            raise
         blob.host = True
-        blob.contexts.add(ctx_id)
+        self._contexts.note_attached(ctx_id, blob)
         self._resources.add(blob)
 
     def map(self, _request: Request, asked: MapBlob) -> Pending:
         """`RESOURCE_MAP_BLOB`: show a blob at `offset` of the host-visible region."""
         blob = self._resources.blob(asked.resource_id)
         offset = asked.offset
-        if blob.fd < 0 or not blob.flags & BlobFlag.USE_MAPPABLE:
+        if blob.descriptor is None or not blob.flags & BlobFlag.USE_MAPPABLE:
             raise GpuError(Response.ERR_UNSPEC, f"blob {blob.id} cannot be mapped")
         if blob.offset is not None:
             raise GpuError(Response.ERR_INVALID_PARAMETER, f"blob {blob.id} is mapped already")
@@ -159,7 +184,7 @@ class Blobs:
 
         blob.offset = offset
         blob.mapped_length = length
-        transport.map(offset, blob.fd, length, answered)
+        transport.map(offset, blob.descriptor.fd, length, answered)
         return pending
 
     def unmap(self, _request: Request, asked: ResourceId) -> Pending:
@@ -190,6 +215,21 @@ class Blobs:
         self._generation += 1
 
 
-def _size_of(fd: int) -> int:
-    """Bytes of a memory object; a dma-buf tells them only to lseek."""
-    return os.fstat(fd).st_size or os.lseek(fd, 0, os.SEEK_END)
+_REFUSALS = frozenset(int(response) for response in Response if response.name.startswith("ERR_"))
+
+
+def _check_memory(blob: Blob, descriptor: Descriptor) -> None:
+    """Raise `GpuError` unless all of a blob can be touched for as long as it is there.
+
+    The device's process, the VMM's and other contexts' map it.
+    """
+    try:
+        if not is_fixed(descriptor.fd):
+            reason = "could be made smaller"
+        elif object_size(descriptor.fd) < round_to_page(blob.size):
+            reason = "is too small"
+        else:
+            return
+    except OSError as error:
+        reason = f"is none: {error.strerror}"
+    raise GpuError(Response.ERR_UNSPEC, f"memory of blob {blob.id} {reason}")

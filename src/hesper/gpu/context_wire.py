@@ -117,3 +117,6 @@ LAYOUTS = {
 
 MAX_SUBMIT = MAX_MESSAGE - KIND.size
 """Most bytes of commands in one `SUBMIT`.  Mesa's are some hundred: the rest goes over rings."""
+
+MAX_UP = 4096
+"""Most bytes of a message of the worker; the longest is the reason of a `FATAL`, some thousand."""

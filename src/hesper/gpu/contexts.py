@@ -66,6 +66,8 @@ class Context:
         self.number = number
         self.name = name
         self.client: ContextClient | None = None
+        self.resources: set[int] = set()
+        """What is attached to it."""
         self.lost = ""
         """Why it can run nothing any more."""
 
@@ -81,14 +83,23 @@ class Contexts:
         connect: Connect,
         capset: bytes,
         limit: int,
+        attachments: int,
     ) -> None:
-        """`limit`: live contexts.  `capset`: what Venus clients are told of the renderer."""
+        """`limit`: live contexts.  `capset`: what Venus clients are told of the renderer.
+
+        attachments: resources that all contexts together may know, each counted for every context.
+        """
         self._resources = resources
         self._loop = loop
         self._connect = connect
         self._capset = capset
         self._limit = limit
+        self._most_attachments = attachments
+        self._attached: dict[int, list[Context]] = {}
+        """Contexts that know a resource, by its id."""
+        self._attachments = 0
         self._contexts: dict[int, Context] = {}
+        self._lost = 0
         self._numbers = itertools.count(1)
 
     def __len__(self) -> int:
@@ -157,18 +168,25 @@ class Contexts:
         # A driver makes one without a capset for a program that only ever shows its own pixels.
         self._contexts[ctx_id] = context
 
-    @staticmethod
-    def _lose(context: Context, reason: str) -> None:
-        context.client = None
+    def _lose(self, context: Context, reason: str) -> None:
+        client, context.client = context.client, None
         context.lost = reason
-        _log.debug("context lost", context=context.id, name=context.name, reason=reason)
+        fields = {"context": context.id, "name": context.name, "reason": reason}
+        if client is None or not client.ended_here:
+            # The worker's own log says more.
+            _log.debug("context lost", **fields)
+            return
+        # Of those the 1st, 2nd, 4th, 8th, ...: a guest can have it done again and again.
+        self._lost += 1
+        if self._lost & (self._lost - 1) == 0:
+            _log.warning("context ended", **fields, times=self._lost)
 
     def destroy(self, request: Request, _asked: NoFields) -> None:
         """`CTX_DESTROY`."""
         context = self.find(request.header.ctx_id)
         del self._contexts[context.id]
-        for resource in self._resources:
-            resource.contexts.discard(context.id)
+        for resource_id in context.resources:
+            self._drop(resource_id, context)
         if context.client is not None:
             context.client.close()
 
@@ -176,29 +194,60 @@ class Contexts:
         """`CTX_ATTACH_RESOURCE`."""
         context = self.find(request.header.ctx_id)
         resource = self._resources.find(asked.resource_id)
-        if context.id in resource.contexts:
+        if resource.id in context.resources:
             # The context that has made it knows it.
             return
-        resource.contexts.add(context.id)
-        if context.client is not None and isinstance(resource, Blob) and resource.fd >= 0:
-            context.client.import_resource(resource.id, resource.fd, resource.size)
+        self._note(context, resource)
+        if (
+            context.client is not None
+            and isinstance(resource, Blob)
+            and resource.descriptor is not None
+        ):
+            context.client.import_resource(resource.id, resource.descriptor, resource.size)
+
+    def note_attached(self, ctx_id: int, resource: Resource) -> None:
+        """Note that a context knows a resource, which it has just made."""
+        context = self._contexts.get(ctx_id)
+        if context is not None:
+            self._note(context, resource)
+
+    def _note(self, context: Context, resource: Resource) -> None:
+        if self._attachments >= self._most_attachments:
+            raise GpuError(
+                Response.ERR_OUT_OF_MEMORY,
+                f"{self._attachments} resources are attached to contexts",
+            )
+        context.resources.add(resource.id)
+        self._attached.setdefault(resource.id, []).append(context)
+        self._attachments += 1
+
+    def _drop(self, resource_id: int, context: Context) -> None:
+        """Note that a context knows a resource no more; what the context itself notes stays."""
+        self._attachments -= 1
+        known = self._attached[resource_id]
+        known.remove(context)
+        if not known:
+            del self._attached[resource_id]
 
     def detach(self, request: Request, asked: ResourceId) -> None:
         """`CTX_DETACH_RESOURCE`."""
         context = self.find(request.header.ctx_id)
         resource = self._resources.find(asked.resource_id)
-        if context.id not in resource.contexts:
+        if resource.id not in context.resources:
             raise GpuError(
                 Response.ERR_INVALID_RESOURCE_ID,
                 f"resource {resource.id} is not attached to context {context.id}",
             )
-        resource.contexts.discard(context.id)
+        context.resources.discard(resource.id)
+        self._drop(resource.id, context)
         self._forget_in(context, resource)
 
     def forget(self, resource: Resource) -> None:
         """Make every context forget `resource`: it is about to go."""
-        for ctx_id in resource.contexts:
-            self._forget_in(self._contexts[ctx_id], resource)
+        for context in tuple(self._attached.get(resource.id, ())):
+            context.resources.discard(resource.id)
+            self._drop(resource.id, context)
+            self._forget_in(context, resource)
 
     @staticmethod
     def _forget_in(context: Context, resource: Resource) -> None:
@@ -207,8 +256,12 @@ class Contexts:
 
     # Commands and fences.
 
-    def submit(self, request: Request, asked: Submit3d) -> Pending:
-        """`SUBMIT_3D`; the commands follow."""
+    def submit(self, request: Request, asked: Submit3d) -> Pending | None:
+        """`SUBMIT_3D`; the commands follow.
+
+        What asks for no fence is answered when the worker has room for it, so that nothing piles
+        up here.
+        """
         client = self.client(request.header.ctx_id)
         commands = request.body[SUBMIT_3D.size :]
         if len(commands) != asked.size:
@@ -221,7 +274,11 @@ class Contexts:
                 Response.ERR_OUT_OF_MEMORY,
                 f"{asked.size} bytes of commands, {MAX_SUBMIT} at most",
             )
-        pending = Pending()
+        if request.fenced:
+            # Its fence is told to the worker next, and says when it is done.
+            client.submit(commands, None)
+            return None
+        pending = Pending(in_order=True)
         client.submit(commands, lambda: pending.finish(OK))
         return pending
 
@@ -252,6 +309,8 @@ class Contexts:
     def reset(self) -> None:
         """End all contexts."""
         contexts, self._contexts = self._contexts, {}
+        self._attached = {}
+        self._attachments = 0
         for context in contexts.values():
             if context.client is not None:
                 context.client.close()

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hesper.gpu import wire
 from hesper.gpu.blobs import Blobs
 from hesper.gpu.contexts import Connect, Contexts
+from hesper.gpu.descriptors import Descriptors, default_limit
+from hesper.gpu.long_work import LongWork
 from hesper.gpu.ordering import Ordering
 from hesper.gpu.pictures import Pictures
 from hesper.gpu.request import (
+    NOTHING,
     OK,
     Answer,
     GpuError,
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from hesper.display.scanout import Display
     from hesper.event_loop import EventLoop
     from hesper.gpu.contexts import ContextFigures
+    from hesper.gpu.long_work import Work
+    from hesper.gpu.resources import Resource
     from hesper.gpu.transport import QueueElement
 
 _log = get_logger(__name__)
@@ -58,12 +63,26 @@ DEFAULT_CONTEXTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one guest may use of the device at most, apart from its contexts."""
+    """What one guest may use of the device at most.
 
-    resources: int = 1 << 16
+    A desktop on several screens of 4K comes nowhere near the defaults.
+    """
+
+    resources: int = 1 << 15
     picture_memory: int = 1 << 30
     """Bytes of host memory in 2D resources; a screen of 4K takes 32 MiB."""
     contexts: int = DEFAULT_CONTEXTS
+    pieces: int = 1 << 22
+    """Pieces of guest memory that all resources may lie in; each takes 18 bytes here.
+
+    So many pages are 16 GiB, with no two of them side by side.
+    """
+    attachments: int = 1 << 17
+    """Resources that contexts know, each counted for every context."""
+    waiting: int = 64 << 20
+    """Bytes of requests that wait for their turn."""
+    descriptors: int = field(default_factory=default_limit)
+    """Descriptors of resources; what the process has, but for a reserve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +124,32 @@ class GpuDevice:
         self._figures: list[ContextFigures] = []
         self._complaints: collections.Counter[tuple[int, int]] = collections.Counter()
         self._global_fences: collections.deque[_GlobalFence] = collections.deque()
+        self._most_waiting = limits.waiting
+        self._waiting = 0
+        """Bytes of requests that are not done."""
         self._resources = ResourceTable(
-            count_limit=limits.resources, memory_limit=limits.picture_memory
+            count_limit=limits.resources,
+            memory_limit=limits.picture_memory,
+            pieces_limit=limits.pieces,
         )
+        self._work = LongWork(loop)
         self._scanouts = Scanouts(self._resources, display)
         self._contexts = Contexts(
-            self._resources, loop, connect=connect, capset=capset, limit=limits.contexts
+            self._resources,
+            loop,
+            connect=connect,
+            capset=capset,
+            limit=limits.contexts,
+            attachments=limits.attachments,
         )
-        self._pictures = Pictures(self._resources, lambda: self._transport)
+        self._pictures = Pictures(self._resources, self._work, lambda: self._transport)
         self._blobs = Blobs(
-            self._resources, self._contexts, transport=lambda: self._transport, window=window
+            self._resources,
+            self._contexts,
+            self._work,
+            descriptors=Descriptors(limits.descriptors),
+            transport=lambda: self._transport,
+            window=window,
         )
         self._ordering = Ordering(self._start)
         self._operations = self._make_operations()
@@ -177,8 +212,10 @@ class GpuDevice:
         # Contexts first: their outcomes that are still to come find nothing left to do.
         self._ordering = Ordering(self._start)
         self._global_fences = collections.deque()
+        self._work.clear()
+        self._waiting = 0
         self._contexts.reset()
-        self._resources.clear()
+        self._work.run(_close(self._resources.clear()))
         self._events = 0
 
     # Config space and events.
@@ -222,15 +259,24 @@ class GpuDevice:
         """Take a request of either queue: read its fields, and have it done when its turn comes."""
         request = Request(element)
         operation = self._operations.get(request.header.type)
+        size = len(request.body)
         if operation is None:
-            self._refuse(request, GpuError(Response.ERR_UNSPEC, "no such command"))
-        elif len(request.body) < operation.layout.size:
-            size = len(request.body)
+            self._finish(request, GpuError(Response.ERR_UNSPEC, "no such command"))
+        elif size < operation.layout.size:
             reason = f"{size} bytes after the header, {operation.layout.size} are needed"
-            self._refuse(request, GpuError(Response.ERR_INVALID_PARAMETER, reason))
+            self._finish(request, GpuError(Response.ERR_INVALID_PARAMETER, reason))
+        elif self._waiting + size > self._most_waiting:
+            reason = f"requests of {self._waiting} bytes wait for their turn"
+            self._finish(request, GpuError(Response.ERR_OUT_OF_MEMORY, reason))
         else:
+            self._waiting += size
             request.keys = operation.keys(request, operation.layout.unpack(request.body))
             self._ordering.submit(request)
+
+    def refuse_long(self, element: QueueElement) -> None:
+        """Refuse a request that is longer than any has to be; `element` has its beginning."""
+        reason = "longer than any request has to be"
+        self._finish(Request(element), GpuError(Response.ERR_OUT_OF_MEMORY, reason))
 
     def _start(self, request: Request) -> None:
         """Do a request whose turn has come."""
@@ -244,8 +290,8 @@ class GpuDevice:
             outcome = GpuError(Response.ERR_OUT_OF_MEMORY, str(error))
         ordering = self._ordering
         if isinstance(outcome, Pending):
-            if request.header.type == Command.RESOURCE_CREATE_BLOB:
-                # The context's worker does things in order: only the resource has to be waited for.
+            if outcome.in_order:
+                self._read(request)
                 ordering.let_pass(request, context_key(request.header.ctx_id))
             outcome.then(lambda result: self._done(ordering, request, result))
         else:
@@ -254,11 +300,14 @@ class GpuDevice:
     def _done(self, ordering: Ordering, request: Request, outcome: Outcome) -> None:
         if ordering is not self._ordering:
             return
+        self._read(request)
         self._finish(request, outcome)
         ordering.done(request)
 
-    def _refuse(self, request: Request, error: GpuError) -> None:
-        self._finish(request, error)
+    def _read(self, request: Request) -> None:
+        """Let go of what came with a request: it is done, or somebody else has it."""
+        self._waiting -= len(request.body)
+        request.body = NOTHING
 
     def _finish(self, request: Request, outcome: Outcome) -> None:
         """Answer a request that is done, or let its fence do so."""
@@ -336,6 +385,14 @@ class _GlobalFence:
     request: Request
     answer: Answer
     complete: bool = False
+
+
+def _close(resources: list[Resource]) -> Work:
+    """Release what resources hold, of which there may be many, and gigabytes."""
+    while resources:
+        resources.pop().close()
+        yield
+    return None
 
 
 def _nothing(_request: Request, _asked: Any) -> tuple[Key, ...]:

@@ -5,16 +5,22 @@ Source: VIRTIO 1.3, section 5.7.6.8 "Device Operation: controlq", 2D commands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from hesper.display.formats import BY_VIRTIO
+from hesper.gpu.backing import BYTES_A_STEP, Backing, Bytes, read_entries
 from hesper.gpu.request import GpuError
-from hesper.gpu.resources import Backing, Blob, Picture, ResourceTable
+from hesper.gpu.resources import Blob, Picture, ResourceTable
 from hesper.gpu.wire import RESOURCE_ATTACH_BACKING, Response
 
 if TYPE_CHECKING:
-    from hesper.gpu.request import Request
+    from hesper.gpu.long_work import LongWork, Work
+    from hesper.gpu.request import Answer, Pending, Request
+    from hesper.gpu.resources import Resource
     from hesper.gpu.transport import Transport
     from hesper.gpu.wire import (
         AttachBacking,
@@ -27,9 +33,12 @@ if TYPE_CHECKING:
 class Pictures:
     """The 2D commands."""
 
-    def __init__(self, resources: ResourceTable, transport: Callable[[], Transport]) -> None:
+    def __init__(
+        self, resources: ResourceTable, work: LongWork, transport: Callable[[], Transport]
+    ) -> None:
         """`transport` returns what the guest is reached by now."""
         self._resources = resources
+        self._work = work
         self._transport = transport
 
     def create(self, _request: Request, asked: ResourceCreate2d) -> None:
@@ -41,22 +50,28 @@ class Pictures:
         self._resources.reserve(asked.resource_id, size)
         self._resources.add(Picture(asked.resource_id, asked.width, asked.height, pixel_format))
 
-    def attach_backing(self, request: Request, asked: AttachBacking) -> None:
+    def attach_backing(self, request: Request, asked: AttachBacking) -> Answer | Pending | None:
         """`RESOURCE_ATTACH_BACKING`; the entries follow."""
         resource = self._resources.find(asked.resource_id)
         if resource.backing is not None:
             raise GpuError(Response.ERR_UNSPEC, f"resource {resource.id} has a backing already")
         entries = request.body[RESOURCE_ATTACH_BACKING.size :]
-        resource.backing = Backing.from_entries(self._transport(), entries, asked.entries)
+        return self._work.run(self._attach(resource, entries, asked.entries))
+
+    def _attach(self, resource: Resource, entries: memoryview, count: int) -> Work:
+        regions = self._transport().guest_memory()
+        backing = yield from read_entries(regions, entries, count, resource.size)
+        self._resources.attach(resource, backing)
+        return None
 
     def detach_backing(self, _request: Request, asked: ResourceId) -> None:
         """`RESOURCE_DETACH_BACKING`."""
         resource = self._resources.find(asked.resource_id)
         if resource.backing is None or isinstance(resource, Blob):
             raise GpuError(Response.ERR_UNSPEC, f"resource {resource.id} has no backing to detach")
-        resource.backing = None
+        self._resources.detach(resource)
 
-    def transfer(self, _request: Request, asked: TransferToHost2d) -> None:
+    def transfer(self, _request: Request, asked: TransferToHost2d) -> Answer | Pending | None:
         """`TRANSFER_TO_HOST_2D`: copy a rectangle from the backing."""
         picture = self._resources.picture(asked.resource_id)
         backing = picture.backing
@@ -76,9 +91,45 @@ class Pictures:
                 f"transfer ends outside the backing of {backing.size} bytes",
             )
         first = y * stride + x * pixel
-        if row == stride:
-            backing.copy_to(offset, picture.pixels[first : first + height * stride])
-            return
-        for line in range(height):
-            start = first + line * stride
-            backing.copy_to(offset + line * stride, picture.pixels[start : start + row])
+        out = picture.pixels[first : first + (height - 1) * stride + row]
+        return self._work.run(_transfer(backing, offset, out, Rows(height, stride, row)))
+
+
+class Rows(NamedTuple):
+    """Rows of a rectangle, which lie apart."""
+
+    number: int
+    stride: int
+    """Bytes from one to the next."""
+    size: int
+    """Bytes of each."""
+
+    def of(self, memory: Bytes) -> Bytes:
+        """Return them as an array of shape (number, size); `memory` begins with the first."""
+        return as_strided(memory, (self.number, self.size), (self.stride, 1))
+
+
+def _transfer(backing: Backing, start: int, out: Bytes, rows: Rows) -> Work:
+    """Copy rows from `start` of `backing` to `out`, where they lie as far apart."""
+    yield from _copy_rows(backing, start, out, rows)
+    return None
+
+
+def _copy_rows(backing: Backing, start: int, out: Bytes, rows: Rows) -> Iterator[None]:
+    if rows.size == rows.stride:
+        yield from backing.steps(start, out)
+        return
+    if rows.size * 2 < rows.stride:
+        for index in range(rows.number):
+            at = index * rows.stride
+            yield from backing.steps(start + at, out[at : at + rows.size])
+        return
+    # Most of every row is wanted: one run over several costs fewer steps than a run a row.
+    a_time = max(BYTES_A_STEP // rows.stride, 1)
+    between = np.empty(a_time * rows.stride, np.uint8)
+    for index in range(0, rows.number, a_time):
+        part = rows._replace(number=min(a_time, rows.number - index))
+        at, span = index * rows.stride, (part.number - 1) * rows.stride + rows.size
+        yield from backing.steps(start + at, between[:span])
+        part.of(out[at : at + span])[:] = part.of(between[:span])
+        yield

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 _FENCE = int(HeaderFlag.FENCE)
 _RING_IDX = int(HeaderFlag.INFO_RING_IDX)
 
+NOTHING = memoryview(b"")
+"""The body of a request that has been read."""
+
 Key: TypeAlias = int
 """Names a thing whose commands must run in order; made by the functions below."""
 
@@ -58,10 +61,13 @@ Outcome: TypeAlias = Answer | GpuError
 class Pending:
     """An outcome that is not there yet.  For the loop's thread."""
 
-    __slots__ = ("_outcome", "_then")
+    __slots__ = ("_outcome", "_then", "in_order")
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_order: bool = False) -> None:
         """Make an unfinished one."""
+        self.in_order = in_order
+        """Whether the context's worker has been told already, which does things in order: later
+        commands of the context need not wait."""
         self._outcome: Outcome | None = None
         self._then: Callable[[Outcome], None] | None = None
 

@@ -1,81 +1,27 @@
-"""What the guest calls resources: 2D pictures and blobs, and the guest memory behind them."""
+"""What the guest calls resources: 2D pictures and blobs."""
 
 from __future__ import annotations
 
-import bisect
+import collections
 import mmap
-import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hesper.gpu.request import GpuError
-from hesper.gpu.transport import AddressError
-from hesper.gpu.wire import MEM_ENTRY, BlobMemory, Response
+from hesper.gpu.wire import BlobMemory, Response
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hesper.display.formats import PixelFormat
-    from hesper.gpu.transport import Transport
+    from hesper.gpu.backing import Backing, Bytes
+    from hesper.gpu.descriptors import Descriptor
 
 
 MAX_EDGE = 16384
 """Longest edge of a 2D resource in pixels: several scanouts may show parts of one."""
-
-
-class Backing:
-    """Guest memory in several pieces, one after the other."""
-
-    def __init__(self, pieces: Sequence[memoryview]) -> None:
-        """`pieces`: none of them empty."""
-        self.pieces = pieces
-        self._ends = list(accumulate(len(piece) for piece in pieces))
-        self.size = self._ends[-1] if self._ends else 0
-
-    @classmethod
-    def from_entries(cls, transport: Transport, body: memoryview, count: int) -> Backing:
-        """Read `count` memory entries from `body`; pieces that touch become one.
-
-        Raises `GpuError` (invalid parameter) when there are fewer, or one is not guest memory.
-        """
-        if len(body) != count * MEM_ENTRY.size:
-            raise GpuError(
-                Response.ERR_INVALID_PARAMETER,
-                f"{count} memory entries in {len(body)} bytes",
-            )
-        pieces: list[memoryview] = []
-        try:
-            for address, length in _merged(MEM_ENTRY.iter_unpack(body)):
-                pieces += transport.guest_memory(address, length)
-        except AddressError as error:
-            raise GpuError(Response.ERR_INVALID_PARAMETER, f"backing: {error}") from error
-        return cls(pieces)
-
-    def copy_to(self, start: int, out: memoryview) -> None:
-        """Fill `out` with the bytes from `start` on; they must all be there."""
-        index = bisect.bisect_right(self._ends, start)
-        done = 0
-        while done < len(out):
-            piece = self.pieces[index]
-            skip = start + done - (self._ends[index] - len(piece))
-            count = min(len(piece) - skip, len(out) - done)
-            out[done : done + count] = piece[skip : skip + count]
-            done += count
-            index += 1
-
-
-def _merged(entries: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Join entries that follow each other in memory; drop empty ones."""
-    first = length = 0
-    for address, size in entries:
-        if length and address == first + length:
-            length += size
-            continue
-        if length:
-            yield first, length
-        first, length = address, size
-    if length:
-        yield first, length
 
 
 class Resource:
@@ -85,8 +31,6 @@ class Resource:
         """Make one that no context knows."""
         self.id = resource_id
         self.backing: Backing | None = None
-        self.contexts: set[int] = set()
-        """Contexts it is attached to."""
         self._uuid: uuid.UUID | None = None
 
     @property
@@ -95,6 +39,11 @@ class Resource:
         if self._uuid is None:
             self._uuid = uuid.uuid4()
         return self._uuid
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        raise NotImplementedError
 
     @property
     def footprint(self) -> int:
@@ -119,8 +68,14 @@ class Picture(Resource):
         self.height = height
         self.format = pixel_format
         self.stride = width * pixel_format.bytes_per_pixel
-        # Anonymous memory costs nothing before it is written, and goes with its last user.
-        self.pixels = memoryview(mmap.mmap(-1, self.stride * height))
+        # It costs next to nothing before it is written, and goes with its last user.  Not a
+        # mapping each: a process has 65,530 of those, and a guest may make as many pictures.
+        self.pixels = np.zeros(self.stride * height, np.uint8)
+
+    @property
+    def size(self) -> int:
+        """See `Resource.size`."""
+        return len(self.pixels)
 
     @property
     def footprint(self) -> int:
@@ -136,52 +91,87 @@ class Blob(Resource):
         super().__init__(resource_id)
         self.memory = memory
         self.flags = flags
-        self.size = size
-        self.fd = -1
-        """The host's memory, owned; -1 where there is none that can be mapped."""
+        self._size = size
+        self.descriptor: Descriptor | None = None
+        """The host's memory, held; None where there is none that can be mapped."""
         self.host = False
         """Whether a context has made it."""
         self.map_info = 0
         self.offset: int | None = None
         """Where in the host-visible region it is mapped."""
         self.mapped_length = 0
-        self._view: memoryview | None = None
 
-    def pieces(self) -> Sequence[memoryview]:
-        """Return its bytes as memory of this process.
-
-        Raises `GpuError` when there is no such memory.
-        """
-        if self.fd >= 0:
-            if self._view is None:
-                try:
-                    self._view = memoryview(mmap.mmap(self.fd, self.size, access=mmap.ACCESS_READ))
-                except (OSError, ValueError) as error:
-                    raise GpuError(
-                        Response.ERR_OUT_OF_MEMORY, f"blob {self.id} cannot be mapped: {error}"
-                    ) from error
-            return [self._view]
-        if self.backing is not None:
-            return self.backing.pieces
-        raise GpuError(Response.ERR_UNSPEC, f"blob {self.id} has no memory that can be read")
+    @property
+    def size(self) -> int:
+        """See `Resource.size`."""
+        return self._size
 
     def close(self) -> None:
         """Release the host's memory; pictures that are still shown keep their mapping."""
-        self._view = None
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        if self.descriptor is not None:
+            self.descriptor.release()
+            self.descriptor = None
+
+
+MAPPED_BLOBS = 64
+"""Blobs that stay mapped here because they were shown: some for each of 16 scanouts."""
+
+
+class BlobViews:
+    """Blobs of the host as memory of this process, for scanouts: those that were shown last.
+
+    To map one for every frame takes longer than to show it; each mapping holds a descriptor.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is mapped."""
+        self._views: collections.OrderedDict[Blob, Bytes] = collections.OrderedDict()
+
+    def view(self, blob: Blob) -> Bytes:
+        """Return the bytes of a blob that has a descriptor.
+
+        Nobody can shrink what it is mapped from (`portable.is_fixed`).  Raises `GpuError`.
+        """
+        if blob.descriptor is None:
+            raise GpuError(Response.ERR_UNSPEC, f"blob {blob.id} has no memory that can be read")
+        view = self._views.get(blob)
+        if view is None:
+            try:
+                mapping = mmap.mmap(blob.descriptor.fd, blob.size, access=mmap.ACCESS_READ)
+            except (OSError, ValueError, OverflowError) as error:
+                raise GpuError(
+                    Response.ERR_OUT_OF_MEMORY, f"blob {blob.id} cannot be mapped: {error}"
+                ) from error
+            view = self._views[blob] = np.frombuffer(mapping, np.uint8)
+        self._views.move_to_end(blob)
+        if len(self._views) > MAPPED_BLOBS:
+            self._views.popitem(last=False)
+        return view
+
+    def forget(self, resource: Resource) -> None:
+        """Let go of a resource that is about to go; what is shown keeps its mapping."""
+        if isinstance(resource, Blob):
+            self._views.pop(resource, None)
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._views.clear()
 
 
 class ResourceTable:
     """All resources of a device, by id."""
 
-    def __init__(self, *, count_limit: int, memory_limit: int) -> None:
-        """`memory_limit`: bytes of host memory that 2D resources may take together."""
+    def __init__(self, *, count_limit: int, memory_limit: int, pieces_limit: int) -> None:
+        """`memory_limit`: bytes of host memory that 2D resources may take together.
+
+        pieces_limit: pieces of guest memory that all of them may lie in.
+        """
         self._resources: dict[int, Resource] = {}
         self._count_limit = count_limit
         self._memory_limit = memory_limit
+        self._pieces_limit = pieces_limit
         self._memory = 0
+        self._pieces = 0
 
     def __len__(self) -> int:
         """Count them."""
@@ -213,6 +203,26 @@ class ResourceTable:
         self._resources[resource.id] = resource
         self._memory += resource.footprint
 
+    def attach(self, resource: Resource, backing: Backing) -> None:
+        """Put guest memory behind a resource that has none.
+
+        Raises `GpuError` (out of memory) when all resources together have it in too many pieces.
+        """
+        pieces = self._pieces + len(backing)
+        if pieces > self._pieces_limit:
+            raise GpuError(
+                Response.ERR_OUT_OF_MEMORY,
+                f"resources lie in more than {self._pieces_limit} pieces of guest memory",
+            )
+        self._pieces = pieces
+        resource.backing = backing
+
+    def detach(self, resource: Resource) -> None:
+        """Take it away again, if there is any."""
+        if resource.backing is not None:
+            self._pieces -= len(resource.backing)
+            resource.backing = None
+
     def find(self, resource_id: int) -> Resource:
         """Return the resource.  Raises `GpuError` (invalid resource id)."""
         resource = self._resources.get(resource_id)
@@ -242,9 +252,12 @@ class ResourceTable:
         """Forget it and release what it holds."""
         del self._resources[resource.id]
         self._memory -= resource.footprint
+        self.detach(resource)
         resource.close()
 
-    def clear(self) -> None:
-        """Forget all."""
-        for resource in self:
-            self.remove(resource)
+    def clear(self) -> list[Resource]:
+        """Forget all; the caller closes them, which takes time."""
+        forgotten = list(self._resources.values())
+        self._resources = {}
+        self._memory = self._pieces = 0
+        return forgotten

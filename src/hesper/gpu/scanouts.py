@@ -5,15 +5,15 @@ Source: VIRTIO 1.3, sections 5.7.6.8 and 5.7.6.10.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesper.display.formats import BY_NAME, BY_VIRTIO
 from hesper.display.scanout import Cursor, MemorySurface, Rect, ScatteredSurface, Size, Surface
+from hesper.gpu.backing import Backing, Bytes, most_pieces
 from hesper.gpu.edid import make_edid
 from hesper.gpu.request import Answer, GpuError
-from hesper.gpu.resources import Picture, Resource, ResourceTable
+from hesper.gpu.resources import Blob, BlobViews, Picture, Resource, ResourceTable
 from hesper.gpu.wire import DISPLAY_ONE, EDID, EDID_SIZE, MAX_SCANOUTS, Response
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Scanouts:
         """`display` has the scanouts."""
         self._resources = resources
         self._display = display
+        self._views = BlobViews()
         self._shown: dict[int, Shown] = {}
         self._told: set[tuple[int, Size]] = set()
         """Scanouts and sizes that the driver has heard of since `take_news`."""
@@ -96,7 +97,7 @@ class Scanouts:
         rect = Rect(asked.x, asked.y, asked.width, asked.height)
         _check_inside(rect, Size(picture.width, picture.height))
         layout = Layout(picture.stride, 0, picture.format)
-        surface = _surface([picture.pixels], rect, layout)
+        surface = _surface(picture.pixels, rect, layout)
         self._show(scanout, surface, Shown(picture, rect))
 
     def set_scanout_blob(self, _request: Request, asked: SetScanoutBlob) -> None:
@@ -112,8 +113,15 @@ class Scanouts:
         rect = Rect(asked.x, asked.y, asked.width, asked.height)
         _check_inside(rect, Size(asked.blob_width, asked.blob_height))
         layout = Layout(asked.stride, asked.offset, pixel_format)
-        surface = _surface(blob.pieces(), rect, layout)
+        surface = _surface(self._memory(blob), rect, layout)
         self._show(scanout, surface, Shown(blob, rect))
+
+    def _memory(self, blob: Blob) -> Bytes | Backing:
+        """Return where a blob's bytes are.  Raises `GpuError`."""
+        if blob.descriptor is not None or blob.backing is None:
+            return self._views.view(blob)
+        whole = blob.backing.whole
+        return blob.backing if whole is None else whole
 
     def _show(self, scanout: Scanout, surface: Surface | None, shown: Shown | None) -> None:
         if shown is None:
@@ -138,12 +146,14 @@ class Scanouts:
 
     def forget(self, resource: Resource) -> None:
         """Show nothing where `resource` was shown: it is about to go."""
+        self._views.forget(resource)
         for index in [i for i, shown in self._shown.items() if shown.resource is resource]:
             self._show(self._display[index], None, None)
 
     def reset(self) -> None:
         """Show nothing at all."""
         self._shown.clear()
+        self._views.clear()
         self._told.clear()
         for scanout in self._display:
             scanout.show(None)
@@ -164,14 +174,14 @@ class Scanouts:
             size = Size(resource.width, resource.height)
             if max(size) > MAX_CURSOR:
                 raise GpuError(Response.ERR_INVALID_PARAMETER, f"cursor of {size}")
-            pieces: Sequence[memoryview] = [resource.pixels]
+            memory: Bytes | Backing = resource.pixels
             # Linux makes all its buffers XRGB, those that its cursor planes show as ARGB as well.
             layout = Layout(resource.stride, 0, resource.format.with_alpha())
         else:
             size = Size(CURSOR_EDGE, CURSOR_EDGE)
-            pieces = self._resources.blob(resource.id).pieces()
+            memory = self._memory(self._resources.blob(resource.id))
             layout = Layout(CURSOR_EDGE * 4, 0, BY_NAME["ARGB8888"])
-        surface = _surface(pieces, Rect(0, 0, *size), layout)
+        surface = _surface(memory, Rect(0, 0, *size), layout)
         return Cursor.from_surface(surface, asked.hot_x, asked.hot_y)
 
     def move_cursor(self, _request: Request, asked: UpdateCursor) -> None:
@@ -201,14 +211,23 @@ def _check_inside(rect: Rect, size: Size) -> None:
         )
 
 
-def _surface(pieces: Sequence[memoryview], rect: Rect, layout: Layout) -> Surface:
-    """Make a surface of the part `rect` of a picture.  Raises `GpuError` when it does not fit."""
+def _surface(memory: Bytes | Backing, rect: Rect, layout: Layout) -> Surface:
+    """Make a surface of the part `rect` of a picture.
+
+    Raises `GpuError` when it does not fit, or lies in more pieces than it has pages: viewers read
+    them all, time and again.
+    """
     size = Size(rect.width, rect.height)
     pixel = layout.format.bytes_per_pixel
     offset = layout.offset + rect.y * layout.stride + rect.x * pixel
     try:
-        if len(pieces) == 1:
-            return MemorySurface(pieces[0], size, layout.stride, layout.format, offset)
-        return ScatteredSurface(pieces, size, layout.stride, layout.format, offset)
+        if not isinstance(memory, Backing):
+            return MemorySurface(memory.data, size, layout.stride, layout.format, offset)
+        surface = ScatteredSurface(memory, size, layout.stride, layout.format, offset)
     except ValueError as error:
         raise GpuError(Response.ERR_INVALID_PARAMETER, str(error)) from error
+    span = (rect.height - 1) * layout.stride + rect.width * pixel
+    pieces = memory.runs_in(offset, span)
+    if pieces > most_pieces(span):
+        raise GpuError(Response.ERR_OUT_OF_MEMORY, f"a picture in {pieces} pieces")
+    return surface

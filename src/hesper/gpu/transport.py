@@ -6,6 +6,7 @@ attaches itself to a `GpuDevice` and calls it, always on the device's loop:
     attach, detach                  a VM comes and goes
     features, negotiated            what the device offers, what the driver has chosen
     QUEUE_COUNT, request            a queue element of either queue
+    refuse_long                     one that is longer than any request has to be
     read_config, write_config       the configuration space
     window                          bytes of the shared memory region `wire.SHM_ID_HOST_VISIBLE`
     reset                           the driver starts over; what was mapped is gone by then
@@ -15,22 +16,27 @@ The device calls it by the two protocols of this file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
 Done: TypeAlias = Callable[[bool], None]
 """Told, on the device's loop, whether it was done."""
 
 
-class AddressError(Exception):
-    """An address range is not guest memory."""
+class GuestRegion(NamedTuple):
+    """A piece of the guest's memory."""
+
+    address: int
+    """Where the guest has it."""
+    view: memoryview
+    """Its bytes; they stay for as long as anybody has them."""
 
 
 class QueueElement(Protocol):
     """One request of a driver, a descriptor chain: what it has written, and room for an answer."""
 
     def read(self) -> bytes:
-        """Copy the request out of guest memory."""
+        """Copy the request out of guest memory; called once."""
 
     def respond(self, data: bytes) -> None:
         """Write as much of `data` as there is room for, and give the element back to the driver.
@@ -42,12 +48,8 @@ class QueueElement(Protocol):
 class Transport(Protocol):
     """What a device asks of its VM.  Calls come on the device's loop and never wait."""
 
-    def guest_memory(self, address: int, size: int) -> list[memoryview]:
-        """Return `size` bytes from guest address `address` on, in as many pieces as they lie in.
-
-        The pieces stay valid for as long as anybody has them.  Raises `AddressError` when some of
-        the bytes are not guest memory.
-        """
+    def guest_memory(self) -> Sequence[GuestRegion]:
+        """Return all of the guest's memory as it is now, by addresses; regions do not overlap."""
 
     def map(self, offset: int, fd: int, size: int, done: Done) -> None:
         """Show the first `size` bytes of `fd` to the guest at `offset` of the host-visible region.
@@ -67,9 +69,9 @@ class Transport(Protocol):
 class NoTransport:
     """The `Transport` of a device without a VM: there is no memory, and nothing can be mapped."""
 
-    def guest_memory(self, address: int, size: int) -> list[memoryview]:
+    def guest_memory(self) -> Sequence[GuestRegion]:
         """See `Transport`."""
-        raise AddressError(f"{size:#x} bytes at {address:#x}: there is no VM")
+        return ()
 
     def map(self, offset: int, fd: int, size: int, done: Done) -> None:  # noqa: ARG002
         """See `Transport`."""

@@ -26,3 +26,6 @@ BLOB_FLAGS = int(BlobFlag.USE_MAPPABLE | BlobFlag.USE_SHAREABLE | BlobFlag.USE_C
 
 MAP_CACHE_CACHED = 1
 """VIRTIO_GPU_MAP_CACHE_CACHED: how guests map blobs, whose shared memory is ordinary memory."""
+
+MAP_CACHES = frozenset({1, 2, 3})
+"""VIRTIO_GPU_MAP_CACHE_CACHED, _UNCACHED and _WC: all that a guest may be told."""

@@ -60,6 +60,14 @@ class GuestMemory:
                 )
             end = entry.guest_address + entry.size
 
+    @property
+    def regions(self) -> list[tuple[int, memoryview]]:
+        """Guest address and bytes of every region, in order.
+
+        The bytes stay for as long as anybody has them.
+        """
+        return [(region.entry.guest_address, region.view) for region in self._regions]
+
     @classmethod
     def from_table(
         cls, table: Sequence[tuple[MemoryRegionEntry, int]], previous: GuestMemory
