@@ -7,18 +7,26 @@ import struct
 import pytest
 from gpu_requests import (
     PAGE,
+    attach_backing,
+    create_2d,
     create_blob,
     create_context,
     destroy_context,
+    flush,
+    move_cursor,
     on_resource,
+    request,
+    set_scanout,
     submit,
+    transfer,
     unref,
+    update_cursor,
 )
 from gpu_vm import CAPSET, MakeVm, Vm
 
 from hesper.gpu.context_wire import MAX_SUBMIT, Up
 from hesper.gpu.device import Limits
-from hesper.gpu.wire import CAPSET_VENUS, Command, HeaderFlag, Response
+from hesper.gpu.wire import CAPSET_VENUS, HEADER, Command, HeaderFlag, Response
 
 OK = Response.OK_NODATA
 
@@ -123,18 +131,42 @@ def test_contexts_retire_independently(vm: Vm) -> None:
     assert vm.guest.wait(*first).ctx_id == 1
 
 
-def test_the_devices_own_timeline_retires_in_order(vm: Vm) -> None:
-    worker = vm.open_context(1)
-    slow = vm.guest.post(submit(1, b"slow", fence_id=1))
-    header = struct.pack("<IIQIB3x", Command.GET_DISPLAY_INFO, HeaderFlag.FENCE, 2, 0, 0)
-    quick = vm.guest.post(header)
-    worker.wait(lambda: worker.fences)
-    vm.settle()
-    assert vm.guest.take() is None
-    worker.retire(0)
-    assert vm.guest.wait(*slow).fence_id == 1
-    answer = vm.guest.wait(*quick)
-    assert (answer.type, answer.fence_id) == (Response.OK_DISPLAY_INFO, 2)
+def fenced(data: bytes, fence_id: int) -> bytes:
+    """Return a request with a fence on the device's own timeline."""
+    kind, _, _, ctx_id, _ = HEADER.unpack_from(data)
+    return request(kind, data[HEADER.size :], ctx_id=ctx_id, flags=1, fence_id=fence_id)
+
+
+def test_a_fence_of_commands_waits_for_their_context_alone(vm: Vm) -> None:
+    """Although it is on the device's own timeline: screens wait for no program."""
+    whole = (0, 0, 16, 16)
+    assert vm.guest.send(create_2d(9, 16, 16)).type == OK
+    assert vm.guest.send(attach_backing(9, [(vm.guest.allocate(1024), 1024)])).type == OK
+    stuck, other = vm.open_context(1), vm.open_context(2)
+    first = vm.guest.post(submit(1, b"slow", fence_id=1))
+    second = vm.guest.post(submit(1, b"too.", fence_id=2))
+    stuck.wait(lambda: len(stuck.fences) == 2)
+    for fence_id, data in enumerate(
+        [
+            transfer(9, whole),
+            set_scanout(0, 9, whole),
+            flush(9, whole),
+            update_cursor(0, (1, 2), 9),
+            move_cursor(0, (3, 4)),
+            request(Command.GET_DISPLAY_INFO),
+        ],
+        start=3,
+    ):
+        answer = vm.guest.send(fenced(data, fence_id))
+        assert 0x1100 <= answer.type < 0x1200
+        assert (answer.flags, answer.fence_id) == (HeaderFlag.FENCE, fence_id)
+    third = vm.guest.post(submit(2, b"fine", fence_id=9))
+    other.retire(0)
+    assert vm.guest.wait(*third).fence_id == 9
+    stuck.retire(0)
+    assert vm.guest.wait(*first).fence_id == 1
+    stuck.retire(0)
+    assert vm.guest.wait(*second).fence_id == 2
 
 
 def test_fences_on_impossible_timelines(vm: Vm) -> None:

@@ -16,6 +16,7 @@ from gpu_requests import (
     create_blob,
     map_blob,
     on_resource,
+    request,
     set_scanout_blob,
     submit,
     unref,
@@ -289,6 +290,26 @@ def send_beside(vm: Vm, data: bytes, others: list[tuple[int, int]]) -> int:
         if done == number:
             return vm.guest.read_answer(answer, length).type
         assert done in [other for other, _ in others]
+
+
+def test_a_context_that_is_stuck_holds_up_no_screen(vm: Vm) -> None:
+    """What it shows can be shown, changed and taken away, whatever it has been told."""
+    stuck = vm.open_context(1)
+    whole = Rect(0, 0, 64, 64)
+    assert vm.guest.send(create_blob(7, SIZE, ctx_id=1)).type == OK
+    stuck.paused.clear()
+    posted = [vm.guest.post(submit(1, bytes(200_000)), response_size=24) for _ in range(12)]
+    vm.guest.heap = 0x300000
+    for data in (
+        on_resource(Command.CTX_DETACH_RESOURCE, 7, ctx_id=1),
+        on_resource(Command.CTX_ATTACH_RESOURCE, 7, ctx_id=1),
+        set_scanout_blob(7, whole, (64, 64), 256),
+        request(Command.RESOURCE_FLUSH, struct.pack("<4II4x", *whole, 7), flags=1, fence_id=5),
+        unref(7),
+    ):
+        assert send_beside(vm, data, posted) == OK
+    assert vm.display[0].surface is None
+    stuck.paused.set()
 
 
 def test_figures_are_asked_for_once_at_a_time(vm: Vm) -> None:

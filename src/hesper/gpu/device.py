@@ -57,6 +57,9 @@ FEATURES = (
 )
 
 
+CPU_TIMELINE = 0
+"""Of a context: what it has run, whether or not its queues have done it."""
+
 DEFAULT_CONTEXTS = 64
 """Each is a process with the host's driver in it."""
 
@@ -123,7 +126,6 @@ class GpuDevice:
         self._events = 0
         self._figures: list[ContextFigures] = []
         self._complaints: collections.Counter[tuple[int, int]] = collections.Counter()
-        self._global_fences: collections.deque[_GlobalFence] = collections.deque()
         self._most_waiting = limits.waiting
         self._waiting = 0
         """Bytes of requests that are not done."""
@@ -211,7 +213,6 @@ class GpuDevice:
         self._blobs.reset()
         # Contexts first: their outcomes that are still to come find nothing left to do.
         self._ordering = Ordering(self._start)
-        self._global_fences = collections.deque()
         self._work.clear()
         self._waiting = 0
         self._contexts.reset()
@@ -310,31 +311,28 @@ class GpuDevice:
         request.body = NOTHING
 
     def _finish(self, request: Request, outcome: Outcome) -> None:
-        """Answer a request that is done, or let its fence do so."""
+        """Answer a request that is done; its fence may do so later.
+
+        A fence on a timeline of a context, which `SUBMIT_3D` has in any case, is that context's
+        matter.  Everything else is answered now: whoever waits for a screen waits for no context
+        (docs/decisions/23-display-fences.md).
+        """
         if isinstance(outcome, GpuError):
             self._complain(request, outcome)
             answer = Answer(outcome.response)
         else:
             answer = outcome
-        if not request.fenced:
+        header = request.header
+        submitted = header.type == Command.SUBMIT_3D and answer is OK
+        if not request.fenced or not (request.on_context_timeline or submitted):
             request.respond(answer)
             return
-        header = request.header
-        if request.on_context_timeline:
-            try:
-                self._contexts.fence(
-                    header.ctx_id, header.ring_idx, self._response(request, answer)
-                )
-            except GpuError as error:
-                self._complain(request, error)
-                request.respond(Answer(error.response))
-            return
-        fence = _GlobalFence(request, answer)
-        self._global_fences.append(fence)
-        if header.type == Command.SUBMIT_3D and answer is OK:
-            self._contexts.fence(header.ctx_id, 0, lambda: self._retire(fence))
-        else:
-            self._retire(fence)
+        ring_idx = header.ring_idx if request.on_context_timeline else CPU_TIMELINE
+        try:
+            self._contexts.fence(header.ctx_id, ring_idx, self._response(request, answer))
+        except GpuError as error:
+            self._complain(request, error)
+            request.respond(Answer(error.response))
 
     def _response(self, request: Request, answer: Answer) -> Callable[[], None]:
         """Return what answers a request, unless its driver has started over by then."""
@@ -345,13 +343,6 @@ class GpuDevice:
                 request.respond(answer)
 
         return respond
-
-    def _retire(self, fence: _GlobalFence) -> None:
-        """Answer what is complete on the device's own timeline, in the order it came."""
-        fence.complete = True
-        while self._global_fences and self._global_fences[0].complete:
-            first = self._global_fences.popleft()
-            first.request.respond(first.answer)
 
     def _unref(self, _request: Request, asked: wire.ResourceId) -> Pending | None:
         """`RESOURCE_UNREF`."""
@@ -376,15 +367,6 @@ class GpuDevice:
                 reason=str(error),
                 times=times,
             )
-
-
-@dataclass(slots=True)
-class _GlobalFence:
-    """An answer that waits for its turn on the device's own timeline."""
-
-    request: Request
-    answer: Answer
-    complete: bool = False
 
 
 def _close(resources: list[Resource]) -> Work:
