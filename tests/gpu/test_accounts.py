@@ -7,7 +7,7 @@ import random
 import struct
 import threading
 import tracemalloc
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hesper.display.scanout import Rect
-from hesper.gpu import long_work
+from hesper.gpu import long_work, ordering
 from hesper.gpu.backing import SPARE_PIECES, Backing, most_pieces, read_entries
 from hesper.gpu.device import Limits
 from hesper.gpu.request import GpuError
@@ -254,6 +254,62 @@ def test_a_list_that_is_wrong_at_its_end_is_refused(vm: Vm) -> None:
     answer = vm.guest.send(attach_backing(1, pieces))
     assert answer.type == Response.ERR_INVALID_PARAMETER
     assert vm.guest.send(attach_backing(1, pieces[:-1])).type == OK
+
+
+@pytest.mark.usefixtures("one_step_a_turn")
+def test_a_context_that_knows_much_goes_by_turns(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hesper.gpu.contexts.DROPPED_A_STEP", 1)
+    assert vm.guest.send(create_context(1, capset=0)).type == OK
+    for resource in range(1, 9):
+        assert vm.guest.send(create_2d(resource, 4, 4)).type == OK
+        attach = on_resource(Command.CTX_ATTACH_RESOURCE, resource, ctx_id=1)
+        assert vm.guest.send(attach).type == OK
+    go = threading.Event()
+    vm.loop.call(lambda: go.wait(PATIENCE))
+    gone = vm.guest.post(destroy_context(1))
+    again = vm.guest.post(create_context(1, capset=0))
+    quick = [vm.guest.post(unref(resource)) for resource in range(1, 9)]
+    go.set()
+    for each in quick:
+        assert vm.guest.wait(*each).type == OK
+    assert vm.guest.wait(*gone).type == OK
+    assert vm.guest.wait(*again).type == OK
+
+
+def test_requests_that_become_ready_at_once_start_by_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A driver may have many wait for one thing."""
+    monkeypatch.setattr(ordering, "TURN", 0.0)
+    started: list[int] = []
+    later: list[Callable[[], None]] = []
+
+    class Some:
+        def __init__(self, number: int, *keys: int) -> None:
+            self.number = number
+            self.keys = keys
+
+    def start(some: Any) -> None:
+        started.append(some.number)
+        if some.number:
+            line.done(some)
+
+    line = ordering.Ordering(start, later.append)
+    first: Any = Some(0, 7)
+    line.submit(first)
+    waiting: list[Any] = [Some(number, 7) for number in range(1, 5)]
+    for some in waiting:
+        line.submit(some)
+    other: Any = Some(9, 8)
+    assert started == [0]
+    line.done(first)
+    assert started == [0, 1]
+    line.submit(other)
+    assert started == [0, 1, 9]
+    assert len(later) == 1
+    while later:
+        later.pop()()
+    assert started == [0, 1, 9, 2, 3, 4]
 
 
 # Contexts, requests, descriptors.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
 
 from hesper.gpu.request import GpuError
 from hesper.gpu.wire import MEM_ENTRY, Response
@@ -27,7 +28,7 @@ SPARE_PIECES = 256
 ENTRIES_A_STEP = 4096
 RUNS_A_STEP = 512
 """Most runs that are copied between two looks at the clock, a microsecond each."""
-BYTES_A_STEP = 1 << 20
+BYTES_A_STEP = 1 << 18
 """Most bytes that are."""
 
 _ENTRY = np.dtype([("address", "<u8"), ("length", "<u4"), ("padding", "<u4")])
@@ -44,6 +45,20 @@ class Runs(NamedTuple):
     region: npt.NDArray[np.int64]
     first: npt.NDArray[np.int64]
     length: npt.NDArray[np.int64]
+
+
+class Rows(NamedTuple):
+    """Rows of a rectangle, which lie apart."""
+
+    number: int
+    stride: int
+    """Bytes from one to the next."""
+    size: int
+    """Bytes of each."""
+
+    def of(self, memory: Bytes) -> Bytes:
+        """Return them as an array of shape (number, size); `memory` begins with the first."""
+        return as_strided(memory, (self.number, self.size), (self.stride, 1))
 
 
 class Backing:
@@ -107,6 +122,31 @@ class Backing:
                 if done == size:
                     break
             index += RUNS_A_STEP
+            yield
+
+    def row_steps(self, start: int, out: Bytes, rows: Rows) -> Iterator[None]:
+        """Fill rows of `out`, in steps, with those that lie likewise from `start` on."""
+        # What lies between may be memory that is touched for the first time, in huge pages.
+        a_step = min(max(4 * BYTES_A_STEP // rows.stride, 1), RUNS_A_STEP)
+        for index in range(0, rows.number, a_step):
+            places = np.arange(index, min(index + a_step, rows.number)) * rows.stride
+            begins = start + places
+            first = np.searchsorted(self._ends, begins, side="right")
+            last = np.searchsorted(self._ends, begins + (rows.size - 1), side="right")
+            skipped = begins - np.where(first > 0, self._ends[first - 1], 0)
+            each = zip(
+                places.tolist(),
+                (first == last).tolist(),
+                self._region[first].tolist(),
+                (self._first[first] + skipped).tolist(),
+                strict=True,
+            )
+            for at, is_one, region, source in each:
+                row = out[at : at + rows.size]
+                if is_one:
+                    row[:] = self._regions[region][source : source + rows.size]
+                else:
+                    yield from self.steps(start + at, row)
             yield
 
 

@@ -26,6 +26,7 @@ from hesper.protocol.virtgpu import MAX_TIMELINES
 
 if TYPE_CHECKING:
     from hesper.event_loop import EventLoop
+    from hesper.gpu.long_work import LongWork, Work
     from hesper.gpu.request import Request
     from hesper.gpu.wire import (
         CtxCreate,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     )
 
 _log = get_logger(__name__)
+
+DROPPED_A_STEP = 256
+"""Resources of a context that goes, between two looks at the clock."""
 
 Connect = Callable[[], socket.socket]
 """Returns a socket to a fresh worker; raises `OSError` when there can be none."""
@@ -79,6 +83,7 @@ class Contexts:
         self,
         resources: ResourceTable,
         loop: EventLoop,
+        work: LongWork,
         *,
         connect: Connect,
         capset: bytes,
@@ -91,6 +96,7 @@ class Contexts:
         """
         self._resources = resources
         self._loop = loop
+        self._work = work
         self._connect = connect
         self._capset = capset
         self._limit = limit
@@ -181,14 +187,21 @@ class Contexts:
         if self._lost & (self._lost - 1) == 0:
             _log.warning("context ended", **fields, times=self._lost)
 
-    def destroy(self, request: Request, _asked: NoFields) -> None:
+    def destroy(self, request: Request, _asked: NoFields) -> Answer | Pending | None:
         """`CTX_DESTROY`."""
         context = self.find(request.header.ctx_id)
         del self._contexts[context.id]
-        for resource_id in context.resources:
-            self._drop(resource_id, context)
         if context.client is not None:
             context.client.close()
+        return self._work.run(self._drop_all(context))
+
+    def _drop_all(self, context: Context) -> Work:
+        """Note that a context knows nothing any more."""
+        while context.resources:
+            for _ in range(min(len(context.resources), DROPPED_A_STEP)):
+                self._drop(context.resources.pop(), context)
+            yield
+        return None
 
     def attach(self, request: Request, asked: ResourceId) -> None:
         """`CTX_ATTACH_RESOURCE`."""

@@ -139,6 +139,7 @@ class GpuDevice:
         self._contexts = Contexts(
             self._resources,
             loop,
+            self._work,
             connect=connect,
             capset=capset,
             limit=limits.contexts,
@@ -153,7 +154,7 @@ class GpuDevice:
             transport=lambda: self._transport,
             window=window,
         )
-        self._ordering = Ordering(self._start)
+        self._ordering = Ordering(self._start, self._loop.call)
         self._operations = self._make_operations()
 
     def _make_operations(self) -> dict[int, _Operation]:
@@ -212,7 +213,7 @@ class GpuDevice:
         self._scanouts.reset()
         self._blobs.reset()
         # Contexts first: their outcomes that are still to come find nothing left to do.
-        self._ordering = Ordering(self._start)
+        self._ordering = Ordering(self._start, self._loop.call)
         self._work.clear()
         self._waiting = 0
         self._contexts.reset()

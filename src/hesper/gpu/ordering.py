@@ -8,11 +8,15 @@ shader compilation does not stop another's mouse pointer.
 from __future__ import annotations
 
 import collections
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hesper.gpu.request import Key, Request
+
+TURN = 0.001
+"""Seconds after which requests that have become ready at once let others have a turn."""
 
 
 class Ordering:
@@ -22,9 +26,17 @@ class Ordering:
     runs a request calls `done` when the next may start, perhaps `let_pass` before.
     """
 
-    def __init__(self, start: Callable[[Request], None]) -> None:
-        """`start` begins a request; it may call `done` before it returns."""
+    def __init__(
+        self, start: Callable[[Request], None], later: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """`start` begins a request; it may call `done` before it returns.
+
+        later: calls something after others had a turn.
+        """
         self._start = start
+        self._later = later
+        self._due = False
+        """Whether `_run` will be called later."""
         self._lines: dict[Key, collections.deque[Request]] = {}
         self._ready: collections.deque[Request] = collections.deque()
         self._starting = False
@@ -37,7 +49,8 @@ class Ordering:
             free = free and not line
             line.append(request)
         if free:
-            self._ready.append(request)
+            # Before those that have had to wait and will be started by turns.
+            self._ready.appendleft(request)
             self._run()
 
     def done(self, request: Request) -> None:
@@ -65,12 +78,22 @@ class Ordering:
         return all(self._lines[key][0] is request for key in request.keys)
 
     def _run(self) -> None:
-        """Start what is ready, without recursion however long the lines are."""
+        """Start what is ready, for one turn, and without recursion however long the lines are."""
         if self._starting:
             return
         self._starting = True
+        end = time.monotonic() + TURN
         try:
             while self._ready:
                 self._start(self._ready.popleft())
+                if self._ready and time.monotonic() >= end:
+                    if not self._due:
+                        self._due = True
+                        self._later(self._run_due)
+                    return
         finally:
             self._starting = False
+
+    def _run_due(self) -> None:
+        self._due = False
+        self._run()

@@ -6,13 +6,12 @@ Source: VIRTIO 1.3, section 5.7.6.8 "Device Operation: controlq", 2D commands.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from hesper.display.formats import BY_VIRTIO
-from hesper.gpu.backing import BYTES_A_STEP, Backing, Bytes, read_entries
+from hesper.gpu.backing import BYTES_A_STEP, Backing, Bytes, Rows, read_entries
 from hesper.gpu.request import GpuError
 from hesper.gpu.resources import Blob, Picture, ResourceTable
 from hesper.gpu.wire import RESOURCE_ATTACH_BACKING, Response
@@ -95,20 +94,6 @@ class Pictures:
         return self._work.run(_transfer(backing, offset, out, Rows(height, stride, row)))
 
 
-class Rows(NamedTuple):
-    """Rows of a rectangle, which lie apart."""
-
-    number: int
-    stride: int
-    """Bytes from one to the next."""
-    size: int
-    """Bytes of each."""
-
-    def of(self, memory: Bytes) -> Bytes:
-        """Return them as an array of shape (number, size); `memory` begins with the first."""
-        return as_strided(memory, (self.number, self.size), (self.stride, 1))
-
-
 def _transfer(backing: Backing, start: int, out: Bytes, rows: Rows) -> Work:
     """Copy rows from `start` of `backing` to `out`, where they lie as far apart."""
     yield from _copy_rows(backing, start, out, rows)
@@ -120,9 +105,7 @@ def _copy_rows(backing: Backing, start: int, out: Bytes, rows: Rows) -> Iterator
         yield from backing.steps(start, out)
         return
     if rows.size * 2 < rows.stride:
-        for index in range(rows.number):
-            at = index * rows.stride
-            yield from backing.steps(start + at, out[at : at + rows.size])
+        yield from backing.row_steps(start, out, rows)
         return
     # Most of every row is wanted: one run over several costs fewer steps than a run a row.
     a_time = max(BYTES_A_STEP // rows.stride, 1)

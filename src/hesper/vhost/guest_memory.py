@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from hesper.vhost.wire import MemoryRegionEntry
 
 
+NOTHING = memoryview(b"")
+
+
 class GuestMemoryError(Exception):
     """An address range is not guest memory."""
 
@@ -84,6 +87,12 @@ class GuestMemory:
                 region = MemoryRegion(entry, fd)
             regions.append(region)
         return cls(regions)
+
+    def region_at(self, address: int) -> tuple[int, memoryview]:
+        """Return guest address and bytes of the region of `address`; of none, one without bytes."""
+        index = bisect.bisect_right(self._starts, address) - 1
+        region = self._regions[index] if index >= 0 else None
+        return (address, NOTHING) if region is None else (region.entry.guest_address, region.view)
 
     def slices(self, address: int, length: int) -> list[memoryview]:
         """Return the bytes from guest address `address` on, in one piece a region.

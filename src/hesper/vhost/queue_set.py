@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
-TURN = 0.002
+TURN = 0.001
 """Seconds after which a queue that has more lets others have a turn."""
 
 

@@ -38,6 +38,7 @@ Each takes a microsecond of a loop that others wait for.
 MAX_WRITABLE = 256
 """Most pieces of room for an answer that are kept; answers are short."""
 
+_NO_BYTES = memoryview(b"")
 _DESCRIPTOR = Struct("<QIHH")
 _NEXT = 1
 _WRITE = 2
@@ -244,6 +245,7 @@ class VirtQueue:
         writable: list[memoryview] = []
         index, steps, total = head, 0, 0
         cut = False
+        begin, region, end = 0, _NO_BYTES, 0
         while True:
             if index >= count:
                 raise QueueError(f"descriptor {index} of {count}")
@@ -265,18 +267,26 @@ class VirtQueue:
                 index, steps = 0, 0
                 continue
             if flags & _WRITE:
-                if length and len(writable) < MAX_WRITABLE:
-                    writable += self._memory.slices(address, length)
+                pieces = writable
             else:
                 if writable:
                     raise QueueError(f"descriptor {index}: to be read, after one to be written")
                 total += length
                 cut = cut or total > MAX_READABLE
-                if length and not (cut and readable):
-                    readable += self._memory.slices(address, min(length, 4096) if cut else length)
+                pieces = readable
+                if cut:
+                    length = 0 if readable else min(length, 4096)
+            if length and len(writable) < MAX_WRITABLE:
+                # Most pieces of a chain lie in one region.
+                if not begin <= address < end:
+                    begin, region = self._memory.region_at(address)
+                    end = begin + len(region)
+                if address + length <= end:
+                    pieces.append(region[address - begin : address - begin + length])
+                else:
+                    pieces += self._memory.slices(address, length)
             if not flags & _NEXT:
-                kept = readable[:1] if cut else readable
-                return Chain(self, head, kept, writable, cut=cut)
+                return Chain(self, head, readable[:1] if cut else readable, writable, cut=cut)
             index = following
 
     def _long_chain(self, head: int, table: int, count: int) -> Chain:
