@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import collections
+import heapq
+import itertools
 import selectors
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,6 +36,9 @@ class EventLoop:
         self._wake = WakePipe()
         self._calls: collections.deque[Callback] = collections.deque()
         self._after: list[Callback] = []
+        self._due: list[tuple[float, int, Callback]] = []
+        """A heap: when, a number like no other, what."""
+        self._numbers = itertools.count()
         self._stopping = False
         self.add_reader(self._wake.read_fd, self._wake.drain)
 
@@ -65,6 +71,10 @@ class EventLoop:
         self._calls.append(callback)
         self._wake.wake()
 
+    def call_after(self, seconds: float, callback: Callback) -> None:
+        """Run `callback` once, after so many seconds or somewhat more."""
+        heapq.heappush(self._due, (time.monotonic() + seconds, next(self._numbers), callback))
+
     def stop(self) -> None:
         """Make `run` return.  From any thread, and from a signal handler."""
         self._stopping = True
@@ -77,6 +87,9 @@ class EventLoop:
 
     def run_once(self, timeout: float | None = None) -> None:
         """Wait up to `timeout` seconds (None: for ever) for something to do, and do it."""
+        if self._due:
+            left = max(self._due[0][0] - time.monotonic(), 0.0)
+            timeout = left if timeout is None else min(timeout, left)
         for key, events in self._selector.select(timeout):
             watch: _Watch = key.data
             if events & selectors.EVENT_READ and self._watches(key.fd, watch):
@@ -85,6 +98,8 @@ class EventLoop:
                 watch.writer()
         for _ in range(len(self._calls)):
             self._calls.popleft()()
+        while self._due and self._due[0][0] <= time.monotonic():
+            heapq.heappop(self._due)[2]()
         for callback in tuple(self._after):
             callback()
 

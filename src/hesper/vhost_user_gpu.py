@@ -67,6 +67,7 @@ class VhostUserDevice:
         self.write_config = gpu.write_config
         self.negotiated = gpu.negotiated
         self.reset = gpu.reset
+        self.starved = gpu.starved
 
     def connected(self, vmm: Vmm) -> None:
         """See `Device`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from gpu_vm import TRANSPORTS, MakeVm, Vm
 
-from hesper.gpu.device import Limits
+from hesper.gpu.limits import Limits
 
 
 @pytest.fixture(params=TRANSPORTS)

@@ -18,7 +18,8 @@ from hesper.display.scanout import Display, Size
 from hesper.event_loop import EventLoop
 from hesper.gpu import context_wire as wire
 from hesper.gpu.context_wire import Down, Up
-from hesper.gpu.device import GpuDevice, Limits
+from hesper.gpu.device import GpuDevice
+from hesper.gpu.limits import Limits
 from hesper.gpu.wire import Response
 from hesper.portable import SharedMemory, recv_message, send_message
 from hesper.vhost.backend import Backend
@@ -52,12 +53,13 @@ class Worker:
         try:
             while (message := recv_message(self.socket)) is not None:
                 self.paused.wait(PATIENCE)
-                self._handle(*message)
+                self.handle(*message)
         except OSError:
             pass
         self.ended.set()
 
-    def _handle(self, message: bytes, fds: list[int]) -> None:
+    def handle(self, message: bytes, fds: list[int]) -> None:
+        """Do what a message asks for."""
         (kind,) = wire.KIND.unpack_from(message)
         body = message[wire.KIND.size :]
         with self._news:

@@ -25,7 +25,7 @@ from gpu_requests import (
 from gpu_vm import CAPSET, MakeVm, Vm
 
 from hesper.gpu.context_wire import MAX_SUBMIT, Up
-from hesper.gpu.device import Limits
+from hesper.gpu.limits import Limits
 from hesper.gpu.wire import CAPSET_VENUS, HEADER, Command, HeaderFlag, Response
 
 OK = Response.OK_NODATA

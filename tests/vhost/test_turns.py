@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from frontend import GUEST_BASE
-from toy_device import NO, ToyDevice, ToyVm
+from toy_device import NO, YES, ToyDevice, ToyVm
 from vring import INDIRECT, NEXT, PATIENCE, QUEUE_SIZE, WRITE, Ring
 
 from hesper.event_loop import EventLoop
@@ -211,6 +211,26 @@ def test_long_chains_by_the_queue_fill_it_and_no_more(vm: ToyVm) -> None:
     vm.frontend.stop_queues()
     vm.frontend.start()
     assert vm.echo(b"hello") == b"HELLO"
+
+
+# A queue that is full.
+
+
+def test_a_queue_that_stays_full_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody gets a request in; the device gives answers that it has kept."""
+    monkeypatch.setattr(queue_set, "STARVED_AFTER", 0.01)
+    vm = ToyVm()
+    vm.frontend.start()
+    vm.frontend.heap = 0x20000
+    posted = [vm.frontend.post(b"K", response_size=64) for _ in range(QUEUE_SIZE - 1)]
+    vm.settle()
+    vm.settle()
+    assert vm.device.starvings == 0
+    posted.append(vm.frontend.post(b"K", response_size=64))
+    head, answer = posted[0]
+    assert vm.frontend.wait_bytes(head, answer) == YES
+    assert vm.echo(b"hello") == b"HELLO"
+    vm.close()
 
 
 # Descriptors.

@@ -45,6 +45,7 @@ class ToyDevice:
         self.flag = 0
         self.requests = 0
         self.resets = 0
+        self.starvings = 0
         self.written: list[tuple[int, bytes]] = []
         self.kept: list[Chain] = []
         self.queues: list[int] = []
@@ -77,6 +78,11 @@ class ToyDevice:
     def reset(self) -> None:
         self.resets += 1
         self.requests = 0
+
+    def starved(self) -> None:
+        self.starvings += 1
+        if self.kept:
+            self.kept.pop(0).respond(YES)
 
     def handle(self, queue: int, chain: Chain) -> None:
         self.requests += 1

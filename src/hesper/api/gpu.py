@@ -17,7 +17,7 @@ from hesper.display.surface import check_size
 from hesper.errors import HesperError, OptionError, StateError
 from hesper.gpu import runner
 from hesper.gpu.contexts import ContextFigures
-from hesper.gpu.device import DEFAULT_CONTEXTS
+from hesper.gpu.limits import DEFAULT_CONTEXTS
 from hesper.gpu.wire import CONFIG, DEVICE_ID, QUEUE_COUNT
 from hesper.portable import page_size
 from hesper.vhost_user_gpu import VhostUserGpu

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesper.gpu.backing import read_entries
@@ -23,6 +24,7 @@ from hesper.portable import is_fixed, object_size, page_size, round_to_page
 from hesper.protocol.virtgpu import BLOB_FLAGS, BlobFlag
 
 if TYPE_CHECKING:
+    from hesper.event_loop import EventLoop
     from hesper.gpu.context_client import NewBlob
     from hesper.gpu.contexts import Contexts
     from hesper.gpu.descriptors import Descriptor, Descriptors
@@ -30,6 +32,26 @@ if TYPE_CHECKING:
     from hesper.gpu.request import Request
     from hesper.gpu.transport import Transport
     from hesper.gpu.wire import CreateBlob, MapBlob, ResourceId
+
+
+LOOK_AFTER = 1.0
+"""Seconds between two looks at blobs that are being made."""
+LOOKS = 3
+"""After so many that somebody else has waited for a blob, it is given up.
+
+A program that is stuck may have handed a blob to the compositor before there is any.
+"""
+
+
+@dataclass(slots=True)
+class _Making:
+    """A blob that a context is making."""
+
+    resource_id: int
+    ctx_id: int
+    looks: int = 0
+    given_up: bool = False
+    give_up: Callable[[], None] = lambda: None
 
 
 class Blobs:
@@ -40,18 +62,26 @@ class Blobs:
         resources: ResourceTable,
         contexts: Contexts,
         work: LongWork,
+        loop: EventLoop,
         *,
+        awaited: Callable[[int, int], bool],
         descriptors: Descriptors,
         transport: Callable[[], Transport],
         window: int,
     ) -> None:
         """`transport` returns what the guest is reached by now.
 
-        window: bytes of the host-visible region.
+        window: bytes of the host-visible region.  awaited: whether a request that is not of a
+        context (the second) waits for a resource (the first).
         """
         self._resources = resources
         self._contexts = contexts
         self._work = work
+        self._loop = loop
+        self._awaited = awaited
+        self._made: dict[int, _Making] = {}
+        """Blobs that contexts are making, by resource."""
+        self._looking = False
         self._descriptors = descriptors
         self._transport = transport
         self._window = window
@@ -110,12 +140,15 @@ class Blobs:
         pending = Pending(in_order=True)
         generation = self._generation
 
+        making = _Making(blob.id, ctx_id)
+
         def done(new: NewBlob | None) -> None:
-            if generation != self._generation:
+            if making.given_up or generation != self._generation:
                 if new is not None and new.fd >= 0:
                     os.close(new.fd)
                 pending.finish(GpuError(Response.ERR_UNSPEC, "the driver has started over"))
                 return
+            del self._made[blob.id]
             try:
                 if new is None:
                     raise GpuError(Response.ERR_UNSPEC, f"context {ctx_id} was lost")
@@ -127,8 +160,34 @@ class Blobs:
             else:
                 pending.finish(OK)
 
+        def give_up() -> None:
+            making.given_up = True
+            del self._made[blob.id]
+            self._resources.detach(blob)
+            client.destroy_resource(blob.id)
+            reason = f"context {ctx_id} does not make blob {blob.id}, for which others wait"
+            pending.finish(GpuError(Response.ERR_UNSPEC, reason))
+
+        making.give_up = give_up
+        self._made[blob.id] = making
+        self._look_later()
         client.create_blob(blob.id, blob.flags, blob_id, blob.size, done)
         return pending
+
+    def _look_after(self) -> None:
+        """Give up blobs that other programs, or screens, have waited for too long."""
+        self._looking = False
+        for making in tuple(self._made.values()):
+            if self._awaited(making.resource_id, making.ctx_id):
+                making.looks += 1
+                if making.looks > LOOKS:
+                    making.give_up()
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._made and not self._looking:
+            self._looking = True
+            self._loop.call_after(LOOK_AFTER, self._look_after)
 
     def _take(self, blob: Blob, ctx_id: int, new: NewBlob) -> None:
         """Take over what a worker has made, or refused.  Nothing of it is trusted."""
@@ -212,6 +271,7 @@ class Blobs:
 
     def reset(self) -> None:
         """Forget what is on its way: nobody waits for it any more."""
+        self._made.clear()
         self._generation += 1
 
 

@@ -162,7 +162,7 @@ class ContextClient:
         for retired in fences.values():
             retired()
 
-    def _end(self, reason: str) -> None:
+    def end(self, reason: str) -> None:
         """End a context whose worker, or whose guest, does what it may not."""
         self.ended_here = True
         self.close(reason)
@@ -188,7 +188,7 @@ class ContextClient:
         if len(self._outgoing) == 1:
             self._flush()
         elif len(self._outgoing) > MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES:
-            self._end(
+            self.end(
                 f"its worker does not listen: {len(self._outgoing)} messages,"
                 f" {self._waiting_bytes} bytes wait for it"
             )
@@ -205,7 +205,7 @@ class ContextClient:
                 return
             except OSError as error:
                 if error.errno == errno.ETOOMANYREFS:
-                    self._end("too many descriptors are on their way to its worker")
+                    self.end("too many descriptors are on their way to its worker")
                     return
                 # The worker is gone: what it said before is still to be read.
                 self._loop.set_writer(self._socket.fileno(), None)
@@ -254,7 +254,7 @@ class ContextClient:
                 self._handle(message, self._fds.pop(0) if count else -1)
         except (ValueError, struct.error) as error:
             # Only a worker that a guest has taken over would do that.
-            self._end(f"the worker sends nonsense: {error}")
+            self.end(f"the worker sends nonsense: {error}")
 
     def _handle(self, message: bytes, fd: int) -> None:
         """Handle a message; `fd` is ours.  Raises `ValueError` and `struct.error` for nonsense."""

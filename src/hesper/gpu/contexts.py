@@ -203,6 +203,12 @@ class Contexts:
             yield
         return None
 
+    def end(self, ctx_id: int, reason: str) -> None:
+        """End what runs a context, if there is any; the context is lost."""
+        context = self._contexts.get(ctx_id)
+        if context is not None and context.client is not None:
+            context.client.end(reason)
+
     def attach(self, request: Request, asked: ResourceId) -> None:
         """`CTX_ATTACH_RESOURCE`."""
         context = self.find(request.header.ctx_id)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hesper.gpu import wire
 from hesper.gpu.blobs import Blobs
 from hesper.gpu.contexts import Connect, Contexts
-from hesper.gpu.descriptors import Descriptors, default_limit
+from hesper.gpu.descriptors import Descriptors
+from hesper.gpu.limits import Limits
 from hesper.gpu.long_work import LongWork
 from hesper.gpu.ordering import Ordering
 from hesper.gpu.pictures import Pictures
@@ -60,33 +61,6 @@ FEATURES = (
 CPU_TIMELINE = 0
 """Of a context: what it has run, whether or not its queues have done it."""
 
-DEFAULT_CONTEXTS = 64
-"""Each is a process with the host's driver in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one guest may use of the device at most.
-
-    A desktop on several screens of 4K comes nowhere near the defaults.
-    """
-
-    resources: int = 1 << 15
-    picture_memory: int = 1 << 30
-    """Bytes of host memory in 2D resources; a screen of 4K takes 32 MiB."""
-    contexts: int = DEFAULT_CONTEXTS
-    pieces: int = 1 << 22
-    """Pieces of guest memory that all resources may lie in; each takes 18 bytes here.
-
-    So many pages are 16 GiB, with no two of them side by side.
-    """
-    attachments: int = 1 << 17
-    """Resources that contexts know, each counted for every context."""
-    waiting: int = 64 << 20
-    """Bytes of requests that wait for their turn."""
-    descriptors: int = field(default_factory=default_limit)
-    """Descriptors of resources; what the process has, but for a reserve."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
@@ -129,6 +103,8 @@ class GpuDevice:
         self._most_waiting = limits.waiting
         self._waiting = 0
         """Bytes of requests that are not done."""
+        self._unanswered: collections.Counter[int] = collections.Counter()
+        """Requests by context; 0: of none."""
         self._resources = ResourceTable(
             count_limit=limits.resources,
             memory_limit=limits.picture_memory,
@@ -150,6 +126,8 @@ class GpuDevice:
             self._resources,
             self._contexts,
             self._work,
+            loop,
+            awaited=self._awaited,
             descriptors=Descriptors(limits.descriptors),
             transport=lambda: self._transport,
             window=window,
@@ -216,6 +194,7 @@ class GpuDevice:
         self._ordering = Ordering(self._start, self._loop.call)
         self._work.clear()
         self._waiting = 0
+        self._unanswered.clear()
         self._contexts.reset()
         self._work.run(_close(self._resources.clear()))
         self._events = 0
@@ -260,6 +239,7 @@ class GpuDevice:
     def request(self, element: QueueElement) -> None:
         """Take a request of either queue: read its fields, and have it done when its turn comes."""
         request = Request(element)
+        self._unanswered[request.header.ctx_id] += 1
         operation = self._operations.get(request.header.type)
         size = len(request.body)
         if operation is None:
@@ -277,8 +257,10 @@ class GpuDevice:
 
     def refuse_long(self, element: QueueElement) -> None:
         """Refuse a request that is longer than any has to be; `element` has its beginning."""
+        request = Request(element)
+        self._unanswered[request.header.ctx_id] += 1
         reason = "longer than any request has to be"
-        self._finish(Request(element), GpuError(Response.ERR_OUT_OF_MEMORY, reason))
+        self._finish(request, GpuError(Response.ERR_OUT_OF_MEMORY, reason))
 
     def _start(self, request: Request) -> None:
         """Do a request whose turn has come."""
@@ -306,6 +288,16 @@ class GpuDevice:
         self._finish(request, outcome)
         ordering.done(request)
 
+    def _awaited(self, resource_id: int, ctx_id: int) -> bool:
+        """Whether anybody but a context waits for a resource that the context is making.
+
+        Its program has the blob mapped, without a context's id.
+        """
+        return any(
+            request.header.ctx_id != ctx_id and request.header.type != Command.RESOURCE_MAP_BLOB
+            for request in self._ordering.behind(resource_key(resource_id))
+        )
+
     def _read(self, request: Request) -> None:
         """Let go of what came with a request: it is done, or somebody else has it."""
         self._waiting -= len(request.body)
@@ -326,14 +318,14 @@ class GpuDevice:
         header = request.header
         submitted = header.type == Command.SUBMIT_3D and answer is OK
         if not request.fenced or not (request.on_context_timeline or submitted):
-            request.respond(answer)
+            self._respond(request, answer)
             return
         ring_idx = header.ring_idx if request.on_context_timeline else CPU_TIMELINE
         try:
             self._contexts.fence(header.ctx_id, ring_idx, self._response(request, answer))
         except GpuError as error:
             self._complain(request, error)
-            request.respond(Answer(error.response))
+            self._respond(request, Answer(error.response))
 
     def _response(self, request: Request, answer: Answer) -> Callable[[], None]:
         """Return what answers a request, unless its driver has started over by then."""
@@ -341,9 +333,23 @@ class GpuDevice:
 
         def respond() -> None:
             if ordering is self._ordering:
-                request.respond(answer)
+                self._respond(request, answer)
 
         return respond
+
+    def _respond(self, request: Request, answer: Answer) -> None:
+        ctx_id = request.header.ctx_id
+        self._unanswered[ctx_id] -= 1
+        if not self._unanswered[ctx_id]:
+            del self._unanswered[ctx_id]
+        request.respond(answer)
+
+    def starved(self) -> None:
+        """End the context that most requests wait for: they leave no place for others."""
+        by_context = [(count, ctx_id) for ctx_id, count in self._unanswered.items() if ctx_id]
+        if by_context:
+            count, ctx_id = max(by_context)
+            self._contexts.end(ctx_id, f"{count} requests for it have no answer, others no place")
 
     def _unref(self, _request: Request, asked: wire.ResourceId) -> Pending | None:
         """`RESOURCE_UNREF`."""

@@ -8,8 +8,9 @@ shader compilation does not stop another's mouse pointer.
 from __future__ import annotations
 
 import collections
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class Ordering:
             # Before those that have had to wait and will be started by turns.
             self._ready.appendleft(request)
             self._run()
+
+    def behind(self, key: Key) -> Iterator[Request]:
+        """Go through those that wait for the first that has `key`."""
+        return itertools.islice(self._lines.get(key, ()), 1, None)
 
     def done(self, request: Request) -> None:
         """Let those go that wait for `request`."""

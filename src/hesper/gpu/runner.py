@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from hesper.display.scanout import DEFAULT_SIZE, Display, Size
 from hesper.event_loop import EventLoop
-from hesper.gpu.device import DEFAULT_CONTEXTS, GpuDevice, Limits
+from hesper.gpu.device import GpuDevice
+from hesper.gpu.limits import DEFAULT_CONTEXTS, Limits
 from hesper.gpu.workers import Workers
 from hesper.guest import capset
 from hesper.log import get_logger

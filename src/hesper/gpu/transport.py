@@ -9,6 +9,7 @@ attaches itself to a `GpuDevice` and calls it, always on the device's loop:
     refuse_long                     one that is longer than any request has to be
     read_config, write_config       the configuration space
     window                          bytes of the shared memory region `wire.SHM_ID_HOST_VISIBLE`
+    starved                         no request gets in any more, for want of answers
     reset                           the driver starts over; what was mapped is gone by then
 
 The device calls it by the two protocols of this file.

@@ -78,6 +78,7 @@ class Backend:
                 request=device.handle,
                 stopping=self._suspend_channel,
                 running=self._resume_channel,
+                starved=device.starved,
                 restarted=self._reset,
             ),
         )

@@ -68,5 +68,8 @@ class Device(Protocol):
         Of one that is `chain.cut` only the beginning is there: it is to be refused.
         """
 
+    def starved(self) -> None:
+        """Give some answers: a queue is full of requests that wait for theirs, and stays so."""
+
     def reset(self) -> None:
         """Forget everything that the driver has set up; the VMM has taken away what was mapped."""

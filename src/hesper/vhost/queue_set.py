@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
+STARVED_AFTER = 3.0
+"""Seconds that a queue may be full with no answer given: meanwhile nobody gets a request in."""
 TURN = 0.001
 """Seconds after which a queue that has more lets others have a turn."""
 
@@ -46,6 +48,8 @@ class QueueEvents:
     """The front-end stops them, one after the other."""
     running: Callable[[], None]
     """One has started."""
+    starved: Callable[[], None]
+    """One has been full for long, and nothing was answered."""
     restarted: Callable[[], None]
     """The first is about to start again, and it is a driver that starts over."""
 
@@ -63,6 +67,8 @@ class QueueSet:
         """Whether the device may hold something of a driver."""
         self._config_read = False
         """Whether the config space was read since the queues stopped."""
+        self._watched: set[int] = set()
+        """Queues that are full, to be looked at again."""
         self._again: set[int] = set()
         """Queues whose next turn is due."""
         self._stopped: dict[int, tuple[int, VringAddresses | None]] = {}
@@ -246,16 +252,36 @@ class QueueSet:
             for _ in range(queue.size):
                 chain = queue.pop()
                 if chain is None:
-                    return
+                    break
                 self._events.request(queue.index, chain)
-                if time.monotonic() >= end:
+                if queue.full or time.monotonic() >= end:
                     break
         except QueueError as error:
             _log.error("queue is broken until the driver starts over", reason=str(error))
             queue.fail()
-        else:
+            return
+        if queue.full:
+            self._watch(queue)
+        if chain is not None:
             self._again.add(queue.index)
             self._loop.call(lambda: self._next_turn(queue))
+
+    def _watch(self, queue: VirtQueue) -> None:
+        """See whether a full queue gets on."""
+        if queue.index in self._watched:
+            return
+        self._watched.add(queue.index)
+        before = queue.epoch, queue.answered
+
+        def look() -> None:
+            self._watched.discard(queue.index)
+            if not queue.full:
+                return
+            if (queue.epoch, queue.answered) == before:
+                self._events.starved()
+            self._watch(queue)
+
+        self._loop.call_after(STARVED_AFTER, look)
 
     def _next_turn(self, queue: VirtQueue) -> None:
         self._again.discard(queue.index)

@@ -147,6 +147,19 @@ class VirtQueue:
         self._barrier = MemoryBarrier()
         self.unmap()
 
+    @property
+    def full(self) -> bool:
+        """Whether as many chains wait for an answer as there are descriptors: no more can come.
+
+        A driver that uses indirect tables, as Linux does, has one descriptor in each chain.
+        """
+        return self.running and not self.broken and self._in_flight == self.size
+
+    @property
+    def answered(self) -> int:
+        """How many chains were given back, modulo 65536."""
+        return self._next_used
+
     def set_size(self, size: int) -> None:
         """Set the number of descriptors.  Raises `QueueError`."""
         if not 0 < size <= MAX_QUEUE_SIZE or size & (size - 1):
