@@ -11,6 +11,8 @@ from frontend import GUEST_BASE
 from toy_device import NO, ToyVm
 from vring import INDIRECT, NEXT, QUEUE_SIZE, WRITE, Ring
 
+from hesper.vhost.virtqueue import MAX_DESCRIPTORS
+
 LETTER = b"E" + bytes(range(200)) * 2
 """400 bytes to echo."""
 ECHO = LETTER[1:].upper()
@@ -190,6 +192,7 @@ def test_rubbish_in_the_rings(vm: ToyVm) -> None:
     """Random tables, indices and requests: the device stays, and serves the next driver."""
     random_source = random.Random(20240607)
     memory = vm.frontend.memory
+    lengths = (0, 8, 24, 64, 4096, 16 * MAX_DESCRIPTORS, 16 * MAX_DESCRIPTORS + 16, 1 << 20)
     somewhere = (GUEST_BASE, GUEST_BASE + 0x20000, OUTSIDE - 64)
     for _ in range(60):
         for ring in vm.frontend.queues:
@@ -197,7 +200,7 @@ def test_rubbish_in_the_rings(vm: ToyVm) -> None:
                 ring.write_descriptor(
                     index,
                     random_source.choice((*somewhere, random_source.getrandbits(64))),
-                    random_source.choice((0, 8, 24, 64, 4096, random_source.getrandbits(32))),
+                    random_source.choice((*lengths, random_source.getrandbits(32))),
                     random_source.choice((0, 0, NEXT, WRITE, NEXT | WRITE, INDIRECT)),
                     random_source.randrange(QUEUE_SIZE + 2),
                 )
