@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hesper.display.frame import Capture
 from hesper.display.rfb.wire import RfbError
+from hesper.display.surface import check_size
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
@@ -15,10 +16,14 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from hesper.display.frame import Picture
+    from hesper.display.geometry import Size
     from hesper.display.rfb.viewer import Viewer
     from hesper.display.scanout import Scanout
 
 log = get_logger(__name__)
+
+RESIZE_SECONDS = 0.25
+"""From one size that the guest is asked for to the next; viewers send many while a window grows."""
 
 
 class Feed:
@@ -38,13 +43,16 @@ class Feed:
         """Framebuffer updates sent so far."""
         self.sent = 0
         """Bytes sent so far in updates."""
-        self._interval = 1 / frames_per_second
+        self.interval = 1 / frames_per_second
+        """Seconds from a picture to the next, at least."""
         self._joining: list[tuple[Viewer, asyncio.Future[Picture]]] = []
         self._asked = asyncio.Event()
         self._news = asyncio.Event()
         self._taking = False
         self._loop = asyncio.get_running_loop()
         self._capture = Capture(scanout, self._wake)
+        self._wanted: Size | None = None
+        self._resizing: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Take pictures until cancelled."""
@@ -54,7 +62,7 @@ class Feed:
                 await self._asked.wait()
                 await self._news.wait()
                 await asyncio.sleep(due - self._loop.time())
-                due = self._loop.time() + self._interval
+                due = self._loop.time() + self.interval
                 self._asked.clear()
                 self._news.clear()
                 self._taking = True
@@ -69,6 +77,8 @@ class Feed:
                     self._taking = False
                 self._show(picture)
         finally:
+            if self._resizing is not None:
+                self._resizing.cancel()
             self._capture.close()
             self._refuse()
 
@@ -91,6 +101,23 @@ class Feed:
     def leave(self, viewer: Viewer) -> None:
         """Give `viewer` no further picture."""
         self.viewers.discard(viewer)
+
+    def request_size(self, size: Size) -> None:
+        """Pass on the size that a viewer wants; of many in a short time the first and the last.
+
+        Raises `ValueError` for a size that no surface can have.
+        """
+        check_size(size)
+        self._wanted = size
+        if self._resizing is None:
+            self._resize()
+
+    def _resize(self) -> None:
+        self._resizing = None
+        if self._wanted is not None:
+            self.scanout.request_size(self._wanted)
+            self._wanted = None
+            self._resizing = self._loop.call_later(RESIZE_SECONDS, self._resize)
 
     def ask(self) -> None:
         """Say that a viewer is ready for news."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import struct
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from hesper.display.rfb import update, wire
 from hesper.display.rfb.encoders import Encoded, RawEncoder
 from hesper.display.rfb.input import key_events, pointer_events
 from hesper.display.rfb.pixels import NATIVE, PixelConverter
+from hesper.display.rfb.throttle import Throttle
 from hesper.display.rfb.tight import TightEncoder
 from hesper.display.rfb.wire import Encoding, RfbError
 from hesper.display.rfb.zrle import ZrleEncoder
@@ -31,6 +33,12 @@ MAX_BACKLOG = 256
 """Answers that may wait for a viewer; one that keeps asking without reading is dropped."""
 STALL_SECONDS = 60.0
 """A viewer that takes nothing for so long is gone."""
+MESSAGES_A_TURN = 64
+"""Messages that have come already, and are handled before others have a turn."""
+INPUT_RATE = 2000.0
+"""Keys and movements of a viewer that reach the guest in a second; the fastest mice send half."""
+INPUT_BURST = 500
+"""More of them at once wait with the viewer, in order."""
 
 
 class Viewer:
@@ -42,6 +50,7 @@ class Viewer:
         self._feed = feed
         self._wake = asyncio.Event()
         self._held = Held()
+        self._input = Throttle(INPUT_RATE, INPUT_BURST)
         # What the viewer has asked for.
         self._encodings: frozenset[int] = frozenset()
         self._encoders: dict[int, Encoder] = {Encoding.RAW: RawEncoder()}
@@ -107,7 +116,9 @@ class Viewer:
             self._feed.scanout.send_input(self._held.release())
 
     async def _receive(self) -> None:
-        while True:
+        for number in itertools.count(1):
+            if number % MESSAGES_A_TURN == 0:
+                await asyncio.sleep(0)
             message = await self._read()
             if isinstance(message, wire.Fence) and message.flags & wire.FenceFlag.SYNC_NEXT:
                 # Whatever precedes the answer must not show the next message's effect, and
@@ -125,7 +136,10 @@ class Viewer:
 
     async def _read(self) -> wire.ClientMessage:
         extended = Encoding.EXTENDED_MOUSE_BUTTONS in self._encodings
-        return await wire.read_message(self._channel, extended_buttons=extended)
+        message = await wire.read_message(self._channel, extended_buttons=extended)
+        if isinstance(message, wire.KeyEvent | wire.PointerEvent):
+            await self._input.wait()
+        return message
 
     def _handle(self, message: wire.ClientMessage) -> None:
         match message:
@@ -168,7 +182,7 @@ class Viewer:
     def _request_size(self, size: Size) -> None:
         status = update.STATUS_FORWARDED
         try:
-            self._feed.scanout.request_size(size)
+            self._feed.request_size(size)
         except ValueError:
             status = update.STATUS_INVALID_LAYOUT
         reason = update.RESIZED_BY_THIS_VIEWER
@@ -243,6 +257,7 @@ class Viewer:
 
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
+        due = 0.0
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -253,6 +268,12 @@ class Viewer:
             area = self._wanted_area()
             if area is None or self._awaits or not self._has_news():
                 continue
+            if (early := due - loop.time()) > 0:
+                # It asks faster than there are pictures.
+                await asyncio.sleep(early)
+                self._wake.set()
+                continue
+            due = loop.time() + self._feed.interval / 2
             self._request = None
             rects = self._collect_pseudo()
             if not rects or not self._new_size_was_sent(rects):

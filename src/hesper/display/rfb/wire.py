@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hesper.display.rfb.channel import Channel
 
 MAX_CUT_TEXT = 1 << 20
+SKIP_BYTES = 1 << 12
 MAX_SCREENS = 64
 MAX_ENCODINGS = 1024
 MAX_FENCE = 64
@@ -239,8 +240,14 @@ async def _read_cut_text(channel: Channel) -> CutText:
     (length,) = struct.unpack(">xxxI", await channel.read(7))
     if length > MAX_CUT_TEXT:
         raise RfbError(f"cut text of {length} bytes; at most {MAX_CUT_TEXT} are read")
-    await channel.read(length)
+    await _skip(channel, length)
     return CutText()
+
+
+async def _skip(channel: Channel, length: int) -> None:
+    """Read what nobody wants, without keeping all of it."""
+    while length > 0:
+        length -= len(await channel.read(min(length, SKIP_BYTES)))
 
 
 async def _read_continuous_updates(channel: Channel) -> EnableContinuousUpdates:
