@@ -1,0 +1,1 @@
+"""Who gets to the screens: listening, passwords, certificates."""
