@@ -155,7 +155,10 @@ async def measure(size: Size, scene: str, encodings: tuple[int, ...], seconds: f
             display[0].flush(rects)
             flushes.append(time.perf_counter() - start)
 
-    async with RfbService(display, 1000) as service, VncServer(service, port=0) as server:
+    async with (
+        RfbService(display, 1000) as service,
+        VncServer(service, port=0, is_open=True) as server,
+    ):
         thread = threading.Thread(target=work)
         thread.start()
         before = time.process_time()

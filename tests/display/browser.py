@@ -20,6 +20,7 @@ FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
+    "--ignore-certificate-errors",
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",

@@ -44,7 +44,7 @@ async def serve(
     """Serve `display` by VNC."""
     async with (
         RfbService(display, frames_per_second) as service,
-        VncServer(service, port=0, password=password) as server,
+        VncServer(service, port=0, password=password, is_open=password is None) as server,
     ):
         yield service, server
 

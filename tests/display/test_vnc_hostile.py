@@ -1,4 +1,4 @@
-"""Who is let in by VNC, and what becomes of viewers that misbehave."""
+"""What becomes of viewers that misbehave."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from serving import is_closed, run, serve, shown, until, until_equal
 from vnc_client import Viewer
 
-from hesper.display.rfb.handshake import check_password, vnc_response
+from hesper.display.rfb.handshake import check_password
 from hesper.display.rfb.server import VncServer
 from hesper.display.rfb.service import RfbService
 from hesper.display.scanout import Display
@@ -21,45 +21,14 @@ from hesper.display.scanout import Display
 FENCE_REQUEST = 1 << 31
 
 
-async def authenticate(port: int, password: str) -> tuple[Viewer, int]:
-    viewer = await Viewer.begin(port)
-    assert await viewer.read(2) == b"\x01\x02"
-    viewer.send(b"\x02")
-    challenge = await viewer.read(16)
-    viewer.send(vnc_response(check_password(password), challenge))
-    return viewer, await viewer.number(4)
-
-
-def test_asks_for_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hesper.display.rfb.handshake.PENALTY_SECONDS", 0.01)
-
-    async def scenario() -> None:
-        display, pattern = shown()
-        async with serve(display, password="secret") as (_, server):
-            viewer, result = await authenticate(server.ports[0], "secret")
-            assert result == 0
-            await viewer.initialise()
-            await until_equal(viewer, pattern)
-            viewer, result = await authenticate(server.ports[0], "Secret")
-            assert result == 1
-            assert await viewer.read(await viewer.number(4)) == b"wrong password"
-            assert await is_closed(viewer)
-            # Choosing "none" does not get around it.
-            viewer = await Viewer.begin(server.ports[0])
-            await viewer.read(2)
-            viewer.send(b"\x01\x01")
-            assert await is_closed(viewer)
-
-    run(scenario())
-
-
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "198.51.100.7"])
-def test_wants_a_password_where_others_can_reach_it(host: str) -> None:
+def test_wants_tls_where_others_can_reach_it(host: str) -> None:
     async def scenario() -> None:
         async with RfbService(Display()) as service:
-            with pytest.raises(ValueError, match="set a password"):
-                VncServer(service, host)
-            VncServer(service, host, password="secret")
+            with pytest.raises(ValueError, match="wants TLS"):
+                VncServer(service, host, password="secret")
+            with pytest.raises(ValueError, match="wants TLS"):
+                VncServer(service, host, is_open=True)
 
     run(scenario())
 
@@ -177,7 +146,7 @@ def test_drops_viewers_that_ask_and_never_read(what: str) -> None:
 
 
 def test_has_room_for_so_many_viewers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hesper.display.rfb.service.MAX_CONNECTIONS", 3)
+    monkeypatch.setattr("hesper.display.rfb.service.MAX_VIEWERS", 3)
 
     async def scenario() -> None:
         display, pattern = shown()

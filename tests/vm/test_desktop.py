@@ -90,7 +90,7 @@ async def vnc(outputs: Outputs) -> AsyncIterator[Viewer]:
 def serving(vm: GpuGuest) -> Iterator[Outputs]:
     """Servers for the guest's screen."""
     anywhere = Address("127.0.0.1", 0)
-    options = OutputOptions(vnc=anywhere, web=anywhere)
+    options = OutputOptions(vnc=anywhere, vnc_open=True, web=anywhere)
     with Outputs(vm.display, options, vm.gpu.figures) as started:
         yield started
 

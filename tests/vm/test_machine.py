@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -23,7 +24,7 @@ from hesper.vm.guest_image import ImageError, ImageOptions, build_image
 from hesper.vm.input_events import to_qemu
 from hesper.vm.libvirt import libvirt_xml
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory, escape, gpu_arguments
-from hesper.vm.outputs import Address, OutputError, OutputOptions, Outputs
+from hesper.vm.outputs import Address, OutputError, OutputOptions, Outputs, UnixPath
 from hesper.vm.qemu import Qemu, QemuError
 
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
@@ -359,13 +360,52 @@ def test_a_port_that_is_taken_is_named() -> None:
             pass
 
 
-def test_vnc_for_everybody_wants_a_password() -> None:
-    options = OutputOptions(vnc=Address("0.0.0.0", 0), web=None)
-    with (
-        pytest.raises(OutputError, match="set a password"),
-        Outputs(Display(), options, no_figures),  # type: ignore[arg-type]
+def places(options: OutputOptions) -> list[str]:
+    """What people are told when a display is shown so."""
+    with Outputs(Display(), options, no_figures) as outputs:  # type: ignore[arg-type]
+        return outputs.places
+
+
+def test_the_way_to_the_screens_is_printed_with_what_it_takes(tmp_path: Path) -> None:
+    anywhere = Address("127.0.0.1", 0)
+    vnc, page = places(OutputOptions(vnc=anywhere, web=anywhere))
+    told = re.fullmatch(
+        r"screen 1: VNC on 127\.0\.0\.1:(\d+), password ([a-z2-9]{8}):"
+        r" VNC_PASSWORD=\2 vncviewer 127\.0\.0\.1::\1",
+        vnc,
+    )
+    assert told, vnc
+    assert re.fullmatch(r"web page: http://127\.0\.0\.1:\d+/#token=[\w-]{24}", page)
+    # Others make up others.
+    assert told[2] not in places(OutputOptions(vnc=anywhere, web=None))[0]
+    given = places(OutputOptions(vnc=anywhere, vnc_password="pa55word", web=None))
+    assert "pa55word" not in given[0]
+    opened = places(OutputOptions(vnc=anywhere, vnc_open=True, web=None))
+    assert "assword" not in opened[0].lower()
+    vnc, page = places(OutputOptions(vnc=UnixPath(tmp_path / "v"), web=UnixPath(tmp_path / "w")))
+    assert vnc == f"screen 1: VNC on unix:{tmp_path}/v: vncviewer {tmp_path}/v"
+    assert page.endswith(f" through unix:{tmp_path}/w")
+
+
+def test_what_others_can_reach_has_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    everywhere = Address("0.0.0.0", 0)
+    vnc, page = places(OutputOptions(vnc=everywhere, web=everywhere))
+    assert " vncviewer -SecurityTypes=X509Vnc " in vnc
+    assert page.startswith("web page: https://")
+    assert (tmp_path / "hesper" / "screens.pem").exists()
+    for options, complaint in (
+        (OutputOptions(vnc=everywhere, vnc_open=True), "without a password"),
+        (OutputOptions(vnc=everywhere, certificate=(tmp_path / "none", None)), "No such file"),
+        (OutputOptions(vnc=None, web=Address("no.host.invalid", 1)), "cannot be resolved"),
+        (OutputOptions(vnc=Address("127.0.0.1", 0), vnc_password="short"), "6 to 8"),
+        (OutputOptions(vnc=UnixPath(tmp_path), web=None), "no socket"),
     ):
-        pass
+        with pytest.raises(OutputError, match=complaint):
+            places(options)
+    (tmp_path / "hesper" / "screens.pem").chmod(0o644)
+    with pytest.raises(OutputError, match="not this user's alone"):
+        places(OutputOptions(vnc=everywhere, web=None))
 
 
 @pytest.mark.parametrize("window", [0, 3 << 30, 1 << 41, 1 << 10])
@@ -470,6 +510,10 @@ def test_what_cannot_be_is_said_clearly(
         (("--hostmem", "3G"), 1, "power of two"),
         (("--resolution", "wide"), 2, "is no resolution"),
         (("--vnc", "a:b"), 1, "is no address"),
+        (("--web", "unix:"), 1, "is no socket"),
+        (("--vnc-no-password", "--vnc-password-file", "x"), 1, "choose one of them"),
+        (("--tls-key", "x"), 1, "without --tls-certificate"),
+        (("--vnc-password-file", "/nowhere/file"), 1, "/nowhere/file"),
     ],
 )
 def test_gpus_that_cannot_be(

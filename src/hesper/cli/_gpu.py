@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,9 +31,9 @@ from hesper.portable import page_size, raise_descriptor_limit
 from hesper.vm.outputs import (
     VNC_DEFAULT,
     WEB_DEFAULT,
-    Address,
     OutputOptions,
     Outputs,
+    parse_place,
 )
 
 GPU = Group("GPU", sort_key=1)
@@ -39,6 +41,8 @@ DISPLAY = Group("Display", sort_key=2)
 
 GUEST_PAGE = 4096
 """What a guest's pages are as a rule."""
+
+MAX_PASSWORD_FILE = 4096
 
 _log = get_logger(__name__)
 
@@ -118,11 +122,21 @@ class DisplayOptions:
     """Where the guest's screens are shown."""
 
     vnc: Annotated[str, Parameter(metavar="HOST:PORT")] = str(VNC_DEFAULT)
-    """Serve VNC there, the first screen at that port, the next at the next; or `off`."""
+    """Serve VNC there, the first screen at that port, the next at the next; on a Unix socket with
+    `unix:PATH`; or not at all with `off`. Where others can connect, with TLS (VeNCrypt)."""
     vnc_password_file: Path | None = None
-    """File with the password of VNC; without one, only this machine may connect."""
+    """File with the password of VNC. Default: one is made up and printed; none for a Unix socket,
+    where only you can connect."""
+    vnc_no_password: Annotated[bool, Parameter(negative=())] = False
+    """Let every user of this machine see and drive the guest by VNC."""
     web: Annotated[str, Parameter(metavar="HOST:PORT")] = str(WEB_DEFAULT)
-    """Serve a web page with the screens there; or `off`."""
+    """Serve a web page with the screens there; on a Unix socket with `unix:PATH`; or not at all
+    with `off`. Where others can connect, by HTTPS."""
+    tls_certificate: Path | None = None
+    """PEM file with the certificate for VNC and the web page where others can connect. Default: one
+    is made for this user, and kept."""
+    tls_key: Path | None = None
+    """PEM file with its private key. Default: it is in the file with the certificate."""
     window: Annotated[bool, Parameter(negative=())] = False
     """Show the screens in windows of this desktop."""
     frames_per_second: float = 60.0
@@ -134,18 +148,32 @@ class DisplayOptions:
 
     def output_options(self) -> OutputOptions:
         """The options for the outputs.  Ends the program when they cannot be."""
+        if self.vnc_no_password and self.vnc_password_file is not None:
+            fail("--vnc-no-password and --vnc-password-file: choose one of them")
+        if self.tls_key is not None and self.tls_certificate is None:
+            fail("--tls-key: it is of no use without --tls-certificate")
+        certificate = (self.tls_certificate, self.tls_key) if self.tls_certificate else None
         try:
-            password = None
-            if self.vnc_password_file is not None:
-                password = self.vnc_password_file.read_text(encoding="utf-8").rstrip("\n")
             return OutputOptions(
-                vnc=None if self.vnc == "off" else Address.parse(self.vnc, VNC_DEFAULT),
-                vnc_password=password,
-                web=None if self.web == "off" else Address.parse(self.web, WEB_DEFAULT),
+                vnc=None if self.vnc == "off" else parse_place(self.vnc, VNC_DEFAULT),
+                vnc_password=_password(self.vnc_password_file),
+                vnc_open=self.vnc_no_password,
+                web=None if self.web == "off" else parse_place(self.web, WEB_DEFAULT),
+                certificate=certificate,
                 frames_per_second=self.frames_per_second,
             )
         except (OSError, ValueError) as error:
             fail(str(error))
+
+
+def _password(path: Path | None) -> str | None:
+    """Read the password of VNC.  Raises `OSError` and `ValueError`."""
+    if path is None:
+        return None
+    with path.open(encoding="utf-8") as file:
+        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+            _log.warning("other users may read the password of VNC", file=str(path))
+        return file.read(MAX_PASSWORD_FILE).rstrip("\n")
 
 
 class Stop:

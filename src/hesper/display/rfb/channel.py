@@ -12,6 +12,8 @@ WRITE_BUFFER = 1 << 18
 """Bytes that may wait in this process for a slow viewer before it gets no further frame."""
 
 CLOSE_SECONDS = 1.0
+LINGER_BYTES = 1 << 18
+"""What a viewer may have sent that nobody reads any more, before the connection is cut."""
 
 
 class Channel(Protocol):
@@ -42,7 +44,7 @@ class StreamChannel:
         self._writer = writer
         writer.transport.set_write_buffer_limits(high=WRITE_BUFFER)
         peer = writer.get_extra_info("peername")
-        self.name = f"{peer[0]}:{peer[1]}" if peer else "unknown"
+        self.name = f"{peer[0]}:{peer[1]}" if peer else "local"
 
     async def read(self, count: int) -> bytes:
         """See `Channel.read`."""
@@ -54,10 +56,25 @@ class StreamChannel:
         await self._writer.drain()
 
     async def close(self) -> None:
-        """See `Channel.close`."""
-        self._writer.close()
+        """See `Channel.close`.
+
+        What the viewer has sent in the meantime is read: unread, it would have the system throw
+        away what we have told the viewer last.
+        """
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
+                await self._linger()
+                self._writer.close()
                 await self._writer.wait_closed()
         except OSError:
+            pass  # too slow, or gone
+        finally:
             self._writer.transport.abort()
+
+    async def _linger(self) -> None:
+        if self._writer.transport.is_closing():
+            return
+        self._writer.write_eof()
+        left = LINGER_BYTES
+        while left > 0 and (data := await self._reader.read(1 << 16)):
+            left -= len(data)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 from hesper.display.rfb.feed import Feed
-from hesper.display.rfb.handshake import handshake
+from hesper.display.rfb.handshake import Access, handshake
 from hesper.display.rfb.viewer import Viewer
 from hesper.display.rfb.wire import RfbError
-from hesper.log import get_logger
+from hesper.log import Logger, get_logger
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -23,7 +24,8 @@ log = get_logger(__name__)
 
 HANDSHAKE_SECONDS = 120.0
 """Long enough for somebody to look up a password."""
-MAX_CONNECTIONS = 64
+MAX_VIEWERS = 64
+"""Of those that may look; `access.listener` bounds those that have yet to show it."""
 MAX_THREADS = 4
 
 
@@ -41,7 +43,7 @@ class RfbService:
         self.display = display
         self.feeds: list[Feed] = []
         self._rate = frames_per_second
-        self._connections = 0
+        self._viewers = 0
         self._executor: ThreadPoolExecutor | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -66,24 +68,46 @@ class RfbService:
         if self._executor is not None:
             self._executor.shutdown()
 
-    async def serve(self, index: int, channel: Channel, key: bytes | None) -> None:
+    async def serve(
+        self,
+        index: int,
+        channel: Channel,
+        access: Access,
+        peer: str,
+        admit: Callable[[], None] = lambda: None,
+    ) -> None:
         """Serve one viewer of scanout `index` until it leaves, then close `channel`.
 
-        `key` is as `handshake` has it.  A viewer that errs is logged, and nothing is raised.
+        access: what the viewer has to show; `admit` is called once it has.
+        peer: the address it comes from.
+        A viewer that errs is logged, and nothing is raised.
         """
-        viewer_log = log.bind(viewer=channel.name, scanout=index)
-        self._connections += 1
+        viewer_log = log.of(peer).bind(viewer=channel.name, scanout=index)
         try:
-            if self._connections > MAX_CONNECTIONS:
-                raise RfbError(f"there are {MAX_CONNECTIONS} viewers already")
+            self._check_room()
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                await handshake(channel, key)
-            viewer_log.info("viewer connected")
-            await Viewer(channel, self.feeds[index]).run()
+                channel = await handshake(channel, access, peer)
+            self._check_room()
+            admit()
+            await self._show(index, channel, viewer_log)
         except (EOFError, ConnectionError):
             viewer_log.info("viewer disconnected")
         except (RfbError, OSError, TimeoutError) as error:
             viewer_log.warning("viewer dropped", reason=str(error) or type(error).__name__)
+        except Exception:
+            # A mistake of ours is this viewer's alone.
+            viewer_log.exception("viewer lost")
         finally:
-            self._connections -= 1
             await channel.close()
+
+    def _check_room(self) -> None:
+        if self._viewers >= MAX_VIEWERS:
+            raise RfbError(f"there are {MAX_VIEWERS} viewers already")
+
+    async def _show(self, index: int, channel: Channel, viewer_log: Logger) -> None:
+        self._viewers += 1
+        try:
+            viewer_log.info("viewer connected")
+            await Viewer(channel, self.feeds[index]).run()
+        finally:
+            self._viewers -= 1

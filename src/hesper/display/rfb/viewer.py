@@ -258,6 +258,7 @@ class Viewer:
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
         due = 0.0
+        later: asyncio.TimerHandle | None = None
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -268,10 +269,10 @@ class Viewer:
             area = self._wanted_area()
             if area is None or self._awaits or not self._has_news():
                 continue
-            if (early := due - loop.time()) > 0:
+            if loop.time() < due:
                 # It asks faster than there are pictures.
-                await asyncio.sleep(early)
-                self._wake.set()
+                if later is None or later.when() < due:
+                    later = loop.call_at(due, self._wake.set)
                 continue
             due = loop.time() + self._feed.interval / 2
             self._request = None

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import re
 import secrets
+import socket as sockets
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from pathlib import Path
@@ -21,14 +23,22 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import WSCloseCode, hdrs, web
 
+from hesper.display.access.listener import Bounds, Connection, Listener
+from hesper.display.access.places import ANY_HOST, Address, Place, UnixPath, is_local, listen_on
+from hesper.display.rfb.handshake import OPEN
+from hesper.display.rfb.service import MAX_VIEWERS
 from hesper.display.web.live import LiveSampler
-from hesper.display.web.socket import WebSocketChannel
+from hesper.display.web.socket import WebSocketChannel, close
+from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from hesper.display.access.tls import Certificate
     from hesper.display.rfb.service import RfbService
     from hesper.display.web.live import GpuSource
+
+log = get_logger(__name__)
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 6080
@@ -37,6 +47,17 @@ PROTOCOL = "hesper"
 """The WebSocket subprotocol; the token is offered as another one, `hesper.TOKEN`."""
 MAX_MESSAGE = 1 << 16
 LIVE_SECONDS = 1.0
+STALL_SECONDS = 30.0
+"""A page that takes nothing for so long is gone."""
+HEARTBEAT_SECONDS = 30.0
+MAX_SOCKETS = 2 * MAX_VIEWERS
+"""WebSockets that are open: a page has two."""
+KEEPALIVE_SECONDS = 15.0
+MAX_HEADERS = 64
+MAX_PATH = 200
+"""Characters; no file of the page needs half."""
+BOUNDS = Bounds(seconds=30.0, received=1 << 20)
+"""For a browser until it has opened a WebSocket: to get the page, some forty files."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -45,8 +66,11 @@ HEADERS = {
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Server": "Hesper",
     "Cache-Control": "no-cache",
 }
 
@@ -60,44 +84,87 @@ class WebServer:
         *,
         host: str = DEFAULT_HOST,
         port: int = DEFAULT_PORT,
+        path: Path | None = None,
+        certificate: Certificate | None = None,
         token: str | None = None,
         gpu: GpuSource | None = None,
         metrics: Callable[[], bytes] | None = None,
     ) -> None:
         """Serve the screens of `service`; port 0 picks a free one.
 
-        `token` is what a viewer has to know; None makes one up.  `gpu` gives the figures that the
-        display does not have, `metrics` the text for `/metrics`.  Raises `FileNotFoundError` when
-        noVNC was left out of this build, `ValueError` for a token that no address can carry.
+        path: a Unix socket to listen on instead, for this user alone: a reverse proxy, or a test.
+        certificate: serve by HTTPS.
+        token: what a viewer has to know; None makes one up.
+        gpu: gives the figures that the display does not have.
+        metrics: gives the text for `/metrics`.
+        Raises `FileNotFoundError` when noVNC was left out of this build, `ValueError` for a token
+        that no address can carry, and for a host that is not loopback without a certificate.
         """
         self.token = secrets.token_urlsafe(TOKEN_BYTES) if token is None else token
         if re.fullmatch(r"[A-Za-z0-9_-]+", self.token) is None:
             message = "web token: use letters, digits, '-' and '_'"
             raise ValueError(message)
+        self._where: Place = Address(host, port) if path is None else UnixPath(path)
+        self._is_local = is_local(self._where)
+        if not self._is_local and certificate is None:
+            message = (
+                f"a page on {host} can be reached by others: it wants TLS, and so a certificate"
+            )
+            raise ValueError(message)
+        self._tls = certificate.context if certificate is not None else None
         self._service = service
-        self._host = host
-        self._port = port
         self._gpu = gpu
         self._metrics = metrics
-        self._sockets: set[web.WebSocketResponse] = set()
-        self._runner = web.AppRunner(self._make_app(), access_log=None, shutdown_timeout=2.0)
+        self._sockets: dict[web.WebSocketResponse, asyncio.Transport] = {}
+        self._listener: Listener | None = None
+        self._runner = web.AppRunner(
+            self._make_app(),
+            access_log=None,
+            shutdown_timeout=2.0,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=1.0,
+            max_headers=MAX_HEADERS,
+            logger=_quiet_logger(),
+        )
 
     @property
     def url(self) -> str:
         """The page's address, with the token."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}/#token={self.token}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{self._authority()}/#token={self.token}"
+
+    def _authority(self) -> str:
+        if isinstance(self._where, UnixPath):
+            return "localhost"
+        if self._where.host in ANY_HOST:
+            return str(Address(sockets.gethostname(), self._where.port))
+        return str(self._where)
 
     async def __aenter__(self) -> Self:
-        """Listen.  Raises `OSError` when the port is taken."""
+        """Listen.  Raises `OSError` when the port is taken, `ListenError` for a socket."""
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
-        except OSError:
+            listening = listen_on(self._where, local=self._is_local)
+        except BaseException:
             await self._runner.cleanup()
             raise
-        self._port = self._runner.addresses[0][1]
+        self._listener = Listener(
+            listening,
+            self._accept,
+            name=f"the web page on {self._where}",
+            bounds=BOUNDS,
+            tls=self._tls,
+        )
+        self._listener.start()
+        if isinstance(self._where, Address):
+            self._where = Address(self._where.host, self._listener.port)
         return self
+
+    def _accept(self, _connection: Connection) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("the page's server has not been set up")
+        return server()
 
     async def __aexit__(
         self,
@@ -106,6 +173,8 @@ class WebServer:
         traceback: TracebackType | None,
     ) -> None:
         """Stop listening and drop every viewer."""
+        if self._listener is not None:
+            self._listener.close()
         await self._runner.cleanup()
 
     def _make_app(self) -> web.Application:
@@ -123,7 +192,7 @@ class WebServer:
         app.router.add_static("/page", folder / "page")
         app.router.add_static("/novnc", novnc)
         app.router.add_get("/live", self._serve_live)
-        app.router.add_get(r"/vnc/{index:\d{1,2}}", self._serve_vnc)
+        app.router.add_get("/vnc/{index:[0-9]{1,2}}", self._serve_vnc)
         app.router.add_get("/metrics", self._serve_metrics)
         app.on_shutdown.append(self._close_sockets)
         return app
@@ -133,27 +202,31 @@ class WebServer:
         if index >= len(self._service.feeds):
             raise web.HTTPNotFound(text=f"there is no screen {index + 1}\n")
         socket = await self._open(request)
+        transport = self._sockets[socket]
         try:
-            name = f"web {request.remote}"
-            await self._service.serve(index, WebSocketChannel(socket, name), None)
+            peer = request.remote or "local"
+            channel = WebSocketChannel(socket, transport, f"web {peer}")
+            await self._service.serve(index, channel, OPEN, peer)
         finally:
-            self._sockets.discard(socket)
+            self._sockets.pop(socket, None)
         return socket
 
     async def _serve_live(self, request: web.Request) -> web.StreamResponse:
         socket = await self._open(request)
+        transport = self._sockets[socket]
         watch = asyncio.create_task(_drain(socket))
         sampler = LiveSampler(self._service, self._gpu)
         encoder = msgspec.json.Encoder()
         try:
             while not watch.done():
-                await socket.send_str(encoder.encode(sampler.sample()).decode())
+                async with asyncio.timeout(STALL_SECONDS):
+                    await socket.send_str(encoder.encode(sampler.sample()).decode())
                 await asyncio.wait([watch], timeout=LIVE_SECONDS)
-        except ConnectionError:
-            pass  # the page was closed
+        except (ConnectionError, TimeoutError):
+            transport.abort()  # the page was closed, or takes nothing
         finally:
             watch.cancel()
-            self._sockets.discard(socket)
+            self._sockets.pop(socket, None)
         return socket
 
     async def _serve_metrics(self, request: web.Request) -> web.Response:
@@ -165,30 +238,71 @@ class WebServer:
                 text="send the token of the page's address: Authorization: Bearer TOKEN\n",
                 headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
             )
+        _connection_of(_transport_of(request)).renew()
         return web.Response(body=self._metrics(), content_type="text/plain", charset="utf-8")
 
     async def _open(self, request: web.Request) -> web.WebSocketResponse:
         """Check who asks, and open the WebSocket."""
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None and urlsplit(origin).netloc != request.host:
+        if origin is not None and _place_of(origin) != request.host:
             raise web.HTTPForbidden(text="another web page may not connect here\n")
         offered = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "")
         names = [protocol.strip().partition(".") for protocol in offered.split(",")]
         if not any(name == PROTOCOL and self._knows(token) for name, _, token in names):
             raise web.HTTPForbidden(text="wrong token: use the address that Hesper printed\n")
+        if len(self._sockets) >= MAX_SOCKETS:
+            raise web.HTTPServiceUnavailable(text=f"{MAX_SOCKETS} WebSockets are open already\n")
+        transport = _transport_of(request)
         socket = web.WebSocketResponse(
-            protocols=[PROTOCOL], max_msg_size=MAX_MESSAGE, compress=False, heartbeat=30.0
+            protocols=[PROTOCOL],
+            max_msg_size=MAX_MESSAGE,
+            compress=False,
+            heartbeat=HEARTBEAT_SECONDS,
         )
-        await socket.prepare(request)
-        self._sockets.add(socket)
+        self._sockets[socket] = transport
+        try:
+            await socket.prepare(request)
+        except BaseException:
+            del self._sockets[socket]
+            raise
+        _connection_of(transport).admit()
         return socket
 
     def _knows(self, token: str) -> bool:
-        return hmac.compare_digest(token.encode(), self.token.encode())
+        # Bytes of a header that are not UTF-8 come as lone surrogates.
+        given = token.encode("utf-8", "surrogateescape")
+        return hmac.compare_digest(given, self.token.encode())
 
     async def _close_sockets(self, _app: web.Application) -> None:
-        for socket in list(self._sockets):
-            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"Hesper has stopped")
+        goodbye = (
+            close(socket, transport, WSCloseCode.GOING_AWAY, "Hesper has stopped")
+            for socket, transport in list(self._sockets.items())
+        )
+        await asyncio.gather(*goodbye, return_exceptions=True)
+
+
+def _transport_of(request: web.Request) -> asyncio.Transport:
+    if request.transport is None:
+        raise ConnectionResetError("the browser has gone")
+    # aiohttp says less than it knows.
+    if not isinstance(request.transport, asyncio.Transport):
+        raise TypeError(f"{request.transport} is no stream")
+    return request.transport
+
+
+def _connection_of(transport: asyncio.Transport) -> Connection:
+    connection = transport.get_protocol()
+    if not isinstance(connection, Connection):
+        raise TypeError(f"{connection} was not made by a listener")
+    return connection
+
+
+def _place_of(origin: str) -> str | None:
+    """Host and port of an origin; None for what is none."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 async def _drain(socket: web.WebSocketResponse) -> None:
@@ -208,10 +322,37 @@ async def _secure(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     try:
+        if len(request.path) > MAX_PATH:
+            raise web.HTTPNotFound()
         response = await handler(request)
     except web.HTTPException as error:
         error.headers.update(HEADERS)
         raise
+    except (ConnectionError, TimeoutError):
+        raise  # the browser has gone
+    except Exception as error:
+        # Whoever asked is told nothing of it.
+        log.of(request.remote or "local").error(
+            "the web page has failed", path=request.path, reason=repr(error)
+        )
+        raise web.HTTPInternalServerError(
+            text="Hesper's log says more\n", headers=HEADERS
+        ) from None
     if not response.prepared:
         response.headers.update(HEADERS)
     return response
+
+
+class _ToLog(logging.Handler):
+    """Takes what aiohttp says of requests that are none: nobody has to know, unless he asks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        reason = record.exc_info[1] if record.exc_info else None
+        log.debug("bad request", reason=f"{record.getMessage()}: {reason!r}")
+
+
+def _quiet_logger() -> logging.Logger:
+    logger = logging.Logger(__name__)
+    logger.addHandler(_ToLog())
+    return logger

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
+from hesper.display.rfb.channel import CLOSE_SECONDS
 from hesper.display.rfb.wire import RfbError
 
 if TYPE_CHECKING:
@@ -15,10 +17,13 @@ if TYPE_CHECKING:
 class WebSocketChannel:
     """A `Channel` whose bytes come and go as binary messages of any size."""
 
-    def __init__(self, socket: web.WebSocketResponse, name: str) -> None:
-        """Take over a WebSocket that is open."""
+    def __init__(
+        self, socket: web.WebSocketResponse, transport: asyncio.Transport, name: str
+    ) -> None:
+        """Take over a WebSocket that is open, and goes over `transport`."""
         self.name = name
         self._socket = socket
+        self._transport = transport
         self._received = bytearray()
 
     async def read(self, count: int) -> bytes:
@@ -41,4 +46,20 @@ class WebSocketChannel:
 
     async def close(self) -> None:
         """See `Channel.close`."""
-        await self._socket.close()
+        await close(self._socket, self._transport)
+
+
+async def close(
+    socket: web.WebSocketResponse,
+    transport: asyncio.Transport,
+    code: WSCloseCode = WSCloseCode.OK,
+    text: str = "",
+) -> None:
+    """Close `socket`, and its connection even if the other end takes nothing any more."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await socket.close(code=code, message=text.encode())
+    except OSError:
+        pass  # too slow, or gone
+    finally:
+        transport.abort()

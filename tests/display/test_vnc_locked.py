@@ -1,0 +1,406 @@
+"""Who is let in by VNC, and what that costs those who are not."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import stat
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving import is_closed, run, shown, until, until_equal
+from tls_viewer import (
+    X509_PLAIN,
+    X509_VNC,
+    answer_challenge,
+    authenticate,
+    begin_tls,
+    begin_vencrypt,
+    offered,
+    reason,
+    trust,
+)
+from vnc_client import Viewer
+
+from hesper.display.access.listener import Bounds, Listener
+from hesper.display.access.places import Address, Sockets, listen_on
+from hesper.display.access.self_signed import own_certificate
+from hesper.display.access.tls import Certificate
+from hesper.display.rfb.server import VncServer
+from hesper.display.rfb.service import RfbService
+from hesper.display.scanout import Display
+
+
+@pytest.fixture(autouse=True)
+def no_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hesper.display.rfb.handshake.PENALTY_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return own_certificate(tmp_path_factory.mktemp("state"))
+
+
+@asynccontextmanager
+async def vnc(display: Display, **options: Any) -> AsyncIterator[tuple[RfbService, VncServer]]:
+    """A server of VNC on a free port."""
+    async with (
+        RfbService(display, 1000) as service,
+        VncServer(service, port=0, **options) as server,
+    ):
+        yield service, server
+
+
+def test_makes_up_a_password() -> None:
+    async def scenario() -> None:
+        display, pattern = shown()
+        async with vnc(display) as (_, server), vnc(Display()) as (_, other):
+            assert server.password is not None
+            assert len(server.password) == 8
+            assert server.password != other.password
+            viewer, result = await authenticate(server.ports[0], server.password)
+            assert result == 0
+            await viewer.initialise()
+            await until_equal(viewer, pattern)
+            viewer, result = await authenticate(server.ports[0], "guessing")
+            assert (result, await reason(viewer)) == (1, b"wrong password")
+            assert await is_closed(viewer)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("version", ["003.003", "003.007", "003.008"])
+def test_no_version_gets_around_the_password(version: str) -> None:
+    async def scenario() -> None:
+        display, _ = shown()
+        async with vnc(display) as (service, server):
+            viewer = await Viewer.begin(server.ports[0], version)
+            if version == "003.003":
+                assert await viewer.number(4) == 2
+            else:
+                assert await viewer.read(2) == b"\x01\x02"
+                viewer.send(b"\x01")  # "none"
+            viewer.send(b"\x01" * 40)
+            assert await is_closed(viewer)
+            assert not service.feeds[0].viewers
+
+    run(scenario())
+
+
+def test_tells_of_a_refusal_whatever_the_viewer_has_sent() -> None:
+    """Unread bytes would make the system throw the reason away."""
+
+    async def scenario() -> None:
+        async with vnc(shown()[0]) as (_, server):
+            viewer, types = await offered(server.ports[0])
+            viewer.send(types + bytes(16) + bytes(10_000))
+            await viewer.read(16)
+            assert (await viewer.number(4), await reason(viewer)) == (1, b"wrong password")
+            assert await viewer.reader.read() == b""
+
+    run(scenario())
+
+
+def test_has_to_be_told_to_be_open() -> None:
+    async def scenario() -> None:
+        display, pattern = shown()
+        async with vnc(display, is_open=True) as (_, server):
+            assert server.password is None
+            await until_equal(await Viewer.connect(server.ports[0]), pattern)
+        async with RfbService(Display()) as service:
+            with pytest.raises(ValueError, match="without a password"):
+                VncServer(service, password="password", is_open=True)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("password", [None, "pa55word"])
+def test_serves_a_unix_socket_for_its_owner(tmp_path: Path, password: str | None) -> None:
+    async def scenario() -> None:
+        display = Display(2)
+        path = tmp_path / "vnc"
+        async with vnc(display, path=path, password=password) as (_, server):
+            assert (server.password, server.ports) == (password, [])
+            for file in (path, tmp_path / "vnc.2"):
+                assert stat.S_IMODE(file.stat().st_mode) == 0o600
+                viewer = Viewer(*await asyncio.open_unix_connection(str(file)))
+                assert await viewer.read(12) == b"RFB 003.008\n"
+                viewer.send(b"RFB 003.008\n")
+                assert await viewer.read(2) == (b"\x01\x02" if password else b"\x01\x01")
+                await viewer.close()
+        assert not list(tmp_path.iterdir())
+
+    run(scenario())
+
+
+# Guessing
+
+
+def test_guesses_are_few() -> None:
+    async def scenario() -> None:
+        async with vnc(shown()[0], password="password") as (_, server):
+            port = server.ports[0]
+
+            async def guess() -> bytes:
+                viewer = await Viewer.begin(port)
+                count = await viewer.number(1)
+                if not count:
+                    return await reason(viewer)
+                viewer.send(await viewer.read(count))
+                assert await answer_challenge(viewer, "guessing") == 1
+                return await reason(viewer)
+
+            # All at once, so that each asks before another has failed.
+            answers = await asyncio.gather(*(guess() for _ in range(20)))
+            assert answers.count(b"wrong password") == 5
+            assert (await guess()).startswith(b"too many wrong passwords: try again in ")
+            # Those who know it wait as well: they cannot be told from the others.
+            viewer = await Viewer.begin(port, "003.003")
+            assert await viewer.number(4) == 0
+            assert (await reason(viewer)).startswith(b"too many")
+
+    run(scenario())
+
+
+# TLS
+
+
+@pytest.mark.parametrize("kind", [X509_VNC, X509_PLAIN])
+def test_speaks_tls(certificate: Certificate, kind: int) -> None:
+    async def scenario() -> None:
+        display, pattern = shown(700, 500)
+        context = trust(str(certificate.path))
+        options = {"host": "0.0.0.0", "certificate": certificate}
+        async with vnc(display, **options) as (_, server):
+            for password in (server.password or "", "guessing"):
+                viewer = await begin_tls(server.ports[0], kind, context)
+                if kind == X509_VNC:
+                    result = await answer_challenge(viewer, password)
+                else:
+                    viewer.send(struct.pack(">II", 4, len(password)) + b"user" + password.encode())
+                    result = await viewer.number(4)
+                assert result == (0 if password == server.password else 1)
+                if result:
+                    assert await reason(viewer) == b"wrong password"
+                    assert await viewer.reader.read() == b""
+                else:
+                    await viewer.initialise()
+                    await until_equal(viewer, pattern)
+                    await viewer.close()
+
+    run(scenario())
+
+
+def test_nothing_gets_around_tls(certificate: Certificate) -> None:
+    async def scenario() -> None:
+        async with vnc(shown()[0], certificate=certificate) as (service, server):
+            port = server.ports[0]
+            for chosen in (b"\x01", b"\x02"):
+                viewer, _ = await offered(port)
+                viewer.send(chosen + b"\x01" * 40)
+                assert await viewer.reader.read() == b""
+            viewer = await Viewer.begin(port, "003.003")
+            assert await viewer.number(4) == 0
+            assert b"VeNCrypt" in await reason(viewer)
+            viewer, types = await offered(port)
+            viewer.send(types + b"\0\x01")
+            assert await viewer.read(3) == b"\0\x02\xff"
+            assert await is_closed(viewer)
+            for kind in (256, 258, 260, 0xFFFFFFFF):
+                viewer = await begin_vencrypt(port, kind)
+                assert await viewer.reader.read() == b"\0"
+            for early in (b"\x01" * 100, b"\x16\x03\x01\x50\0" + bytes(0x5000)):
+                viewer = await begin_vencrypt(port, X509_VNC)
+                viewer.send(early)
+                assert await viewer.number(1) == 1
+                assert await is_closed(viewer)
+            assert not service.feeds[0].viewers
+
+    run(scenario())
+
+
+def test_reads_no_long_names(certificate: Certificate) -> None:
+    async def scenario() -> None:
+        async with vnc(shown()[0], certificate=certificate) as (_, server):
+            context = trust(str(certificate.path))
+            viewer = await begin_tls(server.ports[0], X509_PLAIN, context)
+            viewer.send(struct.pack(">II", 0xFFFFFFFF, 8) + bytes(100))
+            assert await viewer.reader.read() == b""
+
+    run(scenario())
+
+
+# Silence
+
+
+@pytest.mark.parametrize("words", [b"", b"RFB", b"RFB 003.008\n", b"RFB 003.008\n\x13\0\x02"])
+def test_drops_viewers_that_fall_silent(
+    certificate: Certificate, words: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hesper.display.rfb.handshake.SPEAK_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        async with vnc(shown()[0], certificate=certificate) as (_, server):
+            viewer = Viewer(*await asyncio.open_connection("127.0.0.1", server.ports[0]))
+            viewer.send(words)
+            assert await is_closed(viewer)
+
+    run(scenario())
+
+
+def test_drops_viewers_that_fall_silent_in_tls(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hesper.display.rfb.handshake.TLS_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        async with vnc(shown()[0], certificate=certificate) as (_, server):
+            viewer = await begin_vencrypt(server.ports[0], X509_VNC)
+            assert await is_closed(viewer)
+
+    run(scenario())
+
+
+def test_silent_viewers_shut_nobody_out() -> None:
+    async def scenario() -> None:
+        display, pattern = shown()
+        async with vnc(display, is_open=True) as (service, server):
+            port = server.ports[0]
+            guest = await Viewer.connect(port)
+            silent = [Viewer(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(200)]
+            viewer = await Viewer.connect(port)
+            await until_equal(viewer, pattern)
+            # The oldest were dropped, but nobody who was let in.
+            for each in silent[:150]:
+                assert await is_closed(each)
+            await until_equal(guest, pattern)
+            assert len(service.feeds[0].viewers) == 2
+
+    run(scenario())
+
+
+class Scarce(socket.socket):
+    """A listening socket of a process that may have no descriptors left."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        super().__init__(fileno=listening.detach())
+        self.setblocking(False)
+        self.accepts = 0
+        self.failures = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.accepts += 1
+        if self.failures > 0:
+            self.failures -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+class Silent(asyncio.Protocol):
+    """Serves nobody."""
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Wait for the end of a connection on which nothing comes."""
+    try:
+        return await reader.read() == b""
+    except ConnectionResetError:
+        return True
+
+
+def count_ended(readers: list[asyncio.StreamReader]) -> int:
+    return sum(reader.at_eof() or reader.exception() is not None for reader in readers)
+
+
+@asynccontextmanager
+async def scarce(bounds: Bounds | None = None) -> AsyncIterator[tuple[Scarce, Listener]]:
+    """A listener of silent connections."""
+    listening = Scarce(listen_on(Address("127.0.0.1", 0), local=True).sockets[0])
+    listener = Listener(Sockets([listening]), lambda _: Silent(), name="a test", bounds=bounds)
+    listener.start()
+    yield listening, listener
+    listener.close()
+
+
+def test_does_not_spin_without_descriptors(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hesper.display.access.listener.PAUSE_SECONDS", 0.2)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with scarce() as (listening, listener):
+            listening.failures = 3
+            start = loop.time()
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            await until(lambda: listening.failures == 0)
+            # Each failure but the first comes after a pause.
+            assert listening.accepts == 3
+            assert loop.time() - start >= 2 * 0.2
+            await until(lambda: listener._waiting)  # noqa: SLF001  it is served in the end
+            writer.close()
+            assert await reader.read() == b""
+
+    run(scenario())
+    assert capfd.readouterr().err.count("nobody can connect for now") <= 3
+
+
+def test_makes_room_when_descriptors_are_needed() -> None:
+    async def scenario() -> None:
+        async with scarce() as (listening, listener):
+            ends = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(3)]
+            await until(lambda: len(listener._waiting) == 3)  # noqa: SLF001
+            listening.failures = 2
+            ends.append(await asyncio.open_connection("127.0.0.1", listener.port))
+            for reader, _ in ends[:2]:
+                assert await ended(reader)
+            await until(lambda: len(listener._waiting) == 2)  # noqa: SLF001
+            for _, writer in ends:
+                writer.close()
+
+    run(scenario())
+
+
+def test_an_address_has_its_share() -> None:
+    bounds = Bounds(waiting=6, waiting_each=4)
+
+    async def scenario() -> None:
+        async with scarce(bounds) as (_, listener):
+            writers = []  # a connection whose writer is forgotten ends
+
+            async def connect(source: str) -> asyncio.StreamReader:
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", listener.port, local_addr=(source, 0)
+                )
+                writers.append(writer)
+                return reader
+
+            few = [await connect("127.0.0.2") for _ in range(2)]
+            many = [await connect("127.0.0.3") for _ in range(12)]
+            await until(lambda: count_ended(many) == 8)
+            more = [await connect("127.0.0.4") for _ in range(2)]
+            # Who comes from elsewhere takes from the address that has the most.
+            await until(lambda: count_ended(many) == 10)
+            assert count_ended(few + more) == 0
+            assert len(listener._waiting) == 6  # noqa: SLF001
+
+    run(scenario())
+
+
+def test_a_connection_has_so_much_time_and_so_many_bytes() -> None:
+    async def scenario() -> None:
+        async with scarce(Bounds(seconds=0.1)) as (_, listener):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            assert await ended(reader)
+            writer.close()
+        async with scarce(Bounds(received=1000)) as (_, listener):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            writer.write(bytes(1001))
+            assert await ended(reader)
+
+    run(scenario())
