@@ -12,7 +12,6 @@ from vnc_client import EXTENDED_DESKTOP_SIZE, Viewer
 
 from hesper.display.geometry import Size
 from hesper.display.input import InputEvent, Key, PointerMove
-from hesper.display.rfb import throttle
 from hesper.display.rfb.handshake import OPEN
 from hesper.display.rfb.service import RfbService
 from hesper.display.rfb.throttle import Throttle
@@ -158,7 +157,7 @@ def test_the_throttle_lets_pass_some_at_once_and_then_so_many(
         await passing.wait()
         assert [round(each, -1) for each in slept] == [10, 20]
 
-    monkeypatch.setattr(throttle.asyncio, "sleep", sleep)
+    monkeypatch.setattr("hesper.display.rfb.throttle.asyncio.sleep", sleep)
     run(scenario())
 
 

@@ -33,6 +33,8 @@ MAX_BACKLOG = 256
 """Answers that may wait for a viewer; one that keeps asking without reading is dropped."""
 STALL_SECONDS = 60.0
 """A viewer that takes nothing for so long is gone."""
+FIRST_SECONDS = 10.0
+"""A viewer says within so long what it can show; who never does takes another's place."""
 MESSAGES_A_TURN = 64
 """Messages that have come already, and are handled before others have a turn."""
 INPUT_RATE = 2000.0
@@ -119,7 +121,7 @@ class Viewer:
         for number in itertools.count(1):
             if number % MESSAGES_A_TURN == 0:
                 await asyncio.sleep(0)
-            message = await self._read()
+            message = await (self._read() if number > 1 else self._read_first())
             if isinstance(message, wire.Fence) and message.flags & wire.FenceFlag.SYNC_NEXT:
                 # Whatever precedes the answer must not show the next message's effect, and
                 # whatever follows must: no update may be begun between the two.
@@ -140,6 +142,13 @@ class Viewer:
         if isinstance(message, wire.KeyEvent | wire.PointerEvent):
             await self._input.wait()
         return message
+
+    async def _read_first(self) -> wire.ClientMessage:
+        try:
+            async with asyncio.timeout(FIRST_SECONDS):
+                return await self._read()
+        except TimeoutError:
+            raise RfbError(f"viewer asks for nothing for {FIRST_SECONDS:g} s") from None
 
     def _handle(self, message: wire.ClientMessage) -> None:
         match message:
