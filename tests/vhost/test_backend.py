@@ -314,6 +314,21 @@ def test_a_kick_before_the_start_is_nothing() -> None:
     vm.close()
 
 
+def test_a_channel_that_is_no_socket_is_closed(vm: ToyVm) -> None:
+    def reconnect() -> None:
+        vm.frontend.close()
+        assert vm.disconnected.wait(30)
+        vm.frontend = vm.connect()
+
+    reconnect()
+    before = count_descriptors()
+    fd = os.open(os.devnull, os.O_RDWR)
+    vm.frontend.send(Request.SET_BACKEND_REQ_FD, b"", [fd])
+    os.close(fd)
+    reconnect()
+    assert_no_more_descriptors(before)
+
+
 def test_half_a_message_holds_nobody_up(vm: ToyVm) -> None:
     vm.frontend.socket.sendall(HEADER.pack(Request.GET_FEATURES, 1, 0)[:5])
     assert vm.echo(b"meanwhile") == b"MEANWHILE"

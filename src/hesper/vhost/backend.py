@@ -6,6 +6,7 @@ messages and what this file says about QEMU.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -243,9 +244,14 @@ class Backend:
         fd = message.take_fd()
         if fd < 0:
             raise FrontendError("SET_BACKEND_REQ_FD came without a descriptor")
+        try:
+            sock = socket.socket(fileno=fd)
+        except OSError as error:
+            os.close(fd)
+            raise FrontendError(f"SET_BACKEND_REQ_FD: no socket: {error.strerror}") from error
         if self._channel is not None:
             self._channel.close()
-        self._channel = BackendChannel(socket.socket(fileno=fd), self._loop)
+        self._channel = BackendChannel(sock, self._loop)
         if self._queues.running:
             self._channel.resume()
 
