@@ -90,7 +90,7 @@ def test_no_version_gets_around_the_password(version: str) -> None:
 
 
 def test_who_is_refused_hears_why_whatever_he_goes_on_to_send() -> None:
-    """A connection that is cut answers the next byte with a reset, which may overtake the reason."""
+    """A connection that is cut answers what comes with a reset, which may overtake the reason."""
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()

@@ -92,7 +92,7 @@ def dependencies(extras: str) -> set[str]:
 
 def test_dependencies_go_by_extras() -> None:
     plain = {"cyclopts", "msgspec", "rich", "structlog"}
-    display = {"aiohttp", "numpy", "pillow", "prometheus-client"}
+    display = {"aiohttp", "cryptography", "numpy", "pillow", "prometheus-client"}
     assert dependencies("") == plain
     assert dependencies("bench") == plain | {"numpy", "pillow"}
     assert dependencies("vm") == plain | display | {"qemu.qmp"}
