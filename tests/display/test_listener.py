@@ -136,3 +136,22 @@ def test_a_connection_has_so_much_time_and_so_many_bytes() -> None:
             assert await ended(reader)
 
     run(scenario())
+
+
+def test_accepts_so_many_in_a_second() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with scarce(Bounds(waiting=99, waiting_each=99, burst=3, rate=20.0)) as (
+            at,
+            listener,
+        ):
+            start = loop.time()
+            ends = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(10)]
+            await until(lambda: len(listener._waiting) == 10)  # noqa: SLF001
+            # Three at once, and the others a twentieth of a second each.
+            assert loop.time() - start >= 6 / 20
+            assert at.accepts < 20
+            for _, writer in ends:
+                writer.close()
+
+    run(scenario())

@@ -45,6 +45,10 @@ class Bounds:
     """Time until it has to be admitted."""
     received: int = 1 << 16
     """Bytes that it may send until then."""
+    burst: int = 64
+    """Connections that are accepted at once; more wait with the system, which keeps some."""
+    rate: float = 200.0
+    """Connections that are accepted in a second after that, from all addresses together."""
 
 
 class Connection(asyncio.Protocol):
@@ -183,6 +187,7 @@ class Listener:
         # By age: dicts keep the order.
         self._waiting: dict[Connection, None] = {}
         self._resuming: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._paid_until = 0.0
 
     @property
     def port(self) -> int:
@@ -220,9 +225,14 @@ class Listener:
                 if error.errno in SCARCE and self._waiting:
                     self._drop_oldest("descriptors are needed")
                 else:
-                    self._pause(listening, error)
+                    log.warning("nobody can connect for now", to=self._name, reason=error.strerror)
+                    self._pause(listening, PAUSE_SECONDS)
                 return
             self._take(sock, address)
+            early = self._pay()
+            if early > 0:
+                self._pause(listening, early)
+                return
 
     def _take(self, sock: socket.socket, address: object) -> None:
         sock.setblocking(False)
@@ -242,11 +252,17 @@ class Listener:
     def _drop_oldest(self, reason: str, peer: str | None = None) -> None:
         next(each for each in self._waiting if peer in {None, each.peer}).drop(reason)
 
-    def _pause(self, listening: socket.socket, error: OSError) -> None:
-        log.warning("nobody can connect for now", to=self._name, reason=error.strerror)
+    def _pay(self) -> float:
+        """Count a connection; returns how many seconds too early the next would be."""
+        bounds = self.bounds
+        now = asyncio.get_running_loop().time()
+        self._paid_until = max(self._paid_until, now) + 1 / bounds.rate
+        return self._paid_until - now - bounds.burst / bounds.rate
+
+    def _pause(self, listening: socket.socket, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(listening)
-        self._resuming[listening] = loop.call_later(PAUSE_SECONDS, self._resume, listening)
+        self._resuming[listening] = loop.call_later(seconds, self._resume, listening)
 
     def _resume(self, listening: socket.socket) -> None:
         self._resuming.pop(listening, None)

@@ -12,6 +12,7 @@ import math
 import re
 import secrets
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -181,7 +182,7 @@ class _Handshake:
         await self.channel.write([challenge])
         # Somebody may have to type it: the whole handshake's time is the limit.
         answer = await self.channel.read(16)
-        await self._judge(answer, vnc_response(key, challenge))
+        await self._judge(answer, lambda: vnc_response(key, challenge))
 
     async def _plain_authentication(self, key: bytes) -> None:
         lengths = struct.unpack(">II", await self.channel.read(8))
@@ -189,11 +190,12 @@ class _Handshake:
             raise RfbError(f"name and password of {lengths} bytes; at most {MAX_PLAIN} are read")
         await self._read(lengths[0])
         answer = await self._read(lengths[1])
-        await self._judge(answer, key.rstrip(b"\0"))
+        await self._judge(answer, lambda: key.rstrip(b"\0"))
 
-    async def _judge(self, answer: bytes, right: bytes) -> None:
+    async def _judge(self, answer: bytes, right: Callable[[], bytes]) -> None:
+        # DES in Python takes a millisecond, which a stranger gets no more often than a try.
         may_try = self._access.attempts.begin(self._peer)
-        if hmac.compare_digest(answer, right) and may_try:
+        if may_try and hmac.compare_digest(answer, right()):
             self._access.attempts.succeed(self._peer)
             await self._succeed()
             return
