@@ -82,6 +82,40 @@ def test_does_not_spin_without_descriptors(
     assert capfd.readouterr().err.count("nobody can connect for now") <= 3
 
 
+def test_does_not_spin_when_not_even_a_line_can_be_logged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log imports what it writes with when it first writes."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("hesper.log.emit", fail)
+    monkeypatch.setattr("hesper.display.access.listener.PAUSE_SECONDS", 3600.0)
+
+    async def scenario() -> None:
+        complaints: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        async with scarce() as (listening, listener):
+            ends = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(3)]
+            await until(lambda: len(listener._waiting) == 3)  # noqa: SLF001
+            listening.failures = 1 << 30
+            before = listening.accepts
+            ends.append(await asyncio.open_connection("127.0.0.1", listener.port))
+            await until(lambda: not listener._waiting)  # noqa: SLF001
+            await until(lambda: listening.accepts - before >= 4)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            # Three make room, and then there is a pause.
+            assert listening.accepts - before == 4
+            assert len(complaints) == 4
+            for _, writer in ends:
+                writer.close()
+
+    run(scenario())
+
+
 def test_makes_room_when_descriptors_are_needed() -> None:
     async def scenario() -> None:
         async with scarce() as (listening, listener):

@@ -225,6 +225,7 @@ def test_gives_up_pages_that_take_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         ),
         ("/live", b"Sec-WebSocket-Protocol: hesper.test-token\r\n", 400),
         ("/vnc/%D9%A1", UPGRADE.encode() + b"Sec-WebSocket-Protocol: hesper.test-token\r\n", 404),
+        ("/vnc/%D9%A0", UPGRADE.encode() + b"Sec-WebSocket-Protocol: hesper.test-token\r\n", 404),
         ("/vnc/%C2%B2", UPGRADE.encode() + b"Sec-WebSocket-Protocol: hesper.test-token\r\n", 404),
         ("/vnc/-1", UPGRADE.encode(), 404),
         ("/vnc/000", UPGRADE.encode(), 404),

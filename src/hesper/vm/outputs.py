@@ -170,6 +170,7 @@ class Outputs:
                 " --vnc HOST:PORT, or --vnc off"
             ) from error
         self.vnc_password = viewer.password
+        _log.info("VNC is served", at=str(where), password=viewer.password is not None)
         for index, place in enumerate(viewer.places):
             text = f"screen {index + 1}: VNC on {place}"
             # One that was given is not repeated.
@@ -200,6 +201,7 @@ class Outputs:
                 f"the web page cannot listen on {where}: {error.strerror}; choose another"
                 " place with --web HOST:PORT, or --web off"
             ) from error
+        _log.info("the web page is served", at=str(where))
         through = f" through {where}" if isinstance(where, UnixPath) else ""
         self.places.append(f"web page: {page.url}{through}")
 

@@ -85,13 +85,14 @@ class Connection(asyncio.Protocol):
 
     def drop(self, reason: str) -> None:
         """End it at once."""
-        log.of(self.peer).debug("connection dropped", peer=self.peer, reason=reason)
         self._is_dropped = True
         self._end()
         if self._transport is not None:
             self._transport.abort()
         elif self._opening is not None:
             self._opening.cancel()
+        # Last: without descriptors logging may fail as well.
+        log.of(self.peer).debug("connection dropped", peer=self.peer, reason=reason)
 
     def open(self, sock: socket.socket) -> None:
         """Begin to serve `sock`."""
@@ -225,8 +226,8 @@ class Listener:
                 if error.errno in SCARCE and self._waiting:
                     self._drop_oldest("descriptors are needed")
                 else:
-                    log.warning("nobody can connect for now", to=self._name, reason=error.strerror)
                     self._pause(listening, PAUSE_SECONDS)
+                    log.warning("nobody can connect for now", to=self._name, reason=error.strerror)
                 return
             self._take(sock, address)
             early = self._pay()
