@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import is_closed, run, shown, until_equal
+from serving import is_closed, run, shown, until, until_equal
 from tls_viewer import (
     X509_PLAIN,
     X509_VNC,
@@ -304,3 +304,27 @@ def test_silent_viewers_shut_nobody_out() -> None:
             assert len(service.feeds[0].viewers) == 2
 
     run(scenario())
+
+
+def test_a_mistake_of_ours_costs_one_viewer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    async def scenario() -> None:
+        display, pattern = shown()
+        async with vnc(display, is_open=True) as (service, server):
+            good = await Viewer.connect(server.ports[0])
+            await until_equal(good, pattern)
+            with monkeypatch.context() as patch:
+                patch.setattr("hesper.display.rfb.viewer.key_events", fail)
+                bad = await Viewer.connect(server.ports[0])
+                bad.key(True, ord("a"))
+                assert await is_closed(bad)
+                await until(lambda: len(service.feeds[0].viewers) == 1)
+            display[0].flush(pattern.step(1))
+            await until_equal(good, pattern)
+
+    run(scenario())
+    assert [each.levelname for each in caplog.records].count("ERROR") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -120,14 +121,16 @@ class VncServer:
         def accept(connection: Connection) -> asyncio.Protocol:
             def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 channel = StreamChannel(reader, writer)
-                task = asyncio.create_task(
-                    self._service.serve(
-                        index, channel, self._access, connection.peer, connection.admit
-                    )
-                )
+                task = asyncio.create_task(self._serve(index, channel, connection))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
             return asyncio.StreamReaderProtocol(asyncio.StreamReader(), serve)
 
         return accept
+
+    async def _serve(self, index: int, channel: StreamChannel, connection: Connection) -> None:
+        with contextlib.suppress(Exception):  # it has been logged
+            await self._service.serve(
+                index, channel, self._access, connection.peer, connection.admit
+            )

@@ -80,7 +80,8 @@ class RfbService:
 
         access: what the viewer has to show; `admit` is called once it has.
         peer: the address it comes from.
-        A viewer that errs is logged, and nothing is raised.
+        A viewer that errs is logged, and nothing is raised; a mistake of ours is logged, too, and
+        raised: it should cost no more than this viewer.
         """
         viewer_log = log.of(peer).bind(viewer=channel.name, scanout=index)
         try:
@@ -95,8 +96,8 @@ class RfbService:
         except (RfbError, OSError, TimeoutError) as error:
             viewer_log.warning("viewer dropped", reason=str(error) or type(error).__name__)
         except Exception:
-            # A mistake of ours is this viewer's alone.
             viewer_log.exception("viewer lost")
+            raise
         finally:
             await channel.close()
 

@@ -9,6 +9,7 @@ and holds nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import re
@@ -203,10 +204,11 @@ class WebServer:
             raise web.HTTPNotFound(text=f"there is no screen {index + 1}\n")
         socket = await self._open(request)
         transport = self._sockets[socket]
+        peer = request.remote or "local"
+        channel = WebSocketChannel(socket, transport, f"web {peer}")
         try:
-            peer = request.remote or "local"
-            channel = WebSocketChannel(socket, transport, f"web {peer}")
-            await self._service.serve(index, channel, OPEN, peer)
+            with contextlib.suppress(Exception):  # it has been logged
+                await self._service.serve(index, channel, OPEN, peer)
         finally:
             self._sockets.pop(socket, None)
         return socket
