@@ -229,9 +229,15 @@ def test_handshakes_that_are_given_up_hold_nobody_up() -> None:
     run(scenario())
 
 
-def test_dual_stack_names_are_bound_at_one_port() -> None:
-    if len({entry[0] for entry in socket.getaddrinfo("localhost", None)}) < 2:
-        pytest.skip("localhost has one address")
-    sockets = listen_on(Address("localhost", 0), local=True)
-    assert len({sock.getsockname()[1] for sock in sockets.sockets}) == 1
+def test_a_name_with_many_addresses_has_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, f"127.0.0.{number}") for number in (1, 2, 3)]
+    monkeypatch.setattr("hesper.display.access.places.resolve", lambda _: found)
+    sockets = listen_on(Address("many", 0), local=True)
+    names = [sock.getsockname() for sock in sockets.sockets]
+    assert [name[0] for name in names] == [host for _, host in found]
+    assert {name[1] for name in names} == {sockets.port}
+    # One that is taken leaves none of the others behind.
+    with pytest.raises(OSError, match="in use"):
+        listen_on(Address("many", sockets.port), local=True)
     sockets.close()
+    listen_on(Address("many", names[0][1]), local=True).close()
