@@ -191,6 +191,7 @@ class Vm:
         self.disconnect()
         self.loop.stop()
         self._thread.join(PATIENCE)
+        self.device.close()
         self.loop.close()
         for worker in self.workers:
             worker.socket.close()

@@ -12,6 +12,7 @@ from gpu_guest import PATIENCE
 from gpu_requests import (
     attach_backing,
     create_2d,
+    create_blob,
     create_context,
     destroy_context,
     on_resource,
@@ -20,14 +21,14 @@ from gpu_requests import (
     transfer,
     unref,
 )
-from gpu_vm import Vm
+from gpu_vm import MakeVm, Vm
 
 from hesper.display.scanout import Rect
 from hesper.gpu import long_work, ordering
 from hesper.gpu.wire import Command, Response
+from open_files import assert_no_more_descriptors, count_descriptors
 
 OK = Response.OK_NODATA
-DETACH_BACKING = Command.RESOURCE_DETACH_BACKING
 
 
 @pytest.fixture
@@ -145,3 +146,44 @@ def test_requests_that_become_ready_at_once_start_by_turns(
     while later:
         later.pop()()
     assert started == [0, 1, 9, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("one_step_a_turn")
+def test_resources_of_drivers_that_have_gone_are_closed_by_turns(make_vm: MakeVm) -> None:
+    """Also when the next is gone before."""
+    vm = make_vm()
+    before = count_descriptors()
+    worker = vm.open_context(1)
+    go = threading.Event()
+    for resource in range(1, 21):
+        assert vm.guest.send(create_blob(resource, ctx_id=1)).type == OK
+
+    def gone() -> None:
+        go.wait(PATIENCE)
+        vm.device.reset()
+        vm.device.reset()
+
+    vm.loop.call(gone)
+    quick = vm.guest.post(request(Command.GET_DISPLAY_INFO))
+    go.set()
+    vm.guest.wait(*quick)
+    assert worker.ended.wait(PATIENCE)
+    worker.socket.close()
+    assert_no_more_descriptors(before)
+
+
+@pytest.mark.usefixtures("one_step_a_turn")
+def test_what_is_left_at_the_end_is_done(vm: Vm) -> None:
+    done: list[int] = []
+
+    def work() -> long_work.Work:
+        for step in range(5):
+            done.append(step)
+            yield
+        return None
+
+    works = long_work.LongWork(vm.loop)
+    vm.loop.call(lambda: works.run(work()))
+    vm.loop.call(works.finish)
+    vm.settle()
+    assert done == [0, 1, 2, 3, 4]

@@ -111,6 +111,8 @@ class GpuDevice:
             pieces_limit=limits.pieces,
         )
         self._work = LongWork(loop)
+        self._cleaning = LongWork(loop)
+        """What is left of drivers that have gone."""
         self._scanouts = Scanouts(self._resources, display)
         self._contexts = Contexts(
             self._resources,
@@ -182,6 +184,10 @@ class GpuDevice:
         self.reset()
         self._transport = NoTransport()
 
+    def close(self) -> None:
+        """Leave nothing behind: the loop has ended, and no VM is attached."""
+        self._cleaning.finish()
+
     def negotiated(self, features: int) -> None:
         """Learn which of `features` the driver has chosen; other bits are of no interest."""
         self._blobs.aligned = bool(features & Feature.BLOB_ALIGNMENT)
@@ -196,7 +202,7 @@ class GpuDevice:
         self._waiting = 0
         self._unanswered.clear()
         self._contexts.reset()
-        self._work.run(_close(self._resources.clear()))
+        self._cleaning.run(_close(self._resources.clear()))
         self._events = 0
 
     # Config space and events.

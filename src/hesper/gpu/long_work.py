@@ -46,6 +46,11 @@ class LongWork:
         """Forget what is left to do: nobody waits for it any more."""
         self._waiting.clear()
 
+    def finish(self) -> None:
+        """Do all that is left, now: the loop has ended."""
+        while self._waiting:
+            self._turn()
+
     def _schedule(self) -> None:
         if self._waiting and not self._scheduled:
             self._scheduled = True

@@ -125,6 +125,7 @@ class GpuRunner:
             self._ended()
         finally:
             attachment.close()
+            self._device.close()
 
     def _stop_loop(self, thread: threading.Thread) -> None:
         self._loop.stop()
