@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hesper.protocol.codec import Codec, CodecError, Reader
 from hesper.protocol.model import load
-from protocol.values import Values
+from protocol.relating import Relating
 
 MODEL = load()
 CODEC = Codec(MODEL)
@@ -20,7 +20,7 @@ SENT = sorted(c.name for c in MODEL.commands.values() if not c.refused)
 @pytest.mark.parametrize("name", SENT)
 def test_every_command_round_trips(name: str) -> None:
     for seed in range(20):
-        values = Values(MODEL, random.Random(f"{name} {seed}")).parameters(MODEL.commands[name])
+        values = Relating(MODEL, random.Random(f"{name} {seed}")).parameters(MODEL.commands[name])
         data = CODEC.encode(name, values, reply=seed % 2 == 0)
         reader = Reader(data)
         command, flags, decoded = CODEC.decode(reader)
@@ -34,7 +34,7 @@ def test_damaged_bytes_are_refused_or_decode_to_what_they_say(
     name: str, seed: int, data: st.DataObject
 ) -> None:
     rng = random.Random(seed)
-    sent = bytearray(CODEC.encode(name, Values(MODEL, rng).parameters(MODEL.commands[name])))
+    sent = bytearray(CODEC.encode(name, Relating(MODEL, rng).parameters(MODEL.commands[name])))
     for _ in range(data.draw(st.integers(1, 4))):
         sent[data.draw(st.integers(8, len(sent) - 1)) if len(sent) > 8 else 0] = data.draw(
             st.integers(0, 255)

@@ -26,7 +26,7 @@ from hesper.isolation.service import ClientError
 from hesper.protocol.codec import Codec
 from hesper.vtest.service import Options, VtestService
 from open_files import assert_closed_since, open_files
-from protocol.values import Values
+from protocol.relating import Relating
 
 EXAMPLES = int(os.environ.get("HESPER_FUZZ_EXAMPLES", "60"))
 CODEC = Codec()
@@ -74,7 +74,7 @@ def opened() -> tuple[Options, OpenDriver]:
 def encoded(name: str, seed: int) -> bytes:
     """A command with any values, whose ids and sizes often mean something."""
     rng = random.Random(seed)
-    values = Values(MODEL, rng, lambda _: rng.choice(IDS), lambda: rng.choice(IDS[1:]))
+    values = Relating(MODEL, rng, lambda _: rng.choice(IDS), lambda: rng.choice(IDS[1:]))
     parameters = values.parameters(MODEL.commands[name])
     return CODEC.encode(name, parameters, reply=rng.random() < 0.5)
 

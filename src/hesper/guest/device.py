@@ -12,6 +12,7 @@ from hesper.guest.backing import HostPointer
 from hesper.guest.errors import VulkanError
 from hesper.guest.facts import Facts
 from hesper.guest.handlers import handles
+from hesper.guest.known_limits import know_limits
 from hesper.guest.physical_device import PhysicalDevice, physical_device
 from hesper.guest.placement import Placements
 from hesper.kernel.errors import ProtocolError
@@ -148,6 +149,7 @@ def create_device(context: Context, call: Call) -> None:
         return
     (handle,), (guest_id,) = call.new_handles, call.new_ids
     table = context.vulkan.device_table(physical.table, handle)
+    know_limits(physical, table)
     queues: Counter[tuple[int, int]] = Counter()
     for family, flags, count in infos:
         queues[family, flags] += count

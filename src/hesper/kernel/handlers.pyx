@@ -15,7 +15,7 @@ from hesper.kernel.core.driver cimport index_of
 from hesper.kernel.core.failures cimport is_worth_telling
 from hesper.kernel.core.objects cimport Entry, object_kin
 from hesper.kernel.core.state cimport (
-    ERROR_FUNCTION, ERROR_HANDLER, ERROR_NONE, Core, DeviceState, Stream, fail)
+    ERROR_FUNCTION, ERROR_HANDLER, ERROR_NONE, Core, DeviceState, Row, Stream, fail)
 from hesper.kernel.core.tables cimport *
 from hesper.kernel.messages cimport describe
 from hesper.kernel.objects cimport ObjectTable
@@ -47,6 +47,7 @@ cdef class Handlers:
         ref.core.handlers = <void *>self
         ref.core.up.handler = run_handler
         ref.core.up.command_failed = tell_driver_failure
+        ref.core.up.dropped = tell_dropped
         ref.core.up.device_lost = tell_lost
 
     def wake(self, names):
@@ -277,6 +278,18 @@ cdef int tell_failure(Stream *s, uint32_t index, str reason) except -1:
             facts["size"] = info.allocationSize
             facts["memory_type"] = info.memoryTypeIndex
     return handlers.notice("command failed", facts)
+
+
+cdef void tell_dropped(Stream *s, const hesper_relation *relation) noexcept nogil:
+    """Say that what a command says too much is left out: once for each command."""
+    cdef Row *row = &s.core.rows[s.command - &hesper_commands[0]]
+    if row.drop_told:
+        return
+    row.drop_told = True
+    with gil:
+        (<Handlers>s.core.handlers).notice(
+            "left out what breaks a relation",
+            {"command": s.command.name.decode(), "relation": relation.text.decode()})
 
 
 cdef void tell_lost(Core *core, DeviceState *device) noexcept nogil:

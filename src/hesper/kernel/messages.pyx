@@ -14,6 +14,8 @@ cdef str field_label(Stream *s):
     cdef const hesper_struct *type
     if op == NULL or s.command == NULL:
         return ""
+    if op.code >= OP_CHECK:
+        return owner_of(op)
     index = <uint32_t>(op - &hesper_ops[0])
     if s.command.in_ <= index < s.command.in_ + s.command.in_count:
         return field_at(s.command.fields, s.command.field_count, op.offset)
@@ -23,6 +25,16 @@ cdef str field_label(Stream *s):
                 or type.partial <= index < type.partial + type.partial_count):
             label = field_at(type.fields, type.field_count, op.offset)
             return f"{type.name.decode()}.{label}"
+    return ""
+
+
+cdef str owner_of(const hesper_op *op):
+    """The struct whose relations the operation checks; empty: the command's own."""
+    cdef uint32_t index = <uint32_t>(op - &hesper_ops[0])
+    cdef uint32_t i
+    for i in range(hesper_struct_count):
+        if hesper_structs[i].full <= index < hesper_structs[i].full + hesper_structs[i].full_count:
+            return hesper_structs[i].name.decode()
     return ""
 
 
@@ -87,6 +99,13 @@ cdef str describe(Stream *s):
         what = "sent over the wrong stream"
     elif error == ERROR_DEAD:
         what = f"object {value} could not be made"
+    elif error == ERROR_RELATION:
+        text = s.error_relation.text.decode()
+        what = f"{value} breaks the relation {text!r}"
+        if s.error_relation.right_count:
+            what += f", whose right side is {s.error_right}"
+    elif error == ERROR_TWICE:
+        what = "a struct stands twice in a pNext chain"
     elif error == ERROR_HANDLER:
         what = s.core.reason.decode("utf-8", "replace")
     else:

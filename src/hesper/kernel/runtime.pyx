@@ -18,6 +18,7 @@ from hesper.kernel.core.objects cimport objects_free
 from hesper.kernel.core.overrides cimport fill_overrides
 from hesper.kernel.core.platform cimport hesper_monitor_destroy, hesper_monitor_init
 from hesper.kernel.core.progress cimport core_catch_up
+from hesper.kernel.core.relations cimport check_relations
 from hesper.kernel.core.resources cimport resources_free
 from hesper.kernel.core.ring cimport ring_loop
 from hesper.kernel.core.shm_pool cimport pool_drop
@@ -36,6 +37,7 @@ cdef class CoreRef:
         if self.core == NULL or self.stream == NULL:
             raise MemoryError
         self.stream.core = self.core
+        self.core.up.check = check_relations
         self.core.rows = <Row *>calloc(hesper_command_count, sizeof(Row))
         self.core.hot = <Hot *>calloc(hesper_number_count, sizeof(Hot))
         if (self.core.rows == NULL or self.core.hot == NULL

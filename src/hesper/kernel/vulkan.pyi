@@ -1,5 +1,7 @@
 """The host's Vulkan library and its functions."""
 
+from collections.abc import Mapping
+
 from hesper.kernel.views import Array, View
 
 class Vulkan:
@@ -23,6 +25,12 @@ class ProcTable:
 
     def __contains__(self, name: str, /) -> bool:
         """Whether the driver has the command."""
+    def know_limits(self, limits: View, numbers: Mapping[str, int]) -> None:
+        """Let relations look at the limits of the device that the functions are of.
+
+        limits: VkPhysicalDeviceLimits.  numbers: of each of `protocol.relations.DEVICE_NUMBERS`;
+        0 where the driver says nothing.
+        """
     def call(self, name: str, /, *args: int | float | View | Array | None) -> int:
         """Call the command `name` with its parameters in order, without the GIL.
 

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from hesper_commands cimport COMMAND_vkGetDeviceProcAddr
 
@@ -10,10 +10,11 @@ from hesper.kernel.core.driver cimport queue_leave
 from hesper.kernel.core.platform cimport pthread_mutex_lock
 from hesper.kernel.core.state cimport QueueState
 from hesper.kernel.core.tables cimport *
-from hesper.kernel.views cimport address_of, write_scalar
+from hesper.kernel.views cimport View, address_of, write_scalar
 
 from hesper.kernel.errors import VulkanLoadError
 from hesper.kernel.views import command_indices
+from hesper.protocol.relations import DEVICE_NUMBERS
 
 
 cdef extern from "dlfcn.h" nogil:
@@ -26,12 +27,20 @@ cdef extern from "dlfcn.h" nogil:
 
 cdef class ProcTable:
     def __cinit__(self):
-        self.functions = <hesper_function *>calloc(hesper_command_count, sizeof(hesper_function))
+        # The last entry is no function: it points to the device's limits.
+        self.functions = <hesper_function *>calloc(
+            hesper_command_count + 1, sizeof(hesper_function))
         if self.functions == NULL:
             raise MemoryError
 
     def __dealloc__(self):
         free(self.functions)
+
+    def know_limits(self, View limits not None, numbers):
+        memcpy(&self.limits.limits, limits.at, sizeof(self.limits.limits))
+        for i, name in enumerate(DEVICE_NUMBERS):
+            self.limits.numbers[i] = numbers[name]
+        (<void **>self.functions)[hesper_command_count] = &self.limits
 
     cdef void fill(self, get_proc_addr get, void *owner, int level) noexcept:
         """Look up every command of that level, under its own name and its aliases."""

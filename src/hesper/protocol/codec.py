@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hesper.protocol.model import Command, Field, Length, Model, Struct, load
+from hesper.protocol.relations import BrokenRelationError, check
 
 REPLY_WANTED = 1
 """Bit of the flags word that asks for a reply (VK_COMMAND_GENERATE_REPLY_BIT_EXT)."""
@@ -92,8 +93,10 @@ def _scalar_format(field: Field) -> str:
 class Codec:
     """Encodes and decodes with one model."""
 
-    def __init__(self, model: Model | None = None) -> None:
+    def __init__(self, model: Model | None = None, limits: Mapping[str, int] | None = None) -> None:
+        """limits: fields of VkPhysicalDeviceLimits, for the relations that speak of them."""
         self.model = model or load()
+        self._limits = limits
 
     # Commands.
 
@@ -124,7 +127,18 @@ class Codec:
             else:
                 value = self._get(reader, field, parameters, 0)
             parameters[field.name] = value
+        self._check(command.name, parameters)
         return command, flags, parameters
+
+    def _check(self, owner: str, values: dict[str, Any]) -> None:
+        """Raise CodecError where what has been decoded breaks a relation."""
+        relations = self.model.relations.get(owner)
+        if relations is None:
+            return
+        try:
+            check(relations, values, self._limits)
+        except BrokenRelationError as error:
+            raise CodecError(f"{owner}: {error}") from None
 
     def header(self, reader: Reader) -> tuple[Command, int]:
         """The number and flags a command starts with.  Raises CodecError."""
@@ -391,6 +405,7 @@ class Codec:
             value["pNext"] = self._get_chain(r, s, depth, partial=False)
         for f in self._own_fields(s):
             value[f.name] = self._get(r, f, value, depth)
+        self._check(s.name, value)
         return value
 
     @staticmethod
@@ -437,6 +452,7 @@ class Codec:
             else:
                 for f in self._own_fields(s):
                     value[f.name] = self._get(r, f, value, depth)
+                self._check(s.name, value)
             values.append((s.name, value))
         return values[::-1]
 

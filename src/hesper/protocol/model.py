@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+from hesper.protocol.relations import Relation  # noqa: TC001  msgspec reads it
+
 Shape = Literal[
     "value", "fixed", "pointer", "array", "nested", "string", "strings", "null", "chain"
 ]
@@ -158,6 +160,8 @@ class Model(msgspec.Struct, dict=True):
     extensions: dict[str, Extension]
     guest_extensions: frozenset[str] = frozenset()
     """Device extensions that live in the guest alone: what needs a window system, and more."""
+    relations: dict[str, tuple[Relation, ...]] = {}
+    """By the struct or command that they belong to."""
 
     @functools.cached_property
     def commands_by_number(self) -> dict[int, Command]:

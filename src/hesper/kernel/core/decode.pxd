@@ -10,6 +10,7 @@ from hesper.kernel.core.arena cimport arena_take, arena_take_array
 from hesper.kernel.core.dead cimport note_dead
 from hesper.kernel.core.objects cimport DEAD, Entry, object_find
 from hesper.kernel.core.platform cimport hesper_copy_words, hesper_read_u32, hesper_read_u64
+from hesper.kernel.core.relations cimport is_within
 from hesper.kernel.core.state cimport (
     CHAIN_LIMIT, DEPTH_LIMIT, ERROR_CHAIN, ERROR_DEAD, ERROR_DEPTH, ERROR_DEVICE, ERROR_LENGTH,
     ERROR_MEMORY, ERROR_NULL, ERROR_OBJECT, ERROR_POINTER, ERROR_SHORT, ERROR_STRING, ERROR_STYPE,
@@ -557,6 +558,8 @@ cdef inline int decode(Stream *s, const hesper_op *op, uint32_t count,
                 and hesper_read_u64(cursor) == 0):
             (<void **>(base + op.offset))[0] = NULL
             cursor += 8
+        elif code == OP_CHECK_LIMIT and is_within(s, op, base):
+            pass
         else:
             s.cursor = cursor
             if decode_other(s, op, code, base):
@@ -571,6 +574,8 @@ cdef inline int decode_other(Stream *s, const hesper_op *op, uint8_t code,
                              uint8_t *base) noexcept nogil:
     """What `decode` does not do by itself."""
     cdef uint32_t word
+    if code >= OP_CHECK:
+        return s.core.up.check(s, op, base)
     if code == OP_ARRAY_OUT or code == OP_ARRAY_PARTIAL:
         return decode_array(s, op, base)
     if code == OP_STYPE:

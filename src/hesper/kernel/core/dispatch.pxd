@@ -100,6 +100,7 @@ cdef inline int record(Stream *s, const Hot *hot) noexcept nogil:
         return run_whole(s, hot.index, 0)
     c = &hesper_commands[hot.index]
     s.command = c
+    s.first = entry
     s.device = entry.device
     s.depth = 0
     s.parameters = <uint8_t *>arena_take(&s.arena, c.size)

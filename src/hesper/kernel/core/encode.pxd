@@ -127,7 +127,7 @@ cdef inline int encode(Stream *s, const hesper_op *op, uint32_t count,
             word = at[0] if op.size == 1 else (<const uint16_t *>at)[0]
             if put_u32(s, word):
                 return -1
-        else:
+        elif code < OP_CHECK:
             # The compiler emits no other operation for what a command gives back.
             return fail(s, ERROR_REPLY, op, code)
         op += 1

@@ -29,6 +29,7 @@ cdef extern from "memory.h" nogil:
     uint32_t hesper_add_ordered(uint32_t *at, uint32_t amount)
     uint32_t hesper_exchange(uint32_t *at, uint32_t value)
     bint hesper_replace(uint32_t *at, uint32_t expected, uint32_t value)
+    uint64_t hesper_popcount(uint64_t bits)
     void *hesper_load_pointer(void **at)
     void hesper_store_pointer(void **at, void *value)
     void hesper_publish(void **at, void *value)

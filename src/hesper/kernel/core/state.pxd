@@ -13,7 +13,7 @@ from hesper.kernel.core.objects cimport Entry, Objects
 from hesper.kernel.core.platform cimport hesper_monitor, hesper_timer
 from hesper.kernel.core.polling cimport Poll, Polling
 from hesper.kernel.core.shm_pool cimport ShmPool, ShmRegion
-from hesper.kernel.core.tables cimport hesper_call_fn, hesper_command, hesper_op
+from hesper.kernel.core.tables cimport hesper_call_fn, hesper_command, hesper_op, hesper_relation
 
 
 cdef struct Core
@@ -72,6 +72,8 @@ cdef enum Error:
     ERROR_PLACE                 # a transport command that came over the wrong stream
     ERROR_HANDLER               # a Python handler raised; the reason is in Core.reason
     ERROR_DEAD                  # an object that the driver has not made: `dead.pxd`
+    ERROR_RELATION              # numbers that do not fit together: `relations.pxd`
+    ERROR_TWICE                 # a struct that relations speak of, twice in one chain
     ERROR_STOPPED               # the context is being closed
 
 
@@ -98,6 +100,7 @@ cdef struct Row:
     override_fn override        # null: what `serve` does is all; see `overrides.pxd`
     bint handled                # a Python handler exists, and is asked
     bint failure_told
+    bint drop_told              # that it has said too much, which was left out
 
 
 cdef enum Stage:
@@ -239,9 +242,13 @@ cdef struct DeviceState:
 
 
 cdef struct Upcalls:
+    # Holds what has been decoded against its relations: 0, or -1 with the error noted.  Called by
+    # its address, so that it does not become part of the decoder's loop.
+    int (*check)(Stream *s, const hesper_op *op, uint8_t *base) noexcept nogil
     # What lies above the core, in Python.
     int (*handler)(Stream *s, uint32_t index) noexcept nogil    # 0, or -1 with the error noted
     void (*command_failed)(Stream *s, uint32_t index) noexcept nogil
+    void (*dropped)(Stream *s, const hesper_relation *relation) noexcept nogil
     void (*device_lost)(Core *core, DeviceState *device) noexcept nogil
 
 
@@ -330,6 +337,8 @@ cdef struct Stream:
     Error error
     const hesper_op *error_op
     uint64_t error_value
+    const hesper_relation *error_relation   # that is broken: by `error_value` and this
+    uint64_t error_right
     uint64_t commands
     uint64_t bytes
     uint32_t stage              # a Stage

@@ -12,6 +12,17 @@ cdef extern from "wire.h" nogil:
         OP_STRING, OP_STRINGS, OP_NESTED_COPY, OP_NESTED_STRUCT
         OP_POINTER_OUT, OP_POINTER_PARTIAL, OP_ARRAY_OUT, OP_ARRAY_PARTIAL
         OP_STRUCT_PARTIAL, OP_FIXED_PARTIAL, OP_CHAIN_PARTIAL
+        OP_CHECK, OP_CHECK_LIMIT
+    cdef enum:
+        STEP_VALUE, STEP_GIVEN, STEP_TO, STEP_CHAIN, STEP_EACH, STEP_FIXED, STEP_AT
+    cdef enum:
+        TERM_VALUE, TERM_PATH, TERM_BITS, TERM_LEVELS, TERM_LIMIT, TERM_AT
+    cdef enum:
+        CONDITION_IN, CONDITION_HAS, CONDITION_GIVEN
+    cdef enum:
+        MUST_EQUAL, MUST_NOT_EXCEED, MUST_REACH, MUST_BE_BELOW, MUST_BE_AMONG, MUST_BE_GIVEN
+    cdef enum:
+        REMEDY_NONE, REMEDY_DROP, REMEDY_PAD, REMEDY_SET, REMEDY_CLEAR
     cdef enum:
         FLAG_NULLABLE, FLAG_FIRST, FLAG_VICTIM, FLAG_PARENT
     cdef enum:
@@ -58,6 +69,47 @@ cdef extern from "wire.h" nogil:
         uint32_t size
         uint32_t inner_from
         uint32_t inner_step
+
+    ctypedef struct hesper_step:
+        uint8_t code
+        uint8_t width
+        uint8_t other_width
+        uint16_t length
+        uint32_t offset
+        uint32_t other
+        uint32_t size
+
+    ctypedef struct hesper_term:
+        uint8_t kind
+        uint8_t width
+        uint16_t step
+        uint64_t value
+
+    ctypedef struct hesper_condition:
+        uint16_t step
+        uint16_t values
+        uint16_t value_count
+        uint8_t kind
+        uint8_t unless
+        uint64_t mask
+
+    ctypedef struct hesper_relation:
+        const char *text
+        uint16_t left
+        uint16_t right
+        uint16_t right_count
+        uint16_t values
+        uint16_t value_count
+        uint16_t conditions
+        uint16_t condition_count
+        uint8_t comparison
+        uint8_t remedy
+        uint8_t total
+        uint8_t quick
+        uint32_t when
+        uint64_t mask
+        uint32_t beside
+        uint32_t beside_size
 
     ctypedef struct hesper_field:
         const char *name
@@ -116,6 +168,11 @@ cdef extern from "wire.h" nogil:
 
     const hesper_length hesper_lengths[]
     const hesper_op hesper_ops[]
+    const hesper_step hesper_steps[]
+    const hesper_term hesper_terms[]
+    const hesper_condition hesper_conditions[]
+    const uint64_t hesper_values[]
+    const hesper_relation hesper_relations[]
     const hesper_field hesper_fields[]
     const hesper_case hesper_cases[]
     const hesper_struct hesper_structs[]

@@ -144,6 +144,10 @@ static inline int hesper_replace(uint32_t *at, uint32_t expected, uint32_t value
     return __atomic_compare_exchange_n(at, &expected, value, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
+static inline uint64_t hesper_popcount(uint64_t bits) {
+    return (uint64_t)__builtin_popcountll(bits);
+}
+
 static inline void *hesper_load_pointer(void **at) {
     return __atomic_load_n(at, __ATOMIC_ACQUIRE);
 }

@@ -35,7 +35,10 @@ enum {
     OP_ARRAY_PARTIAL,   /* u64 length, partial structs; ref: struct */
     OP_STRUCT_PARTIAL,  /* ref: struct, in place */
     OP_FIXED_PARTIAL,   /* u64 length, partial structs in place; ref: struct */
-    OP_CHAIN_PARTIAL    /* the pNext chain, partial; ref: struct */
+    OP_CHAIN_PARTIAL,   /* the pNext chain, partial; ref: struct */
+    /* Nothing on the wire: relations between what has been decoded. */
+    OP_CHECK,           /* `length` of them, from `ref` on */
+    OP_CHECK_LIMIT      /* one: the u32 at `offset`, and at inner_from if inner_step, <= a limit */
 };
 
 enum {
@@ -73,6 +76,67 @@ typedef struct {
     uint32_t inner_from; /* OP_NESTED_*: offset of the sibling array that holds inner lengths */
     uint32_t inner_step; /* its element size; 0: the inner length is a constant */
 } hesper_op;
+
+/* Relations: see protocol/relations.py.  A path is a run of steps that ends with STEP_VALUE or
+ * STEP_GIVEN. */
+enum {
+    STEP_VALUE = 0, /* the number at `offset`, and the one at `other` if it has a width */
+    STEP_GIVEN,     /* whether the pointer at `offset` is not null */
+    STEP_TO,        /* where the pointer at `offset` points to */
+    STEP_CHAIN,     /* the chained struct of sType `size` of the struct at `offset` */
+    STEP_EACH,      /* elements of `size` bytes, which the pointer at `offset` points to */
+    STEP_FIXED,     /* elements of `size` bytes at `offset` */
+    STEP_AT         /* the one of STEP_EACH that the number at `other` beside LEFT says */
+};
+
+typedef struct {
+    uint8_t code;
+    uint8_t width;
+    uint8_t other_width; /* 0: there is no other */
+    uint16_t length;     /* STEP_EACH, STEP_FIXED: index into hesper_lengths */
+    uint32_t offset;
+    uint32_t other; /* STEP_EACH, STEP_FIXED: where the struct begins that has the length */
+    uint32_t size;
+} hesper_step;
+
+enum { TERM_VALUE = 0, TERM_PATH, TERM_BITS, TERM_LEVELS, TERM_LIMIT, TERM_AT };
+
+typedef struct {
+    uint8_t kind;
+    uint8_t width;  /* of a limit */
+    uint16_t step;  /* of a path: index into hesper_steps */
+    uint64_t value; /* of a limit: its offset in VkPhysicalDeviceLimits and what follows it */
+} hesper_term;
+
+typedef struct {
+    uint16_t step;
+    uint16_t values, value_count; /* into hesper_values */
+    uint8_t kind;
+    uint8_t unless;
+    uint64_t mask; /* CONDITION_HAS: the bits; CONDITION_IN: a bit for every value below 64 */
+} hesper_condition;
+
+enum { CONDITION_IN = 0, CONDITION_HAS, CONDITION_GIVEN };
+
+enum { MUST_EQUAL = 0, MUST_NOT_EXCEED, MUST_REACH, MUST_BE_BELOW, MUST_BE_AMONG, MUST_BE_GIVEN };
+
+enum { REMEDY_NONE = 0, REMEDY_DROP, REMEDY_PAD, REMEDY_SET, REMEDY_CLEAR };
+
+typedef struct {
+    const char *text;
+    uint16_t left;                        /* into hesper_steps */
+    uint16_t right, right_count;          /* into hesper_terms */
+    uint16_t values, value_count;         /* into hesper_values */
+    uint16_t conditions, condition_count; /* into hesper_conditions */
+    uint8_t comparison;
+    uint8_t remedy;
+    uint8_t total;        /* the sum of LEFT's places is meant */
+    uint8_t quick;        /* the first condition: a u32 of the struct itself, not `unless` */
+    uint32_t when;        /* its offset */
+    uint64_t mask;        /* a bit for every value below 64 that meets it */
+    uint32_t beside;      /* offset of the array to pad, or of the count of that to drop from */
+    uint32_t beside_size; /* of an element of it, or of the count */
+} hesper_relation;
 
 enum {
     SHAPE_VALUE = 0,
@@ -172,6 +236,11 @@ typedef struct {
 #pragma GCC visibility push(hidden)
 extern const hesper_length hesper_lengths[];
 extern const hesper_op hesper_ops[];
+extern const hesper_step hesper_steps[];
+extern const hesper_term hesper_terms[];
+extern const hesper_condition hesper_conditions[];
+extern const uint64_t hesper_values[];
+extern const hesper_relation hesper_relations[];
 extern const hesper_field hesper_fields[];
 extern const hesper_case hesper_cases[];
 extern const hesper_struct hesper_structs[];

@@ -13,6 +13,7 @@ from hesper.protocol.compiler import facts as facts_file
 from hesper.protocol.compiler.emit import Emitter
 from hesper.protocol.compiler.names import Names
 from hesper.protocol.compiler.registry import Builder
+from hesper.protocol.compiler.relations import RelationReader
 from hesper.protocol.compiler.tables import TableBuilder
 from hesper.protocol.model import Summary
 
@@ -25,6 +26,7 @@ def main(folder: Path) -> None:
     facts = facts_file.read(FACTS)
     vk = get_vulkan_object()
     model = Builder(vk, facts).build()
+    model.relations = RelationReader(model, vk).read(facts.relations)
     emitter = Emitter(model, TableBuilder(model), vk, facts)
     (folder / "model.json").write_bytes(msgspec.json.encode(model))
     summary = Summary(model.header_version, model.handles, model.extensions, model.guest_extensions)

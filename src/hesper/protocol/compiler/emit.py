@@ -27,6 +27,10 @@ def _rows(rows: Iterable[Iterable[object]]) -> str:
     return "".join("    {" + ", ".join(str(c) for c in row) + "},\n" for row in rows)
 
 
+def _numbers(row: Iterable[int]) -> list[int]:
+    return [int(n) for n in row]
+
+
 def _string(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if text else "0"
 
@@ -71,6 +75,7 @@ class Emitter:
             + calls
             + f"\nconst hesper_length hesper_lengths[] = {{\n{_rows(self._tables.lengths)}}};\n"
             + f"const hesper_op hesper_ops[] = {{\n{_rows(ops)}}};\n"
+            + self._relation_rows()
             + f"const hesper_field hesper_fields[] = {{\n{_rows(self._fields)}}};\n"
             + f"const hesper_case hesper_cases[] = {{\n{_rows(cases)}}};\n"
             + f"const hesper_struct hesper_structs[] = {{\n{_rows(structs)}}};\n"
@@ -85,6 +90,18 @@ class Emitter:
             + f"const char *const hesper_handle_names[] = {{{handles}}};\n"
             + f"const uint32_t hesper_handle_values[] = {{{values}}};\n"
             + f"const uint32_t hesper_handle_count = {len(self._model.handles)};\n"
+        )
+
+    def _relation_rows(self) -> str:
+        r = self._tables.relations
+        texts = [(_string(str(text)), *row) for text, *row in r.relations]
+        values = ", ".join(f"UINT64_C({v})" for v in r.values)
+        return (
+            f"const hesper_step hesper_steps[] = {{\n{_rows(map(_numbers, r.steps))}}};\n"
+            f"const hesper_term hesper_terms[] = {{\n{_rows(map(_numbers, r.terms))}}};\n"
+            f"const hesper_condition hesper_conditions[] = {{\n{_rows(r.conditions)}}};\n"
+            f"const uint64_t hesper_values[] = {{{values}}};\n"
+            f"const hesper_relation hesper_relations[] = {{\n{_rows(texts)}}};\n"
         )
 
     def _stypes(self) -> list[int]:

@@ -81,6 +81,7 @@ class Facts:
     structs: dict[str, MesaStruct]
     commands: dict[str, MesaCommand]
     extensions: dict[str, tuple[int, int]]
+    relations: dict[str, list[str]]
 
 
 def parse_declaration(text: str) -> Declaration:
@@ -143,4 +144,5 @@ def read(folder: Path) -> Facts:
             for name, c in mesa["commands"].items()
         },
         extensions={k: (v["number"], v["version"]) for k, v in mesa["extensions"].items()},
+        relations=load("relations.toml"),
     )

@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from hesper.protocol.compiler.relation_rows import RelationRows, RelationTables
+
 if TYPE_CHECKING:
     from hesper.protocol.model import Command, Field, Length, Model, Struct
 
@@ -40,6 +42,8 @@ class Code(enum.IntEnum):
     STRUCT_PARTIAL = 24
     FIXED_PARTIAL = 25
     CHAIN_PARTIAL = 26
+    CHECK = 27
+    CHECK_LIMIT = 28
 
 
 NULLABLE, FIRST, VICTIM, PARENT = 1, 2, 4, 8
@@ -77,6 +81,7 @@ class Tables:
     cases: dict[str, list[tuple[int, Span]]] = field(default_factory=dict)
     commands_in: dict[str, Span] = field(default_factory=dict)
     commands_out: dict[str, Span] = field(default_factory=dict)
+    relations: RelationTables = field(default_factory=RelationTables)
 
 
 class LayoutError(Exception):
@@ -188,6 +193,24 @@ class TableBuilder:
             self.tables.lengths.append(row)
         return self._length_index[row]
 
+    def _check(self, name: str, owner: Struct | tuple[Field, ...]) -> list[Op]:
+        """The operation that holds what has been decoded against its relations, if it has any."""
+        relations = self.model.relations.get(name)
+        if not relations:
+            return []
+        if not isinstance(owner, tuple) and self.is_pod(owner):
+            raise LayoutError(f"{name} is copied whole: its relations are those of what holds it")
+        rows = RelationRows(self.model, self.tables.relations, self.length)
+        start = rows.add(owner, relations)
+        simple = rows.limit(start) if len(relations) == 1 else None
+        if simple is not None:
+            first, second, limit = simple
+            return [
+                Op(Code.CHECK_LIMIT, first, limit, start, inner_from=second or 0,
+                   inner_step=int(second is not None))
+            ]  # fmt: skip
+        return [Op(Code.CHECK, 0, ref=start, length=len(relations))]
+
     # Structs.
 
     def _union(self, struct: Struct) -> None:
@@ -211,7 +234,7 @@ class TableBuilder:
                 ops.append(Op(code, f.offset, ref=index))
             else:
                 ops += self._field_ops(f, struct.fields, partial=partial)
-        return ops
+        return ops if partial else ops + self._check(struct.name, struct)
 
     def _field_ops(self, f: Field, siblings: tuple[Field, ...], *, partial: bool) -> list[Op]:
         """Operations of a struct member."""
@@ -345,7 +368,7 @@ class TableBuilder:
             if i == 0 and f.kind == "handle" and f.shape == "value":
                 op = op._replace(flags=op.flags | FIRST)
             ops.append(op)
-        return ops
+        return ops + self._check(command.name, command.fields)
 
     def _output_op(self, f: Field, siblings: tuple[Field, ...]) -> Op:
         """How an output parameter (or output array in a struct) comes in."""

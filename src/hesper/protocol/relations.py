@@ -1,0 +1,294 @@
+"""Relations: what a number in one struct must be to a number in another one.
+
+The registry says which count is the length of which array.  What it does not say (that a count in
+a chained struct must be a count of the struct it is chained to, that an index must be below some
+array's length) stands in `facts/relations.toml`, a sentence a relation:
+
+    LEFT COMPARISON RIGHT [or VALUES] [if CONDITION] [unless CONDITION] [, else REMEDY]
+
+LEFT is a path from the struct or command that the relation belongs to: field names joined by `.`,
+`[]` after an array of which every element is meant, and the name of a struct for the one in the
+pNext chain at that place.  `a.b + a.c` is the sum of two fields of one struct, `sum(PATH)` that of
+all elements.  Where something on the path is not there (a null pointer, a struct that is not
+chained), the relation holds.
+
+COMPARISON is `==`, `<=`, `>=`, `<`, `in` (RIGHT: values joined by `|`), or `given`, which has no
+RIGHT and says that a pointer, or a handle, is not null.  RIGHT is a product (`*`) of
+
+    a number, an enumerant, or a path without `[]`
+    array[field].PATH         of the element that a field beside LEFT names
+    bits(PATH)                how many bits are set in a mask
+    levels(PATH)              how many mip levels an image of a VkExtent3D has at most
+    limits.FIELD              of VkPhysicalDeviceLimits
+    device.NAME               one of DEVICE_NUMBERS
+
+of which the last two hold where a driver says 0.  `or` names values that LEFT may have besides.  A
+CONDITION is `PATH in VALUES`, `PATH has VALUES` (bits of a mask) or `PATH given`; it is met if any
+element on the path meets it.  VALUES are numbers or enumerants joined by `|`.
+
+A message that breaks a relation is refused, unless there is a REMEDY: `drop` takes the element
+out of its array, `pad` lengthens an array with zeros to RIGHT elements, `set` makes LEFT what
+RIGHT is, `clear` makes it 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Comparison = Literal["==", "<=", ">=", "<", "in", "given"]
+
+Remedy = Literal["", "drop", "pad", "set", "clear"]
+
+DEVICE_NUMBERS = (
+    "queueFamilyCount",
+    "maxTransformFeedbackBuffers",
+    "maxTransformFeedbackStreams",
+    "maxSampleLocationGridWidth",
+    "maxSampleLocationGridHeight",
+)
+"""What relations need to know of a device besides its VkPhysicalDeviceLimits, u32 each."""
+
+LARGEST = (1 << 64) - 1
+"""Sums and products stop here instead of wrapping."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step of a path: into a field, to every element of an array, to a chained struct."""
+
+    kind: Literal["field", "each", "chain"]
+    name: str
+
+
+class Path(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where numbers stand."""
+
+    steps: tuple[Step, ...]
+    plus: str = ""
+    """A second field beside the last one, which is added to it."""
+
+
+class Term(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A factor of RIGHT."""
+
+    kind: Literal["value", "path", "bits", "levels", "limit", "at"]
+    value: int = 0
+    path: Path | None = None
+    """`at`: from the element on."""
+    limit: str = ""
+    array: str = ""
+    index: str = ""
+    """`at`: the array of the relation's struct, and the field beside LEFT."""
+
+
+class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """When a relation is meant; `unless`: when it is not."""
+
+    path: Path
+    values: tuple[int, ...] = ()
+    kind: Literal["in", "has", "given"] = "in"
+    unless: bool = False
+
+
+class Relation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One sentence, with its names resolved."""
+
+    text: str
+    left: Path
+    comparison: Comparison
+    right: tuple[Term, ...] = ()
+    values: tuple[int, ...] = ()
+    """What LEFT may be: besides RIGHT, or (`in`) at all."""
+    conditions: tuple[Condition, ...] = ()
+    remedy: Remedy = ""
+    total: bool = False
+    """Whether the sum of LEFT's places is meant."""
+    beside: str = ""
+    """`pad`, `clear`: the array that LEFT counts; `drop`: what counts that which LEFT is in."""
+
+
+class BrokenRelationError(ValueError):
+    """Values that break a relation."""
+
+
+def chained(value: Mapping[str, Any], name: str) -> Any:
+    """The struct of that name in the pNext chain of `value`, or None.
+
+    Raises BrokenRelationError for two of them: drivers differ in which they take.
+    """
+    found = [v for n, v in value.get("pNext") or () if n == name]
+    if len(found) > 1:
+        raise BrokenRelationError(f"{name} stands twice in a pNext chain")
+    return found[0] if found else None
+
+
+def check(
+    relations: tuple[Relation, ...], value: dict[str, Any], limits: Mapping[str, int] | None = None
+) -> None:
+    """Hold a struct's or a command's values (as `codec` has them) against its relations.
+
+    What has a remedy is changed in `value`.  limits: fields of VkPhysicalDeviceLimits; relations
+    with others hold.  Raises BrokenRelationError.
+    """
+    for relation in relations:
+        _check(relation, value, limits or {})
+
+
+def _check(r: Relation, value: dict[str, Any], limits: Mapping[str, int]) -> None:
+    if not all(meets(c, value) for c in r.conditions):
+        return
+    found = list(places(r.left, value))
+    if r.total:
+        found = [(value, "", min(LARGEST, sum(number for _, _, number in found)))]
+    for holder, at, left in found:
+        right = product(r.right, value, limits, holder)
+        if right is None or holds(r, left, right):
+            continue
+        if not r.remedy:
+            raise BrokenRelationError(f"{left} breaks the relation {r.text!r}, with {right}")
+        if r.remedy == "set":
+            holder[at] = right
+        elif r.remedy == "clear":
+            holder |= {at: 0, r.beside: None}
+        elif r.remedy == "pad":
+            _pad(r, value, right)
+        else:
+            _drop(r, value, right)
+            return
+
+
+def holds(r: Relation, left: int, right: int) -> bool:
+    """Whether two numbers fit together."""
+    if left in r.values:
+        return True
+    if r.comparison == "in":
+        return False
+    if r.comparison == "given":
+        return left != 0
+    if r.comparison == "==":
+        return left == right
+    if r.comparison == "<=":
+        return left <= right
+    if r.comparison == ">=":
+        return left >= right
+    return left < right
+
+
+def meets(c: Condition, value: dict[str, Any]) -> bool:
+    """Whether a relation is meant, as far as one of its conditions goes."""
+    return any(_matches(c, number) for _, _, number in places(c.path, value)) != c.unless
+
+
+def _matches(c: Condition, number: int) -> bool:
+    if c.kind == "given":
+        return number != 0
+    if c.kind == "has":
+        return any(number & mask for mask in c.values)
+    return number in c.values
+
+
+def product(
+    terms: tuple[Term, ...], value: dict[str, Any], limits: Mapping[str, int], holder: Any
+) -> int | None:
+    """The number that RIGHT is, None where something of it is not there."""
+    found = 1
+    for term in terms:
+        factor = _factor(term, value, limits, holder)
+        if factor is None:
+            return None
+        found = min(LARGEST, found * factor)
+    return found
+
+
+def _factor(
+    term: Term, value: dict[str, Any], limits: Mapping[str, int], holder: Any
+) -> int | None:
+    if term.kind == "value":
+        return term.value
+    if term.kind == "limit":
+        return limits.get(term.limit) or None
+    assert term.path is not None
+    if term.kind == "at":
+        array = value.get(term.array) or ()
+        if holder[term.index] >= len(array):
+            return 0
+        value = array[holder[term.index]]
+    if term.kind == "levels":
+        extent = _holder(term.path, value, len(term.path.steps))
+        return None if extent is None else max(extent.values(), default=0).bit_length()
+    number = next((v for _, _, v in places(term.path, value)), None)
+    return number if term.kind != "bits" or number is None else number.bit_count()
+
+
+def _number(value: Any) -> int:
+    """A value as an unsigned number; of a pointer, whether it is one."""
+    if value is None:
+        return 0
+    if isinstance(value, int):
+        return value if value >= 0 else value + (1 << 32)
+    return 1
+
+
+def places(path: Path, value: Any, at: int = 0) -> Iterator[tuple[Any, Any, int]]:
+    """Every place that the path leads to: what holds it, its key there, the number."""
+    for i in range(at, len(path.steps)):
+        step = path.steps[i]
+        last = i == len(path.steps) - 1
+        if step.kind == "chain":
+            value = chained(value, step.name)
+        elif step.kind == "each":
+            array = value.get(step.name) or ()
+            for index, element in enumerate(array):
+                if last:
+                    yield array, index, _number(element)
+                else:
+                    yield from places(path, element, i + 1)
+            return
+        elif last:
+            number = _number(value.get(step.name))
+            if path.plus:
+                number = min(LARGEST, number + _number(value.get(path.plus)))
+            yield value, step.name, number
+            return
+        else:
+            value = value.get(step.name)
+        if value is None:
+            return
+
+
+def _holder(path: Path, value: Any, count: int) -> Any:
+    """What the first `count` steps lead to, None where that is not there."""
+    for step in path.steps[:count]:
+        value = chained(value, step.name) if step.kind == "chain" else value.get(step.name)
+        if value is None:
+            return None
+    return value
+
+
+def _pad(r: Relation, value: dict[str, Any], right: int) -> None:
+    """Lengthen the array that LEFT counts."""
+    holder = _holder(r.left, value, len(r.left.steps) - 1)
+    name = r.left.steps[-1].name
+    if holder is None or holds(r, _number(holder.get(name)), right):
+        return
+    array = holder.get(r.beside)
+    if array is not None:
+        holder[r.beside] = [*array, *[0] * (right - len(array))]
+        holder[name] = right
+
+
+def _drop(r: Relation, value: dict[str, Any], right: int) -> None:
+    """Take elements out of the array that LEFT goes through."""
+    holder = _holder(r.left, value, len(r.left.steps) - 2)
+    each = r.left.steps[-2].name
+    if holder is None or not holder.get(each):
+        return
+    inner = Path(r.left.steps[-1:], r.left.plus)
+    kept = [e for e in holder[each] if holds(r, next(places(inner, e))[2], right)]
+    if len(kept) != len(holder[each]):
+        holder[r.beside] = len(kept)
+        holder[each] = kept or None
