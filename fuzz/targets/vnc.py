@@ -9,7 +9,7 @@ from pattern import Pattern
 
 from fuzz.source import Source
 from hesper.display.geometry import Size
-from hesper.display.rfb.handshake import check_password
+from hesper.display.rfb.handshake import Access, check_password
 from hesper.display.rfb.service import RfbService
 from hesper.display.scanout import Display
 
@@ -92,6 +92,6 @@ async def _serve(data: bytes, size: Size, key: bytes | None) -> None:
     pattern = Pattern(size)
     pattern.show_on(display[0])
     async with asyncio.timeout(BOUND), RfbService(display, 1e6) as service:
-        await service.serve(0, Bytes(data, pattern, display), key)
+        await service.serve(0, Bytes(data, pattern, display), Access(key), "fuzz")
     if failures:
         raise failures[0]

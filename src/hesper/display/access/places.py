@@ -112,7 +112,7 @@ def listen_on(place: Place, *, local: bool) -> Sockets:
     that cannot be resolved or is not local after all.
     """
     if isinstance(place, UnixPath):
-        file = listen.bind(str(place.path), 0o600)
+        file = listen.bind(str(place.path))  # which gives it mode 0600
         return Sockets([file.sock], file)
     sockets: list[socket.socket] = []
     port = place.port
