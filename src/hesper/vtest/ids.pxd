@@ -4,6 +4,11 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 
 
+cdef enum:
+    # Also of those for which a context had no room, which cost nothing but their ids.
+    MOST_IDS = 1 << 18
+
+
 cdef enum Owner:
     NOBODY
     CONTEXT
@@ -19,12 +24,12 @@ cdef struct Ids:
 
 
 cdef inline uint32_t ids_take(Ids *ids) noexcept nogil:
-    """An id that nobody owned, now the context's; 0 without memory."""
+    """An id that nobody owned, now the context's; 0 when there are too many, or no memory."""
     cdef uint32_t id
     if ids.unused_count:
         ids.unused_count -= 1
         id = ids.unused[ids.unused_count]
-    elif ids.highest + 1 < ids.room or ids_grow(ids):
+    elif ids.highest < MOST_IDS and (ids.highest + 1 < ids.room or ids_grow(ids)):
         ids.highest += 1
         id = ids.highest
     else:

@@ -24,12 +24,12 @@ from hesper.sockets.connection cimport (
     DONE, INTERRUPTED, LEFT, NO_MEMORY, REFUSED, TRUNCATED, WRONG, Outcome, close,
     hesper_send_before_descriptor)
 from hesper.vtest.ids cimport (
-    CLIENT, CONTEXT, NOBODY, Ids, Owner, ids_free, ids_give, ids_owner, ids_take)
+    CLIENT, CONTEXT, MOST_IDS, NOBODY, Ids, Owner, ids_free, ids_give, ids_owner, ids_take)
 from hesper.vtest.reader cimport Reader
 from hesper.vtest.syncs cimport (
-    MOST_SYNCS, MOST_WAITS, Batch, Point, Syncs, Wait, batch_new, batch_retired,
-    points_are_reached, points_read, sync_create, sync_find, sync_forget, syncs_close, syncs_new,
-    syncs_provide, syncs_signal, syncs_unpark, syncs_wake, wait_begin)
+    MOST_BATCHES, MOST_SIGNALS, MOST_SYNCS, MOST_WAITS, Batch, Point, Syncs, Wait, batch_new,
+    batch_retired, points_are_reached, points_read, sync_create, sync_find, sync_forget,
+    syncs_close, syncs_new, syncs_provide, syncs_signal, syncs_unpark, syncs_wake, wait_begin)
 
 from hesper.isolation.service import ClientError
 from hesper.sockets.connection import TruncatedError
@@ -44,6 +44,8 @@ cdef enum Fault:
     NO_SYNC                     # a: id
     SYNCS_FULL
     WAITS_FULL
+    BATCHES_FULL
+    IDS_FULL
     WAIT_FLAGS                  # a: flags
     WAIT_LIST                   # a: bytes
     BATCHES                     # a: how many, b: bytes
@@ -59,6 +61,10 @@ FAULTS = {
     NO_SYNC: "no sync {0}",
     SYNCS_FULL: f"more than {MOST_SYNCS} syncs, or no memory for another",
     WAITS_FULL: f"more than {MOST_WAITS} unfinished waits, or no descriptors for another",
+    BATCHES_FULL: (
+        f"more than {MOST_BATCHES} batches whose fence is pending, or {MOST_SIGNALS} syncs in"
+        " them, or no memory for another"),
+    IDS_FULL: f"more than {MOST_IDS} resources, or no memory for another",
     WAIT_FLAGS: "unknown flags {0:#x}",
     WAIT_LIST: "{0} bytes are no list of syncs",
     BATCHES: "{0} batches in {1} bytes",
@@ -196,7 +202,7 @@ cdef class Server(Reader):
         reply.command = COMMAND_RESOURCE_CREATE_BLOB
         reply.value = ids_take(&self.ids)
         if reply.value == 0:
-            return NO_MEMORY
+            return self.wrong(IDS_FULL)
         fd = port.create_blob(reply.value, asked.blob_id, asked.size, asked.flags)
         if fd < 0:
             if not self.is_for_lack_of_room(port, asked.size):
@@ -368,7 +374,7 @@ cdef class Server(Reader):
         batch = batch_new(
             self.syncs, <const WirePoint *>(self.data + syncs), asked.sync_count, &unknown)
         if batch == NULL:
-            return NO_MEMORY if unknown < 0 else self.wrong(NO_SYNC, <uint64_t>unknown)
+            return self.wrong(BATCHES_FULL if unknown < 0 else NO_SYNC, <uint64_t>unknown)
         if port.fence(ring_idx, batch_retired, batch):
             batch_retired(batch, False)
             return REFUSED

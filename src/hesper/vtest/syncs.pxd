@@ -22,6 +22,8 @@ cdef extern from "<unistd.h>" nogil:
 cdef enum:
     MOST_SYNCS = 65536          # that a client may have at a time
     MOST_WAITS = 1024           # unfinished ones; each holds a descriptor here
+    MOST_BATCHES = 1 << 16      # whose fence is pending
+    MOST_SIGNALS = 1 << 20      # points of all of those
     MOST_PARKED = 64            # ends of pipes that clients may still look at
     ENDLESS_MS = 0x7fffffff     # longer time-outs mean for ever
 
@@ -53,6 +55,7 @@ cdef struct Syncs:
     # All syncs of one client.
     pthread_mutex_t lock        # guards everything here, values included
     uint32_t owners             # the server, and batches whose fence is pending
+    uint32_t signals            # points of those batches
     bint closed
     Sync **syncs                # by id - 1
     uint32_t *free_ids
@@ -341,6 +344,7 @@ cdef inline void batch_retired(void *data, bint lost) noexcept nogil:
     over = syncs_signal(s, batch.points, batch.count, lost)
     for i in range(batch.count):
         sync_release(batch.points[i].sync)
+    s.signals -= batch.count
     pthread_mutex_unlock(&s.lock)
     syncs_wake(s, over)
     pthread_mutex_lock(&s.lock)
@@ -350,9 +354,18 @@ cdef inline void batch_retired(void *data, bint lost) noexcept nogil:
 
 cdef inline Batch *batch_new(Syncs *s, const WirePoint *asked, uint32_t count,
                              int64_t *unknown) noexcept nogil:
-    """What is to be signalled later; null with the first id in `unknown` that does not exist."""
-    cdef Batch *batch = <Batch *>malloc(sizeof(Batch) + count * sizeof(Point))
+    """What is to be signalled later.
+
+    Null with the first id in `unknown` that does not exist, or -1: too many are pending, or there
+    is no memory.
+    """
+    cdef Batch *batch
     cdef uint32_t i
+    cdef bint room
+    pthread_mutex_lock(&s.lock)
+    room = s.owners <= MOST_BATCHES and s.signals + count <= MOST_SIGNALS
+    pthread_mutex_unlock(&s.lock)
+    batch = <Batch *>malloc(sizeof(Batch) + count * sizeof(Point)) if room else NULL
     if batch == NULL:
         return NULL
     batch.syncs = s
@@ -362,6 +375,7 @@ cdef inline Batch *batch_new(Syncs *s, const WirePoint *asked, uint32_t count,
         return NULL
     pthread_mutex_lock(&s.lock)
     s.owners += 1
+    s.signals += count
     for i in range(count):
         batch.points[i].sync.owners += 1
     pthread_mutex_unlock(&s.lock)
