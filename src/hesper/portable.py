@@ -529,6 +529,24 @@ def threads() -> int:
     return threading.active_count()
 
 
+def is_linux() -> bool:
+    """Whether this is Linux, with its ways to confine a process."""
+    return sys.platform == "linux"
+
+
+def is_macos() -> bool:
+    """Whether this is macOS, with its way to confine a process."""
+    return sys.platform == "darwin"
+
+
+def close_others(*kept: int) -> None:
+    """Close all descriptors but the standard streams and those."""
+    for fd in map(int, os.listdir("/dev/fd")):
+        if fd > 2 and fd not in kept:
+            with contextlib.suppress(OSError):  # the one of the listing
+                os.close(fd)
+
+
 def raise_descriptor_limit() -> int:
     """Allow this process as many descriptors as it may have; return how many that is."""
     import resource

@@ -40,6 +40,7 @@ PROGRAMS = {
     "isolation/template.py": "the process that workers are forked from",
     "isolation/driver.py": "called in a worker's process",
     "gpu/workers.py": "its `main` is the supervisor's process",
+    "sandbox": "what workers' processes and programs call",
     "portable.py": "defines raise_descriptor_limit, and calls it nowhere",
 }
 """Where it may stand, and why."""

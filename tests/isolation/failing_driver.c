@@ -1,4 +1,4 @@
-/* A Vulkan driver that is the one named by REAL_DRIVER until a file in the folder FAULTS says so:
+/* A Vulkan driver that is the one named by HESPER_TEST_DRIVER until a file in the folder HESPER_TEST_FAULTS says so:
  *   refuse    vkCreateInstance answers VK_ERROR_INCOMPATIBLE_DRIVER
  *   abort     vkCreateInstance aborts
  *   device    vkCreateDevice answers VK_ERROR_FEATURE_NOT_PRESENT
@@ -19,7 +19,7 @@ static VkInstance instance;
 
 static Get symbol(const char *name)
 {
-   return (Get)dlsym(dlopen(getenv("REAL_DRIVER"), RTLD_NOW), name);
+   return (Get)dlsym(dlopen(getenv("HESPER_TEST_DRIVER"), RTLD_NOW), name);
 }
 
 static PFN_vkVoidFunction real(const char *name)
@@ -32,7 +32,7 @@ static PFN_vkVoidFunction real(const char *name)
 static int is_wanted(const char *fault)
 {
    char path[4096];
-   snprintf(path, sizeof(path), "%s/%s", getenv("FAULTS"), fault);
+   snprintf(path, sizeof(path), "%s/%s", getenv("HESPER_TEST_FAULTS"), fault);
    return access(path, F_OK) == 0;
 }
 

@@ -50,6 +50,13 @@ def children_of(pid: int) -> list[int]:
     return [child for child in found if alive(child)]
 
 
+def is_first(pid: int) -> bool:
+    """Whether it is the first process of the workers' namespace."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text() == "hesper-init\n"
+    return False
+
+
 def environment(**more: str) -> dict[str, str]:
     # The package that the tests import, installed or in the source tree.
     package = Path(hesper.__file__).parents[1]
@@ -138,7 +145,7 @@ class Supervised:
         workers = []
         for pid in mine:
             workers += children_of(pid) if pid == self.template() else [pid]
-        return workers
+        return [pid for pid in workers if not is_first(pid)]
 
     def template(self) -> int:
         """The process that workers are forked from; 0 where there is none."""

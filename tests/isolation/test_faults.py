@@ -35,7 +35,7 @@ def failing(
         manifest = tmp_path / "failing_icd.json"
         icd = {"library_path": str(library), "api_version": "1.3.0"}
         manifest.write_text(json.dumps({"file_format_version": "1.0.0", "ICD": icd}))
-        environ = {"REAL_DRIVER": lavapipe.library_path, "FAULTS": str(tmp_path)}
+        environ = {"HESPER_TEST_DRIVER": lavapipe.library_path, "HESPER_TEST_FAULTS": str(tmp_path)}
         server = serve(driver=str(manifest), environ=environ)
         server.ready()
         (tmp_path / fault).touch()

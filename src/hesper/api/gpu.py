@@ -80,6 +80,7 @@ class _GpuRun(Run):
             window=options.hostmem,
             contexts=options.max_contexts,
             worker=for_workers(options),
+            sandbox=options.sandbox,
         )
         self.gpu = VhostUserGpu(Path(socket), wanted, self._broke)
         self._over = threading.Event()

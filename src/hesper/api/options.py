@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 
 from hesper.api.checks import check_kind, check_number
+from hesper.errors import OptionError
 from hesper.limits import Limits
+from hesper.sandbox import MODES, Mode
 
 MOST_PATIENCE = 100_000
 """Microseconds."""
@@ -30,6 +32,10 @@ class HostOptions:
     """Microseconds for which threads stay awake for what may come next, 0 to 100000: fewer delays,
     more processor time.  None: 500 with a GPU and four processors or more, else 0."""
 
+    sandbox: Mode = "on"
+    """How the processes are confined that run guests' commands: `on`; `report`, which logs what
+    would be refused, for a driver that needs more; `off`."""
+
     def __post_init__(self) -> None:
         """Check them."""
         name = "must be a driver's name or the path of its manifest; None takes the best one"
@@ -39,6 +45,8 @@ class HostOptions:
             must = "must be the path of a profile, or 'moltenvk'"
             check_kind("host_profile", self.host_profile, (str, os.PathLike), must)
         check_kind("limits", self.limits, Limits, "must be hesper.Limits(...)")
+        if self.sandbox not in MODES:
+            raise OptionError("sandbox", self.sandbox, f"must be one of {', '.join(MODES)}")
         if self.patience is not None:
             default = "left out, it is what suits this machine"
             check_number("patience", self.patience, 0, MOST_PATIENCE, default)

@@ -136,6 +136,7 @@ class _VtestRun(Run):
             patience=min(options.handshake_timeout or ANSWER_SECONDS, ANSWER_SECONDS),
             refuse=self._refuser,
             admission=options.admission,
+            sandbox=options.sandbox,
         )
 
     def serve(self) -> None:

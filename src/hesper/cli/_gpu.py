@@ -86,6 +86,9 @@ class DeviceOptions:
     patience: Patience = None
     """Microseconds for which threads stay awake for what the guest may send next: fewer delays,
     more processor time. Default: 500 with a GPU and four processors or more, else 0."""
+    sandbox: Literal["on", "report", "off"] = "on"
+    """How the processes are confined that run guests' commands. `report` logs what would be
+    refused, for a driver that needs more."""
     max_contexts: int = GpuOptions.max_contexts
     """Programs in the guest that may use the GPU at a time. Each has a process on the host."""
     scanouts: int = 1
@@ -109,6 +112,7 @@ class DeviceOptions:
             host_profile=self.host_profile,
             limits=Limits(**dict(map(parse_limit, self.limit))),
             patience=self.patience,
+            sandbox=self.sandbox,
             scanouts=self.scanouts,
             resolution=parse_resolution(self.resolution),
             hostmem=parse_size(self.hostmem),

@@ -78,6 +78,9 @@ class ServerOptions:
     patience: Patience = None
     """Microseconds for which threads stay awake for what a client may send next: fewer delays, more
     processor time. Default: 500 with a GPU and four processors or more, else 0."""
+    sandbox: Literal["on", "report", "off"] = "on"
+    """How the processes are confined that run clients' commands. `report` logs what would be
+    refused, for a driver that needs more."""
     sample: int = 0
     """Look every so many microseconds at what each client's streams are doing, and log it when
     the client leaves (see `hesper bench --explain`)."""
@@ -97,6 +100,7 @@ class ServerOptions:
             host_profile=self.host_profile,
             limits=Limits(**dict(map(parse_limit, self.limit))),
             patience=self.patience,
+            sandbox=self.sandbox,
             mode=mode,
             group=group,
             max_clients=self.max_clients,

@@ -19,6 +19,7 @@ from hesper.portable import page_size
 
 if TYPE_CHECKING:
     from hesper.gpu.contexts import ContextFigures
+    from hesper.sandbox import Mode
 
 DEFAULT_WINDOW = 8 << 30
 MAX_WINDOW = 1 << 40
@@ -46,6 +47,8 @@ class GpuOptions:
     """Programs in the guest that may use the GPU at a time."""
     worker: dict[str, Any] = field(default_factory=dict)
     """Options of `gpu.service`: driver, profile, limits."""
+    sandbox: Mode = "on"
+    """How workers are confined."""
 
     def __post_init__(self) -> None:
         """Check them."""
@@ -84,7 +87,7 @@ class GpuRunner:
         self._stack.callback(self._loop.close)
         self.display = Display(options.scanouts, options.size, self._resized)
         worker = {**options.worker, "window": options.window}
-        self._workers = Workers(worker, warm=1, contexts=options.contexts)
+        self._workers = Workers(worker, warm=1, contexts=options.contexts, sandbox=options.sandbox)
         self._device = GpuDevice(
             self.display,
             self._loop,

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from subprocess import TimeoutExpired
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hesper import log
 from hesper.errors import ListenError, StartError, start_error
@@ -32,6 +32,9 @@ from hesper.portable import (
     spawn,
 )
 
+if TYPE_CHECKING:
+    from hesper.sandbox import Mode
+
 SERVICE = "hesper.gpu.service"
 STOP_TIMEOUT = 10.0
 """Seconds from the order to stop to the kill."""
@@ -44,13 +47,17 @@ _log = log.get_logger(__name__)
 class Workers:
     """The device's side.  Life: made, `start`ed, `connect`ed to, `stop`ped."""
 
-    def __init__(self, options: dict[str, Any], *, warm: int, contexts: int) -> None:
+    def __init__(
+        self, options: dict[str, Any], *, warm: int, contexts: int, sandbox: Mode = "on"
+    ) -> None:
         """`options`: for the service's `prepare`.
 
-        warm: workers kept ready.  contexts: how many the device lets run at a time.
+        warm: workers kept ready.  contexts: how many the device lets run at a time.  sandbox: how
+        workers are confined.
         """
         places = contexts + LEAVING
-        self._options = {"options": options, "warm": warm, "places": places}
+        self._options = {"options": options, "warm": warm, "places": places, "sandbox": sandbox}
+        self._sandbox = sandbox
         self._stack = contextlib.ExitStack()
         self._path = ""
         self._control: socket.socket | None = None
@@ -72,7 +79,7 @@ class Workers:
                 fd = theirs.fileno()
                 command = [sys.executable, "-P", "-m", __name__, str(fd)]
                 try:
-                    process = spawn(command, fds=[fd], env=environment())
+                    process = spawn(command, fds=[fd], env=environment(self._sandbox))
                 except OSError as error:
                     raise StartError(f"cannot start the supervisor: {error}") from None
             stack.callback(_reap, process)
@@ -166,6 +173,7 @@ def main() -> None:
             warm=order["warm"],
             max_clients=order["places"],
             refuse=ContextRefusal,
+            sandbox=order["sandbox"],
         )
 
         def watch() -> None:

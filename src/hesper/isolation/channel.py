@@ -12,7 +12,8 @@ a guest may have taken over:
   named    name                          what the client calls itself
   log      level, logger, event, fields
   end      reason                        the client's fault, or ours; before the process ends
-  crashed  thread, command               a fatal signal has come, see `engine.report_crashes`
+  crashed  thread, command               a fatal signal has come, see `engine.report_crashes`;
+           call, with                    where the sandbox refuses a system call: which, arguments
 The end of the stream ends the other side: a worker whose supervisor is gone stops.
 """
 

@@ -17,6 +17,7 @@ from hesper.log import emit, get_logger, threshold
 
 if TYPE_CHECKING:
     from hesper.isolation.turns import Turns
+    from hesper.sandbox import Mode
 
 START_PATIENCE = 60.0
 """Seconds in which a worker must get ready."""
@@ -33,8 +34,8 @@ _log = get_logger(__name__)
 class Crew:
     """Life: made, `begin`, used, `end`."""
 
-    def __init__(self, turns: Turns, service: str, options: dict[str, Any]) -> None:
-        """service, options: see `Supervisor`."""
+    def __init__(self, turns: Turns, service: str, options: dict[str, Any], sandbox: Mode) -> None:
+        """service, options, sandbox: see `Supervisor`."""
         self.workers: set[WorkerProcess] = set()
         self.is_settled = False
         """Whether a worker has ever been ready."""
@@ -54,11 +55,12 @@ class Crew:
         self._failures = 0
         self._not_before = 0.0
         self._stopping = False
-        self._launcher: Launcher = Spawner()
+        self._sandbox = sandbox
+        self._launcher: Launcher = Spawner(sandbox)
 
     def begin(self) -> None:
         """Get ready to start workers."""
-        self._launcher = new_launcher(self._service)
+        self._launcher = new_launcher(self._service, self._sandbox)
         if (fd := self._launcher.fileno()) is not None:
             self._turns.watch(fd, self._launcher_speaks)
 
@@ -147,7 +149,7 @@ class Crew:
         if not launcher.hear() and isinstance(launcher, Template) and fd is not None:
             _log.warning("the template of the workers has ended, they are started anew from now on")
             self._turns.unwatch(fd)
-            self._launcher = Spawner()
+            self._launcher = Spawner(self._sandbox)
             for worker in [w for w in self.workers if w.process.poll()]:
                 self._forget(worker)  # it had not begun
             for process in launcher.orphans():
@@ -236,8 +238,7 @@ class Crew:
         elif kind == "end":
             worker.reason = str(message["reason"])
         elif kind == "crashed":
-            known = {key: str(message[key])[:500] for key in ("command", "thread")}
-            worker.crash = {key: value for key, value in known.items() if value}
+            worker.note_crash(message)
         else:
             raise ChannelError(f"{kind!r} while {worker.state}")
 

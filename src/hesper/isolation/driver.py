@@ -17,8 +17,11 @@ from hesper.guest.instance import warm_up
 from hesper.host.consequences import all_consequences
 from hesper.host.drivers import Driver, choose_driver
 from hesper.host.profile import Profile, load_profile
+from hesper.isolation.background import in_both_threads
 from hesper.kernel.errors import VulkanLoadError
 from hesper.kernel.vulkan import Vulkan
+from hesper.sandbox import worker as sandbox
+from hesper.sandbox.worker import Wants
 
 
 class DriverOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -64,6 +67,18 @@ class OpenDriver:
         return {"driver": self.driver.name, "device": device, "notice": self.driver.notice}
 
 
+def _confine(driver: Driver, limits: Limits) -> None:
+    """Give up what this driver does not need, before it is loaded."""
+    wants = Wants(
+        driver=driver.name,
+        files=[driver.manifest, driver.library_path, driver.library],
+        memory=limits.memory,
+        resources=limits.resources,
+        rings=limits.rings,
+    )
+    sandbox.confine(wants, everywhere=in_both_threads)
+
+
 def preload() -> None:
     """Import and read all that a worker needs before there is a driver."""
     all_handlers()
@@ -82,6 +97,7 @@ def open_driver(options: DriverOptions) -> OpenDriver:
         profile = load_profile(options.profile) if options.profile else None
         driver = options.chosen or choose_driver(options.driver)
         os.environ.update(driver.environment)
+        _confine(driver, limits)
         Vulkan(driver.library)
     except (VulkanLoadError, msgspec.ValidationError) as error:
         raise StartError(str(error)) from None

@@ -13,10 +13,14 @@ import os
 import socket
 import sys
 import threading
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hesper.log import get_logger
 from hesper.portable import exit_watch, has_ended, kill_watched, spawn
+from hesper.sandbox.environment import scrubbed
+
+if TYPE_CHECKING:
+    from hesper.sandbox import Mode
 
 _ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
@@ -78,14 +82,14 @@ class Launcher(Protocol):
 class SpawnedProcess:
     """A child of ours."""
 
-    def __init__(self, control: socket.socket, *, background: bool) -> None:
+    def __init__(self, control: socket.socket, sandbox: Mode, *, background: bool) -> None:
         """Start it.  Raises `OSError`."""
-        command = worker_command(control.fileno(), background=background)
+        command = worker_command(control.fileno(), sandbox, background=background)
         with contextlib.ExitStack() as stack:
             self.watch, end = os.pipe()
             for fd in (self.watch, end):
                 stack.callback(os.close, fd)
-            self._process = spawn(command, fds=[control.fileno()], env=environment())
+            self._process = spawn(command, fds=[control.fileno()], env=environment(sandbox))
             stack.pop_all()
         self.pid = self._process.pid
         self.returncode: int | None = None
@@ -116,24 +120,29 @@ class SpawnedProcess:
             self.watch = -1
 
 
-def environment() -> dict[str, str]:
+def environment(sandbox: Mode) -> dict[str, str]:
     """What workers, and the processes they are made by, find around them."""
+    found = dict(os.environ) if sandbox == "off" else scrubbed(os.environ)
     # It must find this very package, however this process has found it.
-    return {**_ALLOCATOR, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return {**_ALLOCATOR, **found, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def worker_command(fd: int, *, background: bool) -> list[str]:
+def worker_command(fd: int, sandbox: Mode, *, background: bool) -> list[str]:
     """The command line of a worker that imports everything itself."""
-    command = [sys.executable, "-P", "-m", "hesper.isolation.start", str(fd)]
+    command = [sys.executable, "-P", "-m", "hesper.isolation.start", str(fd), sandbox]
     return [*command, "background"] if background else command
 
 
 class Spawner:
     """Starts each worker anew: the way that every system has."""
 
+    def __init__(self, sandbox: Mode) -> None:
+        """Workers are confined so."""
+        self._sandbox = sandbox
+
     def launch(self, control: socket.socket, *, background: bool) -> Process:
         """Start a worker."""
-        return SpawnedProcess(control, background=background)
+        return SpawnedProcess(control, self._sandbox, background=background)
 
     def fileno(self) -> int | None:
         """Each tells of its end by itself."""
@@ -204,14 +213,15 @@ class Template:
     are there go on.
     """
 
-    def __init__(self, service: str) -> None:
-        """Start it.  service: see `Supervisor`.  Raises `OSError`."""
+    def __init__(self, service: str, sandbox: Mode) -> None:
+        """Start it.  service, sandbox: see `Supervisor`.  Raises `OSError`."""
         self._control, theirs = socket.socketpair()
         with theirs:
             fd = theirs.fileno()
             command = [sys.executable, "-P", "-m", "hesper.isolation.template", str(fd), service]
+            command.append(sandbox)
             try:
-                self._process = spawn(command, fds=[fd], env=environment())
+                self._process = spawn(command, fds=[fd], env=environment(sandbox))
             except OSError:
                 self._control.close()
                 raise
@@ -268,6 +278,9 @@ class Template:
         return True
 
     def _heard(self, message: dict[str, int | str]) -> None:
+        if "without" in message:
+            _log.debug("workers have no namespaces of their own", reason=message["without"])
+            return
         pid = int(message["pid"])
         if "status" in message:
             self._running.pop(pid).ended(int(message["status"]))
@@ -305,17 +318,17 @@ class Template:
         self._reserved.clear()
 
 
-def new_launcher(service: str) -> Launcher:
+def new_launcher(service: str, sandbox: Mode) -> Launcher:
     """Return the best launcher that this system has for workers of `service`.
 
     `HESPER_WORKERS=spawn` takes the one that every system has.
     """
     watch = -1 if os.environ.get("HESPER_WORKERS") == "spawn" else exit_watch(os.getpid())
     if watch < 0:
-        return Spawner()
+        return Spawner(sandbox)
     os.close(watch)
     try:
-        return Template(service)
+        return Template(service, sandbox)
     except OSError as error:
         _log.warning("workers are not forked from a template", reason=str(error))
-        return Spawner()
+        return Spawner(sandbox)

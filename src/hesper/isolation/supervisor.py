@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hesper.isolation.listen import Listener
     from hesper.isolation.service import Refuse
     from hesper.isolation.worker_process import WorkerProcess
+    from hesper.sandbox import Mode
 
 PLACE_PATIENCE = 5.0
 """Seconds for which a client waits for another to leave, where all places are taken."""
@@ -69,6 +70,7 @@ class Supervisor:
         patience: float = 30.0,
         refuse: Refuse | None = None,
         admission: Admission = Admission(),  # noqa: B008  immutable
+        sandbox: Mode = "on",
     ) -> None:
         """Take over `listeners`; `run` closes them.
 
@@ -76,6 +78,7 @@ class Supervisor:
         `prepare`.  warm: workers kept ready.  max_clients: clients served at a time.
         patience: seconds in which a client is served or refused.  refuse: how that is done.
         admission: what is asked of clients.
+        sandbox: how workers are confined.
         """
         self._listeners = list(listeners)
         self._warm = max(1, warm)
@@ -84,7 +87,7 @@ class Supervisor:
         self._max_clients = max_clients
         self._patience = patience
         self._turns = Turns()
-        self._crew = Crew(self._turns, service, options)
+        self._crew = Crew(self._turns, service, options, sandbox)
         self._crew.on_settled = self._settled
         self._crew.on_hopeless = self._hopeless
         self._crew.on_change = self._refill

@@ -1,12 +1,13 @@
 """The process that workers are forked from, see `isolation.launch`.
 
-Run as `python -m hesper.isolation.template FD SERVICE`.  It imports what workers of the
+Run as `python -m hesper.isolation.template FD SERVICE SANDBOX`.  It imports what workers of the
 module SERVICE need and then does what comes over the socket FD, until that is closed:
   f, b    with a socket       fork a worker that has this control socket; b: in the background
 and answers in lines of JSON:
   {"pid": N}                  with an `exit_watch`: it runs
   {"pid": 0, "problem": T}    it could not be forked
   {"pid": N, "status": S}     it has ended; S is negative for a signal
+  {"without": T}              workers have no namespaces of their own, and why
 
 Nothing here may load Vulkan or start a thread: a fork would have half of either.
 """
@@ -22,9 +23,14 @@ import signal
 import socket
 import sys
 from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 from hesper.isolation import start, worker  # noqa: F401  for the workers
 from hesper.portable import exit_watch, raise_descriptor_limit, threads
+from hesper.sandbox.template import enclose
+
+if TYPE_CHECKING:
+    from hesper.sandbox import Mode
 
 _MAX_ORDERS = 64
 
@@ -119,11 +125,14 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     try:
-        serve(socket.socket(fileno=fd))
+        control = socket.socket(fileno=fd)
+        enclose(cast("Mode", sys.argv[3]), lambda why: _say(control, {"without": why}))
+        serve(control)
         return
     except ForkedError as forked:
         work = forked
-    sys.argv = [start.__file__, str(work.fd), *(["background"] if work.background else [])]
+    how = [sys.argv[3], *(["background"] if work.background else [])]
+    sys.argv = [start.__file__, str(work.fd), *how]
     start.main()
 
 

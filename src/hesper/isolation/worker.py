@@ -17,10 +17,11 @@ from typing import Any, NoReturn
 from hesper import log
 from hesper.errors import StartError
 from hesper.isolation import channel
-from hesper.isolation.background import run_in_background
+from hesper.isolation.background import in_both_threads, run_in_background
 from hesper.isolation.service import ClientError, Service
 from hesper.kernel.crashes import report_crashes
 from hesper.portable import raise_descriptor_limit
+from hesper.sandbox import worker as sandbox
 
 GRACE = 4.0
 """Seconds from being told to stop to the hard end; less than the supervisor's patience."""
@@ -73,6 +74,7 @@ class Worker:
             log.set_sink(self._log, level=order["log_level"])
             try:
                 service: Service = import_module(order["service"]).prepare(order["options"])
+                sandbox.confine(everywhere=in_both_threads)  # whatever the service has done
             except StartError as error:
                 self._say("failed", kind=type(error).__name__, reason=str(error))
                 _exit(EXIT_FAILED)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hesper.log import get_logger
+from hesper.sandbox.seccomp import remedy
 
 if TYPE_CHECKING:
     from hesper.isolation.channel import Upstream
@@ -42,10 +43,19 @@ class WorkerProcess:
     since: float = field(default_factory=time.monotonic)
     crash: dict[str, str] = field(default_factory=dict)
     """What it was doing when a fatal signal came."""
+    refused: tuple[int, list[int]] | None = None
+    """The system call that it has died of, by its number, and its arguments."""
     killed: str = ""
     """Why we have killed it."""
     starting: Timer | None = None
     """What happens if it does not get ready."""
+
+    def note_crash(self, message: dict[str, Any]) -> None:
+        """Take note of what it was doing.  Raises `KeyError`, `TypeError`, `ValueError`."""
+        known = {key: str(message[key])[:500] for key in ("command", "thread")}
+        self.crash = {key: value for key, value in known.items() if value}
+        if "call" in message:
+            self.refused = (int(message["call"]), list(map(int, message["with"]))[:6])
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -68,6 +78,8 @@ class WorkerProcess:
     def end(self) -> str:
         """How it has ended, in words: `was killed by SIGSEGV`, `ended with status 70`."""
         status = self.process.returncode
+        if self.refused is not None and status == -signal.SIGSYS:
+            return remedy(*self.refused)
         if status is None:
             return "ended, nobody knows how"
         if status >= 0:

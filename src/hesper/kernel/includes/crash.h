@@ -13,6 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "platform.h"
+
 #define HESPER_CRASH_SLOTS 2048
 #define HESPER_CRASH_STACK (64 << 10)
 
@@ -31,7 +33,7 @@ static int hesper_crash_fd = -1;
 static const char *(*hesper_crash_command)(uint32_t number);
 static const char *(*hesper_crash_stage)(uint32_t stage);
 
-static const int hesper_crash_signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE};
+static const int hesper_crash_signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGSYS};
 
 typedef struct {
     char text[512];
@@ -99,17 +101,27 @@ static inline void hesper_crash_streams(hesper_crash_line *line)
     }
 }
 
-static void hesper_crashed(int number)
+static void hesper_crashed(int number, siginfo_t *info, void *context)
 {
     hesper_crash_line line = {.length = 0};
     char name[64] = "";
+    uint64_t call[7];
+    int i;
     pthread_getname_np(pthread_self(), name, sizeof(name));
     /* Another thread may be in the middle of a line. */
     hesper_crash_raw(&line, "\n{\"is\":\"crashed\",\"thread\":\"");
     hesper_crash_word(&line, name);
     hesper_crash_raw(&line, "\",\"command\":\"");
     hesper_crash_streams(&line);
-    hesper_crash_raw(&line, "\"}\n");
+    hesper_crash_raw(&line, "\"");
+    if (number == SIGSYS && hesper_refused_call(info, context, call)) {
+        hesper_crash_raw(&line, ",\"call\":");
+        for (i = 0; i < 7; i++) {
+            hesper_crash_number(&line, (uint32_t)call[i]);
+            hesper_crash_raw(&line, i == 0 ? ",\"with\":[" : i == 6 ? "]" : ",");
+        }
+    }
+    hesper_crash_raw(&line, "}\n");
     (void)!send(hesper_crash_fd, line.text, line.length, MSG_DONTWAIT);
     /* The default action, once this handler returns: the process dies of it. */
     signal(number, SIG_DFL);
@@ -123,8 +135,8 @@ static inline void hesper_crash_report(int fd, const char *(*command)(uint32_t),
     struct sigaction action;
     size_t i;
     memset(&action, 0, sizeof(action));
-    action.sa_handler = hesper_crashed;
-    action.sa_flags = SA_ONSTACK;
+    action.sa_sigaction = hesper_crashed;
+    action.sa_flags = SA_ONSTACK | SA_SIGINFO;
     sigemptyset(&action.sa_mask);
     hesper_crash_command = command;
     hesper_crash_stage = stage;

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/select.h>
@@ -17,6 +18,7 @@
 #ifdef __linux__
 #include <sys/prctl.h>
 #include <sys/timerfd.h>
+#include <ucontext.h>
 #else
 #include <sys/event.h>
 #endif
@@ -87,6 +89,31 @@ static inline void hesper_condition_wait_for(pthread_cond_t *condition, pthread_
 #else
     struct timespec t = hesper_timespec(hesper_now_ns() + ns);
     pthread_cond_timedwait(condition, mutex, &t);
+#endif
+}
+
+/* Signals */
+
+/* The system call that SIGSYS came for: its number, then its arguments; whether it
+   is known.  Two processors are, as in `sandbox/calls.py`. */
+static inline int hesper_refused_call(const siginfo_t *info, const void *context, uint64_t *call) {
+#if defined(__linux__) && defined(__x86_64__)
+    static const int places[6] = {REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9};
+    const greg_t *registers = ((const ucontext_t *)context)->uc_mcontext.gregs;
+    call[0] = (uint64_t)info->si_syscall;
+    for (int i = 0; i < 6; i++)
+        call[i + 1] = (uint64_t)registers[places[i]];
+    return info->si_code == 1; /* SYS_SECCOMP */
+#elif defined(__linux__) && defined(__aarch64__)
+    call[0] = (uint64_t)info->si_syscall;
+    for (int i = 0; i < 6; i++)
+        call[i + 1] = ((const ucontext_t *)context)->uc_mcontext.regs[i];
+    return info->si_code == 1;
+#else
+    (void)info;
+    (void)context;
+    (void)call;
+    return 0;
 #endif
 }
 

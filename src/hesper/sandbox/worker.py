@@ -1,0 +1,107 @@
+"""What a worker does to be confined: `begin` first, `confine` before the driver is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hesper.log import get_logger
+from hesper.portable import is_linux
+from hesper.sandbox import Mode, files, landlock, process, rlimits, seccomp
+from hesper.sandbox.needs import needs_of
+from hesper.sandbox.report import Reporter
+
+Everywhere = Callable[[Callable[[], None]], None]
+"""Calls a function on each thread that there is."""
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wants:
+    """What a worker will need."""
+
+    driver: str = ""
+    """The driver's name."""
+    files: Sequence[str] = ()
+    """What it consists of: manifest and libraries."""
+    memory: int = 0
+    """Bytes, as the fields that follow a limit of the client; 0: there is none yet."""
+    resources: int = 0
+    rings: int = 0
+
+
+class _Worker:
+    """The process at hand, if it is a worker, or one that workers are forked from."""
+
+    def __init__(self) -> None:
+        self.mode: Mode = "off"
+        self.control = -1
+        self.kept: list[int] = []
+        self.is_confined = True
+        self.reporter: Reporter | None = None
+
+
+_this = _Worker()
+
+
+def inherit(fd: int) -> None:
+    """Have the workers that are forked from this process keep a descriptor."""
+    _this.kept.append(fd)
+
+
+def begin(mode: Mode, control: int) -> None:
+    """Give up what no worker needs; on the main thread, before there are others.
+
+    control: the descriptor of the supervisor's socket.  Raises `OSError`.
+    """
+    _this.mode, _this.control, _this.is_confined = mode, control, mode == "off"
+    if mode != "off":
+        process.give_up(control, *_this.kept, hidden=mode == "on")
+
+
+def confine(
+    wants: Wants = Wants(),
+    *,
+    everywhere: Everywhere = lambda function: function(),
+) -> None:
+    """Give up all that is left but what `wants` says; nothing where that has been done.
+
+    Raises `OSError`.
+    """
+    if _this.is_confined:
+        return
+    _this.is_confined = True
+    if not is_linux():
+        return
+    needs = needs_of(wants.driver)
+    os.environ.update(files.cache_variables(os.environ))
+    allowed = files.needed(needs, wants.files, os.environ)
+    if _this.mode == "report":
+        _this.reporter = Reporter(_this.control, os.getpid())
+        program = seccomp.worker_filter(needs, os.getpid(), report=True)
+        listener = seccomp.install(program, listener=True)
+        _this.reporter.listen(listener, allowed.read, allowed.write)
+        return
+    if wants.memory:
+        rlimits.limit(needs, wants.memory, wants.resources, wants.rings)
+    without = {}
+    try:
+        _close_files(allowed, everywhere)
+    except OSError as error:
+        without["landlock"] = str(error)
+    if why := seccomp.obstacle():
+        without["seccomp"] = why
+    else:
+        seccomp.install(seccomp.worker_filter(needs, os.getpid()))
+    for layer, why in without.items():
+        _log.debug("a layer of the sandbox is not to be had", layer=layer, reason=why)
+
+
+def _close_files(allowed: landlock.Files, everywhere: Everywhere) -> None:
+    rules = landlock.make_rules(allowed)
+    try:
+        everywhere(lambda: landlock.obey(rules))
+    finally:
+        os.close(rules)
