@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from hesper.host import diagnosis as host
 from hesper.host.diagnosis import BROKEN, NOTE, OK, Finding
+from hesper.sandbox.state import Layer, layers
 
 __all__ = ["BROKEN", "NOTE", "OK", "Diagnosis", "Finding", "diagnose"]
 
@@ -39,7 +40,15 @@ def diagnose(environ: Mapping[str, str] = os.environ) -> Diagnosis:
     environ: variables by which the Vulkan loader searches for drivers.  Takes seconds, as drivers
     are asked for their devices.
     """
-    return Diagnosis(tuple(host.diagnose(environ)))
+    return Diagnosis((*host.diagnose(environ), *map(_layer, layers())))
+
+
+def _layer(layer: Layer) -> Finding:
+    """Say whether a layer of the workers' sandbox is in force."""
+    if not layer.lacks:
+        return Finding("sandbox", OK, f"{layer.name}: {layer.what}")
+    text = f"{layer.name}: not in force, {layer.lacks}"
+    return Finding("sandbox", NOTE, text, layer.mend)
 
 
 def merge_mends(mends: Iterable[str]) -> list[str]:

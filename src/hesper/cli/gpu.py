@@ -13,6 +13,7 @@ from hesper import log
 from hesper.cli import EXIT_FAILURE
 from hesper.cli._gpu import DeviceOptions, DisplayOptions, Stop, running, wait
 from hesper.cli._signals import STOPPING, handled
+from hesper.sandbox.helper import harden
 from hesper.vm.libvirt import libvirt_xml
 from hesper.vm.machine import MACHINES, gpu_arguments, memory_arguments
 from hesper.vm.qemu import Qemu, QemuError, host_architecture
@@ -65,6 +66,7 @@ def command(
         for place in outputs.places:
             print(place)
         print(f"QEMU: {_qemu_line(path)}", flush=True)
+        harden(device.sandbox)
         wait(stop, gpu.display, window=display.window)
     if stop.failed:
         raise SystemExit(EXIT_FAILURE)

@@ -18,6 +18,7 @@ from hesper.cli._server import ServerOptions
 from hesper.cli._signals import STOPPING, handled
 from hesper.errors import StoppedError
 from hesper.portable import raise_descriptor_limit
+from hesper.sandbox.helper import harden
 
 
 def command(
@@ -71,6 +72,7 @@ def command(
         try:
             if not over.is_set():
                 service.start()
+                harden(server.sandbox)
                 _say_ready(service, json=json, fd=ready_fd)
                 over.wait()
         except StoppedError:

@@ -27,6 +27,7 @@ from hesper.cli._gpu import (
 from hesper.cli._signals import STOPPING, handled
 from hesper.cli._sizes import parse_size
 from hesper.portable import private_folder
+from hesper.sandbox.helper import harden
 from hesper.vm.disks import FileKind, check_disk, file_kind, wants_uefi
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory
@@ -235,6 +236,8 @@ def _run(
             process = start_qemu(arguments, own_group=not on_terminal)
         except OSError as error:
             fail(f"cannot run {arguments[0]}: {error.strerror}")
+        # Now: QEMU is not ours to confine.
+        harden(device.sandbox)
         threading.Thread(target=_watch, args=[process, stop], daemon=True).start()
         monitor = Monitor(str(guest.monitor_socket), gpu.display, outputs, stop.fail)
         monitor.start()

@@ -31,6 +31,7 @@ from hesper.portable import (
     send_message,
     spawn,
 )
+from hesper.sandbox.helper import harden
 
 if TYPE_CHECKING:
     from hesper.sandbox import Mode
@@ -176,13 +177,17 @@ def main() -> None:
             sandbox=order["sandbox"],
         )
 
+        def ready(about: dict[str, Any]) -> None:
+            harden(order["sandbox"])
+            say(ready=about)
+
         def watch() -> None:
             with contextlib.suppress(OSError):
                 recv_message(control)
             supervisor.stop()
 
         threading.Thread(target=watch, daemon=True).start()
-        supervisor.run(lambda about: say(ready=about))
+        supervisor.run(ready)
     except (ListenError, StartError) as error:
         say(failed=str(error), kind=type(error).__name__)
         raise SystemExit(1) from None

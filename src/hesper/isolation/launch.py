@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from hesper.log import get_logger
 from hesper.portable import exit_watch, has_ended, kill_watched, spawn
 from hesper.sandbox.environment import scrubbed
+from hesper.sandbox.nodes import make_nodes
 
 if TYPE_CHECKING:
     from hesper.sandbox import Mode
@@ -323,6 +324,8 @@ def new_launcher(service: str, sandbox: Mode) -> Launcher:
 
     `HESPER_WORKERS=spawn` takes the one that every system has.
     """
+    if sandbox == "on":
+        make_nodes()
     watch = -1 if os.environ.get("HESPER_WORKERS") == "spawn" else exit_watch(os.getpid())
     if watch < 0:
         return Spawner(sandbox)

@@ -1,8 +1,8 @@
 """Namespaces: workers see no process, network, message queue or mount but their own.
 
 They need no privileges where the system lends namespaces of users (`user_namespaces(7)`);
-containers and some distributions do not.  A server's workers have one of each in common, made by the process
-that they are forked from: to make them anew costs more than to start a worker.
+containers and some distributions do not.  A server's workers have one of each in common, made by
+the process that they are forked from: to make them anew costs more than to start a worker.
 """
 
 from __future__ import annotations
