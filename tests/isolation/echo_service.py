@@ -14,6 +14,12 @@ from typing import Any
 from hesper.errors import StartError
 from hesper.isolation.service import ClientError
 from hesper.log import get_logger
+from hesper.sandbox.system import call
+
+
+def _pid() -> int:
+    """Its number as others see it, not as its namespace does."""
+    return int(os.readlink("/proc/self"))
 
 
 def prepare(options: dict[str, Any]) -> EchoService:
@@ -59,9 +65,9 @@ class EchoService:
         with sock, sock.makefile("r") as lines:
             for line in lines:
                 self._do(line.strip(), named)
-                sock.sendall(f"{os.getpid()} {self.options['count']}\n".encode())
+                sock.sendall(f"{_pid()} {self.options['count']}\n".encode())
 
-    def _do(self, line: str, named: Callable[[str], None]) -> None:
+    def _do(self, line: str, named: Callable[[str], None]) -> None:  # noqa: C901  a word each
         word, _, rest = line.partition(" ")
         if word == "name":
             named(rest)
@@ -73,6 +79,9 @@ class EchoService:
             named(" ".join(sorted(os.listdir("/proc/self/fd"), key=int)))
         elif word == "signal":
             os.kill(os.getpid(), getattr(signal, rest))
+        elif word == "call":
+            with contextlib.suppress(OSError):
+                call(rest)
         elif word == "hang":
             threading.Event().wait()
         else:

@@ -77,6 +77,7 @@ try:
             wanted.get("silence"),
             Quota(wanted.get("per_process")),
         ),
+        sandbox=wanted.get("sandbox", "on"),
     )
     seen: list[int] = []
 

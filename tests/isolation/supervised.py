@@ -57,6 +57,12 @@ def is_first(pid: int) -> bool:
     return False
 
 
+def confinement(pid: int) -> dict[str, str]:
+    """What the system says of a process: its `status`."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
 def environment(**more: str) -> dict[str, str]:
     # The package that the tests import, installed or in the source tree.
     package = Path(hesper.__file__).parents[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import json
 import os
@@ -21,6 +22,7 @@ LIBRARIES = (
 """Where programs and libraries lie that come with systems: nothing in them is anybody's own."""
 _MANIFESTS = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES")
 _LAYERS = ("VK_LAYER_PATH", "VK_ADD_LAYER_PATH", "VK_IMPLICIT_LAYER_PATH")
+_CACHES = ("MESA_SHADER_CACHE_DIR", "__GL_SHADER_DISK_CACHE_PATH", "AMD_SHADER_DISK_CACHE_PATH")
 _LAYER_FOLDERS = ("explicit_layer.d", "implicit_layer.d")
 
 
@@ -39,41 +41,42 @@ def cache_variables(environ: Mapping[str, str]) -> dict[str, str]:
     folder = cache_folder(environ)
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    wanted = {
-        "MESA_SHADER_CACHE_DIR": str(folder),
-        "__GL_SHADER_DISK_CACHE_PATH": str(folder),
-        "AMD_SHADER_DISK_CACHE_PATH": str(folder),
-    }
-    return {name: value for name, value in wanted.items() if name not in environ}
+    return {name: str(folder) for name in _CACHES if name not in environ}
 
 
-def needed(needs: Needs, driver: Sequence[str], environ: Mapping[str, str]) -> Files:
-    """What may be used, links resolved.  driver: its manifest and libraries."""
-    read = [*LIBRARIES, *own_files(), *_modules(), *table().files.read, *_with_folder(driver)]
-    read += environ.get("LD_LIBRARY_PATH", "").split(":") + _configured()
-    read += [path for name in _MANIFESTS for path in _drivers(environ.get(name, ""))]
-    read += [path for name in _LAYERS for path in _layers(environ.get(name, "").split(":"))]
-    read += list(_layers(_layer_folders(environ)))
-    read += environ.get("LD_PRELOAD", "").replace(" ", ":").split(":")
+def needed(needs: Needs, driver: Sequence[str]) -> Files:
+    """What may be used.  driver: its manifest and libraries."""
+    read = [*common(), *_with_folder(driver)]
     write = [*table().files.write]
-    write += [environ.get(name, "") for name in cache_variables({})]
+    write += [os.environ.get(name, "") for name in _CACHES]
     for need in needs:
         read += glob.glob(need.read) if need.read else []
         write += glob.glob(need.write) if need.write else []
-    return Files(_resolved(read), _resolved(write))
+    return Files(_absolute(read), _absolute(write))
 
 
-def _resolved(paths: Sequence[str]) -> list[str]:
-    """Those that are absolute, and what they lead to."""
-    absolute = [path for path in paths if path.startswith("/")]
-    return list(dict.fromkeys([*map(os.path.realpath, absolute)]))
+@functools.cache
+def common() -> Sequence[str]:
+    """What may be read whatever the driver: the same in all processes that are forked from this."""
+    environ = os.environ
+    read = [*LIBRARIES, *own_files(), *_modules(), *table().files.read]
+    read += environ.get("LD_LIBRARY_PATH", "").split(":") + _configured()
+    read += environ.get("LD_PRELOAD", "").replace(" ", ":").split(":")
+    read += [path for name in _MANIFESTS for path in _drivers(environ.get(name, ""))]
+    read += [path for name in _LAYERS for path in _layers(environ.get(name, "").split(":"))]
+    read += list(_layers(_layer_folders(environ)))
+    return [path for path in _absolute(read) if os.path.exists(path)]
+
+
+def _absolute(paths: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(path for path in paths if path.startswith("/")))
 
 
 def _modules() -> Iterator[str]:
     """Folders of compiled modules, which a source tree has elsewhere."""
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if file and not file.endswith(".py"):
+        if file and file.endswith((".so", ".dylib")):
             yield os.path.dirname(os.path.realpath(file))
 
 

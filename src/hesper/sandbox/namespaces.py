@@ -11,6 +11,7 @@ import os
 import signal
 from pathlib import Path
 
+from hesper.portable import close_others
 from hesper.sandbox.process import needs_root, own_files
 from hesper.sandbox.system import NAME, call, prctl
 
@@ -71,8 +72,10 @@ def begin_processes() -> int:
             os.setpgid(0, 0)
             prctl(NAME, b"hesper-init\0")
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-            os.dup2(reading, 0)
-            os.closerange(3, writing + 1)
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            for theirs, its in ((reading, 0), (nothing, 1), (nothing, 2)):
+                os.dup2(theirs, its)
+            close_others()
             while os.read(0, 1):
                 pass
         finally:

@@ -54,7 +54,10 @@ class Reporter:
 
         readable, writable: files and folders that may be used.
         """
-        files = {"read": list(readable), "write": list(writable)}
+        files = {
+            "read": list(map(os.path.realpath, readable)),
+            "write": list(map(os.path.realpath, writable)),
+        }
         send_message(self._socket, json.dumps(files).encode(), [listener])
         os.close(listener)
 

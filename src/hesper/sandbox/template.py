@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 
 from hesper.portable import is_linux
-from hesper.sandbox import Mode, namespaces, process, rlimits, seccomp, worker
+from hesper.sandbox import Mode, files, namespaces, process, rlimits, seccomp, worker
+from hesper.sandbox.needs import table
 
 
 def enclose(mode: Mode, say: Callable[[str], None]) -> None:
@@ -16,6 +17,8 @@ def enclose(mode: Mode, say: Callable[[str], None]) -> None:
     """
     if mode != "on" or not is_linux():
         return
+    files.common()  # before each worker looks for itself
+    table()
     process.forbid_cores()
     why = namespaces.obstacle()
     if why:
@@ -28,5 +31,4 @@ def enclose(mode: Mode, say: Callable[[str], None]) -> None:
         process.drop_capabilities()
     if not seccomp.obstacle():
         seccomp.install(seccomp.helper_filter())
-    if not why:
-        worker.inherit(namespaces.begin_processes())
+    worker.inherit(*([] if why else [namespaces.begin_processes()]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hesper.log import get_logger
 from hesper.portable import is_linux
-from hesper.sandbox import Mode, files, landlock, process, rlimits, seccomp
+from hesper.sandbox import Mode, files, landlock, namespaces, process, rlimits, seccomp
 from hesper.sandbox.needs import needs_of
 from hesper.sandbox.report import Reporter
 
@@ -38,6 +38,7 @@ class _Worker:
     def __init__(self) -> None:
         self.mode: Mode = "off"
         self.control = -1
+        self.is_apart = False
         self.kept: list[int] = []
         self.is_confined = True
         self.reporter: Reporter | None = None
@@ -46,9 +47,10 @@ class _Worker:
 _this = _Worker()
 
 
-def inherit(fd: int) -> None:
-    """Have the workers that are forked from this process keep a descriptor."""
-    _this.kept.append(fd)
+def inherit(*fds: int) -> None:
+    """Take note that this process is apart, as far as it can be; its forks keep `fds`."""
+    _this.is_apart = True
+    _this.kept += fds
 
 
 def begin(mode: Mode, control: int) -> None:
@@ -57,8 +59,15 @@ def begin(mode: Mode, control: int) -> None:
     control: the descriptor of the supervisor's socket.  Raises `OSError`.
     """
     _this.mode, _this.control, _this.is_confined = mode, control, mode == "off"
-    if mode != "off":
-        process.give_up(control, *_this.kept, hidden=mode == "on")
+    if mode == "off":
+        return
+    # One that is spawned can have all but a namespace of processes, which is for children.
+    wanted = namespaces.OF_A_PROCESS
+    alone = mode == "on" and is_linux() and not _this.is_apart
+    if alone and not namespaces.obstacle(wanted):
+        namespaces.enter(wanted)
+        rlimits.bound_threads()
+    process.give_up(control, *_this.kept, hidden=mode == "on")
 
 
 def confine(
@@ -77,7 +86,7 @@ def confine(
         return
     needs = needs_of(wants.driver)
     os.environ.update(files.cache_variables(os.environ))
-    allowed = files.needed(needs, wants.files, os.environ)
+    allowed = files.needed(needs, wants.files)
     if _this.mode == "report":
         _this.reporter = Reporter(_this.control, os.getpid())
         program = seccomp.worker_filter(needs, os.getpid(), report=True)
