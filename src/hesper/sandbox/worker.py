@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hesper.log import get_logger
-from hesper.portable import is_linux
-from hesper.sandbox import Mode, files, landlock, namespaces, process, rlimits, seccomp
+from hesper.portable import is_linux, is_macos
+from hesper.sandbox import Mode, files, landlock, macos, namespaces, process, rlimits, seccomp
 from hesper.sandbox.needs import needs_of
 from hesper.sandbox.report import Reporter
 
@@ -82,11 +82,13 @@ def confine(
     if _this.is_confined:
         return
     _this.is_confined = True
-    if not is_linux():
-        return
     needs = needs_of(wants.driver)
     os.environ.update(files.cache_variables(os.environ))
     allowed = files.needed(needs, wants.files)
+    if is_macos() and _this.mode == "on":
+        macos.obey(macos.profile(allowed))
+    if not is_linux():
+        return
     if _this.mode == "report":
         _this.reporter = Reporter(_this.control, os.getpid())
         program = seccomp.worker_filter(needs, os.getpid(), report=True)
