@@ -175,6 +175,7 @@ def test_two_at_a_time(tmp_path: Path) -> None:
 
 def test_what_cannot_start_leaves_nothing_open(tmp_path: Path) -> None:
     before = open_files()
+    (tmp_path / "no folder").touch()
     gpu = VhostUserGpu(tmp_path / "no folder" / "gpu", GpuOptions(), unexpected)
     with pytest.raises(ListenError):
         gpu.start()

@@ -46,7 +46,7 @@ def test_the_transport_knows_no_gpu() -> None:
     )
     rooms = {name.split(".")[1] for name in done.stdout.split()}
     assert "vhost" in rooms
-    assert rooms <= {"vhost", "event_loop", "ancillary", "portable", "log"}
+    assert rooms <= {"vhost", "event_loop", "ancillary", "portable", "log", "log_limiter"}
 
 
 def test_what_is_offered_is_the_devices_and_the_transports(vm: ToyVm) -> None:
