@@ -28,6 +28,8 @@ from pathlib import Path
 
 from fake_drivers import METAL, MODES, FakeDriver, make_driver
 
+from confined import check_workers
+
 START_SECONDS = 60.0
 RUN_SECONDS = 240.0
 
@@ -228,6 +230,8 @@ def serving(
         try:
             _wait_for(server, custom=bool(custom))
             yield server
+            if not custom:
+                check_workers(process.pid)
         except BaseException as error:
             error.add_note(f"the server has printed:\n{server.printed()}")
             raise

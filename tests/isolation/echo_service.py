@@ -67,7 +67,7 @@ class EchoService:
                 self._do(line.strip(), named)
                 sock.sendall(f"{_pid()} {self.options['count']}\n".encode())
 
-    def _do(self, line: str, named: Callable[[str], None]) -> None:  # noqa: C901  a word each
+    def _do(self, line: str, named: Callable[[str], None]) -> None:
         word, _, rest = line.partition(" ")
         if word == "name":
             named(rest)

@@ -25,6 +25,7 @@ from typing import IO, Any
 from initramfs import Tree, build
 from PIL import Image
 
+from confined import check_workers
 from hesper.display import snapshot
 from hesper.display.scanout import DEFAULT_SIZE, Display, Size, Update
 from hesper.gpu.runner import GpuOptions
@@ -356,6 +357,7 @@ def gpu_guest(
         )
         with VhostUserGpu(guest.gpu_socket, gpu_options, _unexpected) as gpu, guest:
             yield GpuGuest(guest, gpu)
+            check_workers(os.getpid())
 
 
 def _unexpected() -> None:

@@ -67,14 +67,18 @@ class OpenDriver:
         return {"driver": self.driver.name, "device": device, "notice": self.driver.notice}
 
 
-def _confine(driver: Driver, limits: Limits) -> None:
-    """Give up what this driver does not need, before it is loaded."""
+def _confine(driver: Driver, limits: Limits, *, is_first: bool) -> None:
+    """Give up what this driver does not need, before it is loaded.
+
+    is_first: whether no worker has chosen a driver before.
+    """
     wants = Wants(
         driver=driver.name,
         files=[driver.manifest, driver.library_path, driver.library],
         memory=limits.memory,
         resources=limits.resources,
         rings=limits.rings,
+        is_first=is_first,
     )
     sandbox.confine(wants, everywhere=in_both_threads)
 
@@ -97,7 +101,7 @@ def open_driver(options: DriverOptions) -> OpenDriver:
         profile = load_profile(options.profile) if options.profile else None
         driver = options.chosen or choose_driver(options.driver)
         os.environ.update(driver.environment)
-        _confine(driver, limits)
+        _confine(driver, limits, is_first=options.chosen is None)
         Vulkan(driver.library)
     except (VulkanLoadError, msgspec.ValidationError) as error:
         raise StartError(str(error)) from None

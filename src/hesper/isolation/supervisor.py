@@ -59,7 +59,7 @@ class Supervisor:
     takes no signals, and leaves the process as it is otherwise.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  a setting each
         self,
         listeners: Sequence[Listener],
         service: str,

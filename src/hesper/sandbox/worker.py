@@ -30,6 +30,8 @@ class Wants:
     """Bytes, as the fields that follow a limit of the client; 0: there is none yet."""
     resources: int = 0
     rings: int = 0
+    is_first: bool = False
+    """Whether it is the server's first: what is not to be had here is said once."""
 
 
 class _Worker:
@@ -106,8 +108,9 @@ def confine(
         without["seccomp"] = why
     else:
         seccomp.install(seccomp.worker_filter(needs, os.getpid()))
+    say = _log.warning if wants.is_first else _log.debug
     for layer, why in without.items():
-        _log.debug("a layer of the sandbox is not to be had", layer=layer, reason=why)
+        say("a layer of the sandbox is not to be had", layer=layer, reason=why)
 
 
 def _close_files(allowed: landlock.Files, everywhere: Everywhere) -> None:
