@@ -90,7 +90,7 @@ def test_what_cannot_be_is_told(tmp_path: Path) -> None:
     with pytest.raises(NoDriverError, match="no driver answers to 'nobody'"):
         hesper.GpuDevice(tmp_path / "gpu", Options(driver="nobody")).start()
     with pytest.raises(ListenError, match="No such file"):
-        hesper.GpuDevice(tmp_path / "no" / "gpu", LAVAPIPE).start()
+        hesper.GpuDevice(tmp_path / "no" / "such" / "gpu", LAVAPIPE).start()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -112,9 +114,10 @@ def test_clients_are_counted_and_ended(tmp_path: Path) -> None:
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(PATIENCE)
         client.connect(str(tmp_path / "s"))
+        client.sendall(struct.pack("<II2s", 2, 8, b"x"))
         until(lambda: server.clients == 1, "the client")
         server.stop(at_once=True)
-        with client:
+        with client, contextlib.suppress(ConnectionResetError):
             assert client.recv(1) == b""
     assert server.clients == 0
 
