@@ -24,9 +24,11 @@ MOST_SILENT = 256
 whoever has most of them goes first."""
 MOST_OF_ONE = 32
 """The same of one process."""
-LOOK_AGAIN = 0.05
-"""Seconds until it is looked again at who has begun to speak: there is always something to read."""
-MOST_LOOKED_AT = 4096
+LOOK_AGAIN = 0.001
+"""Seconds until it is looked again at who has begun to speak, where there is always something to
+read; the next time twice as many."""
+LOOK_AGAIN_MOST = 0.1
+MOST_LOOKED_AT = 8192
 """Bytes of what a client says first that are looked at."""
 
 
@@ -58,8 +60,8 @@ class Doorstep:
         self._let_in = let_in
         self._most = max(1, min(MOST_SILENT, descriptor_limit() // 4))
         self._silent: Crowd[WaitingClient] = Crowd()
-        self._begun: set[WaitingClient] = set()
-        self._looking: Timer | None = None
+        self._begun: dict[WaitingClient, float] = {}
+        """Who has begun to speak, and in how many seconds it is looked at again."""
         self._showing_out: Timer | None = None
 
     def __len__(self) -> int:
@@ -99,8 +101,7 @@ class Doorstep:
         try:
             data = client.sock.recv(MOST_LOOKED_AT, socket.MSG_PEEK | socket.MSG_DONTWAIT)
             if data and introduced is not None and not introduced(data):
-                self._begun.add(client)
-                self._look_later()
+                self._look_later(client)
                 return True
         except BlockingIOError:
             return True
@@ -121,14 +122,10 @@ class Doorstep:
             # It would be heard again at once.
             self._turns.unwatch(client.sock)
 
-    def _look_later(self) -> None:
-        if self._looking is None:
-            self._looking = self._turns.after(LOOK_AGAIN, self._look)
-
-    def _look(self) -> None:
-        self._looking = None
-        for client in tuple(self._begun):
-            self._is_silent(client)
+    def _look_later(self, client: WaitingClient) -> None:
+        seconds = self._begun.get(client, LOOK_AGAIN)
+        self._begun[client] = min(2 * seconds, LOOK_AGAIN_MOST)
+        client.timer = self._turns.after(seconds, lambda: self._hear(client))
 
     def _show_late_out(self) -> None:
         """End those that have been silent for too long."""
@@ -151,7 +148,9 @@ class Doorstep:
         client.sock.close()
 
     def _forget(self, client: WaitingClient) -> None:
-        self._begun.discard(client)
+        self._begun.pop(client, None)
+        if client.timer is not None:
+            client.timer.cancel()
         if self._silent.remove(client):
             self._turns.unwatch(client.sock)
 

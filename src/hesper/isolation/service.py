@@ -31,7 +31,7 @@ Refuse: TypeAlias = Callable[[socket.socket, Any, str], Refusal]
 
 
 Introduced: TypeAlias = Callable[[bytes], bool]
-"""Whether what a client has sent first introduces it; its first 4096 bytes may be all it gets.
+"""Whether what a client has sent first introduces it; its first 8192 bytes may be all it gets.
 False: more is to come.  Raises `ClientError` for what no client sends first."""
 
 

@@ -8,7 +8,7 @@ from hesper.vtest.wire import Command
 
 
 def introduced(data: bytes) -> bool:
-    """Whether `data` has the header of `CREATE_RENDERER`; an `isolation.service.Introduced`."""
+    """Whether `data` begins with a whole `CREATE_RENDERER`; an `isolation.service.Introduced`."""
     if len(data) < wire.HEADER.size:
         return False
     length, number = wire.HEADER.unpack_from(data)
@@ -20,4 +20,4 @@ def introduced(data: bytes) -> bool:
             f"CREATE_RENDERER: {length} bytes of data, must be {request.shortest} to"
             f" {request.longest}"
         )
-    return True
+    return len(data) >= wire.HEADER.size + int(length)
