@@ -71,11 +71,11 @@ try:
         warm=wanted.get("warm", 1),
         max_clients=wanted.get("max_clients", 64),
         patience=wanted.get("answer_within", 30.0),
-        refuse=Refusal,
         admission=Admission(
             introduced if "silence" in wanted else None,
             wanted.get("silence"),
             Quota(wanted.get("per_process")),
+            Refusal,
         ),
         sandbox=wanted.get("sandbox", "on"),
     )

@@ -134,8 +134,7 @@ class _VtestRun(Run):
             warm=options.warm,
             max_clients=options.places,
             patience=min(options.handshake_timeout or ANSWER_SECONDS, ANSWER_SECONDS),
-            refuse=self._refuser,
-            admission=options.admission,
+            admission=options.admission._replace(refuse=self._refuser),
             sandbox=options.sandbox,
         )
 

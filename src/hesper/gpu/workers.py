@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from hesper import log
 from hesper.errors import ListenError, StartError, start_error
 from hesper.gpu.refusal import ContextRefusal
+from hesper.isolation.doorstep import Admission
 from hesper.isolation.launch import environment
 from hesper.isolation.listen import bind
 from hesper.isolation.supervisor import Supervisor
@@ -173,7 +174,7 @@ def main() -> None:
             order["options"],
             warm=order["warm"],
             max_clients=order["places"],
-            refuse=ContextRefusal,
+            admission=Admission(refuse=ContextRefusal),
             sandbox=order["sandbox"],
         )
 

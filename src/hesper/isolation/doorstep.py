@@ -15,7 +15,7 @@ from hesper.isolation.service import ClientError
 from hesper.portable import descriptor_limit
 
 if TYPE_CHECKING:
-    from hesper.isolation.service import Introduced
+    from hesper.isolation.service import Introduced, Refuse
     from hesper.isolation.turns import Timer, Turns
     from hesper.isolation.waiting import WaitingClient
 
@@ -42,6 +42,8 @@ class Admission(NamedTuple):
     """Seconds in which it must have; None: any."""
     quota: Quota = Quota()
     """Of one process and one user."""
+    refuse: Refuse | None = None
+    """How clients are told that they are not served; None: their connections end."""
 
 
 class Doorstep:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import socket
 
     from hesper.isolation.listen import Listener
-    from hesper.isolation.service import Refuse
     from hesper.isolation.worker_process import WorkerProcess
     from hesper.sandbox import Mode
 
@@ -68,7 +67,6 @@ class Supervisor:
         warm: int = 2,
         max_clients: int = 64,
         patience: float = 30.0,
-        refuse: Refuse | None = None,
         admission: Admission = Admission(),  # noqa: B008  immutable
         sandbox: Mode = "on",
     ) -> None:
@@ -76,8 +74,8 @@ class Supervisor:
 
         service: module that workers serve by, see `hesper.isolation.service`; options: for its
         `prepare`.  warm: workers kept ready.  max_clients: clients served at a time.
-        patience: seconds in which a client is served or refused.  refuse: how that is done.
-        admission: what is asked of clients.
+        patience: seconds in which a client is served or refused.
+        admission: what is asked of clients, and how they are told that they are not served.
         sandbox: how workers are confined.
         """
         self._listeners = list(listeners)
@@ -92,7 +90,7 @@ class Supervisor:
         self._crew.on_hopeless = self._hopeless
         self._crew.on_change = self._refill
         self._crew.on_end = self._left
-        self._room = WaitingRoom(self._turns, refuse)
+        self._room = WaitingRoom(self._turns, admission.refuse)
         self._doorstep = Doorstep(self._turns, admission, self._let_in)
         self._quota = admission.quota
         self._served: Crowd[WorkerProcess] = Crowd()
