@@ -55,8 +55,6 @@ COMMANDS = sorted(
     if not command.refused
     and (name.startswith(PREFIXES) or name in NAMES or name.endswith("MESA"))
     and not (name.endswith("MESA") and "Image" in name)
-    # A loader jumps to nowhere where a device lacks what a physical device is asked for.
-    and not (name.startswith("vkGetPhysicalDevice") and name[-1].isupper())
 )
 """What has to hold for any values: Hesper's own commands, and those that a driver is asked about by
 Python.  With wrong values for the others a guest may ruin the driver, in a process of its own."""

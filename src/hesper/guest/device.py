@@ -149,6 +149,8 @@ def create_device(context: Context, call: Call) -> None:
         return
     (handle,), (guest_id,) = call.new_handles, call.new_ids
     table = context.vulkan.device_table(physical.table, handle)
+    # Drivers have functions, too, of what the device was not made with.
+    table = table.without(physical.missing_commands(names))
     know_limits(physical, table)
     queues: Counter[tuple[int, int]] = Counter()
     for family, flags, count in infos:

@@ -161,7 +161,7 @@ def enumerate_physical_devices(context: Context, call: Call) -> None:
             "VkPhysicalDevice",
             physical.handle,
             parent=instance.id,
-            table=instance.table,
+            table=physical.table,
         )
         instance.physical_devices[guest_id] = physical
     args.pPhysicalDeviceCount[0] = count

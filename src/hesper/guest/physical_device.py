@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -118,6 +119,9 @@ class PhysicalDevice:
             )
         self._all_extensions = self._read_extensions()
         self.extensions = self._visible_extensions()
+        # The loader has functions for what any driver may have, and calls nothing where this one
+        # has none.
+        self.table = table.without(self.missing_commands(self.extensions))
         if described is None or described.name != self.name:
             raise UnfitDeviceError(
                 f"{self.name} was not there when the server started; start it again"
@@ -132,6 +136,14 @@ class PhysicalDevice:
         self.queue_families = self._read_queue_families()
         self.has_sync_fd_semaphores = self._has_sync_fd_semaphores()
         self.has_sync_fd_fences = self._has_sync_fd_fences()
+
+    def missing_commands(self, extensions: Iterable[str]) -> list[str]:
+        """Commands that there are not on this device with only those extensions."""
+        names = {"VK_VERSION_1_2", "VK_VERSION_1_3", "VK_VERSION_1_4"}
+        there = {name for name in names if _version_named(name) <= self.api_version}
+        there |= set(extensions)
+        provided_by = protocol.summary().provided_by
+        return [name for name, providers in provided_by.items() if there.isdisjoint(providers)]
 
     @property
     def obligatory_extensions(self) -> tuple[str, ...]:

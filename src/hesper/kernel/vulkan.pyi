@@ -1,6 +1,6 @@
 """The host's Vulkan library and its functions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from hesper.kernel.views import Array, View
 
@@ -25,6 +25,8 @@ class ProcTable:
 
     def __contains__(self, name: str, /) -> bool:
         """Whether the driver has the command."""
+    def without(self, names: Iterable[str], /) -> ProcTable:
+        """The same, as if the driver had none of those commands."""
     def know_limits(self, limits: View, numbers: Mapping[str, int]) -> None:
         """Let relations look at the limits of the device that the functions are of.
 

@@ -57,6 +57,13 @@ cdef class ProcTable:
                 self.functions[i] = get(owner, alias[0])
                 alias += 1
 
+    def without(self, names):
+        cdef ProcTable table = ProcTable()
+        memcpy(table.functions, self.functions, hesper_command_count * sizeof(hesper_function))
+        for name in names:
+            table.functions[<uint32_t>command_indices[name]] = NULL
+        return table
+
     def __contains__(self, name):
         index = command_indices.get(name)
         return index is not None and self.functions[<uint32_t>index] != NULL

@@ -125,6 +125,8 @@ class Command(msgspec.Struct, frozen=True, omit_defaults=True):
     """Handle type of the objects it makes."""
     refused: str = ""
     """Why a guest may not send it; empty when it may."""
+    provided_by: tuple[str, ...] = ()
+    """Versions (VK_VERSION_1_3) and extensions of which one must be there; empty: all have it."""
 
 
 class Extension(msgspec.Struct, frozen=True):
@@ -146,6 +148,8 @@ class Summary(msgspec.Struct, frozen=True):
     extensions: dict[str, Extension]
     guest_extensions: frozenset[str]
     """Device extensions that live in the guest alone: what needs a window system, and more."""
+    provided_by: dict[str, tuple[str, ...]] = {}
+    """Commands that not every physical device or device has: what provides them."""
 
 
 class Model(msgspec.Struct, dict=True):

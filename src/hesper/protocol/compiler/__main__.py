@@ -29,7 +29,13 @@ def main(folder: Path) -> None:
     model.relations = RelationReader(model, vk).read(facts.relations)
     emitter = Emitter(model, TableBuilder(model), vk, facts)
     (folder / "model.json").write_bytes(msgspec.json.encode(model))
-    summary = Summary(model.header_version, model.handles, model.extensions, model.guest_extensions)
+    summary = Summary(
+        model.header_version,
+        model.handles,
+        model.extensions,
+        model.guest_extensions,
+        {name: c.provided_by for name, c in model.commands.items() if c.provided_by},
+    )
     (folder / "summary.json").write_bytes(msgspec.json.encode(summary))
     (folder / "tables.c").write_text(emitter.tables())
     (folder / "calls.c").write_text(emitter.calls())

@@ -35,6 +35,10 @@ _RESULTS: dict[str, Literal["void", "VkResult", "u32", "u64"]] = {
 }
 
 
+_EVERYWHERE = {"VK_VERSION_1_0", "VK_VERSION_1_1"}
+"""What every instance and device has that is shown to a guest."""
+
+
 class RegistryError(Exception):
     """The registry says something this compiler has no rule for."""
 
@@ -330,7 +334,17 @@ class Builder:
             aliases=tuple(self._aliases.get(name, ())),
             creates=creates,
             refused=self._facts.refused.get(name, ""),
+            provided_by=self._providers(name),
         )
+
+    def _providers(self, name: str) -> tuple[str, ...]:
+        """Versions and extensions that bring a command, by any name; none where all have it."""
+        if name in self._facts.commands:
+            return ()
+        names = [name, *self._aliases.get(name, ())]
+        commands = [self._vk.commands[each] for each in names]
+        found = {one for command in commands for one in command.definingRequirements}
+        return () if found & _EVERYWHERE else tuple(sorted(found))
 
     def _level(
         self, name: str, fields: list[Field]
