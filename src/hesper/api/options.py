@@ -10,6 +10,7 @@ import msgspec
 
 from hesper.api.checks import check_kind, check_number
 from hesper.errors import OptionError
+from hesper.isolation.cache_key import cache_key
 from hesper.limits import Limits
 from hesper.sandbox import MODES, Mode
 
@@ -60,4 +61,5 @@ def for_workers(options: HostOptions) -> dict[str, Any]:
         "profile": None if profile is None else os.fspath(profile),
         "limits": msgspec.to_builtins(options.limits),
         "patience": options.patience,
+        "cache_key": cache_key().hex(),
     }

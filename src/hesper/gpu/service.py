@@ -62,6 +62,7 @@ class ContextService:
                 limits=self._host.limits,
                 profile=self._host.profile,
                 patience=self._host.patience,
+                cache_key=self._host.cache_key,
                 window=self._host.window,
             )
             try:

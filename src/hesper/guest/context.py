@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -48,6 +49,7 @@ class Context:
         profile: Profile | None = None,
         patience: int | None = None,
         window: int | None = None,
+        cache_key: bytes | None = None,
     ) -> None:
         """Open `driver`, whose `environment` is this process's; nothing is asked of it yet.
 
@@ -55,7 +57,8 @@ class Context:
         with one line, when the context is poisoned.  profile: what to mask the driver down to.
         patience: microseconds for which threads look out for what comes next before they block;
         None: what suits the device and this machine.  window: bytes in which the guest can map
-        memory, where that is bounded.
+        memory, where that is bounded.  cache_key: what pipeline caches are signed with, up to 64
+        bytes; None: with a key of this context alone.
         Raises `kernel.engine.VulkanLoadError`.
         """
         self.name = name
@@ -63,6 +66,7 @@ class Context:
         self.profile = profile
         self.patience = patience
         self.window = window
+        self.cache_key = cache_key or secrets.token_bytes(32)
         self.driver = driver
         self.vulkan = Vulkan(driver.library)
         self.engine = Engine(
@@ -88,6 +92,7 @@ class Context:
         """Whether `close` has left work on the driver that did not end; the process must end."""
         self._has_instance = False
         self._is_closed = False
+        self._said: set[str] = set()
 
     @property
     def pool(self) -> Pool:
@@ -98,6 +103,12 @@ class Context:
     def fatal(self) -> bool:
         """Whether the guest has broken the protocol; only `close` makes sense then."""
         return self.engine.fatal
+
+    def first_of(self, kind: str) -> bool:
+        """Whether nothing of that kind has been said: a guest is not to flood the log with it."""
+        is_first = kind not in self._said
+        self._said.add(kind)
+        return is_first
 
     def poison(self, reason: str) -> None:
         """End whatever the guest has running, as if it had broken the protocol.

@@ -29,6 +29,7 @@ _ROOMS = (
     "instance",
     "memory",
     "modifiers",
+    "pipeline_cache",
     "private_data",
     "properties",
     "queue",

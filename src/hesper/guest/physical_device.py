@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.host.drivers import Device
     from hesper.kernel.handlers import Call
+    from hesper.kernel.views import View
     from hesper.kernel.vulkan import ProcTable
 
 EMULATED_EXTENSIONS = {
@@ -111,6 +112,8 @@ class PhysicalDevice:
         properties = Scratch().new("VkPhysicalDeviceProperties")
         table.call("vkGetPhysicalDeviceProperties", handle, properties)
         self.name: str = properties.deviceName
+        self.cache_identity = _cache_identity(properties)
+        """Which device, driver and version of it pipeline caches belong to."""
         self.is_software = properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU
         self.api_version = self.profile.version(known_version(properties.apiVersion))
         if self.api_version < VK_API_VERSION_1_1:
@@ -327,6 +330,12 @@ class PhysicalDevice:
         command = "vkGetPhysicalDeviceExternalFenceProperties"
         self.table.call(command, self.handle, question, answer)
         return bool(answer.externalFenceFeatures & VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT)
+
+
+def _cache_identity(properties: View) -> bytes:
+    numbers = (properties.vendorID, properties.deviceID, properties.driverVersion)
+    packed = b"".join(number.to_bytes(4, "little") for number in numbers)
+    return packed + bytes(properties.pipelineCacheUUID)
 
 
 def _version_named(name: str) -> int:

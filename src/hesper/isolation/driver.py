@@ -39,6 +39,8 @@ class DriverOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Microseconds, see `guest.Context`."""
     window: int | None = None
     """Bytes in which a guest can map memory, see `guest.Context`."""
+    cache_key: str | None = None
+    """In hexadecimal, see `isolation.cache_key`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class OpenDriver:
     profile: Profile | None
     patience: int | None
     window: int | None = None
+    cache_key: bytes | None = None
 
     def warm_up(self) -> None:
         """Let the driver do once what takes it long the first time.
@@ -112,4 +115,5 @@ def open_driver(options: DriverOptions) -> OpenDriver:
         raise StartError(f"driver {driver.name} ({driver.manifest}): {error}") from None
     preload()  # now rather than when a client waits
     options.chosen = driver
-    return OpenDriver(driver, limits, profile, options.patience, options.window)
+    key = bytes.fromhex(options.cache_key) if options.cache_key else None
+    return OpenDriver(driver, limits, profile, options.patience, options.window, key)

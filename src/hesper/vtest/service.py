@@ -90,6 +90,7 @@ class VtestService:
             limits=self._host.limits,
             profile=self._host.profile,
             patience=self._host.patience,
+            cache_key=self._host.cache_key,
         )
         if self._sample_ns:
             self._sampler = threading.Thread(target=self._sample, args=[context], name="sampler")
