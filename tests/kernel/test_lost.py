@@ -93,7 +93,6 @@ class Lossy:
         self.send("vkCmdFillBuffer", **fill, dstOffset=64, data=0)
         self.send("vkCmdFillBuffer", **fill, dstOffset=68, data=0)
         self.send("vkCmdFillBuffer", **fill, dstOffset=128, data=3)
-        self.send("vkCmdFillBuffer", **fill, dstOffset=SIZE - AT, data=0)  # out of it
         copy = {"srcOffset": 0, "dstOffset": 256, "size": 8}
         self.send(
             "vkCmdCopyBuffer", commandBuffer=COMMAND_BUFFER, srcBuffer=SOURCE, dstBuffer=FEEDBACK,

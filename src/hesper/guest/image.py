@@ -100,6 +100,8 @@ def create_image(context: Context, call: Call) -> None:
         device.stages[handle] = stage
         context.engine.wake(asleep())
     call.finish()
+    if stage is not None:
+        context.engine.objects.mark_staged(call.new_ids[0])
     device.image_types.add(handle, adapted.types)
     usage = info.usage
     stencil = info.find_("VkImageStencilUsageCreateInfo")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from hesper.guest import regions
 from hesper.guest.errors import OutOfMemoryError, VulkanError
 from hesper.guest.formats import texel_block
+from hesper.kernel.errors import ProtocolError
 from hesper.kernel.views import Scratch
 from hesper.vk.enumerants import (
     VK_BUFFER_USAGE_TRANSFER_DST_BIT,
@@ -179,8 +180,13 @@ class Stage:
         if result != VK_SUCCESS:
             raise VulkanError(result, "vkBindImageMemory failed")
 
-    def bind(self, memory: int, offset: int) -> int:
-        """Put the pixels to `offset` of a host VkDeviceMemory; return the VkResult."""
+    def bind(self, memory: int, offset: int, size: int) -> int:
+        """Put the pixels to `offset` of a host VkDeviceMemory of `size` bytes; return the VkResult.
+
+        Raises `ProtocolError` where they do not fit.
+        """
+        if self.plan.size > size - offset:
+            raise ProtocolError(f"{self.plan.size} bytes from {offset} on, where there are {size}")
         arguments = (self._device.handle, self.buffer, memory, offset)
         return self._device.table.call("vkBindBufferMemory", *arguments)
 

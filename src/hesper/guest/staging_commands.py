@@ -40,7 +40,8 @@ def bind_image_memory(context: Context, call: Call) -> None:
     if stage is None:
         call.invoke()
     else:
-        call.result = stage.bind(args.memory, args.memoryOffset)
+        size = _memory_size(context, call, args.memory)
+        call.result = stage.bind(args.memory, args.memoryOffset, size)
 
 
 @handles("vkBindImageMemory2", asleep=True)
@@ -52,9 +53,19 @@ def bind_image_memory2(context: Context, call: Call) -> None:
     if not staged:
         call.invoke()
         return
-    results = [device.stages[info.image].bind(info.memory, info.memoryOffset) for info in staged]
+    results = [
+        device.stages[info.image].bind(
+            info.memory, info.memoryOffset, _memory_size(context, call, info.memory)
+        )
+        for info in staged
+    ]
     results += [_bind(device, info) for info in infos if info.image not in device.stages]
     call.result = next((result for result in results if result != VK_SUCCESS), VK_SUCCESS)
+
+
+def _memory_size(context: Context, call: Call, memory: int) -> int:
+    """Bytes of a host VkDeviceMemory."""
+    return context.engine.objects.size_of("VkDeviceMemory", memory, call.device)
 
 
 def _bind(device: Device, info: View) -> int:

@@ -14,7 +14,7 @@ cdef str field_label(Stream *s):
     cdef const hesper_struct *type
     if op == NULL or s.command == NULL:
         return ""
-    if op.code >= OP_CHECK:
+    if OP_CHECK <= op.code < OP_BOUND:
         return owner_of(op)
     index = <uint32_t>(op - &hesper_ops[0])
     if s.command.in_ <= index < s.command.in_ + s.command.in_count:
@@ -106,6 +106,10 @@ cdef str describe(Stream *s):
             what += f", whose right side is {s.error_right}"
     elif error == ERROR_TWICE:
         what = "a struct stands twice in a pNext chain"
+    elif error == ERROR_ALIGNMENT:
+        what = f"offset {s.error_start}, which must be a multiple of {value}"
+    elif error == ERROR_BOUND:
+        what = f"{value} from {s.error_start} on, where there are {s.error_most}"
     elif error == ERROR_HANDLER:
         what = s.core.reason.decode("utf-8", "replace")
     else:

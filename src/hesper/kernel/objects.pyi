@@ -32,14 +32,23 @@ class ObjectTable:
         parent: int = 0,
         table: ProcTable | None = None,
         region: Region | None = None,
+        extent: int = 2**64 - 1,
     ) -> None:
         """Register a guest object.
 
         `table` is required for VkInstance, VkPhysicalDevice (its instance's) and VkDevice; VkQueue
         and others take their device's.  region: of a VkDeviceMemory, which owns it from then on:
-        it is released after vkFreeMemory, or `remove`.
+        it is released after vkFreeMemory, or `remove`.  extent: how large it is, as
+        `core/extents.pxd` has it; all ones: nobody knows.
 
         Raises `ProtocolError` when the id is 0 or taken, or the object limit is reached.
+        """
+    def mark_staged(self, id: int) -> None:
+        """Leave it to `guest.staging.Stage.bind` whether a VkImage fits into its memory."""
+    def size_of(self, type: str, handle: int, device: int) -> int:
+        """How large the object with that host handle of a device (by guest id) is; 0: none.
+
+        Bytes of a VkDeviceMemory or VkBuffer.  A search, for what is rare.
         """
     def remove(self, id: int) -> None:
         """Forget an object and what hangs on it (a pool's children); no driver call."""

@@ -4,11 +4,14 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from hesper_commands cimport HANDLE_VkImage
+
 from hesper.kernel.core.dead cimport dead_result
+from hesper.kernel.core.extents cimport staged_image
 from hesper.kernel.core.memory cimport memory_take
 from hesper.kernel.core.objects cimport (
-    COMING, DEAD, NO_TYPE, Entry, Kin, Objects, Walk, object_add, object_find, object_kin,
-    object_next, object_remove, object_with)
+    COMING, DEAD, NO_TYPE, Entry, Extent, Kin, Objects, Walk, object_add, object_extent,
+    object_find, object_kin, object_next, object_remove, object_with)
 from hesper.kernel.core.platform cimport (
     hesper_load_acquire, hesper_monitor_init, hesper_store_pointer)
 from hesper.kernel.core.shm_pool cimport ShmRegion, region_release
@@ -77,7 +80,8 @@ cdef class ObjectTable:
         raise ProtocolError(f"no guest id stands for handle {handle:#x}")
 
     def add(self, uint64_t id, str type, uint64_t handle, *, uint64_t device=0,
-            uint64_t parent=0, ProcTable table=None, Region region=None):
+            uint64_t parent=0, ProcTable table=None, Region region=None,
+            uint64_t extent=<uint64_t>-1):
         cdef Objects *objects = &self.ref.core.objects
         cdef ShmRegion *memory = region.owned() if region is not None else NULL
         cdef uint64_t extra = 0
@@ -86,6 +90,7 @@ cdef class ObjectTable:
         cdef Entry *entry
         cdef hesper_function *functions = NULL
         cdef uint32_t serial = 0
+        cdef Extent size = Extent(extent, 0)
         if id == 0 or object_find(objects, id) != NULL:
             raise ProtocolError(f"object id {id} for a new {type} is 0 or taken")
         if table is not None:
@@ -109,8 +114,8 @@ cdef class ObjectTable:
             serial = self.device_serial
             device = id
             self.add_device_state(id, serial)
-        entry = object_add(
-            objects, id, index + 1, handle, functions, serial, device, parent, memory)
+        entry = object_add(objects, id, index + 1, handle, functions, serial, device, parent,
+                           memory, &size)
         if entry == NULL:
             raise ProtocolError(f"more than {objects.limit} objects, or two with id {id}")
         if type == "VkQueue":
@@ -168,6 +173,17 @@ cdef class ObjectTable:
         taken.ref = self.ref
         taken.region = region
         return taken
+
+    def mark_staged(self, uint64_t id):
+        cdef Entry *entry = object_find(&self.ref.core.objects, id)
+        if entry != NULL and entry.type == HANDLE_VkImage:
+            object_extent(entry).size |= staged_image()
+
+    def size_of(self, str type, uint64_t handle, uint64_t device):
+        cdef Entry *owner = object_find(&self.ref.core.objects, device)
+        cdef Entry *entry = object_with(&self.ref.core.objects, handle_indices[type] + 1, handle,
+                                        owner.device if owner != NULL else 0)
+        return object_extent(entry).size if entry != NULL else 0
 
     def remove(self, uint64_t id):
         cdef Entry *entry = object_find(&self.ref.core.objects, id)

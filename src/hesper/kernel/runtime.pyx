@@ -8,6 +8,7 @@ from libc.stdlib cimport calloc, free
 
 from hesper.kernel.core.alive cimport watch_loop
 from hesper.kernel.core.arena cimport arena_free
+from hesper.kernel.core.bounds cimport check_bound
 from hesper.kernel.core.context cimport blob_create, blob_destroy, core_fence, core_poison, run_span
 from hesper.kernel.core.created cimport New, clear_pool, forget_victims, prepare_new, register_new
 from hesper.kernel.core.dispatch cimport fill_hot
@@ -38,6 +39,7 @@ cdef class CoreRef:
             raise MemoryError
         self.stream.core = self.core
         self.core.up.check = check_relations
+        self.core.check_bound = check_bound
         self.core.rows = <Row *>calloc(hesper_command_count, sizeof(Row))
         self.core.hot = <Hot *>calloc(hesper_number_count, sizeof(Hot))
         if (self.core.rows == NULL or self.core.hot == NULL

@@ -7,8 +7,10 @@ from hesper_commands cimport VK_ERROR_UNKNOWN
 from hesper.kernel.core.arena cimport arena_take_array
 from hesper.kernel.core.dead cimport command_result, heard_add, heard_remove
 from hesper.kernel.core.decode cimport length_of
+from hesper.kernel.core.extents cimport extent_of_new
 from hesper.kernel.core.objects cimport (
-    DEAD, Entry, Objects, object_add, object_adopt, object_clear, object_find, object_remove)
+    DEAD, Entry, Extent, Objects, object_add, object_adopt, object_clear, object_find,
+    object_remove)
 from hesper.kernel.core.state cimport (
     ERROR_ID, ERROR_LIMIT, ERROR_MEMORY, ERROR_NULL, ERROR_OBJECT, Stream, fail)
 from hesper.kernel.core.tables cimport hesper_command, hesper_lengths
@@ -54,8 +56,10 @@ cdef inline int register_new(Stream *s, New *new) noexcept nogil:
     cdef Objects *objects = &s.core.objects
     cdef uint64_t parent_id = s.parent_id if s.parent != NULL else s.first_id
     cdef uint64_t device_id
+    cdef Extent extent
     if s.first == NULL:
         return fail(s, ERROR_NULL, NULL, 0)
+    extent_of_new(s, &extent)
     device_id = s.first_id if s.device else 0
     if result < 0 and s.command.new_single and new.count:
         new.handles[0] = 0      # a driver may leave anything there
@@ -67,7 +71,7 @@ cdef inline int register_new(Stream *s, New *new) noexcept nogil:
             type |= DEAD
         entry = object_add(objects, new.ids[i], type, new.handles[i], s.first.table, s.device,
                            device_id, parent_id,
-                           new.region if i == 0 and not type & DEAD else NULL)
+                           new.region if i == 0 and not type & DEAD else NULL, &extent)
         if entry == NULL and type & DEAD and s.wants_reply:
             continue
         if entry == NULL:

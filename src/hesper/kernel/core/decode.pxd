@@ -8,7 +8,8 @@ from libc.string cimport memcpy, memset
 
 from hesper.kernel.core.arena cimport arena_take, arena_take_array
 from hesper.kernel.core.dead cimport note_dead
-from hesper.kernel.core.objects cimport DEAD, Entry, object_find
+from hesper.kernel.core.extents cimport bound_holds
+from hesper.kernel.core.objects cimport DEAD, Entry, Extent, object_extent, object_find
 from hesper.kernel.core.platform cimport hesper_copy_words, hesper_read_u32, hesper_read_u64
 from hesper.kernel.core.relations cimport is_within
 from hesper.kernel.core.state cimport (
@@ -103,7 +104,9 @@ cdef inline int decode_found(Stream *s, const hesper_op *op, uint64_t id,
         if s.device == 0:
             s.device = entry.device
     target[0] = note_dead(s, op, entry) if is_dead else entry.handle
-    if op.flags & (FLAG_FIRST | FLAG_VICTIM | FLAG_PARENT):
+    if op.flags & (FLAG_FIRST | FLAG_VICTIM | FLAG_PARENT | FLAG_MEASURED):
+        if op.flags & FLAG_MEASURED:
+            s.extents[op.inner] = object_extent(entry)[0]
         if op.flags & FLAG_FIRST:
             s.first = entry
             s.first_id = id
@@ -124,13 +127,21 @@ cdef inline int decode_found(Stream *s, const hesper_op *op, uint64_t id,
 cdef inline int decode_handles(Stream *s, const hesper_op *op, uint64_t *targets,
                                uint64_t count) noexcept nogil:
     cdef uint64_t i
+    cdef Extent *extents = NULL
     if op.flags & FLAG_VICTIM:
         s.victims = <Victim *>arena_take_array(&s.arena, count, sizeof(Victim))
         if s.victims == NULL:
             return fail(s, ERROR_MEMORY, op, count)
+    if op.flags & FLAG_MEASURED:
+        extents = <Extent *>arena_take_array(&s.arena, count, sizeof(Extent))
+        if extents == NULL:
+            return fail(s, ERROR_MEMORY, op, count)
+        s.extent_list = extents
     for i in range(count):
         if decode_handle(s, op, &targets[i]):
             return -1
+        if extents != NULL:
+            extents[i] = s.extents[op.inner]
     return 0
 
 
@@ -503,6 +514,8 @@ cdef inline bint common_handle(Stream *s, const hesper_op *op, uint64_t id,
         s.first_id = id
     elif entry.device != s.device:
         return False
+    elif op.flags & FLAG_MEASURED:
+        s.extents[op.inner] = object_extent(entry)[0]
     target[0] = entry.handle
     return True
 
@@ -550,6 +563,10 @@ cdef inline int decode(Stream *s, const hesper_op *op, uint32_t count,
             elif decode_handles(s, op, <uint64_t *>array, word):
                 return -1
             cursor = s.cursor
+        elif code >= OP_BOUND:
+            if not bound_holds(s, op, code, base) and s.core.check_bound(s, op, base):
+                s.cursor = cursor
+                return -1
         elif (code == OP_STYPE and <size_t>(end - cursor) >= 4
                 and hesper_read_u32(cursor) == <uint64_t>hesper_structs[op.ref].stype):
             (<uint32_t *>base)[0] = <uint32_t>hesper_structs[op.ref].stype

@@ -59,6 +59,12 @@ cdef struct Kin:
     void *region                # of memory: its ShmRegion; the pool's lock guards it
 
 
+cdef struct Extent:
+    # How large an object is: `extents.pxd` says in what.
+    uint64_t size               # all ones: unknown, or of no matter
+    uint64_t texels
+
+
 cdef struct Page:
     uint64_t index              # upper bits of its ids; NOWHERE: it has none, or is the hash map's
     uint32_t live               # objects, and threads that are about to add one; CLOSED
@@ -68,6 +74,7 @@ cdef struct Page:
     uint64_t padding[4]
     Entry entries[PAGE_ENTRIES]
     Kin kin[PAGE_ENTRIES]
+    Extent extents[PAGE_ENTRIES]
 
 
 cdef struct Objects:
@@ -133,6 +140,12 @@ cdef inline Kin *object_kin(Entry *entry) noexcept nogil:
     return &page.kin[entry - &page.entries[0]]
 
 
+cdef inline Extent *object_extent(Entry *entry) noexcept nogil:
+    """How large an object is."""
+    cdef Page *page = page_of(entry)
+    return &page.extents[entry - &page.entries[0]]
+
+
 cdef inline Entry *kin_entry(Kin *kin) noexcept nogil:
     cdef Page *page = page_of(kin)
     return &page.entries[kin - &page.kin[0]]
@@ -177,7 +190,8 @@ cdef inline bint page_close(Objects *objects, Page *page) noexcept nogil:
         objects.warm_count += 1
     else:
         # Threads may still read its entries: they find none.
-        hesper_discard(page, sizeof(Page) - sizeof(page.entries) - sizeof(page.kin), PAGE_BYTES)
+        hesper_discard(page, sizeof(Page) - sizeof(page.entries) - sizeof(page.kin)
+                       - sizeof(page.extents), PAGE_BYTES)
         page.spare = objects.cold
         objects.cold = page
     return True
@@ -284,7 +298,7 @@ cdef inline void sparse_drop(Objects *objects, Kin *kin) noexcept nogil:
 
 cdef inline Entry *object_add(
     Objects *objects, uint64_t id, uint32_t type, uint64_t handle, hesper_function *table,
-    uint32_t device, uint64_t device_id, uint64_t parent_id, void *region,
+    uint32_t device, uint64_t device_id, uint64_t parent_id, void *region, const Extent *extent,
 ) noexcept nogil:
     """Make an object; null when a limit is reached, or another thread has made one of that id.
 
@@ -317,6 +331,7 @@ cdef inline Entry *object_add(
     entry.table = table
     entry.device = device
     entry.extra = id if type == HANDLE_VkCommandBuffer else 0
+    object_extent(entry)[0] = extent[0]
     hesper_store_release(&entry.type, type)
     return entry
 

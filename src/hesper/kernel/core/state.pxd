@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from hesper_virtgpu cimport MAX_TIMELINES
 
 from hesper.kernel.core.arena cimport Arena
-from hesper.kernel.core.objects cimport Entry, Objects
+from hesper.kernel.core.objects cimport Entry, Extent, Objects
 from hesper.kernel.core.platform cimport hesper_monitor, hesper_timer
 from hesper.kernel.core.polling cimport Poll, Polling
 from hesper.kernel.core.shm_pool cimport ShmPool, ShmRegion
@@ -36,6 +36,7 @@ cdef enum:
     TIMELINES = MAX_TIMELINES   # the CPU's (0) and those of queues
     DEVICES = 16384             # that a context may make in its life
     QUEUES = 64                 # of a device
+    MEASURED = 4                # handles of one struct or command whose size counts
 
 
 cdef enum:
@@ -74,6 +75,8 @@ cdef enum Error:
     ERROR_DEAD                  # an object that the driver has not made: `dead.pxd`
     ERROR_RELATION              # numbers that do not fit together: `relations.pxd`
     ERROR_TWICE                 # a struct that relations speak of, twice in one chain
+    ERROR_ALIGNMENT             # an offset into memory that the object may not have
+    ERROR_BOUND                 # a place outside of an object, or beyond a limit
     ERROR_STOPPED               # the context is being closed
 
 
@@ -252,6 +255,10 @@ cdef struct Upcalls:
     void (*device_lost)(Core *core, DeviceState *device) noexcept nogil
 
 
+# Looks at an OP_BOUND in whatever form it has: 0, or -1 with the error noted.
+ctypedef int (*bound_fn)(Stream *s, const hesper_op *op, const uint8_t *base) noexcept nogil
+
+
 cdef struct Core:
     # One context, without Python.
     Objects objects
@@ -286,6 +293,7 @@ cdef struct Core:
     Row *rows                       # by command index
     Hot *hot                        # by command number
     Upcalls up
+    bound_fn check_bound            # a pointer, to keep it out of the decoder's loop
     void *handlers                  # a `handlers.Handlers`, borrowed: for `up`
     char reason[384]
     uint64_t replies
@@ -316,6 +324,8 @@ cdef struct Stream:
     uint64_t first_id
     Entry *parent                   # the pool of new objects
     uint64_t parent_id
+    Extent extents[MEASURED]        # of handles whose size counts: `bounds.pxd`
+    Extent *extent_list             # of an array of such handles
     Victim *victims
     uint32_t victim_count
     uint32_t device                 # serial all handles must share
@@ -339,6 +349,8 @@ cdef struct Stream:
     uint64_t error_value
     const hesper_relation *error_relation   # that is broken: by `error_value` and this
     uint64_t error_right
+    uint64_t error_start        # ERROR_BOUND: the first byte or element
+    uint64_t error_most         # and how many there are
     uint64_t commands
     uint64_t bytes
     uint32_t stage              # a Stage

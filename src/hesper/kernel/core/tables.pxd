@@ -12,7 +12,7 @@ cdef extern from "wire.h" nogil:
         OP_STRING, OP_STRINGS, OP_NESTED_COPY, OP_NESTED_STRUCT
         OP_POINTER_OUT, OP_POINTER_PARTIAL, OP_ARRAY_OUT, OP_ARRAY_PARTIAL
         OP_STRUCT_PARTIAL, OP_FIXED_PARTIAL, OP_CHAIN_PARTIAL
-        OP_CHECK, OP_CHECK_LIMIT
+        OP_CHECK, OP_CHECK_LIMIT, OP_BOUND, OP_BOUND_COPIES
     cdef enum:
         STEP_VALUE, STEP_GIVEN, STEP_TO, STEP_CHAIN, STEP_EACH, STEP_FIXED, STEP_AT
     cdef enum:
@@ -24,7 +24,7 @@ cdef extern from "wire.h" nogil:
     cdef enum:
         REMEDY_NONE, REMEDY_DROP, REMEDY_PAD, REMEDY_SET, REMEDY_CLEAR
     cdef enum:
-        FLAG_NULLABLE, FLAG_FIRST, FLAG_VICTIM, FLAG_PARENT
+        FLAG_NULLABLE, FLAG_FIRST, FLAG_VICTIM, FLAG_PARENT, FLAG_MEASURED
     cdef enum:
         LENGTH_CONSTANT, LENGTH_FIELD, LENGTH_DEREF, LENGTH_POINTER_FIELD
     cdef enum:
@@ -111,6 +111,44 @@ cdef extern from "wire.h" nogil:
         uint32_t beside
         uint32_t beside_size
 
+    cdef enum:
+        BOUND_HANDLE, BOUND_HANDLES
+    cdef enum:
+        SPAN_BYTES, SPAN_FIELD, SPAN_STRIDE, SPAN_QUERIES, SPAN_TEXELS, SPAN_NEEDS
+    cdef enum:
+        BOUND_NOWHERE, BOUND_WHOLE, BOUND_QUERY, BOUND_IMAGE, BOUND_NEEDED
+
+    ctypedef struct hesper_bound:
+        uint8_t of
+        uint8_t span
+        uint8_t flags
+        uint8_t slot
+        uint8_t first_width
+        uint8_t span_width
+        uint32_t handle
+        uint32_t list
+        uint32_t count
+        uint32_t step
+        uint32_t first
+        uint32_t span_at
+        uint32_t stride
+        uint32_t bytes
+        uint32_t plain
+
+    ctypedef struct hesper_block:
+        uint8_t size
+        uint8_t width
+        uint8_t height
+        uint8_t across
+        uint8_t down
+
+    ctypedef struct hesper_format:
+        uint32_t format
+        hesper_block flat
+        hesper_block depth
+        hesper_block stencil
+        hesper_block planes[3]
+
     ctypedef struct hesper_field:
         const char *name
         uint8_t kind
@@ -173,6 +211,9 @@ cdef extern from "wire.h" nogil:
     const hesper_condition hesper_conditions[]
     const uint64_t hesper_values[]
     const hesper_relation hesper_relations[]
+    const hesper_bound hesper_bounds[]
+    const hesper_format hesper_formats[]
+    const uint32_t hesper_format_count
     const hesper_field hesper_fields[]
     const hesper_case hesper_cases[]
     const hesper_struct hesper_structs[]

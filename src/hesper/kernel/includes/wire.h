@@ -37,15 +37,21 @@ enum {
     OP_FIXED_PARTIAL,   /* u64 length, partial structs in place; ref: struct */
     OP_CHAIN_PARTIAL,   /* the pNext chain, partial; ref: struct */
     /* Nothing on the wire: relations between what has been decoded. */
-    OP_CHECK,           /* `length` of them, from `ref` on */
-    OP_CHECK_LIMIT      /* one: the u32 at `offset`, and at inner_from if inner_step, <= a limit */
+    OP_CHECK,       /* `length` of them, from `ref` on */
+    OP_CHECK_LIMIT, /* one: the u32 at `offset`, and at inner_from if inner_step, <= a limit */
+    /* Nor here: what is decoded must lie within bounds.  These stand last. */
+    OP_BOUND,       /* ref: index into hesper_bounds */
+    OP_BOUND_COPIES /* structs of size bytes at the pointer at offset, so many as the u32 at inner_from
+                     * says, that hold two offsets and a size from inner_step on; length: as `ref`
+                     * before, for the first handle, then for the second */
 };
 
 enum {
     FLAG_NULLABLE = 1, /* a null pointer or handle is allowed where a length says otherwise */
     FLAG_FIRST = 2,    /* the handle that a command is called on */
     FLAG_VICTIM = 4,   /* the handle (or handles) a command destroys */
-    FLAG_PARENT = 8    /* the pool that new objects belong to */
+    FLAG_PARENT = 8,   /* the pool that new objects belong to */
+    FLAG_MEASURED = 16 /* a handle whose object's extent counts; inner: which of them */
 };
 
 enum {
@@ -137,6 +143,63 @@ typedef struct {
     uint32_t beside;      /* offset of the array to pad, or of the count of that to drop from */
     uint32_t beside_size; /* of an element of it, or of the count */
 } hesper_relation;
+
+/* What bounds a place: the object behind a handle, or behind each of an array. */
+enum { BOUND_HANDLE = 0, BOUND_HANDLES };
+
+/* How much lies there, in what the bound counts: bytes, queries, elements. */
+enum {
+    SPAN_BYTES = 0, /* `bytes` */
+    SPAN_FIELD,     /* what the field at span_at says */
+    SPAN_STRIDE,    /* the count at span_at, `stride` apart, the last one of `bytes` */
+    SPAN_QUERIES,   /* the same, the last one a query's results; the pool is the first handle */
+    SPAN_TEXELS,    /* a region of a VkBufferImageCopy; the image is the other handle */
+    SPAN_NEEDS      /* what the buffer or image at span_at needs of memory */
+};
+
+enum {
+    BOUND_WHOLE = 1, /* a span of all ones goes to the end */
+    BOUND_QUERY = 2, /* the lower half of the extent counts */
+    BOUND_IMAGE = 4, /* what is asked what it needs is an image, not a buffer */
+    BOUND_NEEDED = 8 /* what the handle's object needs of memory counts, not its extent */
+};
+
+#define BOUND_NOWHERE 0xffffffffu
+
+typedef struct {
+    uint8_t of;          /* BOUND_... */
+    uint8_t span;        /* SPAN_... */
+    uint8_t flags;
+    uint8_t slot;        /* which of the measured handles */
+    uint8_t first_width; /* 4 or 8 bytes */
+    uint8_t span_width;
+    uint32_t handle;     /* where the handle lies; null handles bound nothing */
+    uint32_t list;       /* where the pointer to structs with a place each lies, or BOUND_NOWHERE */
+    uint32_t count;      /* where the u32 lies that counts them, or the handles */
+    uint32_t step;       /* size of one of them */
+    uint32_t first;      /* where the first byte's field lies, or BOUND_NOWHERE for 0 */
+    uint32_t span_at;
+    uint32_t stride;     /* where that field lies, a uint32_t */
+    uint32_t bytes;
+    uint32_t plain;      /* the common kind: no asking, no other handle */
+} hesper_bound;
+
+/* How the texels of a format lie in a buffer; a size of 0: there are none. */
+typedef struct {
+    uint8_t size;  /* bytes */
+    uint8_t width; /* texels */
+    uint8_t height;
+    uint8_t across; /* texels of the image to one of the plane's, from left to right */
+    uint8_t down;
+} hesper_block;
+
+typedef struct {
+    uint32_t format;
+    hesper_block flat; /* of all aspects together */
+    hesper_block depth;
+    hesper_block stencil;
+    hesper_block planes[3];
+} hesper_format;
 
 enum {
     SHAPE_VALUE = 0,
@@ -241,6 +304,9 @@ extern const hesper_term hesper_terms[];
 extern const hesper_condition hesper_conditions[];
 extern const uint64_t hesper_values[];
 extern const hesper_relation hesper_relations[];
+extern const hesper_bound hesper_bounds[];
+extern const hesper_format hesper_formats[]; /* by VkFormat, ascending */
+extern const uint32_t hesper_format_count;
 extern const hesper_field hesper_fields[];
 extern const hesper_case hesper_cases[];
 extern const hesper_struct hesper_structs[];

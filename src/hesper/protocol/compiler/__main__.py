@@ -10,6 +10,8 @@ from vulkan_object import get_vulkan_object
 
 from hesper.protocol.compiler import enumerants, header
 from hesper.protocol.compiler import facts as facts_file
+from hesper.protocol.compiler.bounds import Bounds
+from hesper.protocol.compiler.bounds import read as read_bounds
 from hesper.protocol.compiler.emit import Emitter
 from hesper.protocol.compiler.names import Names
 from hesper.protocol.compiler.registry import Builder
@@ -27,7 +29,8 @@ def main(folder: Path) -> None:
     vk = get_vulkan_object()
     model = Builder(vk, facts).build()
     model.relations = RelationReader(model, vk).read(facts.relations)
-    emitter = Emitter(model, TableBuilder(model), vk, facts)
+    bounds = Bounds(model, read_bounds(FACTS / "bounds.toml"))
+    emitter = Emitter(model, TableBuilder(model, bounds), vk, facts)
     (folder / "model.json").write_bytes(msgspec.json.encode(model))
     summary = Summary(
         model.header_version,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hesper.protocol.compiler.formats import texel_blocks
 from hesper.protocol.compiler.tables import Span, TableBuilder
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Emitter:
             + f"\nconst hesper_length hesper_lengths[] = {{\n{_rows(self._tables.lengths)}}};\n"
             + f"const hesper_op hesper_ops[] = {{\n{_rows(ops)}}};\n"
             + self._relation_rows()
+            + self._bounds()
             + f"const hesper_field hesper_fields[] = {{\n{_rows(self._fields)}}};\n"
             + f"const hesper_case hesper_cases[] = {{\n{_rows(cases)}}};\n"
             + f"const hesper_struct hesper_structs[] = {{\n{_rows(structs)}}};\n"
@@ -102,6 +104,16 @@ class Emitter:
             f"const hesper_condition hesper_conditions[] = {{\n{_rows(r.conditions)}}};\n"
             f"const uint64_t hesper_values[] = {{{values}}};\n"
             f"const hesper_relation hesper_relations[] = {{\n{_rows(texts)}}};\n"
+        )
+
+    def _bounds(self) -> str:
+        """What must lie within which bounds, and how texels lie in buffers."""
+        formats = texel_blocks(self._vk)
+        rows = map(_numbers, self._builder.bounds.rows)
+        return (
+            f"const hesper_bound hesper_bounds[] = {{\n{_rows(rows)}}};\n"
+            f"const hesper_format hesper_formats[] = {{\n{_rows(formats)}}};\n"
+            f"const uint32_t hesper_format_count = {len(formats)};\n"
         )
 
     def _stypes(self) -> list[int]:

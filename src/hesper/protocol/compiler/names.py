@@ -165,7 +165,10 @@ class Names:
 
 
 def _enumerants(vk: Any) -> Iterator[tuple[str, int | str]]:
-    """Every enumerant and flag with its value: an int, or C for one beyond 32 bits."""
+    """Every constant, enumerant and flag: an int, or C for what may not fit into one."""
+    for constant in vk.constants.values():
+        if isinstance(constant.value, int):
+            yield constant.name, f"UINT64_C({constant.value:#x})"
     for enum in vk.enums.values():
         for field in enum.fields:
             yield field.name, field.value

@@ -6,10 +6,13 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from hesper.protocol.compiler.bounds import NOWHERE
 from hesper.protocol.compiler.relation_rows import RelationRows, RelationTables
+from hesper.protocol.model import Struct
 
 if TYPE_CHECKING:
-    from hesper.protocol.model import Command, Field, Length, Model, Struct
+    from hesper.protocol.compiler.bounds import Bound, Bounds
+    from hesper.protocol.model import Command, Field, Length, Model
 
 
 class Code(enum.IntEnum):
@@ -44,9 +47,11 @@ class Code(enum.IntEnum):
     CHAIN_PARTIAL = 26
     CHECK = 27
     CHECK_LIMIT = 28
+    BOUND = 29
+    BOUND_COPIES = 30
 
 
-NULLABLE, FIRST, VICTIM, PARENT = 1, 2, 4, 8
+NULLABLE, FIRST, VICTIM, PARENT, MEASURED = 1, 2, 4, 8, 16
 
 
 class Op(NamedTuple):
@@ -84,6 +89,27 @@ class Tables:
     relations: RelationTables = field(default_factory=RelationTables)
 
 
+def _joined(ops: list[Op], rows: list[Bound]) -> list[Op]:
+    """One operation for the two ends of a copy between buffers."""
+    if [op.code for op in ops] != [Code.BOUND, Code.BOUND]:
+        return ops
+    source, target = (rows[op.ref] for op in ops)
+    same = source._replace(slot=1, handle=target.handle, first=source.first + 8) == target
+    is_copy = source.plain and source.list != NOWHERE and source.span_at == source.first + 16
+    if not (same and is_copy and source.slot == 0 and source.span_width == 8):
+        return ops
+    return [
+        Op(
+            Code.BOUND_COPIES,
+            source.list,
+            source.step,
+            length=ops[0].ref,
+            inner_from=source.counted,
+            inner_step=source.first,
+        )
+    ]
+
+
 class LayoutError(Exception):
     """A field that no operation fits."""
 
@@ -91,8 +117,9 @@ class LayoutError(Exception):
 class TableBuilder:
     """Makes the wire programs of a model."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, bounds: Bounds) -> None:
         self.model = model
+        self.bounds = bounds
         self.tables = Tables()
         self.struct_index = {name: i for i, name in enumerate(model.structs)}
         self.handle_index = {name: i for i, name in enumerate(model.handles)}
@@ -234,7 +261,31 @@ class TableBuilder:
                 ops.append(Op(code, f.offset, ref=index))
             else:
                 ops += self._field_ops(f, struct.fields, partial=partial)
-        return ops if partial else ops + self._check(struct.name, struct)
+        if partial:
+            return ops
+        return self._bounded(struct, ops) + self._check(struct.name, struct)
+
+    def _bounded(self, owner: Struct | Command, ops: list[Op]) -> list[Op]:
+        """Have the handles whose extents count noted, and what they bound looked at.
+
+        Raises LayoutError.
+        """
+        bounds = [Op(Code.BOUND, offset, ref=row) for row, offset in self.bounds.add(owner)]
+        if bounds and isinstance(owner, Struct) and self.is_pod(owner):
+            raise LayoutError(f"{owner.name} is copied as a whole, bounds cannot be looked at")
+        slots = {
+            field.offset: slot
+            for slot, name in enumerate(self.bounds.measured(owner))
+            for field in owner.fields
+            if field.name == name
+        }
+        ops = [
+            op._replace(flags=op.flags | MEASURED, inner=slots[op.offset])
+            if op.offset in slots and op.code in {Code.HANDLE, Code.ARRAY_HANDLE}
+            else op
+            for op in ops
+        ]
+        return ops + _joined(bounds, self.bounds.rows)
 
     def _field_ops(self, f: Field, siblings: tuple[Field, ...], *, partial: bool) -> list[Op]:
         """Operations of a struct member."""
@@ -368,7 +419,7 @@ class TableBuilder:
             if i == 0 and f.kind == "handle" and f.shape == "value":
                 op = op._replace(flags=op.flags | FIRST)
             ops.append(op)
-        return ops + self._check(command.name, command.fields)
+        return self._bounded(command, ops) + self._check(command.name, command.fields)
 
     def _output_op(self, f: Field, siblings: tuple[Field, ...]) -> Op:
         """How an output parameter (or output array in a struct) comes in."""

@@ -1,0 +1,288 @@
+"""Whether what a command names lies within what there is: the rows of `protocol/facts/bounds.toml`.
+
+A row is an operation of a wire program: it comes after the fields that it is about, reads nothing,
+and looks at what is decoded.  The extents of the handles among them were noted on the way.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from hesper_commands cimport (
+    COMMAND_vkBindImageMemory2, COMMAND_vkGetBufferMemoryRequirements,
+    COMMAND_vkGetImageMemoryRequirements, COMMAND_vkGetImageMemoryRequirements2,
+    VK_IMAGE_ASPECT_DEPTH_BIT, VK_IMAGE_ASPECT_PLANE_0_BIT, VK_IMAGE_ASPECT_PLANE_2_BIT,
+    VK_IMAGE_ASPECT_STENCIL_BIT, VK_QUERY_RESULT_64_BIT, VK_QUERY_RESULT_WITH_AVAILABILITY_BIT,
+    VK_QUERY_RESULT_WITH_STATUS_BIT_KHR, VK_REMAINING_ARRAY_LAYERS,
+    VK_STRUCTURE_TYPE_BIND_IMAGE_PLANE_MEMORY_INFO,
+    VK_STRUCTURE_TYPE_IMAGE_MEMORY_REQUIREMENTS_INFO_2,
+    VK_STRUCTURE_TYPE_IMAGE_PLANE_MEMORY_REQUIREMENTS_INFO,
+    VK_STRUCTURE_TYPE_MEMORY_REQUIREMENTS_2, VkBindImagePlaneMemoryInfo, VkBufferImageCopy,
+    VkImageMemoryRequirementsInfo2, VkImagePlaneMemoryRequirementsInfo, VkMemoryRequirements,
+    VkMemoryRequirements2, vkCmdCopyQueryPoolResults_parameters,
+    vkGetImageMemoryRequirements2_parameters, vkGetImageMemoryRequirements_parameters)
+
+from hesper.kernel.core.extents cimport number_at, staged_image
+from hesper.kernel.core.objects cimport Entry, Extent, object_find, object_kin
+from hesper.kernel.core.state cimport ERROR_ALIGNMENT, ERROR_BOUND, Stream, fail
+from hesper.kernel.core.structs cimport chain_find
+from hesper.kernel.core.tables cimport *
+
+
+cdef extern from "bounds.h" nogil:
+    uint64_t hesper_plus(uint64_t a, uint64_t b)
+    uint64_t hesper_times(uint64_t a, uint64_t b)
+
+
+cdef inline int fail_bound(Stream *s, const hesper_op *op, uint64_t first, uint64_t span,
+                           uint64_t most) noexcept nogil:
+    s.error_start = first
+    s.error_most = most
+    return fail(s, ERROR_BOUND, op, span)
+
+
+cdef inline int check_bound(Stream *s, const hesper_op *op, const uint8_t *base) noexcept nogil:
+    """OP_BOUND and its kin: look at the struct or parameters at `base`; -1 with the error noted."""
+    if op.code == OP_BOUND:
+        return check_row(s, op, &hesper_bounds[op.ref], base)
+    if check_row(s, op, &hesper_bounds[op.length], base):
+        return -1
+    if op.code == OP_BOUND_COPIES:
+        return check_row(s, op, &hesper_bounds[op.length + 1], base)
+    return 0
+
+
+cdef inline int check_row(Stream *s, const hesper_op *op, const hesper_bound *b,
+                          const uint8_t *base) noexcept nogil:
+    cdef VkMemoryRequirements needs
+    cdef const uint8_t *element
+    cdef uint64_t most = s.extents[b.slot].size
+    cdef uint32_t count
+    if b.of == BOUND_HANDLES:
+        return check_each(s, op, b, base)
+    if (<const uint64_t *>(base + b.handle))[0] == 0 or most == <uint64_t>-1:
+        return 0
+    if b.flags & BOUND_QUERY:
+        most = <uint32_t>most
+    elif b.flags & BOUND_NEEDED:
+        if not ask_needs(s, b, (<const uint64_t *>(base + b.handle))[0], base, &needs):
+            return 0
+        most = needs.size
+    if b.list == BOUND_NOWHERE:
+        return check_span(s, op, b, base, base, most)
+    element = (<const uint8_t *const *>(base + b.list))[0]
+    count = (<const uint32_t *>(base + b.count))[0] if element != NULL else 0
+    while count:
+        if check_span(s, op, b, base, element, most):
+            return -1
+        element += b.step
+        count -= 1
+    return 0
+
+
+cdef inline int check_each(Stream *s, const hesper_op *op, const hesper_bound *b,
+                           const uint8_t *base) noexcept nogil:
+    """Handles, and as many first bytes and sizes in arrays beside them."""
+    cdef const uint64_t *handles = (<const uint64_t *const *>(base + b.handle))[0]
+    cdef const uint64_t *firsts = (<const uint64_t *const *>(base + b.first))[0]
+    cdef const uint64_t *sizes = NULL
+    cdef uint32_t count = (<const uint32_t *>(base + b.count))[0]
+    cdef uint64_t first
+    cdef uint64_t span = b.bytes
+    cdef uint64_t most
+    cdef uint32_t i
+    if handles == NULL or firsts == NULL:
+        return 0
+    if b.span == SPAN_FIELD:
+        sizes = (<const uint64_t *const *>(base + b.span_at))[0]
+    for i in range(count):
+        if handles[i] == 0:
+            continue
+        first = firsts[i]
+        most = s.extent_list[i].size
+        if sizes != NULL:
+            span = sizes[i] if sizes[i] != <uint64_t>-1 else 0
+        if first > most or span > most - first:
+            return fail_bound(s, op, first, span, most)
+    return 0
+
+
+cdef inline int check_span(Stream *s, const hesper_op *op, const hesper_bound *b,
+                           const uint8_t *base, const uint8_t *at, uint64_t most) noexcept nogil:
+    """One place, whose fields lie at `at`."""
+    cdef uint64_t first = 0
+    cdef uint64_t span = b.bytes
+    if b.first != BOUND_NOWHERE:
+        first = number_at(at + b.first, b.first_width)
+    if b.span == SPAN_FIELD:
+        span = number_at(at + b.span_at, b.span_width)
+        if b.flags & BOUND_WHOLE and span == <uint64_t>-1:
+            span = 0
+    elif b.span == SPAN_STRIDE:
+        span = strided((<const uint32_t *>(at + b.span_at))[0],
+                       (<const uint32_t *>(at + b.stride))[0], b.bytes)
+    elif b.span == SPAN_QUERIES:
+        span = query_results(s, <const vkCmdCopyQueryPoolResults_parameters *>base)
+    elif b.span == SPAN_NEEDS:
+        return check_binding(s, op, b, base, first, most)
+    elif b.span == SPAN_TEXELS:
+        span = image_region(<const VkBufferImageCopy *>(at + b.first), &s.extents[b.slot ^ 1])
+    if first > most or span > most - first:
+        return fail_bound(s, op, first, span, most)
+    return 0
+
+
+cdef inline int check_binding(Stream *s, const hesper_op *op, const hesper_bound *b,
+                              const uint8_t *base, uint64_t first, uint64_t most) noexcept nogil:
+    """A buffer or image that is to be bound to memory of `most` bytes, from `first` on."""
+    cdef uint64_t handle = (<const uint64_t *>(base + b.span_at))[0]
+    cdef const Extent *extent = &s.extents[b.slot ^ 1]
+    cdef VkMemoryRequirements needs
+    cdef uint64_t least
+    if handle == 0 or (b.flags & BOUND_IMAGE and extent.size & staged_image()):
+        return 0
+    ask_needs(s, b, handle, base, &needs)
+    if not b.flags & BOUND_IMAGE:
+        # Guests' drivers derive what a buffer needs from what others of the kind need.
+        least = hesper_plus(extent.size, needs.alignment - 1) & ~(needs.alignment - 1)
+        needs.size = least if least < needs.size else needs.size
+    if first > most or needs.size > most - first:
+        return fail_bound(s, op, first, needs.size, most)
+    if first & (needs.alignment - 1):
+        s.error_start = first
+        return fail(s, ERROR_ALIGNMENT, op, needs.alignment)
+    return 0
+
+
+cdef inline bint ask_needs(Stream *s, const hesper_bound *b, uint64_t handle, const uint8_t *base,
+                           VkMemoryRequirements *needs) noexcept nogil:
+    """Ask the driver what memory a buffer or image needs; False where it cannot be asked."""
+    cdef vkGetImageMemoryRequirements_parameters block
+    cdef vkGetImageMemoryRequirements2_parameters block_2
+    cdef VkImageMemoryRequirementsInfo2 info
+    cdef VkImagePlaneMemoryRequirementsInfo plane
+    cdef VkMemoryRequirements2 answer
+    cdef const VkBindImagePlaneMemoryInfo *bound = NULL
+    cdef uint32_t index = COMMAND_vkGetBufferMemoryRequirements
+    if b.flags & BOUND_IMAGE:
+        index = COMMAND_vkGetImageMemoryRequirements
+        if s.command - &hesper_commands[0] == COMMAND_vkBindImageMemory2:
+            bound = <const VkBindImagePlaneMemoryInfo *>chain_find(
+                base, VK_STRUCTURE_TYPE_BIND_IMAGE_PLANE_MEMORY_INFO)
+            if bound != NULL:
+                index = COMMAND_vkGetImageMemoryRequirements2
+    needs.size = 0
+    needs.alignment = 1
+    if s.first == NULL or s.first.table == NULL or s.first.table[index] == NULL:
+        return False
+    # Buffers are asked about in the same form.
+    block.device = device_handle(s)
+    block.image = handle
+    block.pMemoryRequirements = needs
+    if bound == NULL:
+        hesper_commands[index].call(s.first.table[index], &block)
+    else:
+        plane.sType = VK_STRUCTURE_TYPE_IMAGE_PLANE_MEMORY_REQUIREMENTS_INFO
+        plane.pNext = NULL
+        plane.planeAspect = bound.planeAspect
+        info.sType = VK_STRUCTURE_TYPE_IMAGE_MEMORY_REQUIREMENTS_INFO_2
+        info.pNext = &plane
+        info.image = handle
+        answer.sType = VK_STRUCTURE_TYPE_MEMORY_REQUIREMENTS_2
+        answer.pNext = NULL
+        answer.memoryRequirements = needs[0]
+        block_2.device = block.device
+        block_2.pInfo = &info
+        block_2.pMemoryRequirements = &answer
+        hesper_commands[index].call(s.first.table[index], &block_2)
+        needs[0] = answer.memoryRequirements
+    if needs.alignment == 0 or needs.alignment & (needs.alignment - 1):
+        needs.alignment = 1
+    return True
+
+
+cdef inline uint64_t device_handle(Stream *s) noexcept nogil:
+    """The driver's VkDevice that the current command is for, or 0."""
+    cdef Entry *entry = object_find(&s.core.objects, object_kin(s.first).device_id)
+    return entry.handle if entry != NULL else 0
+
+
+cdef inline uint64_t strided(uint64_t count, uint64_t stride, uint64_t last) noexcept nogil:
+    """From the first of `count` elements to the end of the last."""
+    return hesper_plus(hesper_times(count - 1, stride), last) if count else 0
+
+
+cdef inline uint64_t query_results(
+        Stream *s, const vkCmdCopyQueryPoolResults_parameters *p) noexcept nogil:
+    """Bytes of the results that a vkCmdCopyQueryPoolResults writes; the pool was measured first."""
+    cdef uint64_t values = s.extents[0].size >> 32 if s.extents[0].size != <uint64_t>-1 else 1
+    if p.flags & (VK_QUERY_RESULT_WITH_AVAILABILITY_BIT | VK_QUERY_RESULT_WITH_STATUS_BIT_KHR):
+        values += 1
+    return strided(p.queryCount, p.stride, values * (8 if p.flags & VK_QUERY_RESULT_64_BIT else 4))
+
+
+cdef inline const hesper_format *format_of(uint32_t format) noexcept nogil:
+    """What is known of a VkFormat, or null."""
+    cdef uint32_t low = 0
+    cdef uint32_t high = hesper_format_count
+    cdef uint32_t middle
+    while low < high:
+        middle = (low + high) >> 1
+        if hesper_formats[middle].format < format:
+            low = middle + 1
+        else:
+            high = middle
+    if low < hesper_format_count and hesper_formats[low].format == format:
+        return &hesper_formats[low]
+    return NULL
+
+
+cdef inline const hesper_block *block_of(const hesper_format *format,
+                                         uint32_t aspect) noexcept nogil:
+    """The texel blocks in which an aspect lies in a buffer; the largest, where it is none."""
+    if aspect == VK_IMAGE_ASPECT_DEPTH_BIT and format.depth.size:
+        return &format.depth
+    if aspect == VK_IMAGE_ASPECT_STENCIL_BIT and format.stencil.size:
+        return &format.stencil
+    if VK_IMAGE_ASPECT_PLANE_0_BIT <= aspect <= VK_IMAGE_ASPECT_PLANE_2_BIT:
+        aspect = 0 if aspect == VK_IMAGE_ASPECT_PLANE_0_BIT else (
+            2 if aspect == VK_IMAGE_ASPECT_PLANE_2_BIT else 1)
+        if format.planes[aspect].size:
+            return &format.planes[aspect]
+    return &format.flat
+
+
+cdef inline uint64_t blocks(uint64_t texels, uint64_t block) noexcept nogil:
+    return (texels + block - 1) // block
+
+
+cdef inline uint64_t image_region(const VkBufferImageCopy *region,
+                                  const Extent *image) noexcept nogil:
+    """Bytes from the first texel to the last of an image's part in a buffer.
+
+    Source: the Vulkan specification, "Copying Data Between Buffers and Images".
+    """
+    cdef const hesper_format *format = format_of(<uint32_t>image.size)
+    cdef const hesper_block *block
+    cdef uint64_t layers = region.imageSubresource.layerCount
+    cdef uint64_t width = region.imageExtent.width
+    cdef uint64_t height = region.imageExtent.height
+    cdef uint64_t slices = region.imageExtent.depth
+    cdef uint64_t row
+    cdef uint64_t slice
+    if format == NULL:
+        return 0
+    if layers == VK_REMAINING_ARRAY_LAYERS:
+        layers = image.size >> 32 & 0xffff
+        layers -= region.imageSubresource.baseArrayLayer
+        if layers > 0xffff:
+            return <uint64_t>-1
+    if not (width and height and slices and layers):
+        return 0
+    block = block_of(format, region.imageSubresource.aspectMask)
+    slices = hesper_times(slices, layers)
+    row = blocks(region.bufferRowLength if region.bufferRowLength else width,
+                 block.width) * block.size
+    slice = hesper_times(row, blocks(
+        region.bufferImageHeight if region.bufferImageHeight else height, block.height))
+    return hesper_plus(hesper_times(slices - 1, slice), hesper_plus(
+        hesper_times(blocks(height, block.height) - 1, row),
+        blocks(width, block.width) * block.size))

@@ -1,0 +1,136 @@
+"""How large objects are, as far as commands name places in them, and whether those lie within.
+
+An object has its extent before any thread can find it, and never another one: what a guest may do
+to a buffer or a memory is known without asking anybody.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from hesper_commands cimport (
+    HANDLE_VkBuffer, HANDLE_VkDeviceMemory, HANDLE_VkImage, HANDLE_VkQueryPool,
+    VK_QUERY_TYPE_PIPELINE_STATISTICS,
+    VK_QUERY_TYPE_TRANSFORM_FEEDBACK_STREAM_EXT, VkImageCreateInfo, VkQueryPoolCreateInfo,
+    vkAllocateMemory_parameters, vkCreateBuffer_parameters, vkCreateImage_parameters,
+    vkCreateQueryPool_parameters)
+
+from hesper.kernel.core.objects cimport Extent
+from hesper.kernel.core.state cimport Stream
+from hesper.kernel.core.tables cimport (
+    BOUND_NOWHERE, BOUND_WHOLE, OP_BOUND_COPIES, hesper_bound, hesper_bounds, hesper_op)
+
+
+cdef inline void extent_of_new(Stream *s, Extent *extent) noexcept nogil:
+    """What the current command, which has been run, makes objects of.
+
+    Memory has what the driver was asked for in the end, which may be more than the guest has asked.
+    """
+    cdef uint32_t type = s.command.new_type
+    extent.size = <uint64_t>-1
+    extent.texels = 0
+    if type == HANDLE_VkBuffer:
+        extent.size = (<vkCreateBuffer_parameters *>s.parameters).pCreateInfo.size
+    elif type == HANDLE_VkDeviceMemory:
+        extent.size = (<vkAllocateMemory_parameters *>s.parameters).pAllocateInfo.allocationSize
+    elif type == HANDLE_VkQueryPool:
+        extent.size = pool_extent((<vkCreateQueryPool_parameters *>s.parameters).pCreateInfo)
+    elif type == HANDLE_VkImage:
+        image_extent((<vkCreateImage_parameters *>s.parameters).pCreateInfo, extent)
+
+
+cdef inline uint64_t pool_extent(const VkQueryPoolCreateInfo *info) noexcept nogil:
+    """Queries, and in the upper half the numbers that each results in."""
+    cdef uint64_t values = 1
+    cdef uint32_t statistics = info.pipelineStatistics
+    if info.queryType == VK_QUERY_TYPE_TRANSFORM_FEEDBACK_STREAM_EXT:
+        values = 2
+    elif info.queryType == VK_QUERY_TYPE_PIPELINE_STATISTICS:
+        values = 0
+        while statistics:
+            values += statistics & 1
+            statistics >>= 1
+    return values << 32 | info.queryCount
+
+
+cdef inline void image_extent(const VkImageCreateInfo *info, Extent *extent) noexcept nogil:
+    """The format, 16 bits of layers, 8 of levels; and 24 bits of width and height, 16 of depth."""
+    extent.size = (<uint64_t><uint32_t>info.format | least(info.arrayLayers, 0xffff) << 32
+                   | least(info.mipLevels, 0xff) << 48)
+    extent.texels = (least(info.extent.width, 0xffffff) | least(info.extent.height, 0xffffff) << 24
+                     | least(info.extent.depth, 0xffff) << 48)
+
+
+cdef inline uint64_t least(uint64_t a, uint64_t b) noexcept nogil:
+    return a if a < b else b
+
+
+cdef inline uint64_t staged_image() noexcept nogil:
+    """The bit of an image's size that says it is a staged one: `guest/staging.py` binds those."""
+    return <uint64_t>1 << 63
+
+
+cdef inline uint64_t number_at(const uint8_t *at, uint8_t width) noexcept nogil:
+    return (<const uint64_t *>at)[0] if width == 8 else (<const uint32_t *>at)[0]
+
+
+cdef inline bint span_holds(const hesper_bound *b, const uint8_t *at, uint64_t most) noexcept nogil:
+    """Whether one place lies within, whose fields lie at `at`."""
+    cdef uint64_t first = 0
+    cdef uint64_t span = b.bytes
+    if b.first_width:
+        first = number_at(at + b.first, b.first_width)
+    if b.span_width:
+        span = number_at(at + b.span_at, b.span_width)
+        if span == <uint64_t>-1 and b.flags & BOUND_WHOLE:
+            span = 0
+    return first <= most and span <= most - first
+
+
+cdef inline bint bound_holds(Stream *s, const hesper_op *op, uint8_t code,
+                             const uint8_t *base) noexcept nogil:
+    """Whether what is decoded lies within the bounds that OP_BOUND and what follows it are about.
+
+    False leaves it to `check_bound`, which knows all kinds and says what is wrong.
+    """
+    if code == OP_BOUND_COPIES:
+        return copies_hold(s, op, base)
+    return plain_holds(s, &hesper_bounds[op.ref], base)
+
+
+cdef inline bint copies_hold(Stream *s, const hesper_op *op, const uint8_t *base) noexcept nogil:
+    """Structs with two offsets and a size, from one buffer to the other."""
+    cdef const uint8_t *element = (<const uint8_t *const *>(base + op.offset))[0]
+    cdef const uint64_t *copy
+    cdef uint32_t count = (<const uint32_t *>(base + op.inner_from))[0]
+    cdef uint64_t source = s.extents[0].size
+    cdef uint64_t target = s.extents[1].size
+    if element == NULL:
+        return True
+    element += op.inner_step
+    while count:
+        copy = <const uint64_t *>element
+        if (copy[0] > source or copy[2] > source - copy[0]
+                or copy[1] > target or copy[2] > target - copy[1]):
+            return False
+        element += op.size
+        count -= 1
+    return True
+
+
+cdef inline bint plain_holds(Stream *s, const hesper_bound *b,
+                             const uint8_t *base) noexcept nogil:
+    """The common kind of OP_BOUND."""
+    cdef const uint8_t *element
+    cdef uint64_t most = s.extents[b.slot].size
+    cdef uint32_t count
+    if not b.plain:
+        return False
+    if (<const uint64_t *>(base + b.handle))[0] == 0:
+        return True
+    if b.list == BOUND_NOWHERE:
+        return span_holds(b, base, most)
+    element = (<const uint8_t *const *>(base + b.list))[0]
+    count = (<const uint32_t *>(base + b.count))[0] if element != NULL else 0
+    while count and span_holds(b, element, most):
+        element += b.step
+        count -= 1
+    return count == 0
