@@ -7,27 +7,56 @@ import msgspec
 from hesper.errors import OptionError
 from hesper.portable import physical_memory
 
+STACK = 8 << 20
+"""Bytes of address space that a thread's stack takes, as systems have it by default."""
+
+_HEAP = 64 << 20
+"""Bytes that the C library reserves for each of the heaps that threads share."""
+_HEAPS = 256
+"""Heaps that it makes at most: 8 a processor, and nobody has more than 32 at work."""
+_MARGIN = 2 << 30
+"""Bytes for what drivers reserve besides, such as what compiled shaders lie in."""
+
+
+def _share_of_memory() -> int:
+    """Three quarters of the host's memory, which one client alone may have."""
+    return physical_memory() // 4 * 3
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of one client, or of one program in a virtual machine.
 
-    Past a limit, the guest gets an error, or loses its context.  Raises `errors.OptionError` for a
-    limit below 1.
+    Past a limit, the guest gets an error, or loses its context; the log names the limit, once.
+    Raises `errors.OptionError` for a limit below 1.
     """
 
-    memory: int = msgspec.field(default_factory=physical_memory)
-    """Bytes in shared memory and device memory together; all of the host's unless asked for."""
+    memory: int = msgspec.field(default_factory=_share_of_memory)
+    """Bytes of all that is kept for the guest: device memory and blobs, what commands decode to,
+    rings, and what the driver is taken to keep for objects and recorded commands.
+
+    Three quarters of the host's memory unless asked for.  Heaps are no larger than this, and their
+    budgets are what is left of it.  Not counted is what every client costs: its process, and the
+    driver's first device.
+    """
     objects: int = 1 << 20
     """Live Vulkan objects."""
+    devices: int = 16
+    """Live VkDevices; few programs have more than one."""
     rings: int = 1024
     """Command rings; a Mesa client has one, and one more a thread that makes pipelines.
 
     Each is a thread here, some 100 KB of memory, and a descriptor.
     """
+    fences: int = 1 << 16
+    """Fences of queues' timelines that are asked for and not through."""
     arena: int = 128 << 20
     """Bytes that one command may decode to, besides the size of the stream that it stands in."""
     resources: int = 1 << 16
     """Blob resources.  Each holds a descriptor, so the process's own limit may come first."""
+    threads: int = 2048
+    """Threads: of rings, of those who wait for queues, and what a device is taken to start."""
+    descriptors: int = 1 << 17
+    """Descriptors of shared memory: a resource's, or mappable device memory's."""
 
     def __post_init__(self) -> None:
         """Check every limit."""
@@ -35,3 +64,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise OptionError(name, value, "must be a whole number, 1 or more")
+
+    def address_space(self, ready: int = 0) -> int:
+        """Bytes of address space in which a process can serve a context with these limits.
+
+        Memory counts twice: it may be mapped here and by the driver.
+        ready: what the process has mapped when it is ready to serve, its driver loaded.
+        """
+        return ready + 2 * self.memory + self.threads * STACK + _HEAPS * _HEAP + _MARGIN

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from hesper.guest import Limits
+from hesper.portable import physical_memory
 
 
 def test_defaults_leave_room_for_real_programs() -> None:
@@ -17,7 +18,7 @@ def test_defaults_leave_room_for_real_programs() -> None:
     assert limits.resources >= 1024
 
 
-@pytest.mark.parametrize("name", ["memory", "objects", "rings", "arena", "resources"])
+@pytest.mark.parametrize("name", Limits.__struct_fields__)
 def test_no_limit_can_be_below_one(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         Limits(**{name: 0})
@@ -26,3 +27,15 @@ def test_no_limit_can_be_below_one(name: str) -> None:
 def test_an_unknown_limit_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match="colour"):
         msgspec.convert({"colour": 1}, Limits)
+
+
+def test_no_client_may_have_all_of_the_machine() -> None:
+    assert physical_memory() // 2 <= Limits().memory < physical_memory()
+
+
+def test_the_address_space_has_room_for_what_may_be_used() -> None:
+    small, large = Limits(memory=1 << 30, threads=4), Limits(memory=3 << 30, threads=4)
+    assert small.address_space(ready=5) - small.address_space() == 5
+    assert small.address_space() > 2 * small.memory
+    assert large.address_space() - small.address_space() == 2 * (2 << 30)
+    assert Limits(memory=1 << 30, threads=8).address_space() > small.address_space()

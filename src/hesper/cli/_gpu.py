@@ -81,7 +81,7 @@ class DeviceOptions:
         tuple[str, ...],
         Parameter(metavar="NAME=NUMBER", validator=_check(parse_limit), negative=()),
     ] = field(default=())
-    """What one program in the guest may use at most: memory, objects, rings, arena or resources,
+    """What one program in the guest may use at most: memory, objects, devices, rings and others,
     as in `memory=8G`. Can be repeated."""
     patience: Patience = None
     """Microseconds for which threads stay awake for what the guest may send next: fewer delays,

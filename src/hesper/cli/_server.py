@@ -64,8 +64,8 @@ class ServerOptions:
         tuple[str, ...],
         Parameter(metavar="NAME=NUMBER", validator=_check_limits, negative=()),
     ] = field(default=())
-    """What one client may use at most: memory, objects, rings, arena or resources, as in
-    `memory=8G`. Can be repeated."""
+    """What one client may use at most: memory, objects, devices, rings, fences, arena, resources,
+    threads or descriptors, as in `memory=8G`. Can be repeated."""
     max_clients_per_process: int | None = None
     """The same of one process. Default: half of --max-clients, eight at least; for `run`, all."""
     max_clients_per_user: int | None = None
