@@ -21,7 +21,7 @@ CODEC = Codec()
 CREATIONS: dict[str, dict[str, Any]] = {
     "vkAllocateMemory": {"pAllocateInfo": {"allocationSize": 4096}, "pMemory": NEW},
     "vkCreateBuffer": {"pCreateInfo": {"size": 4}, "pBuffer": NEW},
-    "vkCreateImage": {"pCreateInfo": {}, "pImage": NEW},
+    "vkCreateImage": {"pCreateInfo": {"samples": 1}, "pImage": NEW},
     "vkCreateFence": {"pCreateInfo": {}, "pFence": NEW},
     "vkCreateSemaphore": {"pCreateInfo": {}, "pSemaphore": NEW},
     "vkCreateEvent": {"pCreateInfo": {}, "pEvent": NEW},
