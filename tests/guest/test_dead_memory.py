@@ -127,7 +127,9 @@ def test_running_out_of_descriptors(
     make_guest: MakeGuest, few_descriptors: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[Any] = []
-    log = SimpleNamespace(warning=lambda _, **facts: said.append(facts))
+    log = SimpleNamespace(
+        warning=lambda _, **facts: said.append(facts), debug=lambda *_, **__: None
+    )
     monkeypatch.setattr("hesper.guest.context.log", log)
     guest = make_guest().start()
     allocated = []

@@ -6,7 +6,7 @@ import ctypes
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,12 @@ def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def object_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled driver that makes objects."""
+    return compile_library("object_driver", tmp_path_factory.mktemp("driver"))
+
+
+@pytest.fixture(scope="session")
 def queue_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled driver whose queue is the test's to drive."""
     return compile_library("queue_driver", tmp_path_factory.mktemp("driver"))
@@ -74,7 +80,13 @@ class Host:
     """An engine on the fake driver with a few objects."""
 
     def __init__(
-        self, library: Path, *, object_limit: int = 1000, **handlers: Callable[[Call], None]
+        self,
+        library: Path,
+        *,
+        object_limit: int = 1000,
+        memory_limit: int = 64 << 20,
+        most: dict[str, int] | None = None,
+        **handlers: Callable[[Call], None],
     ) -> None:
         self.fatal: list[str] = []
         self.notices: list[tuple[str, dict[str, Any]]] = []
@@ -85,7 +97,8 @@ class Host:
             arena_limit=1 << 20,
             object_limit=object_limit,
             resource_limit=16,
-            memory_limit=64 << 20,
+            memory_limit=memory_limit,
+            most=most,
             on_fatal=self.fatal.append,
             on_notice=lambda *notice: self.notices.append(notice),
         )
@@ -100,7 +113,20 @@ class Host:
         self.engine.objects.add(BUFFER, "VkBuffer", 50, device=3)
         self.engine.objects.add(LAYOUT, "VkPipelineLayout", 60, device=3)
 
+    def holds(self) -> dict[str, int]:
+        """What the ledger has when objects and rings are gone; nothing can be used after this."""
+        self.engine.stop()
+        for each in self.engine.objects.all():
+            self.engine.objects.remove(each.id)
+        figures = self.engine.ledger.figures()
+        return {name: held for name, held in figures.items() if held and name != "limit"}
+
 
 @pytest.fixture
-def host(fake_driver: Path) -> Host:
-    return Host(fake_driver)
+def host(fake_driver: Path) -> Iterator[Host]:
+    """An engine, which must have given everything back when its objects are gone."""
+    host = Host(fake_driver)
+    yield host
+    left = host.holds()
+    if not host.fatal:  # what a command decodes to that breaks the protocol stays to the end
+        assert left == {}

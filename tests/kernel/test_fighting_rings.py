@@ -36,7 +36,7 @@ def test_what_is_named_twice_is_not_destroyed_twice(host: Host) -> None:
 
 def test_an_object_is_taken_once_and_not_its_successor(host: Host) -> None:
     objects = host.engine.objects
-    region = regions.create(host.engine.pool, 4096, "hesper-test", charged=4096)
+    region = regions.create(host.engine.pool, 4096, "hesper-test")
     objects.add(20, "VkDeviceMemory", 200, device=3, region=region)
     old = objects.lookup(20)
     assert old is not None

@@ -66,7 +66,7 @@ class Lossy:
             self.engine.objects.add(guest_id, kind, guest_id, device=3, parent=3)
         self.engine.objects.add(QUEUE, "VkQueue", 70, device=3, parent=3)
         self.timeline: Timeline = self.engine.timelines.bind(RING_IDX, QUEUE, lambda _: None)
-        self.region = regions.create(self.engine.pool, SIZE, "hesper-test", charged=SIZE)
+        self.region = regions.create(self.engine.pool, SIZE, "hesper-test")
         self.engine.objects.add(
             MEMORY, "VkDeviceMemory", MEMORY, device=3, parent=3, region=self.region.share()
         )

@@ -74,7 +74,7 @@ def test_ids_that_come_and_go_take_no_memory(fake_driver: Path, start: int) -> N
 
 
 def test_objects_that_live_long_are_found_while_ids_go_by(fake_driver: Path) -> None:
-    host = Host(fake_driver, object_limit=100_000)
+    host = Host(fake_driver, object_limit=100_000, memory_limit=1 << 30)
     kept = np.arange(PAGE, 40 * PAGE, 37, dtype=np.uint64)
     host.engine.submit(created(kept))
     for turn in range(1, 4):
@@ -105,7 +105,7 @@ def test_an_object_aside_of_the_table_is_found_once_its_page_is_there(host: Host
 
 
 def test_memory_of_many_objects_is_given_back(fake_driver: Path) -> None:
-    host = Host(fake_driver, object_limit=1 << 20)
+    host = Host(fake_driver, object_limit=1 << 20, memory_limit=1 << 32)
     ids = np.arange(PAGE, 400 * PAGE, dtype=np.uint64)
     create, destroy = created(ids), destroyed(ids)
     before = resident()

@@ -41,7 +41,7 @@ class KernelContext(FakeContext):
         )
         self.engine.objects.add(1, "VkInstance", 1, table=vulkan.instance_table(1))
         self.region: Region = regions.create(
-            self.engine.pool, page_size(), "hesper-test", charged=1, reusable=True
+            self.engine.pool, page_size(), "hesper-test", reusable=True
         )
         self.engine.objects.add(
             MEMORY, "VkDeviceMemory", MEMORY, parent=1, region=self.region.share()

@@ -130,9 +130,7 @@ class HostPointer:
         """Make shared memory and import it."""
         size = order.info.allocationSize
         wanted = round_up(size, self.granule)
-        region = regions.create(
-            order.pool, wanted, order.name, charged=size, heap=order.heap, reusable=True
-        )
+        region = regions.create(order.pool, wanted, order.name, heap=order.heap, reusable=True)
         try:
             if self.import_region(order, region):
                 return region

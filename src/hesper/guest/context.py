@@ -76,6 +76,12 @@ class Context:
             object_limit=self.limits.objects,
             resource_limit=self.limits.resources,
             memory_limit=self.limits.memory,
+            most={
+                "devices": self.limits.devices,
+                "threads": self.limits.threads,
+                "descriptors": self.limits.descriptors,
+                "fences": self.limits.fences,
+            },
             on_fatal=on_fatal,
             asleep=asleep(),
             on_notice=self._notice,
@@ -148,7 +154,7 @@ class Context:
             apart = bool(flags & ~BlobFlag.USE_MAPPABLE)
             region = self._shared_memory(blob_id, size, apart=apart)
         else:
-            region = regions.create(self.pool, size, f"hesper-{self.name}", charged=size)
+            region = regions.create(self.pool, size, f"hesper-{self.name}")
         fd = region.fd
         self.resources.add(resource_id, region, size, is_stream=not blob_id)
         return fd
@@ -241,6 +247,7 @@ class Context:
             if self._is_closed and not self.is_abandoned:
                 return
             self._is_closed = True
+        log.debug("ledger", context=self.name, **self.engine.ledger.figures())
         self.engine.stop()
         try:
             if self.instance is not None:

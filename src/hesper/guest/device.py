@@ -21,6 +21,7 @@ from hesper.vk.enumerants import (
     VK_ERROR_EXTENSION_NOT_PRESENT,
     VK_ERROR_FEATURE_NOT_PRESENT,
     VK_ERROR_INITIALIZATION_FAILED,
+    VK_ERROR_TOO_MANY_OBJECTS,
     VK_SUCCESS,
 )
 
@@ -145,6 +146,19 @@ def create_device(context: Context, call: Call) -> None:
     info.ppEnabledLayerNames = None
     info.enabledLayerCount = 0
     info.ppEnabledExtensionNames = names
+    if not context.engine.ledger.begin("devices"):
+        raise VulkanError(VK_ERROR_TOO_MANY_OBJECTS, f"more than {context.limits.devices} devices")
+    try:
+        _make_device(context, call, physical, infos)
+    finally:
+        if call.new_ids[0] not in context.devices:
+            context.engine.ledger.end("devices")
+
+
+def _make_device(
+    context: Context, call: Call, physical: PhysicalDevice, infos: list[tuple[int, int, int]]
+) -> None:
+    """Have the driver make a device, and keep it."""
     if call.invoke() != VK_SUCCESS:
         return
     (handle,), (guest_id,) = call.new_handles, call.new_ids

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
 from hesper.kernel.errors import ProtocolError
 from hesper.protocol import summary
+from hesper.vk.enumerants import VK_ERROR_OUT_OF_HOST_MEMORY
 
 if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.kernel.handlers import Call
+
+DATUM_COST = 64
+"""Bytes that a driver keeps for what is set, once for each time it is: until the slot is gone."""
 
 
 @handles("vkSetPrivateData", "vkGetPrivateData")
@@ -28,4 +33,8 @@ def private_data(context: Context, call: Call) -> None:
     if found is None or summary().handles.get(found.type) != wanted or found.device != call.device:
         raise ProtocolError(f"object {call.args.objectHandle} is no object of type {wanted}")
     call.args.objectHandle = found.handle
+    if call.name == "vkSetPrivateData" and not context.engine.ledger.charge(
+        call.id("privateDataSlot"), DATUM_COST
+    ):
+        raise VulkanError(VK_ERROR_OUT_OF_HOST_MEMORY, "the memory limit is reached")
     call.run()

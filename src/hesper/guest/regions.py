@@ -20,11 +20,10 @@ def create(
     size: int,
     name: str,
     *,
-    charged: int,
     heap: int | None = None,
     reusable: bool = False,
 ) -> Region:
-    """Make a region of at least `size` bytes, for which `charged` bytes of the limit are taken.
+    """Make a region of at least `size` bytes, all of which the guest can use and is charged for.
 
     heap: the memory heap they count for, if it is device memory.
     reusable: what it leaves behind may be taken again, by this or another allocation of the same
@@ -32,9 +31,9 @@ def create(
     filled with zeros, always.
     Raises `OutOfMemoryError`.
     """
-    check(pool, charged)
+    check(pool, size)
     if reusable:
-        region = pool.take(size, charged, heap)
+        region = pool.take(size, heap)
         if region is not None:
             return region
     try:
@@ -48,13 +47,13 @@ def create(
             f"no descriptor for shared memory of {size} bytes: the process may have"
             f" {descriptor_limit()}"
         )
-    return _add(pool, memory, charged, heap=heap, reusable=reusable)
+    return _add(pool, memory, memory.size, heap=heap, reusable=reusable)
 
 
 def adopt(pool: Pool, fd: int, size: int, *, charged: int = 0, heap: int | None = None) -> Region:
     """Map `size` bytes of somebody else's memory object; `fd` stays the caller's.
 
-    charged, heap: as for `create`.
+    charged: bytes of the limit that are taken.  heap: as for `create`.
     Raises `InvalidParameterError` when it is smaller than that, `OutOfMemoryError`.
     """
     try:
@@ -77,7 +76,7 @@ def charge(pool: Pool, size: int, heap: int) -> Region:
 
 def check(pool: Pool, size: int) -> None:
     """Raise `OutOfMemoryError` unless `size` bytes are left of the limit."""
-    if size > pool.left:
+    if not pool.has(size):
         raise OutOfMemoryError(
             f"{size} bytes wanted, {pool.left} left of the memory limit, {pool.limit}"
         )

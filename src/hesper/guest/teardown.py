@@ -92,6 +92,7 @@ def destroy_device(context: Context, device: Device) -> None:
         device.table.call("vkDestroyFence", device.handle, fence, None)
     context.engine.objects.remove(device.id)
     device.table.call("vkDestroyDevice", device.handle, None)
+    context.engine.ledger.end("devices")
 
 
 def destruction_rank(each: Object) -> int:

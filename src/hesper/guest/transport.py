@@ -20,7 +20,7 @@ def create_ring(context: Context, call: Call) -> None:
     """Start a ring, with a sign of life where the guest wants one."""
     _only_outside_rings(call)
     if len(context.engine.rings) >= context.limits.rings:
-        raise ProtocolError(f"more than {context.limits.rings} rings")
+        raise ProtocolError(f"more than {context.limits.rings} rings (--limit rings)")
     info = call.args.pCreateInfo
     monitor = info.find_("VkRingMonitorInfoMESA")
     interval = 0

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _COMPILED = frozenset(
     {
-        "crashes", "devices", "handlers", "messages", "objects", "port", "resources", "rings",
-        "runtime", "shm", "timelines", "views", "vulkan",
+        "crashes", "devices", "handlers", "ledger", "messages", "objects", "port", "resources",
+        "rings", "runtime", "shm", "timelines", "views", "vulkan",
     }
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from hesper.kernel.devices import Devices
 from hesper.kernel.handlers import Call
+from hesper.kernel.ledger import Ledger
 from hesper.kernel.objects import ObjectTable
 from hesper.kernel.port import Port
 from hesper.kernel.resources import ResourceTable
@@ -28,6 +29,8 @@ class Engine:
     timelines: Timelines
     pool: Pool
     """The context's shared memory."""
+    ledger: Ledger
+    """What the context has taken of its limits."""
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class Engine:
         resource_limit: int,
         memory_limit: int,
         on_fatal: Callable[[str], None],
+        most: dict[str, int] | None = None,
         asleep: Sequence[str] = (),
         on_notice: Callable[[str, dict[str, Any]], None] | None = None,
     ) -> None:
@@ -48,14 +52,17 @@ class Engine:
 
         arena_limit: bytes that one command may decode to, besides the size of the stream in a
         resource that it stands in.  object_limit: live guest objects.  resource_limit: resources.
-        memory_limit: bytes of device memory and resources.
+        memory_limit: bytes of all that is kept for the guest, see `ledger`.
+        most: limits of what is counted there: devices, threads, descriptors, fences.
         on_fatal: called once, from any thread, with one line that says what the guest did wrong
         (command, offset, reason), or what went wrong in a handler.
         on_notice: called, from any thread, with what whoever runs this should know, and facts about
         it: "device lost" with `device` (a guest id) and the `command` that said so; "command
         failed", once for each command, with `command`, `result`, `reason` and, for allocations,
         `size` and `memory_type`.
-        Raises `KeyError` for a name that is no command.
+        "limit reached", once for each limit, with its name (`limit`), what it is (`most`) and the
+        `option` that changes it.
+        Raises `KeyError` for a name that is no command, or no limit.
         """
     def change_layouts(self) -> None:
         """Make barriers from VK_IMAGE_LAYOUT_PREINITIALIZED ones from UNDEFINED, from now on.

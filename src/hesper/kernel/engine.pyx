@@ -16,8 +16,9 @@ from hesper.kernel.core.shm_pool cimport pool_hold
 from hesper.kernel.core.state cimport ERROR_NONE, STAGE_ASLEEP, STAGE_WAIT, STAGES, RingCore
 from hesper.kernel.core.tables cimport *
 from hesper.kernel.crashes cimport crash_enter, crash_leave
+from hesper.kernel.ledger cimport Ledger
 from hesper.kernel.messages cimport describe
-from hesper.kernel.port cimport call_retired
+from hesper.kernel.port cimport call_retired, too_many
 from hesper.kernel.runtime cimport (
     CoreRef, commands_ready, context_fence, context_poison, layouts_change, stream_run)
 from hesper.kernel.shm cimport Pool
@@ -42,6 +43,7 @@ cdef class Engine:
     cdef Handlers handlers
     cdef readonly Vulkan vulkan
     cdef readonly Pool pool
+    cdef readonly Ledger ledger
     cdef readonly object objects
     cdef readonly object resources
     cdef readonly object devices
@@ -55,7 +57,7 @@ cdef class Engine:
 
     def __init__(self, Vulkan vulkan not None, dict handlers, *, size_t arena_limit,
                  uint32_t object_limit, uint32_t resource_limit, uint64_t memory_limit, on_fatal,
-                 on_notice=None, asleep=()):
+                 dict most=None, on_notice=None, asleep=()):
         cdef CoreRef ref = CoreRef()
         self.ref = ref
         self.vulkan = vulkan
@@ -66,10 +68,12 @@ cdef class Engine:
         ref.core.arena_limit = arena_limit
         ref.core.objects.limit = object_limit
         ref.core.objects.multiplier = int.from_bytes(os.urandom(8), "little") | 1
+        ref.core.objects.ledger = &ref.core.pool.ledger
+        self.ledger = Ledger(ref, most or {})
         ref.core.resource_limit = resource_limit
         ref.core.watch_ns = <uint64_t>-1
         ref.core.lookout_ns = LOOKOUT_NS
-        if arena_init(&ref.stream.arena, arena_limit):
+        if arena_init(&ref.stream.arena, arena_limit, ref.core.pool):
             raise MemoryError
         self.objects = ObjectTable(ref)
         self.resources = ResourceTable(ref, self._resource_in_use)
@@ -77,7 +81,8 @@ cdef class Engine:
         self.rings = Rings(ref, self.poison)
         self.timelines = Timelines(ref)
         self.handlers = Handlers(
-            ref, vulkan, self.objects, self.rings.by_id, handlers, asleep, on_notice)
+            ref, vulkan, self.objects, self.rings.by_id, self.ledger, handlers, asleep,
+            on_notice)
         commands_ready(ref.core)
         # The thread that makes the engine is the one that submits to it.
         self.crash_slot = crash_enter(0, &ref.stream.stage, &ref.stream.number)
@@ -137,6 +142,9 @@ cdef class Engine:
         Py_INCREF(retired)
         with nogil:
             result = context_fence(self.ref.core, ring_idx, call_retired, data, NULL)
+        if result == -2:
+            Py_DECREF(retired)
+            raise too_many(self.ref)
         if result:
             Py_DECREF(retired)
             raise KeyError(ring_idx)

@@ -17,10 +17,12 @@ from hesper.kernel.core.objects cimport Entry, object_kin
 from hesper.kernel.core.state cimport (
     ERROR_FUNCTION, ERROR_HANDLER, ERROR_NONE, Core, DeviceState, Row, Stream, fail)
 from hesper.kernel.core.tables cimport *
+from hesper.kernel.ledger cimport Ledger
 from hesper.kernel.messages cimport describe
 from hesper.kernel.objects cimport ObjectTable
 from hesper.kernel.runtime cimport (
-    CoreRef, command_call, command_forget, command_prepare, command_register)
+    CoreRef, command_call, command_charge, command_forget, command_prepare, command_register,
+    command_settle)
 from hesper.kernel.shm cimport Region
 from hesper.kernel.views cimport Memory, View, write_scalar
 from hesper.kernel.vulkan cimport Vulkan, result_of
@@ -33,8 +35,9 @@ cdef class Handlers:
     """Python's side of the commands that want it, and who hears of failures."""
 
     def __init__(self, CoreRef ref not None, Vulkan vulkan not None, ObjectTable objects not None,
-                 dict rings, dict handlers, asleep, on_notice):
+                 dict rings, Ledger ledger not None, dict handlers, asleep, on_notice):
         self.ref = ref
+        self.ledger = ledger
         self.vulkan = vulkan
         self.objects = objects
         self.rings = rings
@@ -49,6 +52,7 @@ cdef class Handlers:
         ref.core.up.command_failed = tell_driver_failure
         ref.core.up.dropped = tell_dropped
         ref.core.up.device_lost = tell_lost
+        ref.core.up.limit_reached = tell_limits
 
     def wake(self, names):
         cdef Core *core = self.ref.core
@@ -60,6 +64,12 @@ cdef class Handlers:
             core.rows[index].handled = True
             core.rows[index].override = NULL
             go_whole_way(core, index)
+
+    cdef int tell_limits(self) except -1:
+        """Say which limits were reached that nobody has heard of."""
+        for name, most in self.ledger.untold():
+            self.notice("limit reached", {"limit": name, "most": most, "option": f"--limit {name}"})
+        return 0
 
     cdef int notice(self, str event, dict facts) except -1:
         """Tell whoever wants to know; what they raise ends here."""
@@ -158,6 +168,8 @@ cdef class Call:
         cdef int failed = 0
         self.prepare()
         self.forget()
+        if s.command.new_type and not self.charge():
+            return self.result
         if s.first != NULL:
             with nogil:
                 failed = command_call(s)
@@ -193,6 +205,15 @@ cdef class Call:
             if command_forget(self.stream):
                 raise ProtocolError(describe(self.stream))
         return 0
+
+    cdef bint charge(self) except -1:
+        """Take what it costs that the command is to make; False: it has failed for that."""
+        cdef bint fits
+        if self.new.charged:
+            return True
+        with nogil:
+            fits = command_charge(self.stream, &self.new)
+        return fits
 
     cdef int leave_dead(self, uint32_t index) except -1:
         """The command has failed: leave dead objects, and say why."""
@@ -249,6 +270,8 @@ cdef int handle(Stream *s, uint32_t index) noexcept:
         traceback.print_exc()
         note_reason(s, f"internal error in the handler: {type(error).__name__}: {error}")
     finally:
+        if call.prepared:
+            command_settle(s, &call.new)
         memory.alive = False
     return -1
 
@@ -290,6 +313,11 @@ cdef void tell_dropped(Stream *s, const hesper_relation *relation) noexcept nogi
         (<Handlers>s.core.handlers).notice(
             "left out what breaks a relation",
             {"command": s.command.name.decode(), "relation": relation.text.decode()})
+
+
+cdef void tell_limits(Core *core) noexcept nogil:
+    with gil:
+        (<Handlers>core.handlers).tell_limits()
 
 
 cdef void tell_lost(Core *core, DeviceState *device) noexcept nogil:

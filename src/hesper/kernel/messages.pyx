@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from hesper.kernel.core.ledger cimport LIMIT_MEMORY
 from hesper.kernel.core.state cimport *
 from hesper.kernel.core.tables cimport *
 
@@ -79,6 +80,9 @@ cdef str describe(Stream *s):
         what = f"union tag {value} is unknown"
     elif error == ERROR_MEMORY:
         what = f"the command needs more memory than a command may take (for {value})"
+        if (s.core.pool.ledger.reached | s.core.pool.ledger.told) >> LIMIT_MEMORY & 1:
+            most = s.core.pool.ledger.limit
+            what = f"the memory limit, {most} bytes, is reached (--limit memory)"
     elif error == ERROR_STRING:
         what = f"a string of {value} bytes"
     elif error == ERROR_FUNCTION:

@@ -6,15 +6,17 @@ from libc.string cimport memset
 
 from hesper_commands cimport HANDLE_VkImage
 
+from hesper.kernel.core.costs cimport ENTRY_COST, type_cost
 from hesper.kernel.core.dead cimport dead_result
 from hesper.kernel.core.extents cimport staged_image
+from hesper.kernel.core.ledger cimport ACCOUNT_OBJECTS, ledger_give
 from hesper.kernel.core.memory cimport memory_take
 from hesper.kernel.core.objects cimport (
     COMING, DEAD, NO_TYPE, Entry, Extent, Kin, Objects, Walk, object_add, object_extent,
     object_find, object_kin, object_next, object_remove, object_with)
 from hesper.kernel.core.platform cimport (
-    hesper_load_acquire, hesper_monitor_init, hesper_store_pointer)
-from hesper.kernel.core.shm_pool cimport ShmRegion, region_release
+    hesper_add_u64, hesper_load_acquire, hesper_monitor_init, hesper_store_pointer)
+from hesper.kernel.core.shm_pool cimport ShmRegion, pool_room, region_release
 from hesper.kernel.core.state cimport DEVICES, QUEUES, Core, DeviceState, QueueState
 from hesper.kernel.core.tables cimport hesper_function, hesper_handle_names
 from hesper.kernel.runtime cimport CoreRef
@@ -90,6 +92,8 @@ cdef class ObjectTable:
         cdef Entry *entry
         cdef hesper_function *functions = NULL
         cdef uint32_t serial = 0
+        cdef uint64_t cost = 0
+        cdef bint fits
         cdef Extent size = Extent(extent, 0)
         if id == 0 or object_find(objects, id) != NULL:
             raise ProtocolError(f"object id {id} for a new {type} is 0 or taken")
@@ -114,10 +118,19 @@ cdef class ObjectTable:
             serial = self.device_serial
             device = id
             self.add_device_state(id, serial)
+        # Of what a command makes by `Call.invoke` that is charged there.
+        if type != "VkDevice" and type != "VkInstance":
+            cost = ENTRY_COST + type_cost(index + 1)
+        with nogil:
+            fits = pool_room(self.ref.core.pool, ACCOUNT_OBJECTS, cost)
+        if not fits:
+            raise ProtocolError(f"{type} {id}: the memory limit is reached")
         entry = object_add(objects, id, index + 1, handle, functions, serial, device, parent,
                            memory, &size)
         if entry == NULL:
+            ledger_give(objects.ledger, ACCOUNT_OBJECTS, cost)
             raise ProtocolError(f"more than {objects.limit} objects, or two with id {id}")
+        hesper_add_u64(&object_kin(entry).charged, cost)
         if type == "VkQueue":
             entry.extra = extra
         if region is not None:

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from hesper.kernel.core.polling cimport Polling
 from hesper.kernel.core.state cimport retired_fn
+from hesper.kernel.runtime cimport CoreRef
 
 
 cdef class Port:
@@ -29,3 +30,4 @@ cdef class Port:
 
 
 cdef void call_retired(void *data, bint lost) noexcept nogil
+cdef object too_many(CoreRef ref)

@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from hesper_virtgpu cimport BLOB_FLAGS, BLOB_USE_MAPPABLE, MAX_TIMELINES
 
+from hesper.kernel.core.ledger cimport LIMIT_FENCES
 from hesper.kernel.core.platform cimport hesper_now_ns
 from hesper.kernel.core.polling cimport polling_patience
 from hesper.kernel.core.state cimport TIMELINES, Core, Stream, TimelineCore, retired_fn
@@ -95,6 +96,7 @@ cdef class ContextPort(Port):
     cdef Stream *stream
     cdef object poisoned            # poisons the context; returns the exception
     cdef bint failed                # the stream has, and that was what failed last
+    cdef bint too_many              # fences are pending to ask that timeline for another
     cdef int64_t unbound            # the timeline that was asked for and is not there, else -1
     cdef TimelineCore *attended[TIMELINES]
     cdef uint32_t attended_count
@@ -118,8 +120,10 @@ cdef class ContextPort(Port):
         cdef TimelineCore *held = NULL
         cdef bint hold = (self.attended_count < TIMELINES
                           and polling_patience(&core.polling, hesper_now_ns()) != 0)
-        if context_fence(core, ring_idx, retired, data, &held if hold else NULL):
+        cdef int result = context_fence(core, ring_idx, retired, data, &held if hold else NULL)
+        if result:
             self.unbound = ring_idx
+            self.too_many = result == -2
             return -1
         if held != NULL:
             self.attended[self.attended_count] = held
@@ -144,7 +148,7 @@ cdef class ContextPort(Port):
     cdef object refusal(self):
         if self.unbound >= 0:
             ring_idx, self.unbound = self.unbound, -1
-            return unbound(ring_idx)
+            return too_many(self.ref) if self.too_many else unbound(ring_idx)
         if self.failed:
             self.failed = False
             return self.poisoned()
@@ -171,6 +175,12 @@ cdef class ContextPort(Port):
 
 cdef object unbound(ring_idx):
     return InvalidParameterError(f"timeline {ring_idx} is bound to no queue")
+
+
+cdef object too_many(CoreRef ref):
+    """What to say when no fence more may be pending."""
+    most = ref.core.pool.ledger.most[LIMIT_FENCES]
+    return InvalidParameterError(f"more than {most} fences are pending (--limit fences)")
 
 
 def no_blobs(*_):

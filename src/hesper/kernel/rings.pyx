@@ -9,13 +9,16 @@ from hesper_commands cimport VkRingCreateInfoMESA
 
 from hesper.kernel.core.alive cimport watch_stop
 from hesper.kernel.core.arena cimport arena_init
+from hesper.kernel.core.ledger cimport (
+    ACCOUNT_RINGS, LIMIT_THREADS, ledger_add, ledger_give, ledger_remove)
 from hesper.kernel.core.platform cimport (
     hesper_count, hesper_load_acquire, hesper_monitor_init, hesper_set_bits, hesper_store_release,
     hesper_timer_destroy, hesper_timer_init, hesper_timer_set, pthread_cond_broadcast,
     pthread_mutex_lock, pthread_mutex_unlock)
 from hesper.kernel.core.progress cimport ring_drop_deferred, ring_wake
 from hesper.kernel.core.resources cimport stream_find
-from hesper.kernel.core.ring cimport ring_free
+from hesper.kernel.core.ring cimport ring_cost, ring_free
+from hesper.kernel.core.shm_pool cimport pool_room
 from hesper.kernel.core.state cimport STATUS_ALIVE, Core, Resource, RingCore
 from hesper.kernel.crashes cimport crash_enter, crash_leave
 from hesper.kernel.messages cimport describe
@@ -83,14 +86,34 @@ cdef RingCore *ring_new(Core *core, uint64_t ring_id, const VkRingCreateInfoMESA
     ring.stream.ring = ring
     ring.linear = <uint8_t *>malloc(ring.size)
     if (ring.linear == NULL or hesper_monitor_init(&ring.monitor)
-            or arena_init(&ring.stream.arena, core.arena_limit)):
+            or arena_init(&ring.stream.arena, core.arena_limit, core.pool)):
         free(ring.linear)
         free(ring)
         raise MemoryError
+    if not ring_charge(core, ring):
+        ring_free(ring)
+        raise ProtocolError(f"ring {ring_id}: the memory limit is reached, or that of threads")
     if hesper_load_acquire(ring.head) or hesper_load_acquire(ring.status):
+        ring_give(core, ring)
         ring_free(ring)
         raise ProtocolError(f"ring {ring_id}: head and status must be 0 at first")
     return ring
+
+
+cdef bint ring_charge(Core *core, const RingCore *ring):
+    """Take what a ring costs; False, with the limit noted, when that is not left."""
+    cdef bint fits
+    with nogil:
+        fits = pool_room(core.pool, ACCOUNT_RINGS, ring_cost(ring))
+    if fits and not ledger_add(&core.pool.ledger, LIMIT_THREADS, 1):
+        ledger_give(&core.pool.ledger, ACCOUNT_RINGS, ring_cost(ring))
+        fits = False
+    return fits
+
+
+cdef void ring_give(Core *core, const RingCore *ring):
+    ledger_give(&core.pool.ledger, ACCOUNT_RINGS, ring_cost(ring))
+    ledger_remove(&core.pool.ledger, LIMIT_THREADS, 1)
 
 
 cdef class Ring:
@@ -212,6 +235,7 @@ cdef class Rings:
         self.by_id.pop(ring.id, None)
         hesper_count(&self.ref.stream.commands, ring.core.stream.commands)
         hesper_count(&self.ref.stream.bytes, ring.core.stream.bytes)
+        ring_give(self.ref.core, ring.core)
         ring_free(ring.core)
         ring.core = NULL
 
@@ -223,6 +247,7 @@ cdef class Rings:
 
     def stop(self):
         hesper_store_release(&self.ref.core.stopping, 1)
+        hesper_store_release(&self.ref.core.pool.ledger.ending, 1)
         for ring in self:
             if (<Ring>ring).thread is not threading.current_thread():
                 self.end(ring)

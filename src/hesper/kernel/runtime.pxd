@@ -17,6 +17,9 @@ cdef int stream_run(Stream *s, const uint8_t *data, uint64_t size) noexcept nogi
 cdef int command_prepare(Stream *s, New *new) noexcept nogil
 cdef int command_call(Stream *s) noexcept nogil
 cdef int command_register(Stream *s, New *new) noexcept nogil
+cdef bint command_charge(Stream *s, New *new) noexcept nogil
+cdef void command_settle(Stream *s, New *new) noexcept nogil
+cdef bint object_charge(Core *core, uint64_t id, uint64_t size) noexcept nogil
 cdef int command_forget(Stream *s) noexcept nogil
 cdef void commands_ready(Core *core) noexcept nogil
 cdef void layouts_change(Core *core) noexcept nogil

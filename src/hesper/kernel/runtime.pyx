@@ -10,19 +10,21 @@ from hesper.kernel.core.alive cimport watch_loop
 from hesper.kernel.core.arena cimport arena_free
 from hesper.kernel.core.bounds cimport check_bound
 from hesper.kernel.core.context cimport blob_create, blob_destroy, core_fence, core_poison, run_span
+from hesper.kernel.core.costs cimport charge_new, set_sizes_free, settle_new
 from hesper.kernel.core.created cimport New, clear_pool, forget_victims, prepare_new, register_new
 from hesper.kernel.core.dispatch cimport fill_hot
-from hesper.kernel.core.driver cimport call_host, host_function
+from hesper.kernel.core.driver cimport call_host, host_function, index_of
 from hesper.kernel.core.feedback cimport feedback_free
 from hesper.kernel.core.layouts cimport layout_overrides
-from hesper.kernel.core.objects cimport objects_free
+from hesper.kernel.core.ledger cimport ACCOUNT_OBJECTS
+from hesper.kernel.core.objects cimport Entry, object_find, object_kin, objects_free
 from hesper.kernel.core.overrides cimport fill_overrides
-from hesper.kernel.core.platform cimport hesper_monitor_destroy, hesper_monitor_init
+from hesper.kernel.core.platform cimport hesper_add_u64, hesper_monitor_destroy, hesper_monitor_init
 from hesper.kernel.core.progress cimport core_catch_up
 from hesper.kernel.core.relations cimport check_relations
 from hesper.kernel.core.resources cimport resources_free
 from hesper.kernel.core.ring cimport ring_loop
-from hesper.kernel.core.shm_pool cimport pool_drop
+from hesper.kernel.core.shm_pool cimport pool_drop, pool_room
 from hesper.kernel.core.state cimport (
     QUEUES, Core, DeviceState, Hot, RingCore, Row, Stream, TimelineCore, retired_fn)
 from hesper.kernel.core.tables cimport hesper_command_count, hesper_function, hesper_number_count
@@ -67,6 +69,7 @@ cdef class CoreRef:
                     free(device.queues[i])
             free(device)
         feedback_free(core)
+        set_sizes_free(core)
         if self.stream != NULL:
             arena_free(&self.stream.arena)
             free(self.stream)
@@ -101,6 +104,35 @@ cdef int command_call(Stream *s) noexcept nogil:
 cdef int command_register(Stream *s, New *new) noexcept nogil:
     """Make objects of what the current command has made; -1 with the error noted."""
     return register_new(s, new)
+
+
+cdef bint command_charge(Stream *s, New *new) noexcept nogil:
+    """Take what it costs that the current command is to make; False: it has failed for that."""
+    return charge_new(s, new, index_of(s))
+
+
+cdef void command_settle(Stream *s, New *new) noexcept nogil:
+    """Charge the objects that a handler has made by itself, and give back the rest."""
+    cdef Entry *entry
+    cdef uint64_t i
+    for i in range(new.count if new.charged else 0):
+        entry = object_find(&s.core.objects, new.ids[i])
+        if (entry != NULL and entry.type == s.command.new_type and object_kin(entry).charged == 0
+                and new.charged >= new.each):
+            hesper_add_u64(&object_kin(entry).charged, new.each)
+            new.charged -= new.each
+    settle_new(s, new)
+
+
+cdef bint object_charge(Core *core, uint64_t id, uint64_t size) noexcept nogil:
+    """Take bytes for as long as an object lives; False when they are not left."""
+    cdef Entry *entry = object_find(&core.objects, id)
+    if entry == NULL:
+        return True
+    if not pool_room(core.pool, ACCOUNT_OBJECTS, size):
+        return False
+    hesper_add_u64(&object_kin(entry).charged, size)
+    return True
 
 
 cdef int command_forget(Stream *s) noexcept nogil:

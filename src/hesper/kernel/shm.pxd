@@ -16,7 +16,7 @@ cdef class Region:
 cdef class Pool:
     cdef ShmPool *core
 
-    cdef ShmRegion *new_region(self, uint64_t charged, uint32_t heap) except NULL
+    cdef ShmRegion *new_region(self, uint64_t charged, uint32_t heap, bint mapped) except NULL
 
 
 cdef Region region_of(ShmPool *pool, ShmRegion *core)

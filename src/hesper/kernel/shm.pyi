@@ -41,17 +41,18 @@ class Pool:
     def limit(self) -> int: ...
     @property
     def left(self) -> int:
-        """Bytes of the limit that are not taken."""
+        """Bytes of the limit that are not taken, free regions among them."""
     @property
     def used(self) -> int:
-        """Bytes of the limit that are taken."""
+        """Bytes of the limit that are taken for regions that have owners."""
+    def has(self, size: int) -> bool:
+        """Whether `size` bytes are left; the limit counts as reached if not."""
     def heap_used(self, heap: int) -> int:
         """Bytes of the limit that are taken for a memory heap.  Raises `ValueError`."""
-    def take(self, size: int, charged: int, heap: int | None = None) -> Region | None:
+    def take(self, size: int, heap: int | None = None) -> Region | None:
         """A region of exactly `size` bytes that was used before, cleared; None without one.
 
-        `charged` bytes are taken of the limit, and count for `heap`; None, too, when they are not
-        left.
+        They are taken of the limit, and count for `heap`.
         """
     def add(
         self, memory: Memory | None, charged: int, *, heap: int | None = None, reusable: bool
@@ -59,8 +60,10 @@ class Pool:
         """A region of `memory`, which it closes in the end; None: it is only charged for.
 
         heap: the memory heap that `charged` counts for, if it is device memory.
-        reusable: it becomes a free region in the end, if there are not too many.
-        Raises `MemoryError` when `charged` bytes are not left; `memory` stays the caller's then.
+        reusable: it becomes a free region in the end, if there are not too many; all of it is
+        charged for then.
+        Raises `MemoryError` when `charged` bytes are not left, nor a descriptor; `memory` stays the
+        caller's then.
         """
     def close(self) -> None:
         """Free the free regions; from now on none is kept."""

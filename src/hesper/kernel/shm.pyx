@@ -4,10 +4,14 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from hesper.kernel.core.platform cimport pthread_mutex_lock, pthread_mutex_unlock
+from hesper.kernel.core.ledger cimport (
+    ACCOUNT_MEMORY, LIMIT_DESCRIPTORS, LIMIT_MEMORY, ledger_add, ledger_give, ledger_left,
+    ledger_note)
+from hesper.kernel.core.platform cimport (
+    hesper_load_u64, pthread_mutex_lock, pthread_mutex_unlock)
 from hesper.kernel.core.shm_pool cimport (
     HEAPS, NO_HEAP, ShmPool, ShmRegion, pool_charge, pool_close, pool_drop, pool_hold, pool_new,
-    pool_take, region_release, region_share)
+    pool_room, pool_take, region_release, region_share)
 
 
 cdef void close_memory(void *memory) noexcept nogil:
@@ -84,32 +88,42 @@ cdef class Pool:
 
     @property
     def limit(self):
-        return self.core.limit
+        return self.core.ledger.limit
 
     @property
     def left(self):
-        return self.core.left
+        return ledger_left(&self.core.ledger)
 
     @property
     def used(self):
-        return self.core.limit - self.core.left
+        return hesper_load_u64(&self.core.ledger.held[ACCOUNT_MEMORY])
 
     def heap_used(self, uint32_t heap):
         return self.core.heap_used[heap_of(heap)]
 
-    def take(self, uint64_t size, uint64_t charged, heap=None):
+    def has(self, size):
+        cdef bint fits = size <= <object>ledger_left(&self.core.ledger)
+        if not fits:
+            ledger_note(&self.core.ledger, LIMIT_MEMORY)
+        return fits
+
+    def take(self, uint64_t size, heap=None):
         cdef ShmRegion *core
         cdef uint32_t place = heap_of(heap)
         with nogil:
-            core = pool_take(self.core, size, charged, place)
+            core = pool_take(self.core, size, place)
         return region_of(self.core, core) if core != NULL else None
 
     def add(self, memory, uint64_t charged, *, heap=None, bint reusable):
-        cdef ShmRegion *core = self.new_region(charged, heap_of(heap))
+        cdef uint64_t size = 0 if memory is None else memory.size
+        cdef ShmRegion *core
+        if reusable and size != charged:
+            raise ValueError(f"{charged} bytes are charged for {size} that are used again")
+        core = self.new_region(charged, heap_of(heap), memory is not None)
         if memory is None:
             return region_of(self.core, core)
         core.data = <uint8_t *><uint64_t>memory.address
-        core.size = memory.size
+        core.size = size
         core.fd = memory.fd
         core.reusable = reusable
         core.memory = <void *>memory
@@ -117,19 +131,24 @@ cdef class Pool:
         Py_INCREF(memory)
         return region_of(self.core, core)
 
-    cdef ShmRegion *new_region(self, uint64_t charged, uint32_t heap) except NULL:
+    cdef ShmRegion *new_region(self, uint64_t charged, uint32_t heap, bint mapped) except NULL:
         cdef ShmRegion *core = <ShmRegion *>calloc(1, sizeof(ShmRegion))
         cdef bint fits
         if core == NULL:
             raise MemoryError
-        pthread_mutex_lock(&self.core.lock)
-        fits = charged <= self.core.left
-        if fits:
-            pool_charge(self.core, core, charged, heap)
-        pthread_mutex_unlock(&self.core.lock)
+        with nogil:
+            fits = pool_room(self.core, ACCOUNT_MEMORY, charged)
         if not fits:
             free(core)
-            raise MemoryError(f"{charged} bytes wanted, {self.core.left} left")
+            raise MemoryError(f"{charged} bytes wanted, {self.left} left of the memory limit")
+        if mapped and not ledger_add(&self.core.ledger, LIMIT_DESCRIPTORS, 1):
+            ledger_give(&self.core.ledger, ACCOUNT_MEMORY, charged)
+            free(core)
+            raise MemoryError(
+                f"more than {self.core.ledger.most[LIMIT_DESCRIPTORS]} descriptors")
+        pthread_mutex_lock(&self.core.lock)
+        pool_charge(self.core, core, charged, heap)
+        pthread_mutex_unlock(&self.core.lock)
         core.fd = -1
         core.owners = 1
         return core

@@ -8,13 +8,14 @@ from hesper_commands cimport HANDLE_VkQueue
 
 from hesper.kernel.core.driver cimport timeline_wake
 from hesper.kernel.core.fences cimport fences_destroy
+from hesper.kernel.core.ledger cimport LIMIT_THREADS, ledger_add, ledger_remove
 from hesper.kernel.core.objects cimport Entry, Objects, object_find, object_kin
 from hesper.kernel.core.platform cimport (
     hesper_now_ns, hesper_store_u64, pthread_cond_broadcast, pthread_mutex_lock,
     pthread_mutex_unlock)
 from hesper.kernel.core.state cimport (
     TIMELINES, Core, Pending, QueueState, TimelineCore, queue_state)
-from hesper.kernel.core.timeline cimport timeline_new
+from hesper.kernel.core.timeline cimport count_fence, timeline_new
 from hesper.kernel.runtime cimport CoreRef, timeline_serve
 
 from hesper.kernel.errors import ProtocolError
@@ -26,6 +27,7 @@ cdef class Timeline:
     cdef readonly uint32_t ring_idx
     cdef object on_refused
     cdef object thread
+    cdef bint is_counted            # among the threads
 
     def _run(self):
         """Body of the waiter's thread."""
@@ -50,6 +52,9 @@ cdef class Timeline:
         pthread_cond_broadcast(&t.monitor.condition)
         pthread_mutex_unlock(&t.monitor.mutex)
         self.thread.join()
+        if self.is_counted:
+            self.is_counted = False
+            ledger_remove(&core.pool.ledger, LIMIT_THREADS, 1)
         with nogil:
             pthread_mutex_lock(&t.queue.monitor.mutex)
             t.queue.fences = NULL
@@ -59,7 +64,7 @@ cdef class Timeline:
         while t.count:
             first = t.pending[t.first]
             t.first = (t.first + 1) % t.capacity
-            t.count -= 1
+            count_fence(t, <uint32_t>-1)
             idle = idle and first.fence == 0
             with nogil:
                 first.retired(first.data, False)
@@ -91,6 +96,9 @@ cdef class Timelines:
             raise ProtocolError(f"timeline {ring_idx} is bound already")
         if state.fences != NULL:
             raise ProtocolError(f"queue {queue} has a timeline already")
+        if not ledger_add(&self.ref.core.pool.ledger, LIMIT_THREADS, 1):
+            raise ProtocolError(f"timeline {ring_idx}: too many threads (--limit threads)")
+        timeline.is_counted = True
         timeline.core = timeline_new(self.ref.core, state, entry, device)
         timeline.core.next = self.ref.core.all_timelines
         self.ref.core.all_timelines = timeline.core

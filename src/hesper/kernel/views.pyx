@@ -15,7 +15,9 @@ cdef class Memory:
     cdef void *take(self, size_t size) except NULL:
         if not self.alive:
             raise ReferenceError("this memory was given back: keep no view beyond its command")
-        cdef void *memory = arena_take_zeroed(self.arena, size if size else 1)
+        cdef void *memory
+        with nogil:             # it may wait for what other threads give back
+            memory = arena_take_zeroed(self.arena, size if size else 1)
         if memory == NULL:
             raise MemoryError("the arena's limit is reached")
         return memory
@@ -23,7 +25,7 @@ cdef class Memory:
 
 cdef class Scratch(Memory):
     def __cinit__(self):
-        if arena_init(&self.own, <size_t>1 << 32):
+        if arena_init(&self.own, <size_t>1 << 32, NULL):
             raise MemoryError
         self.arena = &self.own
         self.alive = True

@@ -45,7 +45,7 @@ class Kernel:
         self.fatal: list[str] = []
         vulkan = Vulkan(loops.__file__)
         limits: dict[str, Any] = {"arena_limit": 1 << 20, "object_limit": 1 << 16}
-        limits |= {"resource_limit": 16, "memory_limit": 1 << 20}
+        limits |= {"resource_limit": 16, "memory_limit": 1 << 40}
         self.engine = Engine(vulkan, {}, on_fatal=self.fatal.append, **limits)
         table = vulkan.instance_table(1)
         self.engine.objects.add(INSTANCE, "VkInstance", 1, table=table)

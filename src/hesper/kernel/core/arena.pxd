@@ -4,6 +4,11 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from hesper.kernel.core.ledger cimport ACCOUNT_DECODED, Ledger, ledger_give, ledger_take
+from hesper.kernel.core.platform cimport (
+    hesper_load_acquire, hesper_load_u64, hesper_now_ns, hesper_sleep_ns)
+from hesper.kernel.core.shm_pool cimport ShmPool, pool_room
+
 
 cdef struct Chunk:
     Chunk *previous
@@ -17,13 +22,23 @@ cdef struct Arena:
     Chunk *chunk        # the newest; its memory follows it
     size_t total        # bytes in all chunks
     size_t limit
+    # `arena_grow`, which nobody is to have in line.
+    int (*grow)(Arena *arena, size_t need) noexcept nogil
+    ShmPool *pool       # whose memory limit counts all chunks but the first; null: none
 
 
 cdef enum:
     FIRST_CHUNK = 65536
+    ROOM_NS = 10000000000       # for which a command waits for what others decode to
 
 
-cdef inline int arena_init(Arena *arena, size_t limit) noexcept nogil:
+cdef inline int arena_init(Arena *arena, size_t limit, ShmPool *pool) noexcept nogil:
+    """-1 without memory.
+
+    pool: null, or that of the context whose memory limit counts what is taken beyond a little.
+    """
+    arena.grow = arena_grow
+    arena.pool = NULL
     arena.chunk = NULL
     arena.next = NULL
     arena.end = NULL
@@ -32,6 +47,7 @@ cdef inline int arena_init(Arena *arena, size_t limit) noexcept nogil:
     if arena_grow(arena, FIRST_CHUNK - sizeof(Chunk)):
         return -1
     arena.start = arena.next
+    arena.pool = pool
     return 0
 
 
@@ -43,8 +59,14 @@ cdef inline int arena_grow(Arena *arena, size_t need) noexcept nogil:
     # Double while that stays within the limit, so that few chunks serve a large command.
     if arena.total > size and arena.total <= arena.limit - arena.total:
         size = arena.total
+    if arena.pool != NULL and not ledger_take(&arena.pool.ledger, ACCOUNT_DECODED, size):
+        size = need + sizeof(Chunk)
+        if not arena_await(arena, size):
+            return -1
     cdef Chunk *chunk = <Chunk *>malloc(size)
     if chunk == NULL:
+        if arena.pool != NULL:
+            ledger_give(&arena.pool.ledger, ACCOUNT_DECODED, size)
         return -1
     chunk.previous = arena.chunk
     chunk.size = size
@@ -55,12 +77,36 @@ cdef inline int arena_grow(Arena *arena, size_t need) noexcept nogil:
     return 0
 
 
+cdef inline bint arena_await(Arena *arena, uint64_t size) noexcept nogil:
+    """Take bytes of the memory limit, if need be those that commands of other streams give back.
+
+    False, with the limit noted, when they are not left; no lock is held.
+    """
+    cdef Ledger *ledger = &arena.pool.ledger
+    cdef uint64_t own = arena.total - FIRST_CHUNK
+    cdef uint64_t until = hesper_now_ns() + <uint64_t>ROOM_NS
+    while not ledger_take(ledger, ACCOUNT_DECODED, size):
+        if (hesper_load_u64(&ledger.held[ACCOUNT_DECODED]) <= own or hesper_now_ns() > until
+                or hesper_load_acquire(&ledger.ending)):
+            return pool_room(arena.pool, ACCOUNT_DECODED, size)
+        hesper_sleep_ns(1000000)
+    return True
+
+
+cdef inline void chunk_free(Arena *arena, Chunk *chunk) noexcept nogil:
+    """Free a chunk that is not the first, and in the list no more."""
+    arena.total -= chunk.size
+    if arena.pool != NULL:
+        ledger_give(&arena.pool.ledger, ACCOUNT_DECODED, chunk.size)
+    free(chunk)
+
+
 cdef inline void *arena_take(Arena *arena, size_t size) noexcept nogil:
     """`size` bytes, 8-byte aligned, not cleared; null when the limit is reached."""
     cdef size_t rounded = (size + 7) & ~<size_t>7
     if rounded < size:
         return NULL
-    if <size_t>(arena.end - arena.next) < rounded and arena_grow(arena, rounded):
+    if <size_t>(arena.end - arena.next) < rounded and arena.grow(arena, rounded):
         return NULL
     cdef void *memory = arena.next
     arena.next += rounded
@@ -94,8 +140,7 @@ cdef inline void arena_shrink(Arena *arena) noexcept nogil:
     cdef Chunk *previous
     while chunk.previous != NULL:
         previous = chunk.previous
-        arena.total -= chunk.size
-        free(chunk)
+        chunk_free(arena, chunk)
         chunk = previous
     arena.chunk = chunk
     arena.end = <uint8_t *>chunk + chunk.size
@@ -107,8 +152,7 @@ cdef inline void arena_rewind(Arena *arena, Arena *mark) noexcept nogil:
     while arena.chunk != mark.chunk:
         chunk = arena.chunk
         arena.chunk = chunk.previous
-        arena.total -= chunk.size
-        free(chunk)
+        chunk_free(arena, chunk)
     arena.next = mark.next
     arena.end = mark.end
 

@@ -12,12 +12,14 @@ from hesper_commands cimport (
 
 from hesper.kernel.core.arena cimport arena_reset
 from hesper.kernel.core.dispatch cimport run_command
+from hesper.kernel.core.ledger cimport LIMIT_FENCES, Ledger, ledger_note
 from hesper.kernel.core.memory cimport memory_share
 from hesper.kernel.core.platform cimport (
-    hesper_count, hesper_load_acquire, hesper_note, hesper_read_u32, hesper_read_u64,
-    hesper_set_bits, hesper_store_release, pthread_cond_broadcast, pthread_mutex_lock,
-    pthread_mutex_unlock)
+    hesper_count, hesper_load_acquire, hesper_load_u64, hesper_note, hesper_read_u32,
+    hesper_read_u64, hesper_set_bits, hesper_store_release, pthread_cond_broadcast,
+    pthread_mutex_lock, pthread_mutex_unlock)
 from hesper.kernel.core.progress cimport core_catch_up, defer_fence, ring_wake
+from hesper.kernel.core.recording cimport piece_end, recording_begin, recording_settle
 from hesper.kernel.core.resources cimport (
     resource_add, resource_find, resource_free, resource_unlink)
 from hesper.kernel.core.shm_pool cimport ShmRegion, region_release
@@ -31,6 +33,7 @@ cdef inline void core_poison(Core *core) noexcept nogil:
     """Stop everything: FATAL on all rings, all waits ended."""
     cdef RingCore *ring
     hesper_store_release(&core.fatal, 1)
+    hesper_store_release(&core.pool.ledger.ending, 1)
     pthread_mutex_lock(&core.monitor.mutex)
     ring = core.rings
     while ring != NULL:
@@ -63,17 +66,22 @@ cdef inline bint may_run_ahead(Stream *s) noexcept nogil:
 
 cdef inline int run_span(Stream *s, const uint8_t *data, uint64_t size) noexcept nogil:
     """Run the commands in `size` bytes at `data`, unless the context is poisoned."""
+    cdef const uint8_t *piece
     if hesper_load_acquire(&s.core.fatal):
         return -1
     s.start = data
     s.cursor = data
     s.end = data + size
+    recording_begin(s)
     while s.cursor < s.end:
-        if s.core.ahead_of != NULL and not may_run_ahead(s):
-            core_catch_up(s.core)
-        if run_command(s) < 0:
-            return -1
-        arena_reset(&s.arena)
+        piece = piece_end(s)
+        while s.cursor < piece:
+            if s.core.ahead_of != NULL and not may_run_ahead(s):
+                core_catch_up(s.core)
+            if run_command(s) < 0:
+                return -1
+            arena_reset(&s.arena)
+        recording_settle(s)
     hesper_note(&s.stage, STAGE_ASLEEP)
     hesper_count(&s.bytes, size)
     return 0
@@ -81,13 +89,18 @@ cdef inline int run_span(Stream *s, const uint8_t *data, uint64_t size) noexcept
 
 cdef inline int core_fence(Core *core, uint32_t ring_idx, retired_fn retired, void *data,
                            TimelineCore **held) noexcept nogil:
-    """`Engine.fence`; -1 for a timeline that is bound to no queue.
+    """`Engine.fence`; -1 for a timeline that is bound to no queue, -2 where too many are pending.
 
     held: null, or becomes the timeline that the caller has to look at from now on.
     """
     cdef TimelineCore *timeline = core_timeline(core, ring_idx)
+    cdef Ledger *ledger = &core.pool.ledger
     if timeline == NULL and ring_idx and not hesper_load_acquire(&core.fatal):
         return -1
+    if (timeline != NULL and hesper_load_u64(&ledger.count[LIMIT_FENCES])
+            >= ledger.most[LIMIT_FENCES]):
+        ledger_note(ledger, LIMIT_FENCES)
+        return -2
     if core.ahead_of != NULL and defer_fence(core, ring_idx, retired, data):
         return 0
     if timeline == NULL:

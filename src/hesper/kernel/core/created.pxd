@@ -9,8 +9,9 @@ from hesper.kernel.core.dead cimport command_result, heard_add, heard_remove
 from hesper.kernel.core.decode cimport length_of
 from hesper.kernel.core.extents cimport extent_of_new
 from hesper.kernel.core.objects cimport (
-    DEAD, Entry, Extent, Objects, object_add, object_adopt, object_clear, object_find,
+    DEAD, Entry, Extent, Objects, object_add, object_adopt, object_clear, object_find, object_kin,
     object_remove)
+from hesper.kernel.core.platform cimport hesper_add_u64
 from hesper.kernel.core.state cimport (
     ERROR_ID, ERROR_LIMIT, ERROR_MEMORY, ERROR_NULL, ERROR_OBJECT, Stream, fail)
 from hesper.kernel.core.tables cimport hesper_command, hesper_lengths
@@ -22,6 +23,8 @@ cdef struct New:
     uint64_t *ids
     uint64_t count
     void *region                # that the first of them, memory, gets; mostly null
+    uint64_t each               # bytes that are charged for each: `costs.pxd`
+    uint64_t charged            # that no object has taken over yet
 
 
 cdef inline int prepare_new(Stream *s, New *new) noexcept nogil:
@@ -32,6 +35,8 @@ cdef inline int prepare_new(Stream *s, New *new) noexcept nogil:
     new.count = 0
     new.ids = NULL
     new.region = NULL
+    new.each = 0
+    new.charged = 0
     if new.handles == NULL:
         return 0
     new.count = 1 if c.new_single else length_of(&hesper_lengths[c.new_length], s.parameters)
@@ -81,6 +86,9 @@ cdef inline int register_new(Stream *s, New *new) noexcept nogil:
             if s.wants_reply:
                 heard_add(s.core, new.ids[i])
                 continue
+        elif new.charged >= new.each:
+            hesper_add_u64(&object_kin(entry).charged, new.each)
+            new.charged -= new.each
         if s.parent != NULL:
             object_adopt(s.parent, entry)
     return 0

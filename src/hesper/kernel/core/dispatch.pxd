@@ -21,6 +21,7 @@ from hesper.kernel.core.platform cimport (
     hesper_copy_words, hesper_count, hesper_load_acquire, hesper_note, hesper_read_u32,
     hesper_read_u64, hesper_replace)
 from hesper.kernel.core.progress cimport ring_settle
+from hesper.kernel.core.recording cimport recording_begin, recording_charge, recording_settle
 from hesper.kernel.core.state cimport (
     ERROR_COMMAND, ERROR_DEAD, ERROR_MEMORY, ERROR_NONE, ERROR_OBJECT, ERROR_REFUSED, ERROR_REPLY,
     ERROR_SHORT, STAGE_DECODE, STAGE_DRIVER, STAGE_HANDLER, STAGE_REPLY, Core, Hot, Row, Stream,
@@ -58,6 +59,7 @@ cdef inline Entry *command_buffer(Stream *s) noexcept nogil:
     # Its entry may be another one's by now.
     if entry != NULL and entry.extra == id and entry.type == HANDLE_VkCommandBuffer:
         return entry
+    recording_settle(s)
     entry = object_find(&s.core.objects, id)
     if entry == NULL or entry.type != HANDLE_VkCommandBuffer:
         return NULL
@@ -145,6 +147,7 @@ cdef inline int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept no
     """Run a command with all that may belong to it."""
     cdef const hesper_command *c = &hesper_commands[index]
     cdef int result
+    recording_settle(s)
     s.begin = s.cursor
     s.cursor += COMMAND_HEADER_SIZE
     s.command = c
@@ -180,7 +183,12 @@ cdef inline int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept no
     if command_result(s) < 0:
         note_failure(s, index)
     settle_if_lost(s.core)
+    if s.first != NULL and s.first.type == HANDLE_VkCommandBuffer and c.result == RESULT_VOID:
+        recording_charge(s, s.first, <uint64_t>(s.cursor - s.begin), 1)
+    if hesper_load_acquire(&s.core.pool.ledger.reached):
+        s.core.up.limit_reached(s.core)
     hesper_count(&s.commands, 1)
+    recording_begin(s)
     if flags & FLAG_REPLY:
         hesper_note(&s.stage, STAGE_REPLY)
         if reply(s):
@@ -236,7 +244,7 @@ cdef inline int serve_dead(Stream *s, uint32_t index) noexcept nogil:
         s.first.extra = s.first_id
         if not hesper_replace(&s.first.type, HANDLE_VkCommandBuffer | DEAD, HANDLE_VkCommandBuffer):
             return fail(s, ERROR_OBJECT, NULL, s.first_id)
-        return serve(s)
+        return serve_row(s, index)
     set_result(s, s.dead)
     if s.first.type & ~<uint32_t>DEAD == HANDLE_VkCommandBuffer:
         object_break(s.first, s.dead)

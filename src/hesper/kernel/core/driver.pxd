@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from hesper_commands cimport HANDLE_VkQueue, VK_ERROR_DEVICE_LOST, VK_TIMEOUT
 
 from hesper.kernel.core.arena cimport arena_take_zeroed
+from hesper.kernel.core.costs cimport charge_new, settle_new
 from hesper.kernel.core.created cimport (
     New, clear_pool, forget_victims, prepare_new, register_new, restore_ids)
 from hesper.kernel.core.dead cimport command_result, set_result
@@ -119,6 +120,7 @@ cdef inline int wait_in_slices(Stream *s, uint64_t *timeout) noexcept nogil:
 cdef inline int serve(Stream *s) noexcept nogil:
     """What an ordinary command needs: the call, and the book-keeping of objects."""
     cdef New new
+    cdef int result
     cdef hesper_function function = host_function(s)
     if function == NULL:
         return -1
@@ -132,11 +134,12 @@ cdef inline int serve(Stream *s) noexcept nogil:
         return 0
     if prepare_new(s, &new):
         return -1
-    call_host(s, function)
-    if register_new(s, &new):
-        return -1
+    if charge_new(s, &new, index_of(s)):
+        call_host(s, function)
+    result = register_new(s, &new)
+    settle_new(s, &new)
     restore_ids(&new)
-    return 0
+    return result
 
 
 cdef inline hesper_base *push_struct(Stream *s, void *info, uint32_t stype,

@@ -24,7 +24,9 @@ cdef inline void note_failure(Stream *s, uint32_t index) noexcept nogil:
     if result == VK_ERROR_DEVICE_LOST:
         device_lose(s.core, device_of(s), s.command)
         return
-    if is_worth_telling(s, index):
+    if s.limited:
+        s.limited = False       # the limit is told, and not the driver's fault
+    elif is_worth_telling(s, index):
         s.core.up.command_failed(s, index)
     if s.wants_reply or s.first == NULL or s.command.new_type:
         return

@@ -11,6 +11,7 @@ from hesper_commands cimport (
     VkImportMemoryHostPointerInfoEXT, VkMemoryAllocateFlagsInfo, VkMemoryAllocateInfo,
     vkAllocateMemory_parameters, vkFreeMemory_parameters)
 
+from hesper.kernel.core.costs cimport charge_new, settle_new
 from hesper.kernel.core.created cimport New, prepare_new, register_new, restore_ids
 from hesper.kernel.core.dispatch cimport put_override
 from hesper.kernel.core.driver cimport LEFT_TO_HANDLER, call_host, push_struct, serve
@@ -131,6 +132,7 @@ cdef inline int allocate_memory(Stream *s) noexcept nogil:
     cdef New new
     cdef uint64_t size
     cdef uint32_t type
+    cdef bint failed
     if (device == NULL or device.host_handle_type == 0 or info == NULL
             or s.first.table[COMMAND_vkAllocateMemory] == NULL):
         return LEFT_TO_HANDLER
@@ -139,7 +141,7 @@ cdef inline int allocate_memory(Stream *s) noexcept nogil:
     if (size == 0 or size >> ALLOCATION_BITS or type > 31 or not device.shared_types >> type & 1
             or not is_plain(info)):
         return LEFT_TO_HANDLER
-    region = pool_take(pool, round_up(size, device.host_granule), size, device.type_heap[type])
+    region = pool_take(pool, round_up(size, device.host_granule), device.type_heap[type])
     if region == NULL:
         return LEFT_TO_HANDLER
     unlink_for_import(info)
@@ -153,9 +155,12 @@ cdef inline int allocate_memory(Stream *s) noexcept nogil:
         return -1
     pointer.handleType = device.host_handle_type
     pointer.pHostPointer = region.data
-    call_host(s, s.first.table[COMMAND_vkAllocateMemory])
+    if charge_new(s, &new, COMMAND_vkAllocateMemory):
+        call_host(s, s.first.table[COMMAND_vkAllocateMemory])
     new.region = region
-    if register_new(s, &new):
+    failed = register_new(s, &new) != 0
+    settle_new(s, &new)
+    if failed:
         free_unregistered(s, new.handles[0])
         region_release(pool, region)
         return -1

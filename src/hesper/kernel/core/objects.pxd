@@ -15,10 +15,13 @@ from libc.string cimport memset
 
 from hesper_commands cimport HANDLE_VkCommandBuffer
 
+from hesper.kernel.core.ledger cimport (
+    ACCOUNT_OBJECTS, ACCOUNT_RECORDED, Ledger, ledger_give, ledger_take)
 from hesper.kernel.core.platform cimport (
-    hesper_add, hesper_add_ordered, hesper_discard, hesper_load_acquire, hesper_load_pointer,
-    hesper_load_u64, hesper_map_aligned, hesper_note, hesper_replace, hesper_spin_lock,
-    hesper_spin_unlock, hesper_store_pointer, hesper_store_release, hesper_store_u64, hesper_unmap)
+    hesper_add, hesper_add_ordered, hesper_discard, hesper_exchange_u64, hesper_load_acquire,
+    hesper_load_pointer, hesper_load_u64, hesper_map_aligned, hesper_note, hesper_replace,
+    hesper_spin_lock, hesper_spin_unlock, hesper_store_pointer, hesper_store_release,
+    hesper_store_u64, hesper_unmap)
 from hesper.kernel.core.tables cimport hesper_function
 
 
@@ -27,6 +30,7 @@ cdef enum:
     PAGE_ENTRIES = 1 << PAGE_BITS
     PAGES = 16384
     PAGE_BYTES = 1 << 17        # of address space; pages are aligned to it
+    PAGE_COST = 16384           # of one with a single object: few pages of the system
     WARM_PAGES = 8              # pages without objects that keep their memory
     CLOSED = 1 << 31            # in Page.live: nobody can add to it
     SPARSE_SLOTS = 4096
@@ -57,6 +61,8 @@ cdef struct Kin:
     Kin *next
     Kin *previous
     void *region                # of memory: its ShmRegion; the pool's lock guards it
+    uint64_t charged            # bytes of the memory limit
+    uint64_t recorded           # the same, for what is in a command buffer
 
 
 cdef struct Extent:
@@ -94,6 +100,8 @@ cdef struct Objects:
     uint64_t multiplier         # odd, secret: no guest can choose ids that collide
     uint32_t live
     uint32_t limit
+    uint32_t used_count         # pages that have an index
+    Ledger *ledger              # null: nothing is charged
 
 
 cdef inline uint64_t nowhere() noexcept nogil:
@@ -182,6 +190,7 @@ cdef inline bint page_close(Objects *objects, Page *page) noexcept nogil:
         return False
     hesper_store_pointer(<void **>&objects.pages[page.index & (PAGES - 1)], NULL)
     hesper_store_u64(&page.index, nowhere())
+    page_give(objects)
     if objects.newest == page:
         hesper_store_pointer(<void **>&objects.newest, NULL)
     if objects.warm_count < WARM_PAGES:
@@ -197,6 +206,21 @@ cdef inline bint page_close(Objects *objects, Page *page) noexcept nogil:
     return True
 
 
+cdef inline bint page_charge(Objects *objects) noexcept nogil:
+    """Take what one page more costs, unless it is the only one; the lock is held."""
+    if objects.used_count and objects.ledger != NULL and not ledger_take(
+            objects.ledger, ACCOUNT_OBJECTS, PAGE_COST):
+        return False
+    objects.used_count += 1
+    return True
+
+
+cdef inline void page_give(Objects *objects) noexcept nogil:
+    objects.used_count -= 1
+    if objects.used_count and objects.ledger != NULL:
+        ledger_give(objects.ledger, ACCOUNT_OBJECTS, PAGE_COST)
+
+
 cdef inline Page *page_hold(Objects *objects, uint64_t index) noexcept nogil:
     """The page of that index, new or not, as if one object more were in it.
 
@@ -210,7 +234,10 @@ cdef inline Page *page_hold(Objects *objects, uint64_t index) noexcept nogil:
     if page != NULL and page.index != index and page_close(objects, page):
         page = NULL
     if page == NULL:
-        page = page_new(objects)
+        if page_charge(objects):
+            page = page_new(objects)
+            if page == NULL:
+                page_give(objects)
         if page != NULL:
             hesper_add(&page.live, <uint32_t>(1 - <int64_t>CLOSED))
             hesper_store_u64(&page.index, index)
@@ -321,6 +348,7 @@ cdef inline Entry *object_add(
     kin = object_kin(entry)
     kin.id = id
     kin.region = region
+    object_give(objects, kin)   # a thread may have charged it when it was gone
     kin.device_id = device_id
     kin.parent_id = parent_id
     kin.parent = NULL
@@ -334,6 +362,18 @@ cdef inline Entry *object_add(
     object_extent(entry)[0] = extent[0]
     hesper_store_release(&entry.type, type)
     return entry
+
+
+cdef inline void object_give(Objects *objects, Kin *kin) noexcept nogil:
+    """Give back what an object was charged for."""
+    cdef uint64_t charged = hesper_exchange_u64(&kin.charged, 0)
+    cdef uint64_t recorded = hesper_exchange_u64(&kin.recorded, 0)
+    if objects.ledger == NULL:
+        return
+    if charged:
+        ledger_give(objects.ledger, ACCOUNT_OBJECTS, charged)
+    if recorded:
+        ledger_give(objects.ledger, ACCOUNT_RECORDED, recorded)
 
 
 cdef inline void object_adopt(Entry *parent, Entry *entry) noexcept nogil:
@@ -380,7 +420,11 @@ cdef inline bint object_remove(Objects *objects, Entry *entry) noexcept nogil:
 cdef inline bint object_forget(Objects *objects, Kin *kin) noexcept nogil:
     cdef Entry *entry = kin_entry(kin)
     cdef uint32_t type = hesper_load_acquire(&entry.type)
-    if type == NO_TYPE or type & COMING or not hesper_replace(&entry.type, type, NO_TYPE):
+    if type == NO_TYPE or type & COMING:
+        return False
+    # What a thread charges it after this is given back when something is made in its place.
+    object_give(objects, kin)
+    if not hesper_replace(&entry.type, type, NO_TYPE):
         return False
     hesper_add(&objects.live, <uint32_t>-1)
     kin.parent = NULL

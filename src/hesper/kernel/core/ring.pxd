@@ -18,6 +18,7 @@ from hesper.kernel.core.polling cimport (
     poll_step)
 from hesper.kernel.core.progress cimport (
     core_catch_up, is_reached, ring_await, ring_publish, ring_settle, ring_wake)
+from hesper.kernel.core.recording cimport piece_end, recording_begin, recording_settle
 from hesper.kernel.core.state cimport (
     ERROR_NONE, ERROR_PLACE, ERROR_RING, ERROR_STOPPED, STAGE_ASLEEP, STAGE_WAIT, STATUS_IDLE,
     Core, RingCore, Stream, fail)
@@ -26,6 +27,7 @@ from hesper.kernel.core.tables cimport hesper_number_count
 
 cdef enum:
     BORROWED = 8                # commands that the notifying thread runs at most
+    RING_COST = 192 << 10       # of its thread and its arena, besides a copy of its buffer
 
 
 cdef inline RingCore *ring_find(Core *core, uint64_t id) noexcept nogil:
@@ -163,6 +165,7 @@ cdef inline int ring_run(RingCore *ring, uint32_t tail, uint32_t limit) noexcept
     cdef uint32_t first = ring.size - offset
     cdef uint32_t done
     cdef const uint8_t *data = ring.buffer + offset
+    cdef const uint8_t *piece
     cdef int result
     if size > ring.size or size & 3:
         s.command = NULL
@@ -174,7 +177,9 @@ cdef inline int ring_run(RingCore *ring, uint32_t tail, uint32_t limit) noexcept
     s.start = data
     s.cursor = data
     s.end = data + size
-    while s.cursor < s.end:
+    recording_begin(s)
+    piece = piece_end(s)
+    while s.cursor < piece:
         if limit:
             limit -= 1
             if limit == 0 or may_block(s.core, hesper_read_u32(s.cursor)):
@@ -188,6 +193,10 @@ cdef inline int ring_run(RingCore *ring, uint32_t tail, uint32_t limit) noexcept
         # The guest waits for a reply, or may soon wait for room.
         if result or done - ring.published > ring.size >> 2:
             ring_publish(ring, done)
+        if s.cursor >= piece:
+            recording_settle(s)
+            piece = piece_end(s)
+    recording_settle(s)
     done = ring.position + <uint32_t>(s.cursor - data)
     hesper_count(&s.bytes, done - ring.position)
     hesper_note(&ring.position, done)
@@ -282,6 +291,10 @@ cdef inline int ring_loop(RingCore *ring) noexcept nogil:
 cdef inline void begin_commands(RingCore *ring) noexcept nogil:
     poll_begin(&ring.poll, POLL_COMMANDS)
     ring.poll.until_ns = ring.idle_ns
+
+
+cdef inline uint64_t ring_cost(const RingCore *ring) noexcept nogil:
+    return ring.size + <uint64_t>RING_COST
 
 
 cdef inline void ring_free(RingCore *ring) noexcept nogil:

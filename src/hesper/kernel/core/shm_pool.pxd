@@ -8,6 +8,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from hesper.kernel.core.ledger cimport (
+    ACCOUNT_MEMORY, ACCOUNT_SPARE, LIMIT_DESCRIPTORS, LIMIT_MEMORY, Ledger, ledger_give,
+    ledger_move, ledger_note, ledger_remove, ledger_take, slack)
 from hesper.kernel.core.platform cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
     pthread_mutex_unlock)
@@ -37,8 +40,7 @@ cdef struct ShmRegion:
 cdef struct ShmPool:
     pthread_mutex_t lock
     uint32_t users              # Python objects and engines
-    uint64_t limit
-    uint64_t left
+    Ledger ledger
     uint64_t heap_used[HEAPS + 1]
     ShmRegion *free_list[SIZE_SLOTS]    # by size
     uint32_t free_count
@@ -50,17 +52,30 @@ cdef inline uint32_t size_slot(uint64_t size) noexcept nogil:
     return <uint32_t>(((size >> 12) * <uint64_t>0x9E3779B97F4A7C15u) >> 58)
 
 
+cdef inline bint pool_room(ShmPool *pool, uint32_t account, uint64_t size) noexcept nogil:
+    """Take bytes of the memory limit, if need be those of free regions; no lock is held.
+
+    False, with the limit noted, when they are not left.
+    """
+    if ledger_take(&pool.ledger, account, size):
+        return True
+    if pool.free_count:
+        pool_trim(pool)
+        if ledger_take(&pool.ledger, account, size):
+            return True
+    ledger_note(&pool.ledger, LIMIT_MEMORY)
+    return False
+
+
 cdef inline void pool_charge(ShmPool *pool, ShmRegion *region, uint64_t charged,
                              uint32_t heap) noexcept nogil:
-    """Take bytes of the limit; the lock is held, and they are left."""
+    """Note for what bytes of the limit were taken; the lock is held."""
     region.charged = charged
     region.heap = heap
-    pool.left -= charged
     pool.heap_used[heap] += charged
 
 
-cdef inline ShmRegion *pool_take(ShmPool *pool, uint64_t size, uint64_t charged,
-                                 uint32_t heap) noexcept nogil:
+cdef inline ShmRegion *pool_take(ShmPool *pool, uint64_t size, uint32_t heap) noexcept nogil:
     """A free region of exactly `size` bytes, its caller the owner; or null.
 
     It is cleared, as what the system and drivers give is: programs rely on that, and a driver that
@@ -72,12 +87,13 @@ cdef inline ShmRegion *pool_take(ShmPool *pool, uint64_t size, uint64_t charged,
     link = &pool.free_list[size_slot(size)]
     while link[0] != NULL and link[0].size != size:
         link = &link[0].next
-    if link[0] != NULL and charged <= pool.left:
+    if link[0] != NULL:
         region = link[0]
         link[0] = region.next
         pool.free_count -= 1
         pool.free_bytes -= size
-        pool_charge(pool, region, charged, heap)
+        ledger_move(&pool.ledger, ACCOUNT_SPARE, ACCOUNT_MEMORY, size)
+        pool_charge(pool, region, size, heap)
         region.owners = 1
     pthread_mutex_unlock(&pool.lock)
     # At any size a tenth of what giving the pages back and touching them again would take.
@@ -100,7 +116,6 @@ cdef inline void region_release(ShmPool *pool, ShmRegion *region) noexcept nogil
     pthread_mutex_lock(&pool.lock)
     region.owners -= 1
     if region.owners == 0:
-        pool.left += region.charged
         pool.heap_used[region.heap] -= region.charged
         is_over = (not region.reusable or pool.closed or pool.free_count == MOST_FREE
                    or region.size > MOST_FREE_BYTES - pool.free_bytes)
@@ -110,14 +125,17 @@ cdef inline void region_release(ShmPool *pool, ShmRegion *region) noexcept nogil
             slot[0] = region
             pool.free_count += 1
             pool.free_bytes += region.size
+            ledger_move(&pool.ledger, ACCOUNT_MEMORY, ACCOUNT_SPARE, region.size)
     pthread_mutex_unlock(&pool.lock)
     if is_over:
-        region_free(region)
+        ledger_give(&pool.ledger, ACCOUNT_MEMORY, region.charged)
+        region_free(pool, region)
 
 
-cdef inline void region_free(ShmRegion *region) noexcept nogil:
+cdef inline void region_free(ShmPool *pool, ShmRegion *region) noexcept nogil:
     if region.memory != NULL:
         region.unmap(region.memory)
+        ledger_remove(&pool.ledger, LIMIT_DESCRIPTORS, 1)
     free(region)
 
 
@@ -127,8 +145,9 @@ cdef inline ShmPool *pool_new(uint64_t limit) except NULL:
         free(pool)
         raise MemoryError
     pool.users = 1
-    pool.limit = limit
-    pool.left = limit
+    pool.ledger.limit = limit
+    pool.ledger.decode_limit = limit + slack(limit) if limit + slack(limit) > limit else limit
+    memset(pool.ledger.most, 0xff, sizeof(pool.ledger.most))
     return pool
 
 
@@ -155,11 +174,18 @@ cdef inline void pool_drop(ShmPool *pool) noexcept nogil:
 
 cdef inline void pool_close(ShmPool *pool) noexcept nogil:
     """Unmap what is free, and keep nothing from now on."""
+    pthread_mutex_lock(&pool.lock)
+    pool.closed = True
+    pthread_mutex_unlock(&pool.lock)
+    pool_trim(pool)
+
+
+cdef inline void pool_trim(ShmPool *pool) noexcept nogil:
+    """Unmap what is free."""
     cdef ShmRegion *region
     cdef ShmRegion *unused = NULL
     cdef uint32_t i
     pthread_mutex_lock(&pool.lock)
-    pool.closed = True
     for i in range(SIZE_SLOTS):
         while pool.free_list[i] != NULL:
             region = pool.free_list[i]
@@ -172,4 +198,5 @@ cdef inline void pool_close(ShmPool *pool) noexcept nogil:
     while unused != NULL:
         region = unused
         unused = region.next
-        region_free(region)
+        ledger_give(&pool.ledger, ACCOUNT_SPARE, region.size)
+        region_free(pool, region)

@@ -37,6 +37,7 @@ cdef enum:
     DEVICES = 16384             # that a context may make in its life
     QUEUES = 64                 # of a device
     MEASURED = 4                # handles of one struct or command whose size counts
+    SET_SLOTS = 1024            # of the hash table by descriptor set layout
 
 
 cdef enum:
@@ -137,6 +138,12 @@ cdef struct Feedback:
     uint32_t device             # serial
     uint8_t *places             # a PLACE_... for every 4 bytes; null: none so far
     Feedback *chain
+
+
+cdef struct SetSize:
+    uint64_t layout             # host handle of a VkDescriptorSetLayout
+    uint64_t size               # what the descriptors of a set cost, see `costs.pxd`
+    SetSize *chain
 
 
 # lost: the device has been lost, and what was waited for may not have been done.
@@ -253,6 +260,7 @@ cdef struct Upcalls:
     void (*command_failed)(Stream *s, uint32_t index) noexcept nogil
     void (*dropped)(Stream *s, const hesper_relation *relation) noexcept nogil
     void (*device_lost)(Core *core, DeviceState *device) noexcept nogil
+    void (*limit_reached)(Core *core) noexcept nogil
 
 
 # Looks at an OP_BOUND in whatever form it has: 0, or -1 with the error noted.
@@ -278,6 +286,9 @@ cdef struct Core:
     Feedback *feedback[FEEDBACK_SLOTS]
     uint32_t feedback_lock
     uint32_t feedback_count
+    SetSize *set_sizes[SET_SLOTS]
+    uint32_t set_sizes_lock
+    Entry *filled_cache             # the VkPipelineCache that was filled last
     uint64_t lookout_ns             # for how long a queue may work before somebody looks at it
     TimelineCore *timelines[TIMELINES]  # by ring_idx; null: bound to no queue
     TimelineCore *all_timelines     # that there ever were: a thread may still look at one
@@ -317,6 +328,8 @@ cdef struct Stream:
     Arena arena
     # The command buffer that was recorded into last: streams seldom change it.
     Entry *recorded
+    const uint8_t *counted_from     # see `recording.pxd`
+    uint64_t counted_commands
     # The command being decoded.
     const hesper_command *command
     uint8_t *parameters
@@ -332,6 +345,7 @@ cdef struct Stream:
     uint32_t depth
     bint nested
     bint wants_reply
+    bint limited                # the command has failed for a limit of ours
     # Dead objects, see `dead.pxd`.
     bint lenient                # they are let through
     bint dead_first             # the command is called on one

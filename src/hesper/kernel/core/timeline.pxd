@@ -8,11 +8,12 @@ from hesper_commands cimport (
     VK_NOT_READY, VK_TIMEOUT)
 
 from hesper.kernel.core.fences cimport fence_spare, fence_submit, fences_init
+from hesper.kernel.core.ledger cimport LIMIT_FENCES
 from hesper.kernel.core.lost cimport device_lose, is_lost, settle_if_lost, settle_lost
 from hesper.kernel.core.objects cimport Entry
 from hesper.kernel.core.platform cimport (
-    hesper_load_acquire, hesper_load_u64, hesper_monitor_init, hesper_monitor_wait_for,
-    hesper_now_ns, pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock,
+    hesper_add_u64, hesper_load_acquire, hesper_load_u64, hesper_monitor_init,
+    hesper_monitor_wait_for, hesper_now_ns, pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock,
     pthread_mutex_unlock)
 from hesper.kernel.core.polling cimport POLL_FENCE, poll_begin, poll_step
 from hesper.kernel.core.state cimport TIMELINES, Core, Pending, QueueState, TimelineCore, retired_fn
@@ -76,6 +77,12 @@ cdef inline void end_fence(TimelineCore *t, const Pending *place) noexcept nogil
     pthread_mutex_unlock(&t.queue.monitor.mutex)
 
 
+cdef inline void count_fence(TimelineCore *t, uint32_t change) noexcept nogil:
+    """One pending fence more, or with -1 less.  The monitor is held."""
+    t.count += change
+    hesper_add_u64(&t.context.pool.ledger.count[LIMIT_FENCES], <uint64_t><int32_t>change)
+
+
 cdef inline bint is_soon_signalled(TimelineCore *t, uint64_t fence) noexcept nogil:
     """Wait a little for `fence`, if the queue's work was short lately.  The monitor is held."""
     if not poll_begin(&t.poll, POLL_FENCE):
@@ -109,7 +116,7 @@ cdef inline bint timeline_fence(TimelineCore *t, retired_fn retired, void *data,
         pthread_mutex_unlock(&t.monitor.mutex)
         retired(data, is_lost(t.queue.device))
     elif hold and place.fence and not t.waiting:
-        t.count += 1
+        count_fence(t, 1)
         began = not t.held
         t.held = True
         pthread_mutex_unlock(&t.monitor.mutex)
@@ -119,7 +126,7 @@ cdef inline bint timeline_fence(TimelineCore *t, retired_fn retired, void *data,
         settle_if_lost(t.context)
         retired(data, is_lost(t.queue.device))
     else:
-        t.count += 1
+        count_fence(t, 1)
         # The waiter has to say that the queue has refused a fence.
         t.held = t.held and place.fence != 0
         pthread_mutex_unlock(&t.monitor.mutex)
@@ -147,7 +154,7 @@ cdef inline bint retire_signalled(TimelineCore *t, uint32_t known) noexcept nogi
         count += 1
         end_fence(t, first)
         t.first = (t.first + 1) % t.capacity
-        t.count -= 1
+        count_fence(t, <uint32_t>-1)
     held = t.held and t.count != 0
     t.held = held
     pthread_mutex_unlock(&t.monitor.mutex)
@@ -218,7 +225,7 @@ cdef inline bint look_out(TimelineCore *t) noexcept nogil:
     if place.fence == 0:
         t.through = place.calls
     else:
-        t.count += 1
+        count_fence(t, 1)
     return True
 
 

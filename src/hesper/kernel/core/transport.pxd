@@ -13,6 +13,7 @@ from hesper.kernel.core.dispatch cimport put_override, run_command
 from hesper.kernel.core.platform cimport (
     hesper_count, hesper_load_acquire, hesper_populate, pthread_cond_broadcast, pthread_mutex_lock,
     pthread_mutex_unlock)
+from hesper.kernel.core.recording cimport piece_end, recording_begin, recording_settle
 from hesper.kernel.core.resources cimport stream_find
 from hesper.kernel.core.state cimport (
     ERROR_NESTED, ERROR_REPLY, ERROR_RESOURCE, ERROR_STOPPED, Core, Resource, Stream, fail)
@@ -126,6 +127,7 @@ cdef inline int execute_stream(Stream *s, const VkCommandStreamDescriptionMESA *
     cdef size_t limit = s.arena.limit
     cdef Core *core = s.core
     cdef Resource *resource
+    cdef const uint8_t *piece
     cdef int result = 0
     if info.size == 0:
         return 0
@@ -140,14 +142,18 @@ cdef inline int execute_stream(Stream *s, const VkCommandStreamDescriptionMESA *
     s.cursor = s.start
     s.end = s.start + info.size
     s.arena.limit = limit + info.size
-    while s.cursor < s.end:
-        if run_command(s) < 0:
-            result = -1
-            break
-        arena_rewind(&s.arena, mark)
-        if hesper_load_acquire(&core.fatal):
-            result = fail(s, ERROR_STOPPED, NULL, 0)
-            break
+    recording_begin(s)
+    while s.cursor < s.end and result == 0:
+        piece = piece_end(s)
+        while s.cursor < piece:
+            if run_command(s) < 0:
+                result = -1
+                break
+            arena_rewind(&s.arena, mark)
+            if hesper_load_acquire(&core.fatal):
+                result = fail(s, ERROR_STOPPED, NULL, 0)
+                break
+        recording_settle(s)
     s.arena.limit = limit
     hesper_count(&s.bytes, info.size)
     pthread_mutex_lock(&core.monitor.mutex)

@@ -129,6 +129,15 @@ static inline uint32_t hesper_add(uint32_t *at, uint32_t amount) {
     return __atomic_add_fetch(at, amount, __ATOMIC_RELAXED);
 }
 
+/* Counters of what threads take and give back, which nothing else depends on. */
+static inline uint64_t hesper_add_u64(uint64_t *at, uint64_t amount) {
+    return __atomic_add_fetch(at, amount, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t hesper_exchange_u64(uint64_t *at, uint64_t value) {
+    return __atomic_exchange_n(at, value, __ATOMIC_ACQ_REL);
+}
+
 /* All that was written before can be seen by whoever finds the new value. */
 static inline uint32_t hesper_add_ordered(uint32_t *at, uint32_t amount) {
     return __atomic_add_fetch(at, amount, __ATOMIC_ACQ_REL);

@@ -1,0 +1,51 @@
+/* A Vulkan library whose vkCreate... and vkAllocate... make objects, each with a handle of its own,
+   and in which every other command does nothing and succeeds.  It counts both, and vkCmdDraw. */
+#include <stdint.h>
+#include <string.h>
+
+typedef int (*function)(void);
+
+static uint64_t objects = 0x1000;
+static unsigned long draws;
+
+static int nothing(void) { return 0; }
+
+static int draw(void) { return (int)__atomic_add_fetch(&draws, 1, __ATOMIC_SEQ_CST); }
+
+static int create(void *device, const void *info, const void *allocator, uint64_t *made) {
+    (void)device, (void)info, (void)allocator;
+    *made = __atomic_add_fetch(&objects, 1, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+static int allocate(uint32_t count, uint64_t *made) {
+    for (uint32_t i = 0; i < count; i++)
+        create(0, 0, 0, &made[i]);
+    return 0;
+}
+
+static int allocate_commands(void *device, const uint8_t *info, uint64_t *made) {
+    (void)device;
+    return allocate(*(const uint32_t *)(info + 28), made);
+}
+
+static int allocate_sets(void *device, const uint8_t *info, uint64_t *made) {
+    (void)device;
+    return allocate(*(const uint32_t *)(info + 24), made);
+}
+
+unsigned long draw_count(void) { return __atomic_load_n(&draws, __ATOMIC_SEQ_CST); }
+unsigned long object_count(void) { return __atomic_load_n(&objects, __ATOMIC_SEQ_CST); }
+
+function vkGetInstanceProcAddr(void *instance, const char *name) {
+    (void)instance;
+    if (strcmp(name, "vkGetDeviceProcAddr") == 0)
+        return (function)vkGetInstanceProcAddr;
+    if (strcmp(name, "vkAllocateCommandBuffers") == 0)
+        return (function)allocate_commands;
+    if (strcmp(name, "vkAllocateDescriptorSets") == 0)
+        return (function)allocate_sets;
+    if (strncmp(name, "vkCreate", 8) == 0 && !strstr(name, "Pipelines"))
+        return (function)create;
+    return strcmp(name, "vkCmdDraw") == 0 ? draw : nothing;
+}
