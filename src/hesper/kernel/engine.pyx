@@ -8,6 +8,7 @@ from libc.stdlib cimport calloc, free
 
 from hesper.kernel.handlers cimport Handlers
 from hesper.kernel.core.arena cimport arena_init
+from hesper.kernel.core.objects cimport PAGE_BYTES, Page
 from hesper.kernel.core.platform cimport (
     hesper_counted, hesper_load_acquire, hesper_noted, hesper_store_u64, pthread_mutex_lock,
     pthread_mutex_unlock)
@@ -67,6 +68,8 @@ cdef class Engine:
         ref.core.pool = pool_hold(self.pool.core)
         ref.core.arena_limit = arena_limit
         ref.core.objects.limit = object_limit
+        # What is known at build time: no page may reach into the next.
+        assert sizeof(Page) <= PAGE_BYTES
         ref.core.objects.multiplier = int.from_bytes(os.urandom(8), "little") | 1
         ref.core.objects.ledger = &ref.core.pool.ledger
         self.ledger = Ledger(ref, most or {})

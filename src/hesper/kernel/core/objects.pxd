@@ -29,7 +29,7 @@ cdef enum:
     PAGE_BITS = 10
     PAGE_ENTRIES = 1 << PAGE_BITS
     PAGES = 16384
-    PAGE_BYTES = 1 << 17        # of address space; pages are aligned to it
+    PAGE_BYTES = 1 << 18        # of address space, not less than a Page; pages are aligned to it
     PAGE_COST = 16384           # of one with a single object: few pages of the system
     WARM_PAGES = 8              # pages without objects that keep their memory
     CLOSED = 1 << 31            # in Page.live: nobody can add to it
