@@ -79,8 +79,8 @@ def _confine(driver: Driver, limits: Limits, *, is_first: bool) -> None:
         driver=driver.name,
         files=[driver.manifest, driver.library_path, driver.library],
         memory=limits.memory,
-        resources=limits.resources,
-        rings=limits.rings,
+        address_space=limits.address_space(),
+        descriptors=limits.descriptors + limits.rings,
         is_first=is_first,
     )
     sandbox.confine(wants, everywhere=in_both_threads)

@@ -58,7 +58,7 @@ class Supervisor:
     takes no signals, and leaves the process as it is otherwise.
     """
 
-    def __init__(  # noqa: PLR0913  a setting each
+    def __init__(
         self,
         listeners: Sequence[Listener],
         service: str,

@@ -22,7 +22,14 @@ LIBRARIES = (
 """Where programs and libraries lie that come with systems: nothing in them is anybody's own."""
 _MANIFESTS = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES")
 _LAYERS = ("VK_LAYER_PATH", "VK_ADD_LAYER_PATH", "VK_IMPLICIT_LAYER_PATH")
-_CACHES = ("MESA_SHADER_CACHE_DIR", "__GL_SHADER_DISK_CACHE_PATH", "AMD_SHADER_DISK_CACHE_PATH")
+_EGL = ("__EGL_VENDOR_LIBRARY_FILENAMES", "__EGL_VENDOR_LIBRARY_DIRS")
+"""By which NVIDIA's driver finds a part of itself, also for Vulkan."""
+_CACHES = (
+    "CUDA_CACHE_PATH",
+    "MESA_SHADER_CACHE_DIR",
+    "__GL_SHADER_DISK_CACHE_PATH",
+    "AMD_SHADER_DISK_CACHE_PATH",
+)
 _LAYER_FOLDERS = ("explicit_layer.d", "implicit_layer.d")
 
 
@@ -62,7 +69,8 @@ def common() -> Sequence[str]:
     read = [*LIBRARIES, *own_files(), *_modules(), *table().files.read]
     read += environ.get("LD_LIBRARY_PATH", "").split(":") + _configured()
     read += environ.get("LD_PRELOAD", "").replace(" ", ":").split(":")
-    read += [path for name in _MANIFESTS for path in _drivers(environ.get(name, ""))]
+    for name in (*_MANIFESTS, *_EGL):
+        read += _drivers(environ.get(name, ""))
     read += [path for name in _LAYERS for path in _layers(environ.get(name, "").split(":"))]
     read += list(_layers(_layer_folders(environ)))
     return [path for path in _absolute(read) if os.path.exists(path)]

@@ -51,7 +51,9 @@ def own_files() -> set[str]:
     """
     packages = Path(msgspec.__file__).resolve().parents[1]
     own = Path(__file__).resolve().parents[1]
-    return {str(own), os.path.dirname(os.path.realpath(os.__file__)), str(packages)}
+    program, library = os.path.realpath(sys.executable), os.path.realpath(os.__file__)
+    # NVIDIA's driver reads the program that it is in, and its libraries.
+    return {str(own), str(packages), program, os.path.dirname(os.path.dirname(library))}
 
 
 def forbid_cores() -> None:
