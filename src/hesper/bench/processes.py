@@ -57,6 +57,8 @@ def memory_kinds(pid: int) -> dict[str, int]:
     kind = "heap"
     try:
         text = (_PROC / str(pid) / "smaps").read_text(encoding="utf-8", errors="replace")
+    except PermissionError:  # a confined worker's, for who is not root
+        return {**found, "heap": process_usage(pid).resident}
     except OSError:
         raise ProcessLookupError(f"no process {pid}") from None
     for line in text.splitlines():
