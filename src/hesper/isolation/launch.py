@@ -269,7 +269,11 @@ class Template:
             os.set_inheritable(fd, False)
         self._watches += fds
         if is_expecting and not fds:
-            self._reserve()
+            try:
+                self._reserve()
+            except OSError:
+                # Another thread has taken it.  A worker that could not be watched is not to be had.
+                data = b""
         if data == b"":
             self._lost()
             return False
