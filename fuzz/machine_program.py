@@ -22,6 +22,8 @@ from hesper.portable import FRAME
 from hesper.vhost.wire import HEADER, Request
 
 MAX_STEPS = 64
+ANSWER = 0.5
+"""Seconds in which a device answers the VMM."""
 COMMANDS = sorted(Command)
 HEAP, HEAP_SIZE = 0x10000, 0x20000
 """Where requests, answers and tables lie in guest memory, one over the other."""
@@ -38,6 +40,8 @@ class MachineProgram:
         self.vm = vm
         self.frontend = vm.guest.frontend
         self.memory = vm.guest.memory
+        # Whoever has sent half a message gets no more answers.
+        self.frontend.socket.settimeout(ANSWER)
         self._steps: tuple[Callable[[], None], ...] = (
             *(self._request,) * 8, self._bytes, self._chain, self._chain, self._word,
             self._worker_says, self._worker_says, self._worker_ends, self._retire,

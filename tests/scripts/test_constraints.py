@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 pytestmark = pytest.mark.programs
 
 ROOT = Path(__file__).parents[2]
-GROUPS = ("build", "demo", "lint", "test")
+GROUPS = ("build", "demo", "fuzz", "lint", "test")
 """What `scripts/test` installs."""
 
 
