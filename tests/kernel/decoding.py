@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from hesper.kernel.engine import Engine
@@ -13,7 +13,8 @@ from hesper.kernel.views import Array, Scratch, View
 from hesper.kernel.vulkan import Vulkan
 from hesper.protocol.codec import Codec
 from hesper.protocol.model import Field, Struct, load
-from protocol.relating import Relating
+from hesper.protocol.relations import NOTHING, Known
+from protocol.relating import LARGER, Relating, ids
 
 MODEL = load()
 CODEC = Codec(MODEL)
@@ -26,20 +27,21 @@ DEVICE_LEVEL = [h for h in MODEL.handles if h not in ("VkInstance", "VkPhysicalD
 class Bench:
     """An engine in which every command is a handler's, and one object of each type lives."""
 
-    def __init__(self, limits: Mapping[str, int] | None = None) -> None:
-        """limits: of the device, as `Codec` takes them."""
+    def __init__(self, known: Known = NOTHING) -> None:
+        """`known`: the limits of the device, and facts of its objects."""
         self.vulkan = Vulkan("libvulkan.so.1")
-        if limits is not None:
+        self.known = known
+        if known.limits:
             fields = [f.name for f in MODEL.structs["VkPhysicalDeviceLimits"].fields]
-            known = {name: limits[name] for name in fields if name in limits}
-            view = Scratch().new("VkPhysicalDeviceLimits", **known)
-            self.vulkan.globals.know_limits(view, limits)
+            limits = {name: known.limits[name] for name in fields if name in known.limits}
+            view = Scratch().new("VkPhysicalDeviceLimits", **limits)
+            self.vulkan.globals.know_limits(view, known.limits)
         self.seen: list[tuple[str, dict[str, Any]]] = []
         self.expected: dict[str, Any] = {}
         self.problems: list[str] = []
         self.outputs: dict[str, Any] = {}
         self.handles = {name: (1000 + i) for i, name in enumerate(MODEL.handles)}
-        self.ids = {name: i + 1 for i, name in enumerate(MODEL.handles)}
+        self.ids = ids(MODEL)
         self.next_id = 1 << 20
         self.reply = ctypes.create_string_buffer(REPLY_BYTES)
         self.start()
@@ -67,10 +69,18 @@ class Bench:
         self.engine.objects.add(device, "VkDevice", self.handles["VkDevice"], table=table)
         for name in DEVICE_LEVEL:
             if name != "VkDevice":
-                self.engine.objects.add(self.ids[name], name, self.handles[name], device=device)
+                self.add(name, 0, device)
+            if self.ids[name] in self.known.objects:
+                self.add(name, LARGER, device)
         self.engine.resources.add(REPLY_RESOURCE, ctypes.addressof(self.reply), REPLY_BYTES)
         stream = {"pStream": {"resourceId": REPLY_RESOURCE, "offset": 0, "size": REPLY_BYTES}}
         self.engine.submit(CODEC.encode("vkSetReplyCommandStreamMESA", stream))
+
+    def add(self, name: str, above: int, device: int) -> None:
+        """Make an object of a type."""
+        at = self.ids[name] + above
+        facts = tuple(self.known.objects.get(at, {}).values())
+        self.engine.objects.add(at, name, self.handles[name], device=device, facts=facts)
 
     def values(self, rng: random.Random) -> Relating:
         """Values whose handles are those objects, and whose new ids are free."""
@@ -79,7 +89,13 @@ class Bench:
             self.next_id += 1
             return self.next_id
 
-        return Relating(MODEL, rng, handle=lambda t: rng.choice((0, self.ids[t])), new_handle=fresh)
+        return Relating(
+            MODEL,
+            rng,
+            handle=lambda t: rng.choice((0, self.ids[t])),
+            new_handle=fresh,
+            known=self.known,
+        )
 
     def handle(self, call: Call) -> None:
         """Compare what the kernel decoded with what was sent, then fill the outputs."""

@@ -17,11 +17,17 @@ QUEUE, REPLIES, SET = 7, 8, 9
 NO_MEMORY, NO_HOST_MEMORY, LOST = -2, -1, -4
 NEW, OTHER = 100, 101
 CODEC = Codec()
+IMAGE = {
+    "extent": {"width": 1, "height": 1, "depth": 1},
+    "mipLevels": 1,
+    "arrayLayers": 1,
+    "samples": 1,
+}
 
 CREATIONS: dict[str, dict[str, Any]] = {
     "vkAllocateMemory": {"pAllocateInfo": {"allocationSize": 4096}, "pMemory": NEW},
     "vkCreateBuffer": {"pCreateInfo": {"size": 4}, "pBuffer": NEW},
-    "vkCreateImage": {"pCreateInfo": {"samples": 1}, "pImage": NEW},
+    "vkCreateImage": {"pCreateInfo": IMAGE, "pImage": NEW},
     "vkCreateFence": {"pCreateInfo": {}, "pFence": NEW},
     "vkCreateSemaphore": {"pCreateInfo": {}, "pSemaphore": NEW},
     "vkCreateEvent": {"pCreateInfo": {}, "pEvent": NEW},

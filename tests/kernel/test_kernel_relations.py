@@ -9,10 +9,10 @@ import pytest
 from hesper.kernel.errors import ProtocolError
 from hesper.protocol.codec import Codec, Reader
 from kernel.decoding import MODEL, Bench
-from protocol.relating import Case, Relating, cases, small_limits
+from protocol.relating import Case, Relating, cases, small
 
-LIMITS = small_limits(MODEL)
-CODEC = Codec(MODEL, LIMITS)
+KNOWN = small(MODEL)
+CODEC = Codec(MODEL, KNOWN)
 
 
 def name(case: Case) -> str:
@@ -21,16 +21,21 @@ def name(case: Case) -> str:
 
 @pytest.fixture(scope="module")
 def bench() -> Bench:
-    return Bench(LIMITS)
+    return Bench(KNOWN)
 
 
 def message(bench: Bench, case: Case, *, good: bool) -> bytes:
     """The command; what a handler sees of it is compared with what the codec makes of it."""
     if bench.engine.fatal:
         bench.start()
-    drawn = bench.values(random.Random(1))
-    values = Relating(MODEL, drawn.rng, drawn.handle, drawn.new_handle).message(case, good=good)
-    data = CODEC.encode(case.command, values)
+    drawn = Relating(
+        MODEL,
+        random.Random(1),
+        lambda t: bench.ids[t],
+        bench.values(random.Random(1)).new_handle,
+        KNOWN,
+    )
+    data = CODEC.encode(case.command, drawn.message(case, good=good))
     bench.expected, bench.problems, bench.seen = {}, [], []
     if good or case.relation.remedy:
         bench.expected = CODEC.decode(Reader(data))[2]

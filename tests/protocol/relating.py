@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from hesper.protocol import relations
 from hesper.protocol.codec import Codec
 from hesper.protocol.model import Command, Field, Model, Struct
-from hesper.protocol.relations import DEVICE_NUMBERS, Condition, Path, Relation, Step
+from hesper.protocol.relations import (
+    DEVICE_NUMBERS,
+    NOTHING,
+    Condition,
+    Known,
+    Path,
+    Relation,
+    Step,
+)
 from protocol.values import Values
 
 LIMIT = 8
 """Of everything that a device has a limit for, in tests."""
 
 
+LARGER = 500
+"""Above the id of an object, there is one whose facts are one more."""
+
 MANY = 4096
 """Elements: arrays with more are left out, if they can be."""
 
 
-def small_limits(model: Model) -> dict[str, int]:
-    """Limits, as `Codec` takes them."""
+def ids(model: Model) -> dict[str, int]:
+    """An id for an object of each type."""
+    return {name: i for i, name in enumerate(model.handles, 1)}
+
+
+def small(model: Model) -> Known:
+    """Limits, and facts of the objects of `ids`, that are all LIMIT; LARGER on, one more."""
     fields = model.structs["VkPhysicalDeviceLimits"].fields
     names = [f.name for f in fields if f.shape == "value" and not f.is_float and f.size == 4]
-    return dict.fromkeys([*names, *DEVICE_NUMBERS], LIMIT)
+    objects: dict[int, dict[str, int]] = {}
+    for command, facts in model.facts.items():
+        at = ids(model)[model.commands[command].creates]
+        objects[at] = {f.name: LIMIT for f in facts}
+        objects[at + LARGER] = {f.name: LIMIT + 1 for f in facts}
+    return Known(dict.fromkeys([*names, *DEVICE_NUMBERS], LIMIT), objects)
 
 
 @dataclass
@@ -77,6 +100,17 @@ def way_to(model: Model, owner: str) -> tuple[str, tuple[Step, ...]]:
 class Relating(Values):
     """Draws values, and puts numbers where a relation speaks of."""
 
+    def __init__(
+        self,
+        model: Model,
+        rng: random.Random,
+        handle: Callable[[str], int] | None = None,
+        new_handle: Callable[[], int] | None = None,
+        known: Known = NOTHING,
+    ) -> None:
+        super().__init__(model, rng, handle, new_handle)
+        self.known = known
+
     def parameters(self, command: Command) -> dict[str, Any]:
         """Values for all parameters of a command, which keep all relations."""
         values = super().parameters(command)
@@ -90,7 +124,7 @@ class Relating(Values):
 
     def conform(self, owner: str, fields: tuple[Field, ...], value: dict[str, Any]) -> None:
         """Make all relations of a struct or command hold."""
-        for r in self.model.relations.get(owner, ()) * 2:
+        for r in self.model.relations.get(owner, ()) * 3:
             self.mend(r, fields, value)
 
     def message(self, case: Case, *, good: bool) -> dict[str, Any]:
@@ -102,7 +136,7 @@ class Relating(Values):
         for step in case.steps:
             holder, fields = self.into(holder, fields, step)
         self.state(case.relation, fields, holder, good=good)
-        self.settle(case, value, command.fields, good=good or bool(case.relation.remedy))
+        self.settle(case, value, command.fields, good=good)
         self.follow(command.fields, value)
         return value
 
@@ -133,11 +167,12 @@ class Relating(Values):
             inner, of = self.into(places[-1][2], places[-1][1], step)
             places.append((self.type_of(places[-1][1], step), of, inner))
         for owner, of, holder in reversed(places):
-            for r in self.model.relations.get(owner, ()):
-                if r is not case.relation:
+            for r in self.model.relations.get(owner, ()) * (3 if good else 1):
+                if r is case.relation:
+                    if not good and not r.remedy:
+                        return
+                elif good or r.left != case.relation.left:
                     self.mend(r, of, holder, keep=case.relation)
-                elif not good:
-                    return
 
     def type_of(self, fields: tuple[Field, ...], step: Step) -> str:
         """The struct that a step leads to."""
@@ -269,7 +304,24 @@ class Relating(Values):
         self, r: Relation, fields: tuple[Field, ...], holder: dict[str, Any], *, good: bool
     ) -> None:
         """Let a relation be met exactly, or be broken by one."""
+        self.engage(r, fields, holder)
+        for path in (r.left, *(t.path for t in r.right if t.path is not None)):
+            if path.steps[-1].kind == "fact":
+                self.number(Path(path.steps[:-1]), fields, holder, 1)
+        places = self.places(r, fields, holder)
+        right = relations.product(r.right, holder, self.known, places)
+        assert right is not None, r.text
+        left = self.left_for(r, right, good=good)
+        if r.left.steps[-1].kind != "fact":
+            self.number(r.left, fields, holder, left)
+        elif not good:
+            places[r.left.steps[-2].name] += LARGER
+
+    def engage(self, r: Relation, fields: tuple[Field, ...], holder: dict[str, Any]) -> None:
+        """Make what a relation is about: RIGHT, and what its conditions want."""
         for term in r.right:
+            if term.path is not None and term.path.steps[-1].kind == "fact":
+                continue
             if term.path is not None and term.kind in ("path", "bits"):
                 self.number(term.path, fields, holder, 3 if term.kind == "bits" else 2)
             elif term.kind == "levels" and term.path is not None:
@@ -279,9 +331,10 @@ class Relating(Values):
                 self.number(term.path, of, inner, 2)
         for condition in r.conditions:
             self.meet(condition, fields, holder)
-        places = self.places(r, fields, holder)
-        right = relations.product(r.right, holder, small_limits(self.model), places)
-        assert right is not None, r.text
+
+    @staticmethod
+    def left_for(r: Relation, right: int, *, good: bool) -> int:
+        """What LEFT must be to meet a relation exactly, or to break it by one."""
         left = right if r.comparison in ("==", "<=", ">=") else right - 1
         if r.comparison == "in":
             left = r.values[0]
@@ -292,12 +345,12 @@ class Relating(Values):
             left += step
             while left in r.values:
                 left += step
-        self.number(r.left, fields, holder, left)
+        return left
 
     def places(self, r: Relation, fields: tuple[Field, ...], holder: dict[str, Any]) -> Any:
         """Make LEFT's path; what its last field stands in."""
         steps = r.left.steps
-        for step in steps[:-1]:
+        for step in steps[: -2 if steps[-1].kind == "fact" else -1]:
             holder, fields = self.into(holder, fields, step)
         if steps[-1].kind == "each":
             self.into(holder, fields, steps[-1])
@@ -319,13 +372,13 @@ class Relating(Values):
             self.put(holder, fields, path.plus, 0)
 
     def meet(self, c: Condition, fields: tuple[Field, ...], holder: dict[str, Any]) -> None:
-        if c.unless and not any(relations.places(c.path, holder)):
+        if c.unless and not any(relations.places(c.path, holder, self.known)):
             return
         if c.kind == "given":
             self.number(c.path, fields, holder, 0 if c.unless else 1)
         elif not c.unless:
             self.number(c.path, fields, holder, c.values[0])
-        elif not relations.meets(c, holder):
+        elif not relations.meets(c, holder, self.known):
             other = next(n for n in range(1, 99) if n not in c.values)
             self.number(c.path, fields, holder, 0 if c.kind == "has" else other)
 
@@ -339,10 +392,9 @@ class Relating(Values):
         keep: Relation | None = None,
     ) -> None:
         """Make a relation hold; `keep`: what must not be made to hold on the way."""
-        limits = small_limits(self.model)
         for _ in range(4):
             try:
-                relations.check((r,), holder, limits)
+                relations.check((r,), holder, self.known)
             except relations.BrokenRelationError:
                 pass
             else:
@@ -356,7 +408,7 @@ class Relating(Values):
             assert f.length is not None
             self.put(holder, fields, f.length.path[0], 0)
         with contextlib.suppress(relations.BrokenRelationError):
-            relations.check((r,), holder, limits)
+            relations.check((r,), holder, self.known)
 
     def mend_once(
         self,
@@ -365,27 +417,55 @@ class Relating(Values):
         holder: dict[str, Any],
         keep: Relation | None,
     ) -> None:
-        limits = small_limits(self.model)
-        for at, name, left in list(relations.places(r.left, holder)):
-            right = relations.product(r.right, holder, limits, at)
+        for at, name, left in list(relations.places(r.left, holder, self.known)):
+            right = relations.product(r.right, holder, self.known, at)
             if right is None or relations.holds(r, left, right):
                 continue
             wanted = r.values[0] if r.values else max(right - (r.comparison == "<"), 0)
+            if len(r.right) > 1:
+                wanted = 0
+            elif r.right and r.right[0].kind == "levels":
+                wanted = 1
             if r.comparison == "given":
                 wanted = 1
             beside = self.fields_at(r.left, fields)
-            other = r.right[0].path if r.comparison == "==" and len(r.right) == 1 else None
-            if other is not None:
-                self.number(other, fields, holder, left)
-            elif isinstance(at, list):
+            if self.mend_right(r, fields, holder, left):
+                continue
+            if isinstance(at, list):
                 at[name] = wanted
             elif keep is None or keep.left != r.left:
                 self.put(at, beside, name, 0 if r.left.plus or r.total else wanted)
                 if r.left.plus:
                     self.put(at, beside, r.left.plus, 0)
 
+    def mend_right(
+        self, r: Relation, fields: tuple[Field, ...], holder: dict[str, Any], left: int
+    ) -> bool:
+        """Make RIGHT what LEFT is, or let nothing be known of it; False: that cannot be."""
+        for term in r.right:
+            if term.path is None:
+                continue
+            if term.path.steps[-1].kind == "fact":
+                self.number(Path(term.path.steps[:-1]), fields, holder, 0)
+                return True
+            if term.kind == "levels":
+                width = Path((*term.path.steps, Step("field", "width")))
+                self.number(width, fields, holder, 128)
+                return False
+        other = r.right[0].path if r.right else None
+        if other is None:
+            return False
+        if len(r.right) > 1:
+            self.number(other, fields, holder, 0)
+        elif r.comparison == "==":
+            self.number(other, fields, holder, left)
+            return True
+        elif r.comparison == "<" and r.right[0].kind == "path":
+            self.number(other, fields, holder, 1)
+        return False
+
     def fields_at(self, path: Path, fields: tuple[Field, ...]) -> tuple[Field, ...]:
         """The fields that a path's last one stands among."""
-        for step in path.steps[:-1]:
+        for step in path.steps[: -2 if path.steps[-1].kind == "fact" else -1]:
             fields = self.model.structs[self.type_of(fields, step)].fields
         return fields

@@ -8,10 +8,12 @@ import pytest
 
 from hesper.protocol.codec import Codec, CodecError, Reader
 from hesper.protocol.model import load
-from protocol.relating import Case, Relating, cases, small_limits
+from protocol.relating import Case, Relating, cases, ids, small
 
 MODEL = load()
-CODEC = Codec(MODEL, small_limits(MODEL))
+KNOWN = small(MODEL)
+CODEC = Codec(MODEL, KNOWN)
+IDS = ids(MODEL)
 CASES = cases(MODEL)
 
 
@@ -19,18 +21,21 @@ def name(case: Case) -> str:
     return f"{case.owner}: {case.relation.text}"[:90]
 
 
+def message(case: Case, *, good: bool) -> bytes:
+    drawn = Relating(MODEL, random.Random(1), lambda t: IDS[t], known=KNOWN)
+    return CODEC.encode(case.command, drawn.message(case, good=good))
+
+
 @pytest.mark.parametrize("case", CASES, ids=name)
 def test_what_meets_it_exactly_is_taken(case: Case) -> None:
-    values = Relating(MODEL, random.Random(1)).message(case, good=True)
-    data = CODEC.encode(case.command, values)
+    data = message(case, good=True)
     command, _, decoded = CODEC.decode(Reader(data))
     assert CODEC.encode(command.name, decoded) == data
 
 
 @pytest.mark.parametrize("case", CASES, ids=name)
 def test_one_more_or_less_is_refused_or_mended(case: Case) -> None:
-    values = Relating(MODEL, random.Random(1)).message(case, good=False)
-    data = CODEC.encode(case.command, values)
+    data = message(case, good=False)
     if not case.relation.remedy:
         with pytest.raises(CodecError) as caught:
             CODEC.decode(Reader(data))

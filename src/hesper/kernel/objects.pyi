@@ -1,5 +1,7 @@
 """The object table: guest ids to host handles."""
 
+from collections.abc import Sequence
+
 from hesper.kernel.shm import Region
 from hesper.kernel.vulkan import ProcTable
 
@@ -33,13 +35,14 @@ class ObjectTable:
         table: ProcTable | None = None,
         region: Region | None = None,
         extent: int = 2**64 - 1,
+        facts: Sequence[int] = (),
     ) -> None:
         """Register a guest object.
 
         `table` is required for VkInstance, VkPhysicalDevice (its instance's) and VkDevice; VkQueue
         and others take their device's.  region: of a VkDeviceMemory, which owns it from then on:
         it is released after vkFreeMemory, or `remove`.  extent: how large it is, as
-        `core/extents.pxd` has it; all ones: nobody knows.
+        `core/extents.pxd` has it; all ones: nobody knows.  facts: what relations know of it.
 
         Raises `ProtocolError` when the id is 0 or taken, or the object limit is reached.
         """

@@ -18,7 +18,7 @@ from hesper.kernel.core.platform cimport (
     hesper_add_u64, hesper_load_acquire, hesper_monitor_init, hesper_store_pointer)
 from hesper.kernel.core.shm_pool cimport ShmRegion, pool_room, region_release
 from hesper.kernel.core.state cimport DEVICES, QUEUES, Core, DeviceState, QueueState
-from hesper.kernel.core.tables cimport hesper_function, hesper_handle_names
+from hesper.kernel.core.tables cimport FACTS, hesper_function, hesper_handle_names
 from hesper.kernel.runtime cimport CoreRef
 from hesper.kernel.shm cimport Region
 from hesper.kernel.vulkan cimport ProcTable
@@ -83,7 +83,7 @@ cdef class ObjectTable:
 
     def add(self, uint64_t id, str type, uint64_t handle, *, uint64_t device=0,
             uint64_t parent=0, ProcTable table=None, Region region=None,
-            uint64_t extent=<uint64_t>-1):
+            uint64_t extent=<uint64_t>-1, facts=()):
         cdef Objects *objects = &self.ref.core.objects
         cdef ShmRegion *memory = region.owned() if region is not None else NULL
         cdef uint64_t extra = 0
@@ -94,7 +94,8 @@ cdef class ObjectTable:
         cdef uint32_t serial = 0
         cdef uint64_t cost = 0
         cdef bint fits
-        cdef Extent size = Extent(extent, 0)
+        cdef Extent size
+        cdef uint32_t i
         if id == 0 or object_find(objects, id) != NULL:
             raise ProtocolError(f"object id {id} for a new {type} is 0 or taken")
         if table is not None:
@@ -125,6 +126,10 @@ cdef class ObjectTable:
             fits = pool_room(self.ref.core.pool, ACCOUNT_OBJECTS, cost)
         if not fits:
             raise ProtocolError(f"{type} {id}: the memory limit is reached")
+        size.size = extent
+        size.texels = 0
+        for i in range(FACTS):
+            size.facts[i] = <uint32_t>(facts[i] + 1) if i < len(facts) else 0
         entry = object_add(objects, id, index + 1, handle, functions, serial, device, parent,
                            memory, &size)
         if entry == NULL:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hesper.protocol.model import Command, Field, Length, Model, Struct, load
-from hesper.protocol.relations import BrokenRelationError, check
+from hesper.protocol.relations import NOTHING, BrokenRelationError, Known, check
 
 REPLY_WANTED = 1
 """Bit of the flags word that asks for a reply (VK_COMMAND_GENERATE_REPLY_BIT_EXT)."""
@@ -93,10 +93,10 @@ def _scalar_format(field: Field) -> str:
 class Codec:
     """Encodes and decodes with one model."""
 
-    def __init__(self, model: Model | None = None, limits: Mapping[str, int] | None = None) -> None:
-        """limits: fields of VkPhysicalDeviceLimits, for the relations that speak of them."""
+    def __init__(self, model: Model | None = None, known: Known = NOTHING) -> None:
+        """`known`: what relations speak of besides what is decoded."""
         self.model = model or load()
-        self._limits = limits
+        self._known = known
 
     # Commands.
 
@@ -136,7 +136,7 @@ class Codec:
         if relations is None:
             return
         try:
-            check(relations, values, self._limits)
+            check(relations, values, self._known)
         except BrokenRelationError as error:
             raise CodecError(f"{owner}: {error}") from None
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from hesper.protocol.relations import Relation  # noqa: TC001  msgspec reads it
+from hesper.protocol.relations import Fact, Relation  # noqa: TC001  msgspec reads them
 
 Shape = Literal[
     "value", "fixed", "pointer", "array", "nested", "string", "strings", "null", "chain"
@@ -166,6 +166,8 @@ class Model(msgspec.Struct, dict=True):
     """Device extensions that live in the guest alone: what needs a window system, and more."""
     relations: dict[str, tuple[Relation, ...]] = {}
     """By the struct or command that they belong to."""
+    facts: dict[str, tuple[Fact, ...]] = {}
+    """What is remembered of the objects that a command makes, by the command."""
 
     @functools.cached_property
     def commands_by_number(self) -> dict[int, Command]:

@@ -9,8 +9,11 @@ array's length) stands in `facts/relations.toml`, a sentence a relation:
 LEFT is a path from the struct or command that the relation belongs to: field names joined by `.`,
 `[]` after an array of which every element is meant, and the name of a struct for the one in the
 pNext chain at that place.  `a.b + a.c` is the sum of two fields of one struct, `sum(PATH)` that of
-all elements.  Where something on the path is not there (a null pointer, a struct that is not
-chained), the relation holds.
+all elements; `a + rest(b)` counts VK_REMAINING_... in b as 1.  After a field that is a handle
+comes a *fact* of the object: what the command that made it has said (`[facts]`: a product as RIGHT
+is one, or `last(PATH in VALUE)`, one more than the index of the last element that has the value;
+FACTS of them at most).  Where something on the path is not there (a null pointer, a struct that is
+not chained), the relation holds.
 
 COMPARISON is `==`, `<=`, `>=`, `<`, `in` (RIGHT: values joined by `|`), or `given`, which has no
 RIGHT and says that a pointer, or a handle, is not null.  RIGHT is a product (`*`) of
@@ -33,12 +36,13 @@ RIGHT is, `clear` makes it 0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 Comparison = Literal["==", "<=", ">=", "<", "in", "given"]
 
@@ -53,6 +57,9 @@ DEVICE_NUMBERS = (
 )
 """What relations need to know of a device besides its VkPhysicalDeviceLimits, u32 each."""
 
+FACTS = 4
+"""Numbers that are remembered of an object."""
+
 LARGEST = (1 << 64) - 1
 """Sums and products stop here instead of wrapping."""
 
@@ -60,7 +67,7 @@ LARGEST = (1 << 64) - 1
 class Step(msgspec.Struct, frozen=True):
     """One step of a path: into a field, to every element of an array, to a chained struct."""
 
-    kind: Literal["field", "each", "chain"]
+    kind: Literal["field", "each", "chain", "fact"]
     name: str
 
 
@@ -70,12 +77,14 @@ class Path(msgspec.Struct, frozen=True, omit_defaults=True):
     steps: tuple[Step, ...]
     plus: str = ""
     """A second field beside the last one, which is added to it."""
+    rest: bool = False
+    """Whether all ones in that one count as 1."""
 
 
 class Term(msgspec.Struct, frozen=True, omit_defaults=True):
     """A factor of RIGHT."""
 
-    kind: Literal["value", "path", "bits", "levels", "limit", "at"]
+    kind: Literal["value", "path", "bits", "levels", "limit", "at", "last"]
     value: int = 0
     path: Path | None = None
     """`at`: from the element on."""
@@ -109,6 +118,27 @@ class Relation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether the sum of LEFT's places is meant."""
     beside: str = ""
     """`pad`, `clear`: the array that LEFT counts; `drop`: what counts that which LEFT is in."""
+    is_of_unions: bool = False
+    """`pad`: whether that is an array of unions of numbers."""
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """A number that is remembered of what a command has made."""
+
+    name: str
+    terms: tuple[Term, ...]
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What relations speak of besides what has been sent; they hold where it is not known."""
+
+    limits: Mapping[str, int] = {}
+    """Fields of VkPhysicalDeviceLimits, and DEVICE_NUMBERS."""
+    objects: Mapping[int, Mapping[str, int]] = {}
+    """Facts by the id of the object."""
+
+
+NOTHING = Known()
 
 
 class BrokenRelationError(ValueError):
@@ -126,26 +156,23 @@ def chained(value: Mapping[str, Any], name: str) -> Any:
     return found[0] if found else None
 
 
-def check(
-    relations: tuple[Relation, ...], value: dict[str, Any], limits: Mapping[str, int] | None = None
-) -> None:
+def check(relations: tuple[Relation, ...], value: dict[str, Any], known: Known = NOTHING) -> None:
     """Hold a struct's or a command's values (as `codec` has them) against its relations.
 
-    What has a remedy is changed in `value`.  limits: fields of VkPhysicalDeviceLimits; relations
-    with others hold.  Raises BrokenRelationError.
+    What has a remedy is changed in `value`.  Raises BrokenRelationError.
     """
     for relation in relations:
-        _check(relation, value, limits or {})
+        _check(relation, value, known)
 
 
-def _check(r: Relation, value: dict[str, Any], limits: Mapping[str, int]) -> None:
-    if not all(meets(c, value) for c in r.conditions):
+def _check(r: Relation, value: dict[str, Any], known: Known) -> None:
+    if not all(meets(c, value, known) for c in r.conditions):
         return
-    found = list(places(r.left, value))
+    found = list(places(r.left, value, known))
     if r.total:
         found = [(value, "", min(LARGEST, sum(number for _, _, number in found)))]
     for holder, at, left in found:
-        right = product(r.right, value, limits, holder)
+        right = product(r.right, value, known, holder)
         if right is None or holds(r, left, right):
             continue
         if not r.remedy:
@@ -178,9 +205,9 @@ def holds(r: Relation, left: int, right: int) -> bool:
     return left < right
 
 
-def meets(c: Condition, value: dict[str, Any]) -> bool:
+def meets(c: Condition, value: dict[str, Any], known: Known = NOTHING) -> bool:
     """Whether a relation is meant, as far as one of its conditions goes."""
-    return any(_matches(c, number) for _, _, number in places(c.path, value)) != c.unless
+    return any(_matches(c, number) for _, _, number in places(c.path, value, known)) != c.unless
 
 
 def _matches(c: Condition, number: int) -> bool:
@@ -192,35 +219,36 @@ def _matches(c: Condition, number: int) -> bool:
 
 
 def product(
-    terms: tuple[Term, ...], value: dict[str, Any], limits: Mapping[str, int], holder: Any
+    terms: tuple[Term, ...], value: dict[str, Any], known: Known, holder: Any
 ) -> int | None:
     """The number that RIGHT is, None where something of it is not there."""
     found = 1
     for term in terms:
-        factor = _factor(term, value, limits, holder)
+        factor = _factor(term, value, known, holder)
         if factor is None:
             return None
         found = min(LARGEST, found * factor)
     return found
 
 
-def _factor(
-    term: Term, value: dict[str, Any], limits: Mapping[str, int], holder: Any
-) -> int | None:
+def _factor(term: Term, value: dict[str, Any], known: Known, holder: Any) -> int | None:
     if term.kind == "value":
         return term.value
     if term.kind == "limit":
-        return limits.get(term.limit) or None
+        return known.limits.get(term.limit) or None
     assert term.path is not None
     if term.kind == "at":
         array = value.get(term.array) or ()
         if holder[term.index] >= len(array):
             return 0
         value = array[holder[term.index]]
+    if term.kind == "last":
+        found = [number for _, _, number in places(term.path, value, known)]
+        return max((i for i, n in enumerate(found, 1) if n == term.value), default=0)
     if term.kind == "levels":
         extent = _holder(term.path, value, len(term.path.steps))
         return None if extent is None else max(extent.values(), default=0).bit_length()
-    number = next((v for _, _, v in places(term.path, value)), None)
+    number = next((v for _, _, v in places(term.path, value, known)), None)
     return number if term.kind != "bits" or number is None else number.bit_count()
 
 
@@ -233,7 +261,9 @@ def _number(value: Any) -> int:
     return 1
 
 
-def places(path: Path, value: Any, at: int = 0) -> Iterator[tuple[Any, Any, int]]:
+def places(
+    path: Path, value: Any, known: Known = NOTHING, at: int = 0
+) -> Iterator[tuple[Any, Any, int]]:
     """Every place that the path leads to: what holds it, its key there, the number."""
     for i in range(at, len(path.steps)):
         step = path.steps[i]
@@ -246,18 +276,29 @@ def places(path: Path, value: Any, at: int = 0) -> Iterator[tuple[Any, Any, int]
                 if last:
                     yield array, index, _number(element)
                 else:
-                    yield from places(path, element, i + 1)
+                    yield from places(path, element, known, i + 1)
+            return
+        elif not last and path.steps[i + 1].kind == "fact":
+            fact = known.objects.get(_number(value.get(step.name)), {}).get(path.steps[i + 1].name)
+            if fact is not None:
+                yield value, step.name, fact
             return
         elif last:
-            number = _number(value.get(step.name))
-            if path.plus:
-                number = min(LARGEST, number + _number(value.get(path.plus)))
-            yield value, step.name, number
+            yield value, step.name, _sum(path, value, step.name)
             return
         else:
             value = value.get(step.name)
         if value is None:
             return
+
+
+def _sum(path: Path, value: Any, name: str) -> int:
+    """The number that a path ends with, and what is to be added to it."""
+    number = _number(value.get(name))
+    if not path.plus:
+        return number
+    plus = _number(value.get(path.plus))
+    return min(LARGEST, number + (1 if path.rest and plus == 0xFFFFFFFF else plus))
 
 
 def _holder(path: Path, value: Any, count: int) -> Any:
@@ -273,12 +314,15 @@ def _pad(r: Relation, value: dict[str, Any], right: int) -> None:
     """Lengthen the array that LEFT counts."""
     holder = _holder(r.left, value, len(r.left.steps) - 1)
     name = r.left.steps[-1].name
-    if holder is None or holds(r, _number(holder.get(name)), right):
+    if holder is None:
         return
     array = holder.get(r.beside)
-    if array is not None:
-        holder[r.beside] = [*array, *[0] * (right - len(array))]
-        holder[name] = right
+    # Where there may be null though it is counted, null is what is meant.
+    if array is None and holder[name]:
+        return
+    zero = (0, (0, [0.0] * 4)) if r.is_of_unions else 0
+    holder[r.beside] = [*(array or ()), *[zero] * (right - len(array or ()))]
+    holder[name] = right
 
 
 def _drop(r: Relation, value: dict[str, Any], right: int) -> None:

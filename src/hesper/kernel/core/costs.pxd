@@ -32,7 +32,7 @@ from hesper.kernel.core.state cimport SET_SLOTS, Core, SetSize, Stream
 
 
 cdef enum:
-    ENTRY_COST = 128            # of an object's place in the table
+    ENTRY_COST = 160            # of an object's place in the table
     ORDINARY_COST = 1024        # of an object that is nothing special to a driver
     DEVICE_COST = 16 << 20
     PIPELINE_COST = 64 << 10

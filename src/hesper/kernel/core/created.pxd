@@ -12,6 +12,7 @@ from hesper.kernel.core.objects cimport (
     DEAD, Entry, Extent, Objects, object_add, object_adopt, object_clear, object_find, object_kin,
     object_remove)
 from hesper.kernel.core.platform cimport hesper_add_u64
+from hesper.kernel.core.relations cimport make_facts
 from hesper.kernel.core.state cimport (
     ERROR_ID, ERROR_LIMIT, ERROR_MEMORY, ERROR_NULL, ERROR_OBJECT, Stream, fail)
 from hesper.kernel.core.tables cimport hesper_command, hesper_lengths
@@ -66,6 +67,7 @@ cdef inline int register_new(Stream *s, New *new) noexcept nogil:
         return fail(s, ERROR_NULL, NULL, 0)
     extent_of_new(s, &extent)
     device_id = s.first_id if s.device else 0
+    make_facts(s, extent.facts)
     if result < 0 and s.command.new_single and new.count:
         new.handles[0] = 0      # a driver may leave anything there
     for i in range(new.count):

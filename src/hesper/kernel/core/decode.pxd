@@ -15,7 +15,7 @@ from hesper.kernel.core.relations cimport is_within
 from hesper.kernel.core.state cimport (
     CHAIN_LIMIT, DEPTH_LIMIT, ERROR_CHAIN, ERROR_DEAD, ERROR_DEPTH, ERROR_DEVICE, ERROR_LENGTH,
     ERROR_MEMORY, ERROR_NULL, ERROR_OBJECT, ERROR_POINTER, ERROR_SHORT, ERROR_STRING, ERROR_STYPE,
-    ERROR_TAG, ERROR_TYPE, STRING_LIMIT, Stream, Victim, fail)
+    ERROR_TAG, ERROR_TYPE, NOTED, STRING_LIMIT, Noted, Stream, Victim, fail)
 from hesper.kernel.core.structs cimport extends, struct_by_stype
 from hesper.kernel.core.tables cimport *
 
@@ -78,6 +78,14 @@ cdef inline int decode_handle(Stream *s, const hesper_op *op, uint64_t *target) 
     return decode_found(s, op, hesper_read_u64(s.cursor), target)
 
 
+cdef inline void note_facts(Stream *s, Entry *entry, const uint64_t *target) noexcept nogil:
+    """Keep the facts of an object, for the relation that comes at the end of what it stands in."""
+    cdef Noted *noted = &s.noted[s.noted_next % NOTED]
+    s.noted_next += 1
+    noted.at = target
+    memcpy(noted.facts, object_extent(entry).facts, sizeof(noted.facts))
+
+
 cdef inline int decode_found(Stream *s, const hesper_op *op, uint64_t id,
                              uint64_t *target) noexcept nogil:
     """The id that stands at the cursor, read already: what `decode_handle` is about."""
@@ -104,7 +112,9 @@ cdef inline int decode_found(Stream *s, const hesper_op *op, uint64_t id,
         if s.device == 0:
             s.device = entry.device
     target[0] = note_dead(s, op, entry) if is_dead else entry.handle
-    if op.flags & (FLAG_FIRST | FLAG_VICTIM | FLAG_PARENT | FLAG_MEASURED):
+    if op.flags & (FLAG_FIRST | FLAG_VICTIM | FLAG_PARENT | FLAG_MEASURED | FLAG_NOTED):
+        if op.flags & FLAG_NOTED:
+            note_facts(s, entry, target)
         if op.flags & FLAG_MEASURED:
             s.extents[op.inner] = object_extent(entry)[0]
         if op.flags & FLAG_FIRST:
@@ -498,7 +508,7 @@ cdef inline bint common_handle(Stream *s, const hesper_op *op, uint64_t id,
                                uint64_t *target) noexcept nogil:
     """The common handle: null, or of the right type and device; False for another."""
     cdef Entry *entry
-    if op.flags & (FLAG_VICTIM | FLAG_PARENT):
+    if op.flags & (FLAG_VICTIM | FLAG_PARENT | FLAG_NOTED):
         return False
     if id == 0:
         target[0] = 0

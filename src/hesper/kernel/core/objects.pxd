@@ -22,7 +22,7 @@ from hesper.kernel.core.platform cimport (
     hesper_load_pointer, hesper_load_u64, hesper_map_aligned, hesper_note, hesper_replace,
     hesper_spin_lock, hesper_spin_unlock, hesper_store_pointer, hesper_store_release,
     hesper_store_u64, hesper_unmap)
-from hesper.kernel.core.tables cimport hesper_function
+from hesper.kernel.core.tables cimport FACTS, hesper_function
 
 
 cdef enum:
@@ -69,6 +69,7 @@ cdef struct Extent:
     # How large an object is: `extents.pxd` says in what.
     uint64_t size               # all ones: unknown, or of no matter
     uint64_t texels
+    uint32_t facts[FACTS]       # what relations know of it, one more than each; 0: not known
 
 
 cdef struct Page:

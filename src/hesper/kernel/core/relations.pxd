@@ -9,7 +9,8 @@ from libc.string cimport memcpy, memmove
 
 from hesper.kernel.core.arena cimport arena_take_zeroed
 from hesper.kernel.core.platform cimport hesper_popcount
-from hesper.kernel.core.state cimport ERROR_MEMORY, ERROR_RELATION, ERROR_TWICE, Stream, fail
+from hesper.kernel.core.state cimport (
+    ERROR_MEMORY, ERROR_RELATION, ERROR_TWICE, NOTED, Noted, Stream, fail)
 from hesper.kernel.core.structs cimport chain_find
 from hesper.kernel.core.tables cimport *
 
@@ -68,15 +69,38 @@ cdef inline bint is_among(uint32_t first, uint32_t count, uint64_t number) noexc
     return False
 
 
-cdef inline uint64_t terminal(const hesper_step *step, const uint8_t *base) noexcept nogil:
-    """The number that a path ends with."""
-    cdef uint64_t number
+cdef inline bint terminal(Stream *s, const hesper_step *step, const uint8_t *base,
+                          uint64_t *number) noexcept nogil:
+    """The number that a path ends with; False where it is not known."""
+    cdef uint64_t other
     if step.code == STEP_GIVEN:
-        return (<void *const *>(base + step.offset))[0] != NULL
-    number = number_at(base + step.offset, step.width)
+        number[0] = (<void *const *>(base + step.offset))[0] != NULL
+        return True
+    if step.code == STEP_FACT:
+        return find_fact(s, <const uint64_t *>(base + step.offset), step.width, number)
+    number[0] = number_at(base + step.offset, step.width)
     if step.other_width:
-        number = plus(number, number_at(base + step.other, step.other_width))
-    return number
+        other = number_at(base + step.other, step.other_width & ~REST)
+        if step.other_width & REST and other == <uint32_t>-1:
+            other = 1
+        number[0] = plus(number[0], other)
+    return True
+
+
+cdef inline bint find_fact(Stream *s, const uint64_t *at, uint32_t slot,
+                           uint64_t *number) noexcept nogil:
+    """A fact of the object whose handle stands at `at`; False: it is null, or not known."""
+    cdef const Noted *noted
+    cdef uint32_t i
+    if at[0] == 0:
+        return False
+    for i in range(NOTED):
+        # The newest first: memory is used again.
+        noted = &s.noted[(s.noted_next - 1 - i) % NOTED]
+        if noted.at == at:
+            number[0] = <uint64_t>noted.facts[slot] - 1
+            return noted.facts[slot] != 0
+    return False
 
 
 cdef inline bint holds(const hesper_relation *r, uint64_t left, uint64_t right) noexcept nogil:
@@ -96,7 +120,9 @@ cdef inline bint holds(const hesper_relation *r, uint64_t left, uint64_t right) 
 
 cdef inline bint at_place(Places *p, const hesper_step *step, uint8_t *base) noexcept nogil:
     """Do at the end of a path what is to be done; True: that is all."""
-    cdef uint64_t number = terminal(step, base)
+    cdef uint64_t number
+    if not terminal(p.stream, step, base, &number):
+        return False
     if p.work == DO_ADD:
         p.number = plus(p.number, number)
         return False
@@ -123,7 +149,8 @@ cdef inline bint breaks(Places *p, const hesper_step *step, uint8_t *base) noexc
     """Whether a place breaks the relation, and it cannot be mended there."""
     cdef const hesper_relation *r = p.relation
     # What it is compared with may depend on what stands beside it; mostly that is known already.
-    if not p.known and not right_side(p.stream, r, p.owner, base, &p.right, &p.twice):
+    if not p.known and not product(p.stream, r.right, r.right_count, p.owner, base, &p.right,
+                                   &p.twice):
         return False
     if holds(r, p.number, p.right):
         return False
@@ -187,27 +214,25 @@ cdef inline bint each_place(Places *p, const hesper_step *step, uint8_t *base) n
     return at_place(p, step, base)
 
 
-cdef inline bint conditions_met(const hesper_relation *r, uint8_t *base,
+cdef inline bint conditions_met(Stream *s, const hesper_relation *r, uint8_t *base,
                                 bint *twice) noexcept nogil:
     cdef Places p
     cdef const hesper_step *step
     cdef uint32_t i
     p.work = DO_MATCH
+    p.stream = s
     p.twice = False
     for i in range(r.condition_count):
         p.condition = &hesper_conditions[r.conditions + i]
         step = &hesper_steps[p.condition.step]
-        if step.code <= STEP_GIVEN:
-            if meets(p.condition, terminal(step, base)) == p.condition.unless:
-                return False
-        elif each_place(&p, step, base) == p.condition.unless:
+        if each_place(&p, step, base) == p.condition.unless:
             return False
     twice[0] |= p.twice
     return True
 
 
-cdef inline bint right_side(Stream *s, const hesper_relation *r, uint8_t *base, uint8_t *beside,
-                            uint64_t *right, bint *twice) noexcept nogil:
+cdef inline bint product(Stream *s, uint32_t first, uint32_t count, uint8_t *base,
+                         uint8_t *beside, uint64_t *right, bint *twice) noexcept nogil:
     """What LEFT, which stands in `beside`, is compared with; False: something is not there."""
     cdef Places p
     cdef const hesper_term *term
@@ -215,9 +240,10 @@ cdef inline bint right_side(Stream *s, const hesper_relation *r, uint8_t *base, 
     cdef uint32_t i
     right[0] = 1
     p.work = DO_FIND
+    p.stream = s
     p.twice = False
-    for i in range(r.right_count):
-        term = &hesper_terms[r.right + i]
+    for i in range(count):
+        term = &hesper_terms[first + i]
         if term.kind == TERM_VALUE:
             p.number = term.value
         elif term.kind == TERM_LIMIT:
@@ -228,6 +254,8 @@ cdef inline bint right_side(Stream *s, const hesper_relation *r, uint8_t *base, 
         elif term.kind == TERM_AT:
             p.number = 0
             each_at(&p, &hesper_steps[term.step], base, beside)
+        elif term.kind == TERM_LAST:
+            p.number = last_with(s, &hesper_steps[term.step], base, term.value)
         elif not each_place(&p, &hesper_steps[term.step], base):
             return False
         elif term.kind == TERM_BITS:
@@ -246,6 +274,40 @@ cdef inline void each_at(Places *p, const hesper_step *step, uint8_t *base,
     cdef uint8_t *array = (<uint8_t **>(base + step.offset))[0]
     if array != NULL and index < length_at(&hesper_lengths[step.length], base):
         each_place(p, step + 1, array + index * step.size)
+
+
+cdef inline uint64_t last_with(Stream *s, const hesper_step *step, uint8_t *base,
+                               uint64_t value) noexcept nogil:
+    """One more than the index of the last element in which a number has that value, or 0."""
+    cdef uint64_t number
+    cdef uint64_t found = 0
+    cdef uint32_t count
+    cdef uint32_t i
+    while step.code < STEP_EACH:
+        base = step_to(step, base)
+        if base == NULL:
+            return 0
+        step += 1
+    count = elements(step, base)
+    base = step_to(step, base)
+    for i in range(count if base != NULL else 0):
+        if (terminal(s, step + 1, base + <uint64_t>i * step.size, &number)
+                and number == value):
+            found = i + 1
+    return found
+
+
+cdef inline void make_facts(Stream *s, uint32_t *facts) noexcept nogil:
+    """What is remembered of what the current command has made: one more than each number."""
+    cdef const hesper_fact *fact = &hesper_facts[s.command.facts]
+    cdef uint64_t number
+    cdef bint twice = False
+    cdef uint32_t i
+    for i in range(FACTS):
+        facts[i] = 0
+        if i < s.command.fact_count and product(s, fact[i].terms, fact[i].term_count,
+                                                s.parameters, s.parameters, &number, &twice):
+            facts[i] = <uint32_t>number + 1 if number < <uint32_t>-1 else <uint32_t>-1
 
 
 cdef inline uint64_t levels(const uint32_t *extent) noexcept nogil:
@@ -288,24 +350,28 @@ cdef inline int pad(Stream *s, const hesper_op *op, const hesper_relation *r, ui
     if holder == NULL:
         return 0
     link = <void **>(holder + r.beside)
-    if link[0] == NULL:
+    # Where there may be null though it is counted, null is what is meant.
+    if link[0] == NULL and left:
         return 0
     if right >> 32:
         return fail(s, ERROR_MEMORY, op, right)
     longer = arena_take_zeroed(&s.arena, right * r.beside_size)
     if longer == NULL:
         return fail(s, ERROR_MEMORY, op, right)
-    memcpy(longer, link[0], left * r.beside_size)
+    if left:
+        memcpy(longer, link[0], left * r.beside_size)
     link[0] = longer
     put_number(holder + step.offset, step.width, right)
     return 0
 
 
-cdef inline void drop(const hesper_relation *r, uint8_t *base, uint64_t right) noexcept nogil:
+cdef inline void drop(Stream *s, const hesper_relation *r, uint8_t *base,
+                      uint64_t right) noexcept nogil:
     """Take the elements out of an array that break a relation."""
     cdef uint8_t *holder = holder_of(r, base)
     cdef const hesper_step *step = &hesper_steps[r.left]
     cdef uint8_t *array
+    cdef uint64_t number
     cdef uint32_t count
     cdef uint32_t kept = 0
     cdef uint32_t i
@@ -316,7 +382,8 @@ cdef inline void drop(const hesper_relation *r, uint8_t *base, uint64_t right) n
     array = step_to(step, holder)
     count = elements(step, holder)
     for i in range(count if array != NULL else 0):
-        if holds(r, terminal(step + 1, array + <uint64_t>i * step.size), right):
+        if (not terminal(s, step + 1, array + <uint64_t>i * step.size, &number)
+                or holds(r, number, right)):
             memmove(array + <uint64_t>kept * step.size, array + <uint64_t>i * step.size, step.size)
             kept += 1
     put_number(holder + r.beside, r.beside_size, kept)
@@ -329,14 +396,14 @@ cdef inline int check_relation(Stream *s, const hesper_op *op, const hesper_rela
     cdef Places p
     cdef bint broken
     p.twice = False
-    if r.condition_count and not conditions_met(r, base, &p.twice):
+    if r.condition_count and not conditions_met(s, r, base, &p.twice):
         return 0
     p.stream = s
     p.owner = base
     p.relation = r
     p.number = 0
     p.known = not r.right_count or hesper_terms[r.right].kind != TERM_AT
-    if p.known and not right_side(s, r, base, base, &p.right, &p.twice):
+    if p.known and not product(s, r.right, r.right_count, base, base, &p.right, &p.twice):
         return 0
     p.work = DO_ADD if r.total else DO_CHECK
     broken = each_place(&p, &hesper_steps[r.left], base)
@@ -349,7 +416,7 @@ cdef inline int check_relation(Stream *s, const hesper_op *op, const hesper_rela
     if r.remedy == REMEDY_PAD:
         return pad(s, op, r, base, p.number, p.right)
     if r.remedy == REMEDY_DROP:
-        drop(r, base, p.right)
+        drop(s, r, base, p.right)
         s.core.up.dropped(s, r)
         return 0
     s.error_relation = r
@@ -375,12 +442,29 @@ cdef inline bint is_meant(const hesper_relation *r, const uint8_t *base) noexcep
     return number >= 64 or r.mask >> number & 1
 
 
+cdef inline bint is_local_good(Stream *s, const hesper_relation *r,
+                               const uint8_t *base) noexcept nogil:
+    """Whether a relation that looks at nothing but numbers of one struct holds: the short way."""
+    cdef const hesper_condition *c
+    cdef uint64_t number
+    cdef uint32_t i
+    for i in range(r.condition_count):
+        c = &hesper_conditions[r.conditions + i]
+        if (terminal(s, &hesper_steps[c.step], base, &number)
+                and meets(c, number) == c.unless):
+            return True
+    return terminal(s, &hesper_steps[r.left], base, &number) and holds(r, number, 0)
+
+
 cdef inline int check_relations(Stream *s, const hesper_op *op, uint8_t *base) noexcept nogil:
     """Hold the struct or the parameters at `base` against the relations of an OP_CHECK..."""
     cdef uint32_t count = op.length if op.code == OP_CHECK else 1
+    cdef const hesper_relation *r
     cdef uint32_t i
     for i in range(count):
-        if (is_meant(&hesper_relations[op.ref + i], base)
-                and check_relation(s, op, &hesper_relations[op.ref + i], base)):
+        r = &hesper_relations[op.ref + i]
+        if not is_meant(r, base) or (r.local and is_local_good(s, r, base)):
+            continue
+        if check_relation(s, op, r, base):
             return -1
     return 0

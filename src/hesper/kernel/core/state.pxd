@@ -13,7 +13,8 @@ from hesper.kernel.core.objects cimport Entry, Extent, Objects
 from hesper.kernel.core.platform cimport hesper_monitor, hesper_timer
 from hesper.kernel.core.polling cimport Poll, Polling
 from hesper.kernel.core.shm_pool cimport ShmPool, ShmRegion
-from hesper.kernel.core.tables cimport hesper_call_fn, hesper_command, hesper_op, hesper_relation
+from hesper.kernel.core.tables cimport (
+    FACTS, hesper_call_fn, hesper_command, hesper_op, hesper_relation)
 
 
 cdef struct Core
@@ -32,6 +33,7 @@ cdef enum:
     ENGINE_RESOURCES = 1 << 12  # slots of the hash table
     FEEDBACK_SLOTS = 1 << 10    # of the hash table by buffer
     STALE_FENCES = 8            # in flight that nobody wants any more
+    NOTED = 8                   # objects: more than there are beside each other in a struct
     HEARD = 64                  # dead objects that are kept though the guest has heard of it
     TIMELINES = MAX_TIMELINES   # the CPU's (0) and those of queues
     DEVICES = 16384             # that a context may make in its life
@@ -317,6 +319,12 @@ cdef struct Victim:
     uint64_t handle
 
 
+cdef struct Noted:
+    # An object whose facts a relation may want to know: those of the last few are kept.
+    const uint64_t *at          # where its handle has been put
+    uint32_t facts[FACTS]
+
+
 cdef struct Stream:
     # Where commands are read from and replies go; one a ring, one for the context itself.
     const uint8_t *cursor
@@ -343,6 +351,8 @@ cdef struct Stream:
     uint32_t victim_count
     uint32_t device                 # serial all handles must share
     uint32_t depth
+    Noted noted[NOTED]          # a ring
+    uint32_t noted_next
     bint nested
     bint wants_reply
     bint limited                # the command has failed for a limit of ours

@@ -14,9 +14,11 @@ cdef extern from "wire.h" nogil:
         OP_STRUCT_PARTIAL, OP_FIXED_PARTIAL, OP_CHAIN_PARTIAL
         OP_CHECK, OP_CHECK_LIMIT, OP_BOUND, OP_BOUND_COPIES
     cdef enum:
-        STEP_VALUE, STEP_GIVEN, STEP_TO, STEP_CHAIN, STEP_EACH, STEP_FIXED, STEP_AT
+        STEP_VALUE, STEP_FACT, STEP_GIVEN, STEP_TO, STEP_CHAIN, STEP_EACH, STEP_FIXED, STEP_AT
     cdef enum:
-        TERM_VALUE, TERM_PATH, TERM_BITS, TERM_LEVELS, TERM_LIMIT, TERM_AT
+        TERM_VALUE, TERM_PATH, TERM_BITS, TERM_LEVELS, TERM_LIMIT, TERM_AT, TERM_LAST
+    cdef enum:
+        REST, FACTS
     cdef enum:
         CONDITION_IN, CONDITION_HAS, CONDITION_GIVEN
     cdef enum:
@@ -24,7 +26,7 @@ cdef extern from "wire.h" nogil:
     cdef enum:
         REMEDY_NONE, REMEDY_DROP, REMEDY_PAD, REMEDY_SET, REMEDY_CLEAR
     cdef enum:
-        FLAG_NULLABLE, FLAG_FIRST, FLAG_VICTIM, FLAG_PARENT, FLAG_MEASURED
+        FLAG_NULLABLE, FLAG_FIRST, FLAG_VICTIM, FLAG_PARENT, FLAG_MEASURED, FLAG_NOTED
     cdef enum:
         LENGTH_CONSTANT, LENGTH_FIELD, LENGTH_DEREF, LENGTH_POINTER_FIELD
     cdef enum:
@@ -105,6 +107,7 @@ cdef extern from "wire.h" nogil:
         uint8_t comparison
         uint8_t remedy
         uint8_t total
+        uint8_t local
         uint8_t quick
         uint32_t when
         uint64_t mask
@@ -148,6 +151,10 @@ cdef extern from "wire.h" nogil:
         hesper_block depth
         hesper_block stencil
         hesper_block planes[3]
+
+    ctypedef struct hesper_fact:
+        uint16_t terms
+        uint16_t term_count
 
     ctypedef struct hesper_field:
         const char *name
@@ -203,6 +210,8 @@ cdef extern from "wire.h" nogil:
         uint8_t destroys
         uint8_t new_single
         uint8_t traits
+        uint16_t facts
+        uint8_t fact_count
 
     const hesper_length hesper_lengths[]
     const hesper_op hesper_ops[]
@@ -214,6 +223,7 @@ cdef extern from "wire.h" nogil:
     const hesper_bound hesper_bounds[]
     const hesper_format hesper_formats[]
     const uint32_t hesper_format_count
+    const hesper_fact hesper_facts[]
     const hesper_field hesper_fields[]
     const hesper_case hesper_cases[]
     const hesper_struct hesper_structs[]

@@ -51,7 +51,8 @@ enum {
     FLAG_FIRST = 2,    /* the handle that a command is called on */
     FLAG_VICTIM = 4,   /* the handle (or handles) a command destroys */
     FLAG_PARENT = 8,   /* the pool that new objects belong to */
-    FLAG_MEASURED = 16 /* a handle whose object's extent counts; inner: which of them */
+    FLAG_MEASURED = 16, /* a handle whose object's extent counts; inner: which of them */
+    FLAG_NOTED = 32 /* a handle of whose object a relation wants to know facts */
 };
 
 enum {
@@ -87,6 +88,7 @@ typedef struct {
  * STEP_GIVEN. */
 enum {
     STEP_VALUE = 0, /* the number at `offset`, and the one at `other` if it has a width */
+    STEP_FACT,      /* fact `width` of the object whose handle stands at `offset` */
     STEP_GIVEN,     /* whether the pointer at `offset` is not null */
     STEP_TO,        /* where the pointer at `offset` points to */
     STEP_CHAIN,     /* the chained struct of sType `size` of the struct at `offset` */
@@ -98,14 +100,16 @@ enum {
 typedef struct {
     uint8_t code;
     uint8_t width;
-    uint8_t other_width; /* 0: there is no other */
+    uint8_t other_width; /* 0: there is no other; REST: all ones count as 1 */
     uint16_t length;     /* STEP_EACH, STEP_FIXED: index into hesper_lengths */
     uint32_t offset;
     uint32_t other; /* STEP_EACH, STEP_FIXED: where the struct begins that has the length */
     uint32_t size;
 } hesper_step;
 
-enum { TERM_VALUE = 0, TERM_PATH, TERM_BITS, TERM_LEVELS, TERM_LIMIT, TERM_AT };
+enum { TERM_VALUE = 0, TERM_PATH, TERM_BITS, TERM_LEVELS, TERM_LIMIT, TERM_AT, TERM_LAST };
+
+enum { REST = 0x80, FACTS = 4 };
 
 typedef struct {
     uint8_t kind;
@@ -137,6 +141,7 @@ typedef struct {
     uint8_t comparison;
     uint8_t remedy;
     uint8_t total;        /* the sum of LEFT's places is meant */
+    uint8_t local;        /* it is about numbers of the struct itself, and values, alone */
     uint8_t quick;        /* the first condition: a u32 of the struct itself, not `unless` */
     uint32_t when;        /* its offset */
     uint64_t mask;        /* a bit for every value below 64 that meets it */
@@ -200,6 +205,11 @@ typedef struct {
     hesper_block stencil;
     hesper_block planes[3];
 } hesper_format;
+
+/* What is remembered of an object: a product. */
+typedef struct {
+    uint16_t terms, term_count;
+} hesper_fact;
 
 enum {
     SHAPE_VALUE = 0,
@@ -293,6 +303,8 @@ typedef struct {
     uint8_t destroys;   /* 1: victims go; 2: the children of the victim go (pool reset) */
     uint8_t new_single; /* one object, not an array */
     uint8_t traits;     /* TRAIT_... */
+    uint16_t facts;     /* into hesper_facts: of what it makes */
+    uint8_t fact_count;
 } hesper_command;
 
 /* All in one shared object: no indirection through its symbol table. */
@@ -307,6 +319,7 @@ extern const hesper_relation hesper_relations[];
 extern const hesper_bound hesper_bounds[];
 extern const hesper_format hesper_formats[]; /* by VkFormat, ascending */
 extern const uint32_t hesper_format_count;
+extern const hesper_fact hesper_facts[];
 extern const hesper_field hesper_fields[];
 extern const hesper_case hesper_cases[];
 extern const hesper_struct hesper_structs[];

@@ -102,6 +102,7 @@ class Emitter:
             f"const hesper_step hesper_steps[] = {{\n{_rows(map(_numbers, r.steps))}}};\n"
             f"const hesper_term hesper_terms[] = {{\n{_rows(map(_numbers, r.terms))}}};\n"
             f"const hesper_condition hesper_conditions[] = {{\n{_rows(r.conditions)}}};\n"
+            f"const hesper_fact hesper_facts[] = {{\n{_rows(r.facts)}}};\n"
             f"const uint64_t hesper_values[] = {{{values}}};\n"
             f"const hesper_relation hesper_relations[] = {{\n{_rows(texts)}}};\n"
         )
@@ -209,6 +210,8 @@ class Emitter:
                     self._destroys(c),
                     int(bool(new and new.shape == "pointer")),
                     self._traits(c),
+                    self._tables.facts.get(c.name, 0),
+                    len(self._model.facts.get(c.name, ())),
                 )
             )
         return rows, aliases

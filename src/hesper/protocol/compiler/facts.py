@@ -81,6 +81,7 @@ class Facts:
     structs: dict[str, MesaStruct]
     commands: dict[str, MesaCommand]
     extensions: dict[str, tuple[int, int]]
+    object_facts: dict[str, dict[str, str]]
     relations: dict[str, list[str]]
 
 
@@ -113,6 +114,7 @@ def read(folder: Path) -> Facts:
     extensions = load("extensions.toml")
     rules = load("rules.toml")
     mesa = load("mesa.toml")
+    relations = load("relations.toml")
     base = [Declaration("sType", "VkStructureType", fullType="VkStructureType")]
     base.append(Declaration("pNext", "void", pointer=True, optional=True, fullType="void*"))
     return Facts(
@@ -144,5 +146,6 @@ def read(folder: Path) -> Facts:
             for name, c in mesa["commands"].items()
         },
         extensions={k: (v["number"], v["version"]) for k, v in mesa["extensions"].items()},
-        relations=load("relations.toml"),
+        object_facts=relations.pop("facts"),
+        relations=relations,
     )

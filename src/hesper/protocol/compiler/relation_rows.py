@@ -12,25 +12,29 @@ from hesper.protocol.relations import DEVICE_NUMBERS, Path, Step
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hesper.protocol.model import Field, Length, Model, Struct
-    from hesper.protocol.relations import Condition, Relation, Term
+    from hesper.protocol.model import Command, Field, Length, Model, Struct
+    from hesper.protocol.relations import Condition, Fact, Relation, Term
 
 
 class StepCode(enum.IntEnum):
     """Steps of a path; the same numbers as in `kernel/includes/wire.h`."""
 
     VALUE = 0
-    GIVEN = 1
-    TO = 2
-    CHAIN = 3
-    EACH = 4
-    FIXED = 5
-    AT = 6
+    FACT = 1
+    GIVEN = 2
+    TO = 3
+    CHAIN = 4
+    EACH = 5
+    FIXED = 6
+    AT = 7
 
+
+REST = 0x80
+"""In the width of a second number: all ones count as 1."""
 
 COMPARISONS = ("==", "<=", ">=", "<", "in", "given")
 REMEDIES = ("", "drop", "pad", "set", "clear")
-TERMS = ("value", "path", "bits", "levels", "limit", "at")
+TERMS = ("value", "path", "bits", "levels", "limit", "at", "last")
 CONDITIONS = ("in", "has", "given")
 
 
@@ -43,6 +47,9 @@ class RelationTables:
     terms: list[tuple[int, ...]] = field(default_factory=list)
     conditions: list[tuple[object, ...]] = field(default_factory=list)
     values: list[int] = field(default_factory=list)
+    facts: list[tuple[int, int]] = field(default_factory=list)
+    noted: set[int] = field(default_factory=set)
+    """The handles (by the identity of their Field) whose facts are looked at."""
 
 
 def _mask(condition: Condition) -> int:
@@ -69,6 +76,15 @@ class RelationRows:
         """Add the relations of a struct or command; return the first one's index."""
         start = len(self._tables.relations)
         self._tables.relations += [self._relation(owner, r) for r in relations]
+        return start
+
+    def add_facts(self, command: Command, facts: tuple[Fact, ...]) -> int:
+        """Add what is remembered of what a command makes; return the first one's index."""
+        start = len(self._tables.facts)
+        for fact in facts:
+            terms = [self._term(command.fields, t, Path(())) for t in fact.terms]
+            self._tables.facts.append((len(self._tables.terms), len(terms)))
+            self._tables.terms += terms
         return start
 
     def limit(self, index: int) -> tuple[int, int | None, int] | None:
@@ -104,8 +120,24 @@ class RelationRows:
         return (
             r.text, left, right, len(terms), *self._values(r.values), when, len(conditions),
             COMPARISONS.index(r.comparison), REMEDIES.index(r.remedy), int(r.total),
-            *self._quick(r), *self._beside(owner, r),
+            int(self._is_local(left, r)), *self._quick(r), *self._beside(owner, r),
         )  # fmt: skip
+
+    def _is_local(self, left: int, r: Relation) -> bool:
+        """Whether a relation is about numbers of the struct itself, and values, alone."""
+        first = [
+            left,
+            *(
+                c[0]
+                for c in self._tables.conditions[len(self._tables.conditions) - len(r.conditions) :]
+            ),
+        ]
+        codes = [self._tables.steps[i][0] for i in first if isinstance(i, int)]
+        return (
+            not r.right
+            and not r.total
+            and all(c in (StepCode.VALUE, StepCode.GIVEN) for c in codes)
+        )
 
     def _quick(self, r: Relation) -> tuple[int, int, str]:
         """What `is_meant` looks at: whether it may, an offset, a mask."""
@@ -143,6 +175,8 @@ class RelationRows:
             limit = next(f for f in limits.fields if f.name == term.limit)
             return kind, limit.size, 0, limit.offset
         assert term.path is not None
+        if term.kind == "last":
+            return kind, 0, self._path(owner, term.path), term.value
         if term.kind == "levels":
             path = Path((*term.path.steps, Step("field", "width")))
             return kind, 0, self._path(owner, path), 0
@@ -169,6 +203,7 @@ class RelationRows:
     ) -> int:
         """Add the steps of a path, and `before` before them; return the first one's index."""
         rows = before or []
+        fact = path.steps[-1] if path.steps[-1].kind == "fact" else None
         beside = siblings(self._model, owner, path)
         base = 0
         at = owner if isinstance(owner, tuple) else owner.fields
@@ -183,7 +218,11 @@ class RelationRows:
                 continue
             offset = base + f.offset
             base = 0
-            if last and given:
+            if last and fact is not None:
+                slot = self._slot(f.type, fact.name)
+                rows.append((StepCode.FACT, slot, 0, 0, offset, 0, 0))
+                self._tables.noted.add(id(f))
+            elif last and given:
                 rows.append((StepCode.GIVEN, 8, 0, 0, offset, 0, 0))
             elif step.kind == "each" or f.shape == "pointer":
                 rows.append(self._pointed(f, at, offset))
@@ -192,6 +231,7 @@ class RelationRows:
             elif last:
                 plus = next((b for b in beside if b.name == path.plus), None)
                 width, start = (plus.size, offset - f.offset + plus.offset) if plus else (0, 0)
+                width |= REST if path.rest else 0
                 rows.append((StepCode.VALUE, f.size, width, 0, offset, start, 0))
             else:
                 base = offset
@@ -200,6 +240,15 @@ class RelationRows:
         first = len(self._tables.steps)
         self._tables.steps += rows
         return first
+
+    def _slot(self, handle: str, fact: str) -> int:
+        """Where a fact of an object stands."""
+        names = [
+            [f.name for f in facts]
+            for command, facts in self._model.facts.items()
+            if self._model.commands[command].creates == handle
+        ]
+        return names[0].index(fact)
 
     def _pointed(self, f: Field, beside: tuple[Field, ...], offset: int) -> tuple[int, ...]:
         """Return the step to what a pointer points to, or to each element of an array."""

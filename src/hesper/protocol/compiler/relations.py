@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from hesper.protocol.relations import (
     DEVICE_NUMBERS,
+    FACTS,
     Comparison,
     Condition,
+    Fact,
     Path,
     Relation,
     Remedy,
@@ -43,12 +45,38 @@ class RelationReader:
         self._values |= {
             name: int(c.value) for name, c in vk.constants.items() if isinstance(c.value, int)
         }
+        self._facts: dict[str, list[str]] = {}
         self._limits = {f.name for f in model.structs[_LIMITS].fields}
 
-    def read(self, facts: dict[str, list[str]]) -> dict[str, tuple[Relation, ...]]:
+    def read_facts(self, facts: dict[str, dict[str, str]]) -> dict[str, tuple[Fact, ...]]:
+        """Facts by the command that makes the objects; before `read`.  Raises RelationError."""
+        found = {}
+        for name, sentences in facts.items():
+            command = self._model.commands.get(name)
+            if command is None or not command.creates or len(sentences) > FACTS:
+                raise RelationError(f"facts/relations.toml: facts.{name}: it makes no such object")
+            found[name] = tuple(
+                Fact(fact, self._fact_terms(command.fields, text))
+                for fact, text in sentences.items()
+            )
+            known = self._facts.setdefault(command.creates, list(sentences))
+            if known != list(sentences):
+                raise RelationError(f"facts/relations.toml: facts.{name}: not those of {known}")
+        return found
+
+    def _fact_terms(self, fields: tuple[Field, ...], text: str) -> tuple[Term, ...]:
+        last = re.fullmatch(r"last\((.+) in (\w+)\)", text)
+        if last is None:
+            return tuple(self._term(fields, t) for t in text.split(" * "))
+        path = self._path(fields, last[1])
+        if [s.kind for s in path.steps[-2:]] != ["each", "field"]:
+            raise RelationError(f"facts/relations.toml: {text!r} has no elements")
+        return (Term("last", self._number(last[2]), path),)
+
+    def read(self, relations: dict[str, list[str]]) -> dict[str, tuple[Relation, ...]]:
         """Relations by their owner.  Raises RelationError."""
         found = {}
-        for owner, sentences in facts.items():
+        for owner, sentences in relations.items():
             try:
                 fields = self._owner(owner)
                 found[owner] = tuple(self._relation(fields, s) for s in sentences)
@@ -100,6 +128,7 @@ class RelationReader:
             remedy,  # type: ignore[arg-type]
             total is not None,
             beside,
+            remedy == "pad" and self._is_of_unions(owner, left, beside),
         )
 
     def _condition(
@@ -155,18 +184,22 @@ class RelationReader:
         steps = self._steps(owner, first, given=given)
         if not second:
             return Path(steps)
-        other = self._steps(owner, second)
+        rest = re.fullmatch(r"rest\((.+)\)", second)
+        other = self._steps(owner, rest[1] if rest else second)
         if given or other[:-1] != steps[:-1] or other[-1].kind != "field":
             raise RelationError(f"{text!r} does not add two fields of one struct")
-        return Path(steps, other[-1].name)
+        return Path(steps, other[-1].name, rest is not None)
 
     def _steps(
         self, owner: Struct | tuple[Field, ...], text: str, *, given: bool = False
     ) -> tuple[Step, ...]:
         at: Struct | tuple[Field, ...] | None = owner
-        steps = []
+        steps: list[Step] = []
+        handle = ""
         words = text.split(".")
         for i, word in enumerate(words):
+            if at is None and i == len(words) - 1 and word in self._facts.get(handle, ()):
+                return (*steps, Step("fact", word))
             if at is None:
                 raise RelationError(f"{text!r}: nothing is in {words[i - 1]}")
             if word in self._model.structs:
@@ -176,7 +209,9 @@ class RelationReader:
             step = Step("each" if word.endswith("[]") else "field", word.removesuffix("[]"))
             field = _field(at, step.name)
             last = i == len(words) - 1
-            _check_step(field, step, is_value=last and not given, is_pointer=last and given)
+            handle = field.type if field.kind == "handle" and field.shape == "value" else ""
+            if last or not handle:
+                _check_step(field, step, is_value=last and not given, is_pointer=last and given)
             steps.append(step)
             at = self._model.structs[field.type] if field.kind == "struct" else None
         if steps[-1].kind == "chain" or (at is not None and not given):
@@ -189,6 +224,10 @@ class RelationReader:
             raise RelationError(f"{name} cannot stand in that pNext chain")
         return struct
 
+    def _is_of_unions(self, owner: Struct | tuple[Field, ...], left: Path, beside: str) -> bool:
+        fields = siblings(self._model, owner, left)
+        return any(f.name == beside and f.kind == "union" for f in fields)
+
     def _beside(self, owner: Struct | tuple[Field, ...], text: str, left: Path, remedy: str) -> str:
         """What a remedy changes besides LEFT.  Raises RelationError where it cannot help."""
         kinds = [s.kind for s in left.steps]
@@ -200,7 +239,7 @@ class RelationReader:
             if length is None or len(length.path) != 1:
                 raise RelationError(f"{text!r}: there is no count to lower")
             return length.path[0]
-        if remedy and ("each" in kinds or left.plus):
+        if remedy and ("each" in kinds or "fact" in kinds or left.plus):
             raise RelationError(f"{text!r}: there is more than one number to change")
         if remedy not in ("pad", "clear"):
             return ""
@@ -273,6 +312,8 @@ def walk(
             at = model.structs[step.name]
             found.append((step, at, None))
             continue
+        if step.kind == "fact":
+            break
         field = _field(at, step.name)
         found.append((step, None, field))
         if field.kind == "struct":
@@ -283,7 +324,6 @@ def walk(
 def siblings(model: Model, owner: Struct | tuple[Field, ...], path: Path) -> tuple[Field, ...]:
     """The fields that the last one of a path stands among."""
     at = owner
-    for step, struct, field in walk(model, owner, path)[:-1]:
-        del step
+    for _, struct, field in walk(model, owner, path)[:-1]:
         at = struct or model.structs[field.type]  # type: ignore[union-attr]
     return at if isinstance(at, tuple) else at.fields

@@ -51,7 +51,7 @@ class Code(enum.IntEnum):
     BOUND_COPIES = 30
 
 
-NULLABLE, FIRST, VICTIM, PARENT, MEASURED = 1, 2, 4, 8, 16
+NULLABLE, FIRST, VICTIM, PARENT, MEASURED, NOTED = 1, 2, 4, 8, 16, 32
 
 
 class Op(NamedTuple):
@@ -86,6 +86,7 @@ class Tables:
     cases: dict[str, list[tuple[int, Span]]] = field(default_factory=dict)
     commands_in: dict[str, Span] = field(default_factory=dict)
     commands_out: dict[str, Span] = field(default_factory=dict)
+    facts: dict[str, int] = field(default_factory=dict)
     relations: RelationTables = field(default_factory=RelationTables)
 
 
@@ -123,11 +124,13 @@ class TableBuilder:
         self.tables = Tables()
         self.struct_index = {name: i for i, name in enumerate(model.structs)}
         self.handle_index = {name: i for i, name in enumerate(model.handles)}
+        self._relations: dict[str, int] = {}
         self._length_index: dict[tuple[int, ...], int] = {}
 
     def build(self) -> Tables:
         """Programs of all structs and commands.  Raises LayoutError."""
         outputs = self._output_structs()
+        self._relate()
         for struct in self.model.structs.values():
             if struct.cases:
                 self._union(struct)
@@ -220,6 +223,16 @@ class TableBuilder:
             self.tables.lengths.append(row)
         return self._length_index[row]
 
+    def _relate(self) -> None:
+        """Make the rows of all relations and facts."""
+        rows = RelationRows(self.model, self.tables.relations, self.length)
+        for command, facts in self.model.facts.items():
+            self.tables.facts[command] = rows.add_facts(self.model.commands[command], facts)
+        for name, relations in self.model.relations.items():
+            command_fields = self.model.commands[name].fields if name in self.model.commands else ()
+            owner = command_fields or self.model.structs[name]
+            self._relations[name] = rows.add(owner, relations)
+
     def _check(self, name: str, owner: Struct | tuple[Field, ...]) -> list[Op]:
         """The operation that holds what has been decoded against its relations, if it has any."""
         relations = self.model.relations.get(name)
@@ -228,7 +241,7 @@ class TableBuilder:
         if not isinstance(owner, tuple) and self.is_pod(owner):
             raise LayoutError(f"{name} is copied whole: its relations are those of what holds it")
         rows = RelationRows(self.model, self.tables.relations, self.length)
-        start = rows.add(owner, relations)
+        start = self._relations[name]
         simple = rows.limit(start) if len(relations) == 1 else None
         if simple is not None:
             first, second, limit = simple
@@ -327,6 +340,7 @@ class TableBuilder:
             (NULLABLE if f.optional else 0)
             | (VICTIM if f.victim else 0)
             | (PARENT if f.parent else 0)
+            | (NOTED if id(f) in self.tables.relations.noted else 0)
         )
         if f.shape in ("value", "fixed"):
             return self._in_place_op(f, siblings, flags)

@@ -1,0 +1,177 @@
+"""Relations on a real driver: what it has said of itself, and what is remembered of objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from guest_client import DEVICE, QUEUE, Guest, MakeGuest
+
+from hesper.kernel.errors import ProtocolError
+from hesper.vk.enumerants import (
+    VK_ATTACHMENT_LOAD_OP_CLEAR,
+    VK_ATTACHMENT_LOAD_OP_DONT_CARE,
+    VK_FORMAT_R8G8B8A8_UNORM,
+    VK_IMAGE_ASPECT_COLOR_BIT,
+    VK_IMAGE_TYPE_2D,
+    VK_IMAGE_USAGE_COLOR_ATTACHMENT_BIT,
+    VK_IMAGE_VIEW_TYPE_2D,
+    VK_SEMAPHORE_TYPE_TIMELINE,
+)
+
+REMAINING = 0xFFFFFFFF
+LEVELS, LAYERS, SIZE = 3, 2, 16
+
+
+def recording(guest: Guest) -> int:
+    """A command buffer that is being recorded."""
+    pool, buffer = guest.create("CommandPool", {}), guest.new_id()
+    info = {"commandPool": pool, "commandBufferCount": 1}
+    guest.ask(
+        "vkAllocateCommandBuffers", device=DEVICE, pAllocateInfo=info, pCommandBuffers=[buffer]
+    )
+    guest.ask("vkBeginCommandBuffer", commandBuffer=buffer, pBeginInfo={})
+    return buffer
+
+
+def image(guest: Guest) -> int:
+    """An image with LEVELS and LAYERS, bound to memory."""
+    made = guest.create(
+        "Image",
+        {
+            "imageType": VK_IMAGE_TYPE_2D,
+            "format": VK_FORMAT_R8G8B8A8_UNORM,
+            "extent": {"width": SIZE, "height": SIZE, "depth": 1},
+            "mipLevels": LEVELS,
+            "arrayLayers": LAYERS,
+            "samples": 1,
+            "usage": VK_IMAGE_USAGE_COLOR_ATTACHMENT_BIT,
+        },
+    )
+    memory, _ = guest.allocate(1 << 16)
+    guest.ask("vkBindImageMemory", device=DEVICE, image=made, memory=memory, memoryOffset=0)
+    return made
+
+
+def view_info(of: int, levels: tuple[int, int], layers: tuple[int, int]) -> dict[str, Any]:
+    """`levels`, `layers`: the first one and how many."""
+    return {
+        "image": of,
+        "viewType": VK_IMAGE_VIEW_TYPE_2D,
+        "format": VK_FORMAT_R8G8B8A8_UNORM,
+        "components": {},
+        "subresourceRange": {
+            "aspectMask": VK_IMAGE_ASPECT_COLOR_BIT,
+            "baseMipLevel": levels[0],
+            "levelCount": levels[1],
+            "baseArrayLayer": layers[0],
+            "layerCount": layers[1],
+        },
+    }
+
+
+def render_pass(guest: Guest, load: int = VK_ATTACHMENT_LOAD_OP_CLEAR) -> int:
+    """A render pass with one attachment and one subpass."""
+    attachment = {"format": VK_FORMAT_R8G8B8A8_UNORM, "samples": 1, "loadOp": load}
+    info = {
+        "attachmentCount": 1,
+        "pAttachments": [attachment | {"finalLayout": 2}],
+        "subpassCount": 1,
+        "pSubpasses": [
+            {"colorAttachmentCount": 1, "pColorAttachments": [{"attachment": 0, "layout": 2}]}
+        ],
+    }
+    return guest.create("RenderPass", info)
+
+
+def framebuffer_info(guest: Guest, of: int, count: int) -> dict[str, Any]:
+    target = guest.create("ImageView", view_info(image(guest), (0, 1), (0, 1)))
+    return {
+        "renderPass": of,
+        "attachmentCount": count,
+        "pAttachments": [target] * count,
+        "width": SIZE,
+        "height": SIZE,
+        "layers": 1,
+    }
+
+
+def test_values_that_are_missing_are_zeros(make_guest: MakeGuest) -> None:
+    feature = ("VkPhysicalDeviceTimelineSemaphoreFeatures", {"timelineSemaphore": 1})
+    guest = make_guest().start(chain=[feature])
+    kind = ("VkSemaphoreTypeCreateInfo", {"semaphoreType": VK_SEMAPHORE_TYPE_TIMELINE})
+    semaphores = [guest.create("Semaphore", {"pNext": [kind]}) for _ in range(16)]
+    values = {"signalSemaphoreValueCount": 1, "pSignalSemaphoreValues": [7]}
+    batch = {
+        "pNext": [("VkTimelineSemaphoreSubmitInfo", values)],
+        "signalSemaphoreCount": len(semaphores),
+        "pSignalSemaphores": semaphores,
+    }
+    guest.call("vkQueueSubmit", queue=QUEUE, submitCount=1, pSubmits=[batch], fence=0)
+    for semaphore in semaphores:
+        _, answer = guest.call(
+            "vkGetSemaphoreCounterValue", device=DEVICE, semaphore=semaphore, pValue=0
+        )
+        assert answer["pValue"] in (0, 7)
+
+
+@pytest.mark.parametrize("levels", [(0, LEVELS), (LEVELS - 1, 1), (1, REMAINING)])
+@pytest.mark.parametrize("layers", [(0, 1), (LAYERS - 1, REMAINING)])
+def test_views_of_what_there_is(
+    guest: Guest, levels: tuple[int, int], layers: tuple[int, int]
+) -> None:
+    guest.create("ImageView", view_info(image(guest), levels, layers))
+
+
+@pytest.mark.parametrize(
+    ("levels", "layers"),
+    [
+        ((LEVELS, 1), (0, 1)),
+        ((LEVELS, REMAINING), (0, 1)),
+        ((1, LEVELS), (0, 1)),
+        ((0, 1), (LAYERS, 1)),
+        ((0, 1), (LAYERS, REMAINING)),
+        ((0, 1), (0xFFFFFFFE, 3)),
+    ],
+)
+def test_views_beyond_an_image_are_refused(
+    guest: Guest, levels: tuple[int, int], layers: tuple[int, int]
+) -> None:
+    info = view_info(image(guest), levels, layers)
+    with pytest.raises(ProtocolError, match=r"vkCreateImageView.*VkImageViewCreateInfo"):
+        guest.create("ImageView", info)
+
+
+def test_clear_values_that_are_missing_are_zeros(guest: Guest) -> None:
+    made = render_pass(guest)
+    target = guest.create("Framebuffer", framebuffer_info(guest, made, 1))
+    guest.send(
+        "vkCmdBeginRenderPass",
+        commandBuffer=recording(guest),
+        pRenderPassBegin={
+            "renderPass": made,
+            "framebuffer": target,
+            "renderArea": {"offset": {}, "extent": {"width": SIZE, "height": SIZE}},
+        },
+        contents=0,
+    )
+
+
+def test_framebuffers_have_the_attachments_of_their_render_pass(guest: Guest) -> None:
+    info = framebuffer_info(guest, render_pass(guest, VK_ATTACHMENT_LOAD_OP_DONT_CARE), 2)
+    with pytest.raises(ProtocolError, match=r"renderPass\.attachments"):
+        guest.create("Framebuffer", info)
+
+
+def test_limits_are_the_drivers(guest: Guest) -> None:
+    viewports = [{"width": 1.0, "height": 1.0, "maxDepth": 1.0}]
+    buffer = recording(guest)
+    guest.send(
+        "vkCmdSetViewport",
+        commandBuffer=buffer, firstViewport=15, viewportCount=1, pViewports=viewports,
+    )  # fmt: skip
+    with pytest.raises(ProtocolError, match=r"limits.maxViewports.* 16$"):
+        guest.send(
+            "vkCmdSetViewport",
+            commandBuffer=buffer, firstViewport=16, viewportCount=1, pViewports=viewports,
+        )  # fmt: skip
