@@ -149,14 +149,18 @@ def create_device(context: Context, call: Call) -> None:
     if not context.engine.ledger.begin("devices"):
         raise VulkanError(VK_ERROR_TOO_MANY_OBJECTS, f"more than {context.limits.devices} devices")
     try:
-        _make_device(context, call, physical, infos)
+        _make_device(context, call, physical, infos, names)
     finally:
         if call.new_ids[0] not in context.devices:
             context.engine.ledger.end("devices")
 
 
 def _make_device(
-    context: Context, call: Call, physical: PhysicalDevice, infos: list[tuple[int, int, int]]
+    context: Context,
+    call: Call,
+    physical: PhysicalDevice,
+    infos: list[tuple[int, int, int]],
+    names: list[str],
 ) -> None:
     """Have the driver make a device, and keep it."""
     if call.invoke() != VK_SUCCESS:
