@@ -28,4 +28,4 @@ def run(program: bytes, architecture: int, number: int, arguments: Sequence[int]
             at += true if accumulator >= value else false
         else:
             assert operation == 0x06, operation
-            return value
+            return int(value)
