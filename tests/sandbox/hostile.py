@@ -265,7 +265,7 @@ def hostile(mode: Mode, control: socket.socket) -> None:
         begin(mode, control.fileno())
         report_crashes(control.fileno())
         memory = 1 << 30
-        confine(Wants(driver="lvp", memory=memory, address_space=4 * memory, descriptors=64))
+        confine(Wants(driver="lvp", memory=memory, threads=64, descriptors=64))
     except BaseException as error:
         control.sendall(f"{error!r}".encode())
         os._exit(3)

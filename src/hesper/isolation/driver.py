@@ -79,7 +79,7 @@ def _confine(driver: Driver, limits: Limits, *, is_first: bool) -> None:
         driver=driver.name,
         files=[driver.manifest, driver.library_path, driver.library],
         memory=limits.memory,
-        address_space=limits.address_space(),
+        threads=limits.threads,
         descriptors=limits.descriptors + limits.rings,
         is_first=is_first,
     )

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from hesper.sandbox.needs import Needs
 
 _GIB = 1 << 30
+_STACK = 8 << 20
+"""Bytes of addresses that a thread's stack takes, as systems have it by default."""
+_HEAP, _HEAPS = 64 << 20, 256
+"""What glibc reserves for each of the heaps that threads share, and how many of these it makes at
+most: 8 a processor, and nobody has more than 32 at work."""
 _DESCRIPTORS = 8192
 """Besides those that a client is allowed: the driver's, of fences and exported memory."""
 _FILE = _GIB
@@ -19,25 +24,25 @@ THREADS = 1 << 15
 """Threads of all workers of a server together, where they are counted apart from the user's own."""
 
 
-def limit(needs: Needs, memory: int, addresses: int, descriptors: int) -> None:
+def limit(needs: Needs, memory: int, threads: int, descriptors: int) -> None:
     """Bound addresses, descriptors and files: by what a client may have (`hesper.limits`)."""
     _lower(resource.RLIMIT_NOFILE, descriptors + _DESCRIPTORS)
     # Of memfds, too, which hold the client's memory.
     _lower(resource.RLIMIT_FSIZE, max(memory, _FILE))
-    bound = address_space(needs, addresses)
+    bound = address_space(needs, memory, threads)
     if bound:
         _lower(resource.RLIMIT_AS, bound)
 
 
-def address_space(needs: Needs, addresses: int) -> int:
+def address_space(needs: Needs, memory: int, threads: int) -> int:
     """Bytes of addresses that a worker may map; 0 where that cannot be bounded.
 
-    addresses: what a client's limits come to.
+    Memory counts twice: it may be mapped here and by the driver.
     """
     share = max((need.address_space for need in needs), default=0)
     if not share or has_sanitizer():
         return 0
-    return addresses + share * _GIB
+    return 2 * memory + threads * _STACK + _HEAPS * _HEAP + share * _GIB
 
 
 def bound_threads() -> None:

@@ -28,7 +28,7 @@ class Wants:
     """What it consists of: manifest and libraries."""
     memory: int = 0
     """Bytes, as the next a limit of the client; 0: there is none yet."""
-    address_space: int = 0
+    threads: int = 0
     descriptors: int = 0
     is_first: bool = False
     """Whether it is the server's first: what is not to be had here is said once."""
@@ -98,7 +98,7 @@ def confine(
         _this.reporter.listen(listener, allowed.read, allowed.write)
         return
     if wants.memory:
-        rlimits.limit(needs, wants.memory, wants.address_space, wants.descriptors)
+        rlimits.limit(needs, wants.memory, wants.threads, wants.descriptors)
     without = {}
     try:
         _close_files(allowed, everywhere)
