@@ -162,7 +162,7 @@ def _make_device(
     infos: list[tuple[int, int, int]],
     names: list[str],
 ) -> None:
-    """Have the driver make a device, and keep it."""
+    """Have the driver make a device with extensions of those names, and keep it."""
     if call.invoke() != VK_SUCCESS:
         return
     (handle,), (guest_id,) = call.new_handles, call.new_ids
