@@ -168,7 +168,6 @@ def _make_device(
     (handle,), (guest_id,) = call.new_handles, call.new_ids
     table = context.vulkan.device_table(physical.table, handle)
     # Drivers have functions, too, of what the device was not made with.
-    names = list(call.args.pCreateInfo.ppEnabledExtensionNames or ())
     table = table.without(physical.missing_commands(names))
     know_limits(physical, table)
     queues: Counter[tuple[int, int]] = Counter()
