@@ -26,7 +26,7 @@ path_keeper.TAKE_BACK_SECONDS = 0.1
 if wanted.get("watched"):
     path_keeper.LOOK_SECONDS = 3600.0
 elif "watched" in wanted:
-    path_keeper.path_watch = lambda _: -1
+    vars(path_keeper)["path_watch"] = lambda _: -1
 crew.STOP_PATIENCE = wanted.get("patience", crew.STOP_PATIENCE)
 crew.START_PATIENCE = wanted.get("start_patience", crew.START_PATIENCE)
 for name in ("PLACE_PATIENCE", "SURPLUS_SECONDS", "ACCEPT_PAUSE"):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from supervised import Supervised, until
+from vtest_client import Client
 
 from hesper.portable import process_usage
 from hesper.protocol.codec import Codec, Reader
@@ -17,7 +18,6 @@ from hesper.vk.enumerants import (
     VK_ERROR_TOO_MANY_OBJECTS,
     VK_SUCCESS,
 )
-from vtest.vtest_client import Client
 
 Serve = Callable[..., Supervised]
 

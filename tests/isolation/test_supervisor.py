@@ -106,7 +106,7 @@ def test_what_a_worker_logs_appears_with_its_client(start: Start) -> None:
 def lines(one: Supervised, event: str) -> int:
     """How many lines of that event there have been, by what the log says."""
     of_it = [entry for entry in one.log if entry["event"] == event]
-    return len(of_it) + sum(entry.get("left_out", 0) for entry in of_it)
+    return len(of_it) + sum(int(entry.get("left_out", 0)) for entry in of_it)
 
 
 def test_what_a_client_floods_the_log_with_is_counted(start: Start) -> None:

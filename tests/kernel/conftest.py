@@ -86,14 +86,15 @@ class Host:
         object_limit: int = 1000,
         memory_limit: int = 64 << 20,
         most: dict[str, int] | None = None,
-        **handlers: Callable[[Call], None],
+        handlers: dict[str, Callable[[Call], None]] | None = None,
+        **more: Callable[[Call], None],
     ) -> None:
         self.fatal: list[str] = []
         self.notices: list[tuple[str, dict[str, Any]]] = []
         vulkan = Vulkan(str(library))
         self.engine = Engine(
             vulkan,
-            handlers,
+            {**(handlers or {}), **more},
             arena_limit=1 << 20,
             object_limit=object_limit,
             resource_limit=16,

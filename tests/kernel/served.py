@@ -34,7 +34,7 @@ class Served:
     def __init__(self, library: Path, patience: int, **handlers: Callable[[Call], None]) -> None:
         self.driver = ctypes.CDLL(str(library))
         self.driver.reset()
-        self.host = Host(library, object_limit=1000, **handlers)
+        self.host = Host(library, object_limit=1000, handlers=handlers)
         engine = self.host.engine
         engine.set_patience(patience)
         self.timelines = []

@@ -154,7 +154,11 @@ def bounded(host: Host) -> Host:
     send(host, "vkCreateBuffer", device=3, pCreateInfo={"size": SIZE, "usage": 3}, pBuffer=A)
     send(host, "vkCreateBuffer", device=3, pCreateInfo={"size": 2 * SIZE, "usage": 3}, pBuffer=B)
     for pool, kind, statistics in ((QUERIES, 0, 0), (STATISTICS, 1, 0x7)):
-        info = {"queryType": kind, "queryCount": 8, "pipelineStatistics": statistics}
+        info: dict[str, Any] = {
+            "queryType": kind,
+            "queryCount": 8,
+            "pipelineStatistics": statistics,
+        }
         send(host, "vkCreateQueryPool", device=3, pCreateInfo=info, pQueryPool=pool)
     extent = {"width": 64, "height": 64, "depth": 1}
     for image, format_ in ((IMAGE, RGBA8), (IMAGE + 100, BC1), (IMAGE + 200, D24S8)):

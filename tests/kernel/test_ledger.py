@@ -107,7 +107,7 @@ def test_what_is_recorded_is_charged_until_it_is_begun_again(
     for again in ("vkBeginCommandBuffer", "vkResetCommandBuffer"):
         host.engine.submit(update(32 * KIB) * 10)
         assert 10 * 32 * KIB < held(host, "recorded") < 11 * 32 * KIB + 10 * KIB
-        more = {"pBeginInfo": {}} if "Begin" in again else {"flags": 0}
+        more: dict[str, Any] = {"pBeginInfo": {}} if "Begin" in again else {"flags": 0}
         assert asking.result(again, commandBuffer=COMMAND_BUFFER, **more) == VK_SUCCESS
         assert held(host, "recorded") == 0
 
