@@ -11,23 +11,18 @@ if TYPE_CHECKING:
     from hesper.kernel.vulkan import ProcTable
 
 _TRANSFORM_FEEDBACK = "VkPhysicalDeviceTransformFeedbackPropertiesEXT"
-_SAMPLE_LOCATIONS = "VkPhysicalDeviceSampleLocationsPropertiesEXT"
 
 
 def know_limits(physical: PhysicalDevice, table: ProcTable) -> None:
     """Tell the kernel the limits of a device; table: its functions."""
     properties = Scratch().new("VkPhysicalDeviceProperties2")
     feedback = properties.push_(_TRANSFORM_FEEDBACK)
-    locations = properties.push_(_SAMPLE_LOCATIONS)
     physical.table.call("vkGetPhysicalDeviceProperties2", physical.handle, properties)
-    grid = locations.maxSampleLocationGridSize
     table.know_limits(
         properties.properties.limits,
         {
             "queueFamilyCount": len(physical.queue_families),
             "maxTransformFeedbackBuffers": feedback.maxTransformFeedbackBuffers,
             "maxTransformFeedbackStreams": feedback.maxTransformFeedbackStreams,
-            "maxSampleLocationGridWidth": grid.width,
-            "maxSampleLocationGridHeight": grid.height,
         },
     )

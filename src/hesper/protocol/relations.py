@@ -52,8 +52,6 @@ DEVICE_NUMBERS = (
     "queueFamilyCount",
     "maxTransformFeedbackBuffers",
     "maxTransformFeedbackStreams",
-    "maxSampleLocationGridWidth",
-    "maxSampleLocationGridHeight",
 )
 """What relations need to know of a device besides its VkPhysicalDeviceLimits, u32 each."""
 

@@ -66,6 +66,11 @@ def all_equal(arguments: Sequence[int], value: int, otherwise: Code) -> Code:
     return code + otherwise
 
 
+def where(argument: int, value: int, then: Code, otherwise: Code) -> Code:
+    """Go on with `then` if an argument has that value."""
+    return [*load(argument), (_EQUAL, 0, len(then), value), *then, *otherwise]
+
+
 def program(architecture: int, calls: Mapping[int, Code], otherwise: Code) -> bytes:
     """Do for each call what its code says, and `otherwise` for all others.
 

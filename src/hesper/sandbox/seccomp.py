@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import socket
 import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -33,6 +34,9 @@ _THREAD = 0x00010F00
 _THREAD_MORE = 0x017C0000
 """CLONE_SYSVSEM, _SETTLS, _PARENT_SETTID, _CHILD_CLEARTID, _DETACHED, _CHILD_SETTID."""
 _WORD = 0xFFFFFFFF
+_SOCKET_TYPE = 0xF
+_CONNECTED = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+"""Types of sockets that reach nobody without `connect`, which fails."""
 
 PATHS = ("open", "openat", "creat", "mkdir", "mkdirat", "unlink", "unlinkat")
 """Calls whose paths a listener looks at, because landlock would: see `report`."""
@@ -61,7 +65,12 @@ def worker_filter(needs: Needs, pid: int, *, report: bool = False) -> bytes:
         code[name] = bpf.answer(bpf.ERROR | getattr(errno, error))
         if report and name != "clone3":  # threads are made by clone, whatever is reported
             code[name] = refused
+    no_socket = code["socket"]
     code |= dict.fromkeys(allowed, bpf.answer(bpf.ALLOW))
+    if "socket" in allowed:
+        code["socket"] = bpf.where(
+            0, socket.AF_UNIX, bpf.masked(1, _SOCKET_TYPE, _CONNECTED, no_socket), no_socket
+        )
     for name, some in table().values.items():
         code[name] = bpf.one_of(some.argument, some.values, refused)
     types = sorted({need.ioctl << 8 for need in needs if need.ioctl is not None})

@@ -13,8 +13,8 @@ from hesper.kernel.core.lost cimport device_lose, is_lost, settle_if_lost, settl
 from hesper.kernel.core.objects cimport Entry
 from hesper.kernel.core.platform cimport (
     hesper_add_u64, hesper_load_acquire, hesper_load_u64, hesper_monitor_init,
-    hesper_monitor_wait_for, hesper_now_ns, pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock,
-    pthread_mutex_unlock)
+    hesper_monitor_wait_for, hesper_now_ns, pthread_cond_broadcast, pthread_cond_wait,
+    pthread_mutex_lock, pthread_mutex_unlock)
 from hesper.kernel.core.polling cimport POLL_FENCE, poll_begin, poll_step
 from hesper.kernel.core.state cimport TIMELINES, Core, Pending, QueueState, TimelineCore, retired_fn
 from hesper.kernel.core.tables cimport hesper_commands
