@@ -35,6 +35,8 @@ FATAL = 2
 REPLIES, STREAMS = 2 * RING, 4 * RING
 MAX_STEPS = 48
 PONG = struct.pack("<II", 0, Command.PING_PROTOCOL_VERSION)
+INTERNAL = "internal error"
+"""What a reason says when a handler has raised what it should not."""
 ANSWER = 0.05
 """Seconds for which the client waits for answers: a context may wait for what never comes."""
 
@@ -86,6 +88,8 @@ class Peer:
             raise TimeoutError("the session does not end")
         if self.crash is not None:
             raise self.crash
+        if self.reason is not None and INTERNAL in self.reason:
+            raise RuntimeError(self.reason)
         if self.reason is not None and "\n" in self.reason:
             raise ValueError(f"a reason of several lines: {self.reason!r}")
 

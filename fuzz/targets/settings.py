@@ -43,5 +43,5 @@ def run_one(data: bytes) -> None:
         with contextlib.suppress(ValueError):
             parse_size(rest.decode("utf-8", "replace"))
     else:
-        with contextlib.suppress(msgspec.DecodeError, OptionError):
+        with contextlib.suppress(msgspec.DecodeError, OptionError, UnicodeDecodeError):
             msgspec.json.decode(rest, type=Limits)
