@@ -27,7 +27,7 @@ from typing import Any
 
 from fake_drivers import FakeDriver, make_driver
 from guest_client import CODEC
-from supervised import HESPER, Supervised, children_of
+from supervised import HESPER, Supervised
 from vtest_client import Client
 from wire_guest import WireGuest
 
@@ -36,8 +36,8 @@ from hesper.portable import process_usage
 WARM = 2
 HONEST_PATIENCE = 120.0
 """Seconds in which an honest client must have been served, however busy it is."""
-KILLED = 1.0
-"""Seconds after a kill in which an honest client may find that it was its worker's."""
+FELT = 3.0
+"""Seconds after a kill, or scarce descriptors, in which they may let down an honest client."""
 PLACES = 64
 GROWTH = 32 << 20
 """Bytes by which a server may have grown: what it keeps for the next clients."""
@@ -62,8 +62,8 @@ class Chaos:
         self.failures: list[str] = []
         self.longest = 0.0
         """Seconds that an honest client has waited at most."""
-        self._killed = -KILLED
-        """When a worker was killed."""
+        self._harmed = -FELT
+        """When a worker was killed, or descriptors were scarce."""
         self.served: collections.Counter[str] = collections.Counter()
         """Sessions that each honest client has had."""
         self.over = threading.Event()
@@ -104,6 +104,8 @@ class Chaos:
         for number in range(honest):
             if not self.served[f"honest-{number}"]:
                 self.failures.append(f"honest client {number} was never served")
+        if self.counts["let down"] > self.counts["honest"] // 4:
+            self.failures.append("more than one of five honest clients was let down")
         self._check_rest(before)
         return self.failures
 
@@ -143,11 +145,20 @@ class Chaos:
         if status := self.server.stop():
             self.failures.append(f"the server ends with {status}: {self.server.plain[-5:]}")
         # What the server has left to nobody is ours now.
-        self._until(lambda: not children_of(os.getpid()), "all processes to be gone")
+        self._until(self._has_no_children, "all processes to be gone")
         if self.path.exists():
             self.failures.append("the socket is still there")
         if self.server.plain:
             self.failures.append(f"lines that are no log: {self.server.plain[:5]}")
+
+    @staticmethod
+    def _has_no_children() -> bool:
+        """Whether nobody is left, of those who have ended, either: a namespace waits for them."""
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+            return False
+        return True
 
     # Clients.
 
@@ -163,8 +174,8 @@ class Chaos:
                     with contextlib.suppress(OSError, EOFError, AssertionError, ValueError):
                         role(rng)
             except BaseException as error:
-                # Killing is blind; it is soon felt.
-                if is_honest and time.monotonic() < self._killed + KILLED:
+                # Killing is blind, and a worker keeps the few descriptors that it was made with.
+                if is_honest and time.monotonic() < self._harmed + FELT:
                     self.counts["let down"] += 1
                     continue
                 self.failures.append(f"client {number}: {error!r}")
@@ -282,8 +293,8 @@ class Chaos:
     def _kill(self) -> None:
         """Kill workers, whomever they serve."""
         rng = random.Random(self.rng.getrandbits(32))
-        while not self.over.wait(1 + 2 * rng.random()):
-            self._killed = time.monotonic()
+        while not self.over.wait(2 + 3 * rng.random()):
+            self._harmed = time.monotonic()
             if workers := self.server.children():
                 number = rng.choice((signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM))
                 with contextlib.suppress(ProcessLookupError):
@@ -300,6 +311,7 @@ class Chaos:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (left, before[1]))
             self.counts["starved"] += 1
             self.over.wait(rng.random())
+            self._harmed = time.monotonic()
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
     def _fail(self) -> None:
