@@ -15,7 +15,8 @@ is one, or `last(PATH in VALUE)`, one more than the index of the last element th
 FACTS of them at most).  Where something on the path is not there (a null pointer, a struct that is
 not chained), the relation holds.
 
-COMPARISON is `==`, `<=`, `>=`, `<`, `in` (RIGHT: values joined by `|`), or `given`, which has no
+COMPARISON is `==`, `<=`, `>=`, `<`, `in` (RIGHT: values joined by `|`, or an enumeration's name,
+which stands for all that the registry has of it), or `given`, which has no
 RIGHT and says that a pointer, or a handle, is not null.  RIGHT is a product (`*`) of
 
     a number, an enumerant, or a path without `[]`

@@ -23,6 +23,10 @@ cdef enum:
     DO_ADD                      # all of them
 
 
+cdef enum:
+    AMONG = 2                   # in `inner_step`: see protocol/compiler/tables.py
+
+
 cdef struct Places:
     # A walk along a path, and what is looked for.
     const hesper_relation *relation
@@ -425,9 +429,16 @@ cdef inline int check_relation(Stream *s, const hesper_op *op, const hesper_rela
 
 
 cdef inline bint is_within(Stream *s, const hesper_op *op, const uint8_t *base) noexcept nogil:
-    """OP_CHECK_LIMIT, the common relation: a number, or a sum, that must not exceed a limit."""
-    cdef const uint8_t *limits = limits_of(s)
+    """OP_CHECK_LIMIT, for the common relations: a number, or a sum, that must not exceed a limit;
+    a number that must be one of those in a mask.
+
+    False: `check_relations` looks once more, and knows of larger numbers, too.
+    """
+    cdef const uint8_t *limits
     cdef uint64_t left = (<const uint32_t *>(base + op.offset))[0]
+    if op.inner_step == AMONG:
+        return left < 16 and op.inner >> left & 1
+    limits = limits_of(s)
     if op.inner_step:
         left += (<const uint32_t *>(base + op.inner_from))[0]
     return limits == NULL or left <= (<const uint32_t *>(limits + op.size))[0]

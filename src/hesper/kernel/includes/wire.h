@@ -38,7 +38,8 @@ enum {
     OP_CHAIN_PARTIAL,   /* the pNext chain, partial; ref: struct */
     /* Nothing on the wire: relations between what has been decoded. */
     OP_CHECK,       /* `length` of them, from `ref` on */
-    OP_CHECK_LIMIT, /* one: the u32 at `offset`, and at inner_from if inner_step, <= a limit */
+    OP_CHECK_LIMIT, /* one: the u32 at `offset`, and at inner_from if inner_step is 1, <= a limit;
+                     * or, if that is 2, below 16 and with its bit in `inner` */
     /* Nor here: what is decoded must lie within bounds.  These stand last. */
     OP_BOUND,       /* ref: index into hesper_bounds */
     OP_BOUND_COPIES /* structs of size bytes at the pointer at offset, so many as the u32 at inner_from

@@ -47,6 +47,8 @@ class RelationTables:
     terms: list[tuple[int, ...]] = field(default_factory=list)
     conditions: list[tuple[object, ...]] = field(default_factory=list)
     values: list[int] = field(default_factory=list)
+    places: dict[tuple[int, ...], int] = field(default_factory=dict)
+    """Where runs of `values` begin: many relations have the same."""
     facts: list[tuple[int, int]] = field(default_factory=list)
     noted: set[int] = field(default_factory=set)
     """The handles (by the identity of their Field) whose facts are looked at."""
@@ -105,6 +107,21 @@ class RelationRows:
             return None
         return (offset, other if other_width else None, limit) if is_limit and widths else None
 
+    def among(self, index: int) -> tuple[int, int] | None:
+        """The number's offset, and a bit for every value below 16, where it is one of those."""
+        _, left, _, _, values, count, _, conditions, comparison, remedy, total, *_ = (
+            self._tables.relations[index]
+        )
+        assert isinstance(left, int)
+        assert isinstance(values, int)
+        assert isinstance(count, int)
+        code, width, other_width, _, offset, _, _ = self._tables.steps[left]
+        if conditions or remedy or total or comparison != COMPARISONS.index("in"):
+            return None
+        if code != StepCode.VALUE or width != 4 or other_width:
+            return None
+        return offset, sum(1 << v for v in self._tables.values[values : values + count] if v < 16)
+
     def _relation(self, owner: Struct | tuple[Field, ...], r: Relation) -> tuple[object, ...]:
         """Return the row of `hesper_relation`, its text first."""
         left = self._path(owner, r.left, given=r.comparison == "given")
@@ -159,8 +176,9 @@ class RelationRows:
         return found.offset, found.size
 
     def _values(self, values: tuple[int, ...]) -> tuple[int, int]:
-        start = len(self._tables.values)
-        self._tables.values += values
+        start = self._tables.places.setdefault(values, len(self._tables.values))
+        if start == len(self._tables.values):
+            self._tables.values += values
         return start, len(values)
 
     def _term(self, owner: Struct | tuple[Field, ...], term: Term, left: Path) -> tuple[int, ...]:

@@ -40,6 +40,10 @@ class RelationReader:
         self._values = {
             f.name: int(f.value) & 0xFFFFFFFF for enum in vk.enums.values() for f in enum.fields
         }
+        self._enums = {
+            name: tuple(sorted({int(f.value) & 0xFFFFFFFF for f in enum.fields}))
+            for name, enum in vk.enums.items()
+        }
         for mask in vk.bitmasks.values():
             self._values |= {flag.name: int(flag.value) for flag in mask.flags}
         self._values |= {
@@ -142,7 +146,8 @@ class RelationReader:
         return Condition(path, values, "in" if words[1] == "in" else "has", unless)
 
     def _numbers(self, text: str) -> tuple[int, ...]:
-        return tuple(self._number(word) for word in text.split("|"))
+        found = self._enums.get(text)
+        return found or tuple(self._number(word) for word in text.split("|"))
 
     def _number(self, word: str) -> int:
         if word[:1].isdigit():

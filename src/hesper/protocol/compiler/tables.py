@@ -51,6 +51,9 @@ class Code(enum.IntEnum):
     BOUND_COPIES = 30
 
 
+AMONG = 2
+"""In `inner_step` of CHECK_LIMIT: a number that is one of those in the mask."""
+
 NULLABLE, FIRST, VICTIM, PARENT, MEASURED, NOTED = 1, 2, 4, 8, 16, 32
 
 
@@ -241,15 +244,33 @@ class TableBuilder:
         if not isinstance(owner, tuple) and self.is_pod(owner):
             raise LayoutError(f"{name} is copied whole: its relations are those of what holds it")
         rows = RelationRows(self.model, self.tables.relations, self.length)
-        start = self._relations[name]
-        simple = rows.limit(start) if len(relations) == 1 else None
-        if simple is not None:
-            first, second, limit = simple
-            return [
-                Op(Code.CHECK_LIMIT, first, limit, start, inner_from=second or 0,
-                   inner_step=int(second is not None))
-            ]  # fmt: skip
-        return [Op(Code.CHECK, 0, ref=start, length=len(relations))]
+        ops: list[Op] = []
+        for index in range(self._relations[name], self._relations[name] + len(relations)):
+            simple = self._simple(rows, index)
+            last = ops[-1] if ops else None
+            if simple is not None:
+                ops.append(simple)
+            elif last is not None and last.code is Code.CHECK:
+                ops[-1] = last._replace(length=last.length + 1)
+            else:
+                ops.append(Op(Code.CHECK, 0, ref=index, length=1))
+        return ops
+
+    @staticmethod
+    def _simple(rows: RelationRows, index: int) -> Op | None:
+        """The operation of a relation that the decoder's loop can look at by itself."""
+        limit = rows.limit(index)
+        if limit is not None:
+            first, second, place = limit
+            return Op(
+                Code.CHECK_LIMIT, first, place, index, inner_from=second or 0,
+                inner_step=int(second is not None),
+            )  # fmt: skip
+        among = rows.among(index)
+        if among is None:
+            return None
+        place, mask = among
+        return Op(Code.CHECK_LIMIT, place, 0, index, inner=mask, inner_step=AMONG)
 
     # Structs.
 
