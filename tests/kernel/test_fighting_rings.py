@@ -52,14 +52,17 @@ def test_an_object_is_taken_once_and_not_its_successor(host: Host) -> None:
     assert objects.lookup(20) is not None
 
 
-def test_a_queue_of_the_drivers_has_one_lock_by_all_its_ids(host: Host) -> None:
-    host.engine.objects.add(7, "VkQueue", 70, device=3)
+def test_a_queue_that_is_asked_for_again_takes_no_more_room(host: Host) -> None:
+    for queue in range(100):
+        host.engine.objects.add(300 + queue, "VkQueue", 70, device=3)
+    timeline = host.engine.timelines.bind(5, 300, lambda _: None)
+    with pytest.raises(ProtocolError, match="queue 399 has a timeline already"):
+        host.engine.timelines.bind(6, 399, lambda _: None)
     host.engine.objects.add(8, "VkQueue", 70, device=3)
-    timeline = host.engine.timelines.bind(5, 7, lambda _: None)
-    with pytest.raises(ProtocolError, match="queue 8 has a timeline already"):
-        host.engine.timelines.bind(6, 8, lambda _: None)
+    other = host.engine.timelines.bind(6, 8, lambda _: None)
     timeline.stop(1)
-    for queue in range(1, 64):
+    other.stop(1)
+    for queue in range(2, 64):
         host.engine.objects.add(1000 + queue, "VkQueue", 1000 + queue, device=3)
     with pytest.raises(ProtocolError, match="more than 64 queues"):
         host.engine.objects.add(2000, "VkQueue", 2000, device=3)

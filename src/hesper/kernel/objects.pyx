@@ -142,7 +142,10 @@ cdef class ObjectTable:
             region.take()
 
     cdef uint64_t queue_index(self, uint32_t serial, uint64_t handle) except? 0xffffffff:
-        """Where the state of a queue stands; a driver's queue has one, by however many ids."""
+        """Where the state of a queue stands: one for all its ids, until a timeline is bound to it.
+
+        A layer may give one queue for several of the guest's, each with a timeline of its own.
+        """
         cdef DeviceState *device = self.ref.core.device_by_serial[serial]
         cdef QueueState *state
         cdef uint32_t i
@@ -151,7 +154,7 @@ cdef class ObjectTable:
         for i in range(QUEUES):
             if device.queues[i] == NULL:
                 break
-            if device.queues[i].handle == handle:
+            if device.queues[i].handle == handle and device.queues[i].fences == NULL:
                 return i
         else:
             raise ProtocolError(f"device {device.id} has more than {QUEUES} queues")
