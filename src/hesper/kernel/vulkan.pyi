@@ -25,7 +25,7 @@ class ProcTable:
 
     def __contains__(self, name: str, /) -> bool:
         """Whether the driver has the command."""
-    def without(self, names: Iterable[str], /) -> ProcTable:
+    def without(self, names: Iterable[str]) -> ProcTable:
         """The same, as if the driver had none of those commands."""
     def know_limits(self, limits: View, numbers: Mapping[str, int]) -> None:
         """Let relations look at the limits of the device that the functions are of.

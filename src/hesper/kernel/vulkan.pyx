@@ -14,7 +14,7 @@ from hesper.kernel.views cimport View, address_of, write_scalar
 
 from hesper.kernel.errors import VulkanLoadError
 from hesper.kernel.views import command_indices
-from hesper.protocol.relations import DEVICE_NUMBERS
+from hesper.protocol.relations import DEVICE_NUMBERS as _DEVICE_NUMBERS
 
 
 cdef extern from "dlfcn.h" nogil:
@@ -38,7 +38,7 @@ cdef class ProcTable:
 
     def know_limits(self, View limits not None, numbers):
         memcpy(&self.limits.limits, limits.at, sizeof(self.limits.limits))
-        for i, name in enumerate(DEVICE_NUMBERS):
+        for i, name in enumerate(_DEVICE_NUMBERS):
             self.limits.numbers[i] = numbers[name]
         (<void **>self.functions)[hesper_command_count] = &self.limits
 
