@@ -73,6 +73,7 @@ def common() -> Sequence[str]:
         read += _drivers(environ.get(name, ""))
     read += [path for name in _LAYERS for path in _layers(environ.get(name, "").split(":"))]
     read += list(_layers(_layer_folders(environ)))
+    read.append(environ.get("VK_LAYER_SETTINGS_PATH", ""))
     return [path for path in _absolute(read) if os.path.exists(path)]
 
 
