@@ -145,7 +145,7 @@ def test_a_command_buffer_without_end_is_dead_and_its_end_says_so(
 ) -> None:
     asking = make_asking(memory_limit=2 * MIB)
     host = asking.host
-    many = CODEC.encode("vkCmdDraw", {"commandBuffer": COMMAND_BUFFER}) * 60000
+    many = CODEC.encode("vkCmdDraw", {"commandBuffer": COMMAND_BUFFER}) * 16000
     before = draws()
     if way == "own stream":
         host.engine.submit(many)
@@ -159,8 +159,8 @@ def test_a_command_buffer_without_end_is_dead_and_its_end_says_so(
         for at in range(0, len(many), 2048):
             guest.send(many[at : at + 2048])
             guest.wait()
-    # 16 bytes each, and their own: no more of them than fit.
-    assert 1000 < draws() - before < 50000
+    # 256 bytes each, and their own: no more of them than fit.
+    assert 1000 < draws() - before < 12000
     assert asking.result("vkEndCommandBuffer", commandBuffer=COMMAND_BUFFER) == (
         VK_ERROR_OUT_OF_HOST_MEMORY
     )
@@ -191,10 +191,10 @@ def test_a_pool_that_is_reset_gives_back_what_its_command_buffers_had(
     host.engine.submit(update(64))
     whole = held(host, "recorded")
     asking.result("vkResetCommandPool", device=DEVICE, commandPool=POOL, flags=0)
-    assert 0 < held(host, "recorded") < whole // 40
+    assert 0 < held(host, "recorded") < whole // 100
     host.engine.submit(CODEC.encode("vkCmdDraw", {"commandBuffer": 50}) * 100)
     asking.send("vkDestroyCommandPool", device=DEVICE, commandPool=POOL)
-    assert 0 < held(host, "recorded") < whole // 40
+    assert 0 < held(host, "recorded") < whole // 100
 
 
 # Objects.
