@@ -19,7 +19,7 @@ from hesper.kernel.core.state cimport Core, Stream
 
 cdef enum:
     PIECE = 65536
-    COMMAND_COST = 16           # besides its bytes, in what a driver makes of it
+    COMMAND_COST = 256          # besides its bytes, in what a driver makes of it
 
 
 cdef inline const uint8_t *piece_end(Stream *s) noexcept nogil:
