@@ -139,6 +139,25 @@ def test_each_command_buffer_is_charged_for_its_own(make_asking: Callable[..., A
     assert held(host, "recorded") == 0
 
 
+def test_what_a_command_stream_ends_with_is_charged_once(
+    make_asking: Callable[..., Asking],
+) -> None:
+    host = make_asking().host
+    inner = update(64) + CODEC.encode(
+        "vkCmdDraw", {"commandBuffer": COMMAND_BUFFER, "vertexCount": 1}
+    )
+    inner += CODEC.encode("vkEndCommandBuffer", {"commandBuffer": COMMAND_BUFFER})
+    host.engine.submit(inner)
+    once = held(host, "recorded")
+    memory = ctypes.create_string_buffer(inner, len(inner))
+    host.engine.resources.add(STREAM, ctypes.addressof(memory), len(inner))
+    run = {"streamCount": 1, "pStreams": [{"resourceId": STREAM, "size": len(inner)}]}
+    host.engine.submit(CODEC.encode("vkExecuteCommandStreamsMESA", run))
+    assert held(host, "recorded") == 2 * once
+    assert host.engine.objects.failure(COMMAND_BUFFER) is None
+    assert host.notices == []
+
+
 @pytest.mark.parametrize("way", ["own stream", "command stream", "ring"])
 def test_a_command_buffer_without_end_is_dead_and_its_end_says_so(
     make_asking: Callable[..., Asking], way: str, draws: Callable[[], int]

@@ -93,6 +93,7 @@ cdef inline int execute_streams(Stream *s) noexcept nogil:
     cdef const uint8_t *cursor = s.cursor
     cdef const uint8_t *end = s.end
     cdef const uint8_t *start = s.start
+    cdef const uint8_t *begin = s.begin
     cdef Arena saved = s.arena
     cdef uint32_t i
     cdef int result = 0
@@ -110,6 +111,8 @@ cdef inline int execute_streams(Stream *s) noexcept nogil:
     s.nested = False
     if result == 0:
         s.command = own_command
+        s.first = NULL
+        s.begin = begin
         s.parameters = <uint8_t *>block
         s.cursor = cursor
         s.end = end
