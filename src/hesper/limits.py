@@ -7,16 +7,6 @@ import msgspec
 from hesper.errors import OptionError
 from hesper.portable import physical_memory
 
-STACK = 8 << 20
-"""Bytes of address space that a thread's stack takes, as systems have it by default."""
-
-_HEAP = 64 << 20
-"""Bytes that the C library reserves for each of the heaps that threads share."""
-_HEAPS = 256
-"""Heaps that it makes at most: 8 a processor, and nobody has more than 32 at work."""
-_MARGIN = 2 << 30
-"""Bytes for what drivers reserve besides, such as what compiled shaders lie in."""
-
 
 def _share_of_memory() -> int:
     """Three quarters of the host's memory, which one client alone may have."""
@@ -64,11 +54,3 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise OptionError(name, value, "must be a whole number, 1 or more")
-
-    def address_space(self, ready: int = 0) -> int:
-        """Bytes of address space in which a process can serve a context with these limits.
-
-        Memory counts twice: it may be mapped here and by the driver.
-        ready: what the process has mapped when it is ready to serve, its driver loaded.
-        """
-        return ready + 2 * self.memory + self.threads * STACK + _HEAPS * _HEAP + _MARGIN

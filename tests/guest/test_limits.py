@@ -31,11 +31,3 @@ def test_an_unknown_limit_is_refused() -> None:
 
 def test_no_client_may_have_all_of_the_machine() -> None:
     assert physical_memory() // 2 <= Limits().memory < physical_memory()
-
-
-def test_the_address_space_has_room_for_what_may_be_used() -> None:
-    small, large = Limits(memory=1 << 30, threads=4), Limits(memory=3 << 30, threads=4)
-    assert small.address_space(ready=5) - small.address_space() == 5
-    assert small.address_space() > 2 * small.memory
-    assert large.address_space() - small.address_space() == 2 * (2 << 30)
-    assert Limits(memory=1 << 30, threads=8).address_space() > small.address_space()
