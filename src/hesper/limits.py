@@ -44,7 +44,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     resources: int = 1 << 16
     """Blob resources.  Each holds a descriptor, so the process's own limit may come first."""
     threads: int = 2048
-    """Threads: of rings, of those who wait for queues, and what a device is taken to start."""
+    """Threads: of rings, and of those who wait for queues."""
     descriptors: int = 1 << 17
     """Descriptors of shared memory: a resource's, or mappable device memory's."""
 
