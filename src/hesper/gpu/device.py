@@ -99,7 +99,6 @@ class GpuDevice:
         self._transport: Transport = NoTransport()
         self._events = 0
         self._figures: list[ContextFigures] = []
-        self._complaints: collections.Counter[tuple[int, int]] = collections.Counter()
         self._most_waiting = limits.waiting
         self._waiting = 0
         """Bytes of requests that are not done."""
@@ -367,19 +366,16 @@ class GpuDevice:
         return pending
 
     def _complain(self, request: Request, error: GpuError) -> None:
-        """Log a refusal; of each kind the 1st, 2nd, 4th, 8th, ...: a guest can send millions."""
+        """Log a refusal; each kind has an allowance of its own: a guest can send millions."""
         kind = request.header.type
-        name = Command(kind).name if kind in self._operations else f"command {kind:#x}"
-        self._complaints[kind if kind in self._operations else 0, error.response] += 1
-        times = self._complaints[kind if kind in self._operations else 0, error.response]
-        if times & (times - 1) == 0:
-            _log.warning(
-                "request refused",
-                command=name,
-                answer=error.response.name,
-                reason=str(error),
-                times=times,
-            )
+        is_known = kind in self._operations
+        allowance = f"{kind if is_known else 0:#x} {error.response.name}"
+        _log.of(allowance).warning(
+            "request refused",
+            command=Command(kind).name if is_known else f"command {kind:#x}",
+            answer=error.response.name,
+            reason=str(error),
+        )
 
 
 def _close(resources: list[Resource]) -> Work:
