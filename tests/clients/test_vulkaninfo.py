@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import report
@@ -13,6 +14,7 @@ from servers import FAKES, SETUPS, Client, Place, Setup, bare, serving
 
 from hesper.guest.physical_device import EMULATED_EXTENSIONS
 from hesper.host.profile import load_profile
+from hesper.portable import physical_memory
 
 PLAIN, MOLTENVK, PAGES, *_ = SETUPS
 MEMORY = "VkPhysicalDeviceMemoryProperties"
@@ -27,7 +29,9 @@ def vulkaninfo(client: Client) -> Report:
 @functools.cache
 def reports(place: Place, setup: Setup) -> tuple[Report, Report]:
     """What vulkaninfo says of the bare driver and through a server."""
-    with serving(place, setup) as server:
+    # By default a client has a share of the memory, and its heaps say so.
+    everything = ("--limit", f"memory={physical_memory()}")
+    with serving(place, replace(setup, arguments=setup.arguments + everything)) as server:
         return vulkaninfo(bare(place, setup=setup)), vulkaninfo(server.client(place))
 
 
