@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vtest_client import Client
+from served_context import ServedContext
 
 from fuzz import looking_driver
 from fuzz.checks import PATIENCE
 from fuzz.commands import CODEC, MODEL, Plausible, command, damaged, guest_id
 from fuzz.source import Source
-from hesper.isolation.service import ClientError
 from hesper.vtest.service import Options, VtestService
 from hesper.vtest.wire import Command
 
@@ -41,28 +40,15 @@ ANSWER = 0.05
 """Seconds for which the client waits for answers: a context may wait for what never comes."""
 
 
-class Peer:
-    """A client, and the session that serves it on a thread.  Life: made, used, `end`ed."""
+class Peer(ServedContext):
+    """A client of a session on the driver that looks."""
 
     def __init__(self) -> None:
-        """Connect and shake hands."""
-        ours, theirs = socket.socketpair()
-        self.client = Client(ours)
-        self.service = VtestService(Options(handshake_timeout=PATIENCE), looking_driver.host())
+        """Connect."""
+        options = Options(handshake_timeout=PATIENCE)
+        super().__init__(VtestService(options, looking_driver.host()))
         self.is_gone = False
         """Whether the session has hung up."""
-        self.reason: str | None = None
-        self.crash: BaseException | None = None
-        self._thread = threading.Thread(target=self._serve, args=[theirs])
-        self._thread.start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        try:
-            self.service.serve(sock, lambda _: None)
-        except ClientError as error:
-            self.reason = str(error)
-        except BaseException as error:
-            self.crash = error
 
     def drain(self) -> None:
         """Throw away answers until one to a PING is among them, or for a moment."""
@@ -79,19 +65,11 @@ class Peer:
                     self.is_gone = not data
                     return
 
-    def end(self) -> None:
-        """Leave, as the supervisor notices it.  Raises what the session did not expect."""
-        self.client.sock.close()
-        self.service.stop()
-        self._thread.join(PATIENCE)
-        if self._thread.is_alive():
-            raise TimeoutError("the session does not end")
-        if self.crash is not None:
-            raise self.crash
+    def end(self, seconds: float = PATIENCE) -> None:
+        """Leave.  Raises `RuntimeError` for an error of Hesper's own, too."""
+        super().end(seconds)
         if self.reason is not None and INTERNAL in self.reason:
             raise RuntimeError(self.reason)
-        if self.reason is not None and "\n" in self.reason:
-            raise ValueError(f"a reason of several lines: {self.reason!r}")
 
 
 class Program:

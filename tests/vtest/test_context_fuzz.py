@@ -11,18 +11,16 @@ import contextlib
 import mmap
 import os
 import random
-import socket
-import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vtest_client import Client, readable
+from served_context import ServedContext
+from vtest_client import readable
 
 from hesper.isolation.driver import OpenDriver, open_driver
-from hesper.isolation.service import ClientError
 from hesper.protocol.codec import Codec
 from hesper.vtest.service import Options, VtestService
 from open_files import assert_closed_since, open_files
@@ -127,48 +125,17 @@ def streams(draw: st.DrawFn) -> bytes:
     return bytes(data[: SIZE // 4 * 4])
 
 
-class Attack:
-    """A client of a session as a worker runs it."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        self.client = Client(ours)
-        self.service = VtestService(*opened())
-        self.reason: str | None = None
-        self.crash: BaseException | None = None
-        self._thread = threading.Thread(target=self._serve, args=[theirs])
-        self._thread.start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        try:
-            self.service.serve(sock, lambda _: None)
-        except ClientError as error:
-            self.reason = str(error)
-        except BaseException as error:
-            self.crash = error
-
-    def end(self) -> None:
-        """Leave, as the supervisor notices it."""
-        self.client.sock.close()
-        self.service.stop()
-        self._thread.join(SECONDS)
-        assert not self._thread.is_alive(), "the session does not end"
-        if self.crash is not None:
-            raise self.crash
-        assert self.reason is None or "\n" not in self.reason
-
-
 @contextlib.contextmanager
-def attack() -> Iterator[Attack]:
+def attack() -> Iterator[ServedContext]:
     """A client that has shaken hands; it leaves nothing behind."""
     before = open_files(), mappings()
-    one = Attack()
+    one = ServedContext(VtestService(*opened()))
     try:
         one.client.handshake()
         with contextlib.suppress(ConnectionError, EOFError, TimeoutError):
             yield one
     finally:
-        one.end()
+        one.end(SECONDS)
     assert_closed_since(before[0])
     assert mappings() == before[1]
 
