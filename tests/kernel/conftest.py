@@ -91,6 +91,8 @@ class Host:
     ) -> None:
         self.fatal: list[str] = []
         self.notices: list[tuple[str, dict[str, Any]]] = []
+        # Guests' memory, which outlives them: a ring's thread reads it until the engine stops.
+        self.lent: list[ctypes.Array[ctypes.c_char]] = []
         vulkan = Vulkan(str(library))
         self.engine = Engine(
             vulkan,

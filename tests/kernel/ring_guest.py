@@ -30,6 +30,7 @@ class Guest:
         """submit: sends commands outside of the ring."""
         self.submit = submit or host.engine.submit
         self.memory = ctypes.create_string_buffer(EXTRA + 4 + 8)
+        host.lent.append(self.memory)
         self.base = (ctypes.addressof(self.memory) + 7) & ~7
         host.engine.resources.add(RESOURCE, self.base, EXTRA + 4)
         self.tail = 0
