@@ -319,6 +319,8 @@ def test_a_channel_that_is_no_socket_is_closed(vm: ToyVm) -> None:
         vm.frontend.close()
         assert vm.disconnected.wait(30)
         vm.frontend = vm.connect()
+        # What it has sent without waiting for an answer carries descriptors: they have come, too.
+        vm.frontend.ask(Request.GET_FEATURES)
 
     reconnect()
     before = count_descriptors()
