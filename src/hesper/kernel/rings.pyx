@@ -134,7 +134,7 @@ cdef class Ring:
         with nogil:
             result = ring_serve(self.core)
             crash_leave(slot)
-        if result and not self.owner.ref.core.fatal:
+        if result and not hesper_load_acquire(&self.owner.ref.core.fatal):
             self.owner.failed(describe(&self.core.stream))
 
 

@@ -270,7 +270,7 @@ cdef inline int ring_loop(RingCore *ring) noexcept nogil:
     hesper_precise_sleep()
     begin_commands(ring)
     while not (hesper_load_acquire(&ring.stopping) or hesper_load_acquire(&core.fatal)):
-        if hesper_load_acquire(ring.tail) == ring.position:
+        if hesper_load_acquire(ring.tail) == hesper_noted(&ring.position):
             if not poll_step(poll, &core.polling):
                 ring_sleep(ring)
                 begin_commands(ring)
