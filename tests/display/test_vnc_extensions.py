@@ -95,7 +95,7 @@ def test_sends_what_a_viewer_presses() -> None:
             viewer.pointer(4, 150, 100)
             viewer.pointer(4 | 8, 150, 100)
             viewer.pointer(4, 150, 100)
-            viewer.key(True, ord("A"))
+            viewer.key(True, ord("a"))
             viewer.key(True, ord("a"))  # the same key: it repeats
             viewer.key(True, 0x123456)  # no key types this
             viewer.qemu_key(True, ord("z"), 0x15)  # the Y key on a German keyboard

@@ -318,7 +318,7 @@ def test_a_mistake_of_ours_costs_one_viewer(
             good = await Viewer.connect(server.ports[0])
             await until_equal(good, pattern)
             with monkeypatch.context() as patch:
-                patch.setattr("hesper.display.rfb.viewer.key_events", fail)
+                patch.setattr("hesper.display.rfb.keyboard.key_code", fail)
                 bad = await Viewer.connect(server.ports[0])
                 bad.key(True, ord("a"))
                 assert await is_closed(bad)

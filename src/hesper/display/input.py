@@ -67,6 +67,10 @@ class Held:
         self._buttons: set[Button] = set()
         self._position = (-1, -1)
 
+    def is_down(self, code: int) -> bool:
+        """Whether a key is held."""
+        return code in self._keys
+
     def move(self, x: int, y: int, width: int, height: int) -> list[InputEvent]:
         """Put the pointer at pixel (`x`, `y`) of a scanout; outside it is its edge."""
         position = _scale(x, width), _scale(y, height)

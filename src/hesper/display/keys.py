@@ -4,7 +4,7 @@ Sources: Linux `input-event-codes.h`, QEMU `qapi/ui.json`, X11 `keysymdef.h`; XT
 7 in place of an `E0` prefix, as RFB's QEMU key event and QEMU's key numbers have them.
 
 Keysyms name what a key types, so going from one to a key assumes a layout: a US keyboard.  It is
-used for viewers that send no scan code; shift and the other modifiers they send themselves.
+used for viewers that send no scan code (`rfb.keyboard`).
 """
 
 from __future__ import annotations
@@ -185,6 +185,22 @@ CODE_OF_SCANCODE: dict[int, int] = {int(row[2], 16): int(row[0]) for row in _ROW
 
 CODE_OF_KEYSYM: dict[int, int] = {_keysym(text): int(row[0]) for row in _ROWS for text in row[3:]}
 """Linux's code by X11 keysym, on a US keyboard."""
+
+SHIFTED: dict[int, bool] = {
+    ord(text): column == 1
+    for row in _ROWS
+    for column, text in enumerate(row[3:])
+    if len(text) == 1
+} | {ord(" "): False}
+"""Keysyms of characters: whether a US keyboard types them with shift."""
+
+_UNICODE = 0x0100_0000
+"""Keysyms from here on are Unicode characters (X11 `keysymdef.h`); Latin-1 has older ones, too."""
+
+
+def plain_keysym(keysym: int) -> int:
+    """The older of two keysyms that name the same character."""
+    return keysym - _UNICODE if _UNICODE + 0x20 <= keysym <= _UNICODE + 0xFF else keysym
 
 
 def key_code(keysym: int, scancode: int = 0) -> int | None:

@@ -1,15 +1,14 @@
-"""From RFB's pointer and key messages to input events."""
+"""From RFB's pointer messages to input events."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from hesper.display.input import Button, Held, InputEvent
-from hesper.display.keys import key_code
 
 if TYPE_CHECKING:
     from hesper.display.geometry import Size
-    from hesper.display.rfb.wire import KeyEvent, PointerEvent
+    from hesper.display.rfb.wire import PointerEvent
 
 _BUTTONS = (
     Button.LEFT,
@@ -31,9 +30,3 @@ def pointer_events(held: Held, event: PointerEvent, size: Size) -> list[InputEve
     for bit, button in enumerate(_BUTTONS):
         events += held.button(button, bool(event.buttons >> bit & 1))
     return events
-
-
-def key_events(held: Held, event: KeyEvent) -> list[InputEvent]:
-    """Return what changed by `event`: nothing for a key that no keyboard has."""
-    code = key_code(event.keysym, event.scancode)
-    return [] if code is None else held.key(code, event.down)

@@ -12,7 +12,8 @@ from hesper.display.geometry import Damage, Rect, Size
 from hesper.display.input import Held
 from hesper.display.rfb import update, wire
 from hesper.display.rfb.encoders import Encoded, RawEncoder
-from hesper.display.rfb.input import key_events, pointer_events
+from hesper.display.rfb.input import pointer_events
+from hesper.display.rfb.keyboard import Keyboard
 from hesper.display.rfb.pixels import NATIVE, PixelConverter
 from hesper.display.rfb.throttle import Throttle
 from hesper.display.rfb.tight import TightEncoder
@@ -52,6 +53,7 @@ class Viewer:
         self._feed = feed
         self._wake = asyncio.Event()
         self._held = Held()
+        self._keyboard = Keyboard(self._held)
         self._input = Throttle(INPUT_RATE, INPUT_BURST)
         # What the viewer has asked for.
         self._encodings: frozenset[int] = frozenset()
@@ -165,7 +167,7 @@ class Viewer:
             case wire.Fence(flags, payload):
                 self._answer_fence(flags, payload)
             case wire.KeyEvent():
-                self._feed.scanout.send_input(key_events(self._held, message))
+                self._feed.scanout.send_input(self._keyboard.events(message))
             case wire.PointerEvent():
                 self._feed.scanout.send_input(pointer_events(self._held, message, self._size))
             case wire.SetDesktopSize(size):
