@@ -22,6 +22,7 @@ MODULES = (
     "9pnet_virtio",
     "overlay",
     "xhci-pci",
+    "virtio-input",
     "usbhid",
     "hid-generic",
     "evdev",

@@ -17,6 +17,7 @@ from initramfs import Tree
 from PIL import Image
 
 from hesper.display.input import ABSOLUTE_MAX, Button, Key, PointerButton, PointerMove
+from hesper.display.keys import CODE_OF_KEYSYM
 from hesper.display.scanout import Size, Update
 from hesper.vm.monitor import Monitor
 from hesper.vm.outputs import OutputOptions, Outputs
@@ -159,6 +160,19 @@ def test_keys_arrive(vm: GpuGuest) -> None:
     vm.display[0].send_input([Key(42, True), Key(2, True), Key(2, False), Key(42, False)])
     vm.display[1].send_input([Key(28, True), Key(28, False)])
     assert vm.guest.wait_line("guest: done")[:-1] == ["hey!"]
+
+
+ENTER = 28
+SENTENCE = "the quick brown fox jumps over the lazy dog, and 0123456789 more; again and again"
+
+
+@pytest.mark.usefixtures("typing")
+def test_no_key_of_those_typed_without_a_pause_is_lost(vm: GpuGuest) -> None:
+    vm.guest.send("head -n1 < /dev/tty1")
+    keys = [CODE_OF_KEYSYM[ord(each)] for each in SENTENCE] + [ENTER]
+    for code in keys:
+        vm.display[0].send_input([Key(code, True), Key(code, False)])
+    assert vm.guest.wait_line("guest: done")[:-1] == [SENTENCE]
 
 
 @pytest.mark.usefixtures("typing")

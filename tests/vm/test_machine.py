@@ -302,7 +302,6 @@ def test_viewers_do_what_qemu_understands() -> None:
         1,
         [
             Key(30, True),
-            Key(0x2FF, True),
             PointerButton(Button.WHEEL_UP, False),
             PointerMove(ABSOLUTE_MAX, ABSOLUTE_MAX),
         ],

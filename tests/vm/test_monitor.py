@@ -19,6 +19,7 @@ from hesper.display.scanout import Display
 from hesper.vm import monitor
 from hesper.vm.monitor import Monitor
 from hesper.vm.outputs import OutputOptions, Outputs
+from hesper.vm.pacing import MAX_WAITING
 
 PATIENCE = 30.0
 GREETING = {"QMP": {"version": {"qemu": {"major": 11, "minor": 1, "micro": 0}}, "capabilities": []}}
@@ -116,13 +117,22 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         made.qemu.close()
 
 
-def test_input_is_passed_on_in_order(scene: Scene) -> None:
-    scene.display[0].send_input([Key(30, True), Key(30, False)])
-    scene.monitor.power_down()
-    order = scene.qemu.orders.get(timeout=PATIENCE)
-    assert order["execute"] == "input-send-event"
-    assert [event["data"]["down"] for event in order["arguments"]["events"]] == [True, False]
-    assert scene.qemu.next_order() == "system_powerdown"
+def test_keys_are_passed_on_in_order_one_at_a_time(scene: Scene) -> None:
+    scene.display[0].send_input([Key(30, True), Key(30, False), Key(1 << 10, True)])
+    scene.display[0].send_input([Key(31, True), Key(31, False)])
+    sent = []
+    for _ in range(4):
+        order = scene.qemu.orders.get(timeout=PATIENCE)
+        assert order["execute"] == "input-send-event"
+        ((event),) = order["arguments"]["events"]
+        sent.append((event["data"]["key"]["data"], event["data"]["down"]))
+    assert sent == [("a", True), ("a", False), ("s", True), ("s", False)]
+
+
+def test_more_input_than_a_guest_takes_is_said_to_be_lost(scene: Scene) -> None:
+    for _ in range(MAX_WAITING):
+        scene.display[0].send_input([Key(30, True), Key(30, False)])
+    assert "input is lost" in scene.said.get(timeout=PATIENCE)
 
 
 def test_a_machine_whose_disk_is_full_goes_on_when_there_is_room(scene: Scene) -> None:

@@ -187,10 +187,7 @@ CODE_OF_KEYSYM: dict[int, int] = {_keysym(text): int(row[0]) for row in _ROWS fo
 """Linux's code by X11 keysym, on a US keyboard."""
 
 SHIFTED: dict[int, bool] = {
-    ord(text): column == 1
-    for row in _ROWS
-    for column, text in enumerate(row[3:])
-    if len(text) == 1
+    ord(text): column == 1 for row in _ROWS for column, text in enumerate(row[3:]) if len(text) == 1
 } | {ord(" "): False}
 """Keysyms of characters: whether a US keyboard types them with shift."""
 

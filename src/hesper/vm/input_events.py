@@ -14,17 +14,15 @@ if TYPE_CHECKING:
 
 
 def to_qemu(display: Display, index: int, events: Sequence[InputEvent]) -> list[dict[str, Any]]:
-    """Translate events at scanout `index`; keys that QEMU has no name for are dropped.
+    """Translate events at scanout `index`; each key has a name in QEMU (`keys.QCODE_OF`).
 
     The guest has one pointer on all its screens, which stand side by side.
     """
     result: list[dict[str, Any]] = []
     for event in events:
         if isinstance(event, Key):
-            code = QCODE_OF.get(event.code)
-            if code is not None:
-                key = {"type": "qcode", "data": code}
-                result.append({"type": "key", "data": {"down": event.down, "key": key}})
+            key = {"type": "qcode", "data": QCODE_OF[event.code]}
+            result.append({"type": "key", "data": {"down": event.down, "key": key}})
         elif isinstance(event, PointerButton):
             data = {"down": event.down, "button": event.button.value}
             result.append({"type": "btn", "data": data})

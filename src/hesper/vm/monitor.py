@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from qemu.qmp import ConnectError, EventListener, QMPClient, QMPError
 
+from hesper.display.input import Key
+from hesper.display.keys import QCODE_OF
 from hesper.log import get_logger
 from hesper.vm.input_events import to_qemu
+from hesper.vm.pacing import Pacing
 
 if TYPE_CHECKING:
     from hesper.display.input import InputEvent
@@ -21,8 +24,8 @@ RETRY_SECONDS = 0.05
 CONNECT_SECONDS = 30.0
 RESUME_SECONDS = 5.0
 """Between two tries to go on with a machine whose disk could not be written."""
-MAX_WAITING = 1024
-"""Orders that wait for QEMU; more input is dropped, which a guest that hangs does not miss."""
+MAX_WAITING = 64
+"""Orders that wait for QEMU, besides input."""
 
 _log = get_logger(__name__)
 
@@ -50,6 +53,8 @@ class Monitor:
         self._outputs = outputs
         self._client = QMPClient("hesper")
         self._orders: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(MAX_WAITING)
+        self._pacing = Pacing()
+        self._input_waits = asyncio.Event()
 
     def start(self) -> None:
         """Connect as soon as QEMU is there, and pass on what viewers do."""
@@ -58,9 +63,8 @@ class Monitor:
 
     def send_input(self, index: int, events: Sequence[InputEvent]) -> None:
         """Pass on what a viewer of scanout `index` did."""
-        translated = to_qemu(self._display, index, events)
-        if translated:
-            self.order("input-send-event", events=translated)
+        known = [event for event in events if not isinstance(event, Key) or event.code in QCODE_OF]
+        self._outputs.call(lambda: self._put_input(index, known))
 
     def power_down(self) -> None:
         """Press the power button."""
@@ -78,6 +82,23 @@ class Monitor:
         with contextlib.suppress(asyncio.QueueFull):
             self._orders.put_nowait((command, arguments))
 
+    def _put_input(self, index: int, events: Sequence[InputEvent]) -> None:
+        if lost := self._pacing.add(index, events):
+            _log.of("viewers").warning(
+                "input is lost: more of it comes than the guest takes", events=lost
+            )
+        self._input_waits.set()
+
+    async def _pass_input_on(self) -> None:
+        while True:
+            await self._input_waits.wait()
+            while self._pacing:
+                index, events, seconds = self._pacing.take()
+                arguments = {"events": to_qemu(self._display, index, events)}
+                await self._execute("input-send-event", arguments)
+                await asyncio.sleep(seconds)
+            self._input_waits.clear()
+
     async def _run(self) -> None:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -87,13 +108,12 @@ class Monitor:
             return
         try:
             with self._client.listener("STOP") as stops:
-                watch = asyncio.create_task(self._watch(stops))
-                try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._watch(stops))
+                    tasks.create_task(self._pass_input_on())
                     while True:
                         command, arguments = await self._orders.get()
                         await self._execute(command, arguments)
-                finally:
-                    watch.cancel()
         finally:
             with contextlib.suppress(QMPError, OSError, EOFError):
                 await self._client.disconnect()

@@ -1,8 +1,8 @@
 """From RFB's key messages to input events.
 
 A scan code names a key.  A keysym alone, as phones, macOS and older viewers send it, names what has
-been typed: the guest is taken to have a US keyboard, and modifiers that would make something else of
-it there are changed for the moment of the key (RFC 6143, section 7.5.4, leaves that to the server).
+been typed: the guest is taken to have a US keyboard, and modifiers that would make something else
+of it there are changed for the moment of the key (RFC 6143, section 7.5.4, leaves that to servers).
 """
 
 from __future__ import annotations
