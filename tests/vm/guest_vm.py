@@ -31,7 +31,7 @@ from hesper.display.scanout import DEFAULT_SIZE, Display, Size, Update
 from hesper.gpu.runner import GpuOptions
 from hesper.vhost_user_gpu import VhostUserGpu
 from hesper.vm.machine import Machine
-from hesper.vm.process import start_qemu
+from hesper.vm.process import QemuProcess
 from hesper.vm.qemu import Qemu
 
 BOOT_SECONDS = 180.0
@@ -136,7 +136,7 @@ class Guest:
             **self.boot_options(),
         )
         qemu = self.place.qemu
-        self._process = start_qemu(
+        self._process = QemuProcess(
             [*qemu.command, *machine.arguments(qemu)],
             own_group=True,
             stdin=subprocess.PIPE,

@@ -321,6 +321,7 @@ def test_viewers_do_what_qemu_understands() -> None:
     [
         ("0.0.0.0:5905", Address("0.0.0.0", 5905)),
         ("5905", Address("default", 5905)),
+        (":5911", Address("default", 5911)),
         ("host", Address("host", 1)),
         ("[::1]:7", Address("::1", 7)),
     ],
@@ -329,7 +330,7 @@ def test_addresses(text: str, wanted: Address) -> None:
     assert Address.parse(text, Address("default", 1)) == wanted
 
 
-@pytest.mark.parametrize("text", ["", ":1", "host:port", "host:70000", "host:"])
+@pytest.mark.parametrize("text", ["", ":", ":x", "host:port", "host:70000", "host:"])
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="is no address"):
         Address.parse(text, Address("default", 1))
@@ -483,6 +484,9 @@ def test_the_commands_print_what_they_would_do(fake_qemu: FakeQemu, tmp_path: Pa
         (("/",), "/: Is a directory"),
         (("DISK", "--port", "22"), "--port 22: must be HOST:GUEST"),
         (("DISK", "--memory", "much"), "is no size"),
+        (("DISK", "--memory", "1"), "say it with a unit, as in 1M"),
+        (("DISK", "--memory", "1M"), "too little for a guest"),
+        (("DISK", "--memory", "512T"), "this host has"),
         (("DISK", "--qemu", "/nowhere/qemu"), "there is no /nowhere/qemu"),
     ],
 )
@@ -507,6 +511,9 @@ def test_what_cannot_be_is_said_clearly(
     [
         (("--scanouts", "17"), 1, "--scanouts 17: must be a whole number, 0 to 16"),
         (("--hostmem", "3G"), 1, "power of two"),
+        (("--hostmem", "3G", "--print-qemu"), 1, "power of two"),
+        (("--hostmem", "2048"), 2, "2048M"),
+        (("--screenshot", "/nowhere/picture.png"), 1, "there is no folder /nowhere"),
         (("--resolution", "wide"), 2, "is no resolution"),
         (("--vnc", "a:b"), 1, "is no address"),
         (("--web", "unix:"), 1, "is no socket"),

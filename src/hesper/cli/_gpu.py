@@ -24,7 +24,6 @@ from hesper.display.record import Recorder, RecordError
 from hesper.display.scanout import DEFAULT_SIZE, Display, Size
 from hesper.display.snapshot import save_png
 from hesper.display.surface import check_size
-from hesper.errors import MissingExtraError
 from hesper.extras import needed
 from hesper.log import get_logger
 from hesper.portable import page_size, raise_descriptor_limit
@@ -169,6 +168,14 @@ class DisplayOptions:
         except (OSError, ValueError) as error:
             fail(str(error))
 
+    def check(self) -> None:
+        """End the program when what is asked for cannot be had here."""
+        if self.screenshot is not None and not self.screenshot.absolute().parent.is_dir():
+            fail(f"--screenshot {self.screenshot}: there is no folder {self.screenshot.parent}")
+        if self.window:
+            with needed("--window", "window"):
+                import hesper.display.window.app  # noqa: F401  whether it is there
+
 
 def _password(path: Path | None) -> str | None:
     """Read the password of VNC.  Raises `OSError` and `ValueError`."""
@@ -205,6 +212,7 @@ def running(
     """Run a device at `socket` and its outputs.  Ends the program when they cannot start."""
     raise_descriptor_limit()
     wanted = options.output_options()
+    options.check()
     with contextlib.ExitStack() as stack:
         try:
             gpu = stack.enter_context(GpuDevice(socket, device.options(), on_end=stop.fail))
@@ -256,20 +264,16 @@ def _save(display: Display, path: Path) -> None:
 def wait(stop: Stop, display: Display, *, window: bool) -> None:
     """Wait for `stop`, showing windows meanwhile if they are wanted.
 
-    Closing the last window stops, too.  On the main thread.
+    Closing the last window stops, too; so does it when there can be none.  On the main thread.
     """
     if not window:
         stop.event.wait()
         return
-    try:
-        with needed("--window", "window"):
-            from hesper.display.window.app import WindowError, run_windows
-    except MissingExtraError as error:
-        _log.error("no windows", reason=str(error))
-        stop.event.wait()
-        return
+    from hesper.display.window.app import WindowError, run_windows
+
     try:
         run_windows(display, stop.event)
     except WindowError as error:
-        _log.error("no windows", reason=str(error))
-        stop.event.wait()
+        remedy = "without --window, VNC and the web page show the screens"
+        _log.error("no windows", reason=str(error), remedy=remedy)
+        stop.fail()

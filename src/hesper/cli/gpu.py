@@ -51,6 +51,7 @@ def command(
     log.configure(level=device.log_level)
     log.take_over("asyncio", "aiohttp")
     path = socket.absolute()
+    device.options()  # what cannot be is said before anything is printed
     if print_qemu:
         print(_qemu_line(path))
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shlex
 import signal
@@ -30,13 +29,22 @@ from hesper.portable import private_folder
 from hesper.sandbox.helper import harden
 from hesper.vm.disks import FileKind, check_disk, file_kind, wants_uefi
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
-from hesper.vm.machine import Disk, Machine, default_cpus, default_memory
+from hesper.vm.machine import (
+    LEAST_MEMORY,
+    Disk,
+    Machine,
+    default_cpus,
+    default_memory,
+    host_memory,
+)
 from hesper.vm.monitor import Monitor
-from hesper.vm.process import start_qemu
+from hesper.vm.process import QemuProcess
 from hesper.vm.qemu import Qemu, QemuError, host_architecture
 
 STOP_PATIENCE = 10.0
 """Seconds that QEMU has to end once it has been told to."""
+
+_log = log.get_logger(__name__)
 
 
 @Parameter(name="*")
@@ -161,7 +169,7 @@ def _machine(
         architecture=architecture,
         gpu_socket=folder / "gpu",
         monitor_socket=folder / "qmp",
-        memory=parse_size(options.memory) if options.memory else default_memory(),
+        memory=_memory(options.memory),
         cpus=options.cpus or default_cpus(),
         disks=disks,
         kernel=options.kernel,
@@ -177,6 +185,18 @@ def _machine(
         dual_gpu=options.dual_gpu,
         extra=extra,
     )
+
+
+def _memory(text: str) -> int:
+    """Bytes of memory for the guest.  Raises `ValueError` for what no guest can have here."""
+    if not text:
+        return default_memory()
+    size = parse_size(text)
+    if size < LEAST_MEMORY:
+        raise ValueError(f"--memory {text}: too little for a guest; say it with a unit, as in 4G")
+    if size > host_memory():
+        raise ValueError(f"--memory {text}: this host has {host_memory() / (1 << 30):.1f}G in all")
+    return size
 
 
 def _first_wants_uefi(disks: Sequence[Disk]) -> bool:
@@ -228,32 +248,44 @@ def _run(
             outputs,
         ),
     ):
-        print(f"GPU: {gpu.about.device} ({gpu.about.driver})")
-        for place in outputs.places:
-            print(place)
-        sys.stdout.flush()
         try:
-            process = start_qemu(arguments, own_group=not on_terminal)
+            process = QemuProcess(arguments, own_group=not on_terminal)
         except OSError as error:
             fail(f"cannot run {arguments[0]}: {error.strerror}")
         # Now: QEMU is not ours to confine.
         harden(device.sandbox)
         threading.Thread(target=_watch, args=[process, stop], daemon=True).start()
-        monitor = Monitor(str(guest.monitor_socket), gpu.display, outputs, stop.fail)
+
+        def welcome() -> None:
+            print(f"GPU: {gpu.about.device} ({gpu.about.driver})")
+            print(*outputs.places, sep="\n", flush=True)
+
+        monitor = Monitor(str(guest.monitor_socket), gpu.display, outputs, stop.fail, welcome)
         monitor.start()
         wait(stop, gpu.display, window=display.window)
-        if process.poll() is None:
-            monitor.quit()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_PATIENCE)
-            process.kill()
-        status = process.wait()
-    if stop.failed:
-        return EXIT_FAILURE
-    return status if status >= 0 else 128 - status
+        status = _end(process, monitor)
+    return EXIT_FAILURE if stop.failed else status
 
 
-def _watch(process: subprocess.Popen[bytes], stop: Stop) -> None:
+def _watch(process: QemuProcess, stop: Stop) -> None:
     """End all when QEMU ends."""
     process.wait()
     stop()
+
+
+def _end(process: QemuProcess, monitor: Monitor) -> int:
+    """End QEMU, or say how it has ended; returns the exit status as a shell has it."""
+    by_itself = process.poll() is not None
+    if not by_itself:
+        monitor.quit()
+        try:
+            process.wait(STOP_PATIENCE)
+        except subprocess.TimeoutExpired:
+            _log.warning("QEMU does not end: killing it", seconds=STOP_PATIENCE)
+            process.kill()
+    status = process.wait_for_end()
+    if by_itself and status < 0:
+        _log.error("QEMU has ended", signal=signal.Signals(-status).name)
+    elif by_itself and status > 0:
+        _log.error("QEMU has ended", status=status)
+    return status if status >= 0 else 128 - status

@@ -21,6 +21,8 @@ SLOT = 0x10
 their slots, desktops take the first for their own, and Mesa's Venus takes the one made last: with
 a second GPU (`--dual-gpu`) each finds the one it can use."""
 MAX_DEFAULT_MEMORY = 4 << 30
+LEAST_MEMORY = 64 << 20
+"""Bytes; what is less was meant to have a unit."""
 MAX_DEFAULT_CPUS = 4
 
 MACHINES = {"x86_64": "q35", "aarch64": "virt"}
@@ -28,11 +30,15 @@ _DESKTOP_GPUS = {"x86_64": "virtio-vga", "aarch64": "virtio-gpu-pci"}
 """QEMU's own virtio-gpu; on a PC in the variant that the firmware and boot loaders show on."""
 
 
+def host_memory() -> int:
+    """Bytes of memory of this host."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def default_memory() -> int:
     """Bytes of memory for a guest: a quarter of the host's, 4 GiB at most, in whole 256 MiB."""
-    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     step = 256 << 20
-    return max(min(host // 4, MAX_DEFAULT_MEMORY) // step * step, step)
+    return max(min(host_memory() // 4, MAX_DEFAULT_MEMORY) // step * step, step)
 
 
 def default_cpus() -> int:
@@ -88,6 +94,8 @@ class Machine:
             *("-machine", f"{MACHINES[self.architecture]},memory-backend=ram"),
             *memory_arguments(qemu.memory_backend, self.memory),
             "-nodefaults",
+            # Without Hesper it would run on with no screen, no input and no GPU.
+            *("-run-with", "exit-with-parent=on"),
             *("-serial", self.serial),
             *("-qmp", f"unix:{escape(self.monitor_socket)},server=on,wait=off"),
             *gpu_arguments(self.gpu_socket),

@@ -42,13 +42,16 @@ class Monitor:
         display: Display,
         outputs: Outputs,
         broken: Callable[[], None] = lambda: None,
+        connected: Callable[[], None] = lambda: None,
     ) -> None:
         """`path`: QEMU's QMP socket, which it is about to make.
 
-        broken: called, on the outputs' thread, when the accelerator cannot run the guest.
+        connected: called, on the outputs' thread, once QEMU has taken its arguments.
+        broken: called there when the accelerator cannot run the guest.
         """
         self._path = path
         self._broken = broken
+        self._connected = connected
         self._display = display
         self._outputs = outputs
         self._client = QMPClient("hesper")
@@ -106,6 +109,7 @@ class Monitor:
         except TimeoutError:
             _log.error("no QEMU monitor: the guest gets no input", path=self._path)
             return
+        self._connected()
         try:
             with self._client.listener("STOP") as stops:
                 async with asyncio.TaskGroup() as tasks:

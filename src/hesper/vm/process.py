@@ -25,31 +25,44 @@ has overtaken a request (see `vhost.channel`).
 _TOO_MUCH_MAPPED = f"Error starting vhost-user-base: {errno.ENOBUFS}"
 """What QEMU says when it cannot tell a device that goes on of all that is mapped."""
 
+LAST_WORDS_SECONDS = 2.0
+
 _log = get_logger(__name__)
 
 
-def start_qemu(
-    arguments: Sequence[str],
-    *,
-    own_group: bool,
-    stdin: int | None = None,
-    stdout: int | None = None,
-) -> subprocess.Popen[bytes]:
-    """Start QEMU; what it says on standard error goes to ours, without the noise.
+class QemuProcess(subprocess.Popen[bytes]):
+    """QEMU; what it says on standard error goes to ours, without the noise."""
 
-    own_group: a process group of its own, so that Ctrl-C in a terminal is not for it.  stdin,
-    stdout: as for `subprocess.Popen`.  Raises `OSError`.
-    """
-    process = subprocess.Popen(
-        arguments,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        process_group=0 if own_group else None,
-    )
-    if process.stderr is not None:
-        threading.Thread(target=_pass_on, args=[process.stderr], daemon=True).start()
-    return process
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        own_group: bool,
+        stdin: int | None = None,
+        stdout: int | None = None,
+    ) -> None:
+        """Start it.  On the main thread: on Linux it ends with the thread that has started it.
+
+        own_group: a process group of its own, so that Ctrl-C in a terminal is not for it.  stdin,
+        stdout: as for `subprocess.Popen`.  Raises `OSError`.
+        """
+        super().__init__(
+            arguments,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            process_group=0 if own_group else None,
+        )
+        assert self.stderr is not None
+        self._messages = threading.Thread(target=_pass_on, args=[self.stderr], daemon=True)
+        self._messages.start()
+
+    def wait_for_end(self) -> int:
+        """Wait until it has ended and its last words are out; returns what `wait` does."""
+        status = self.wait()
+        # A process that it has left behind may hold the other end.
+        self._messages.join(LAST_WORDS_SECONDS)
+        return status
 
 
 def _pass_on(lines: Iterable[bytes]) -> None:

@@ -25,10 +25,12 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, default: Address) -> Address:
-        """Parse `HOST:PORT`, `HOST` or `PORT`.  Raises `ValueError`."""
+        """Parse `HOST:PORT`, `HOST`, `:PORT` or `PORT`.  Raises `ValueError`."""
         host, separator, port = text.rpartition(":")
         if not separator:
             host, port = (default.host, text) if text.isdecimal() else (text, str(default.port))
+        elif not host:
+            host = default.host
         if not host or not port.isdecimal() or int(port) > 0xFFFF:
             raise ValueError(f"{text!r} is no address: say HOST:PORT, HOST or PORT")
         return cls(host.strip("[]"), int(port))
