@@ -18,7 +18,7 @@ import pytest
 from hesper.display.input import ABSOLUTE_MAX, Button, Key, PointerButton, PointerMove
 from hesper.display.scanout import Display, Size
 from hesper.gpu.runner import GpuOptions
-from hesper.vm.disks import FileKind, file_kind, wants_uefi
+from hesper.vm.disks import FileKind, file_kind
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.guest_image import ImageError, ImageOptions, build_image
 from hesper.vm.input_events import to_qemu
@@ -231,14 +231,6 @@ def test_files_are_told_apart(
 def test_short_files_are_raw(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert file_kind(tmp_path / "empty") is FileKind.RAW
-    assert not wants_uefi(tmp_path / "empty")
-
-
-def test_disks_that_only_uefi_boots(tmp_path: Path) -> None:
-    table = (512, b"EFI PART")
-    assert wants_uefi(image(tmp_path / "uefi", table))
-    assert not wants_uefi(image(tmp_path / "both", table, (0, b"\xeb\x63\x90")))
-    assert not wants_uefi(image(tmp_path / "neither"))
 
 
 def descriptor(folder: Path, name: str, *features: str) -> None:
@@ -480,6 +472,7 @@ def test_the_commands_print_what_they_would_do(fake_qemu: FakeQemu, tmp_path: Pa
         (("/nowhere/disk.img",), "No such file"),
         (("--kernel", "/nowhere/vmlinuz"), "No such file"),
         (("KERNEL",), "say --kernel"),
+        (("--kernel", "KERNEL", "--arch", "aarch64"), "is a kernel for x86_64"),
         (("PACKED",), "is compressed: unpack it first (xz -d)"),
         (("/",), "/: Is a directory"),
         (("DISK", "--port", "22"), "--port 22: must be HOST:GUEST"),

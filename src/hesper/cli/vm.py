@@ -27,7 +27,7 @@ from hesper.cli._signals import STOPPING, handled
 from hesper.cli._sizes import parse_size
 from hesper.portable import private_folder
 from hesper.sandbox.helper import harden
-from hesper.vm.disks import FileKind, check_disk, file_kind, wants_uefi
+from hesper.vm.disks import FileKind, check_disk, disk_boot, file_kind
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.machine import (
     LEAST_MEMORY,
@@ -121,9 +121,10 @@ def command(
         device = dataclasses.replace(device, scanouts=0)
     with private_folder() as folder:
         try:
-            architecture = machine.arch or _architecture(machine.kernel)
+            disks = [Disk(path, check_disk(path)) for path in files]
+            architecture = _architecture(machine, disks)
             qemu = Qemu.find(architecture, machine.qemu)
-            guest = _machine(machine, architecture, qemu, files, extra, folder=folder)
+            guest = _machine(machine, architecture, qemu, disks, extra, folder=folder)
             arguments = [*qemu.command, *guest.arguments(qemu)]
         except (QemuError, FirmwareError, ValueError) as error:
             fail(str(error))
@@ -143,25 +144,43 @@ def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     return files, extra
 
 
-def _architecture(kernel: Path | None) -> str:
-    """The kernel's architecture, or the host's.  Raises `OSError`, `QemuError`."""
-    kind = file_kind(kernel) if kernel is not None else FileKind.RAW
-    return kind.value if kind.is_kernel else host_architecture()
+def _architecture(options: MachineOptions, disks: Sequence[Disk]) -> str:
+    """The guest's architecture: what was said, else what is booted, else the host's.
+
+    Raises `OSError`, `QemuError`, and `ValueError` for a kernel of another than was said.
+    """
+    if options.kernel is not None:
+        kind = file_kind(options.kernel)
+        found = kind.value if kind.is_kernel else None
+        if found and options.arch and found != options.arch:
+            raise ValueError(f"--arch {options.arch}: {options.kernel} is a kernel for {found}")
+    else:
+        booted = _booted(disks)
+        found = disk_boot(booted.path, booted.kind).architecture if booted else None
+    if found and not options.arch:
+        _log.info("the guest's architecture is that of what it boots", architecture=found)
+    return options.arch or found or host_architecture()
+
+
+def _booted(disks: Sequence[Disk]) -> Disk | None:
+    """The disk that the guest boots; None when it boots a CD."""
+    return disks[0] if disks and all(disk.kind is not FileKind.ISO for disk in disks) else None
 
 
 def _machine(
     options: MachineOptions,
     architecture: str,
     qemu: Qemu,
-    files: Sequence[Path],
+    disks: Sequence[Disk],
     extra: Sequence[str],
     *,
     folder: Path,
 ) -> Machine:
     """Describe the machine.  Raises `OSError`, `ValueError`, `FirmwareError`."""
-    disks = [Disk(path, check_disk(path)) for path in files]
     firmware = variables = None
-    uefi = options.uefi or architecture == "aarch64" or _first_wants_uefi(disks)
+    booted = _booted(disks)
+    uefi_only = booted is not None and disk_boot(booted.path, booted.kind).uefi_only
+    uefi = options.uefi or architecture == "aarch64" or uefi_only
     if options.kernel is None and uefi:
         firmware = find_firmware(architecture, qemu.command[-1])
         variables = _variables(firmware, disks, folder)
@@ -197,13 +216,6 @@ def _memory(text: str) -> int:
     if size > host_memory():
         raise ValueError(f"--memory {text}: this host has {host_memory() / (1 << 30):.1f}G in all")
     return size
-
-
-def _first_wants_uefi(disks: Sequence[Disk]) -> bool:
-    """Whether what is booted is a disk that UEFI alone can boot.  Raises `OSError`."""
-    if not disks or any(disk.kind is FileKind.ISO for disk in disks):
-        return False
-    return disks[0].kind is FileKind.RAW and wants_uefi(disks[0].path)
 
 
 def _variables(firmware: Firmware, disks: Sequence[Disk], folder: Path) -> Path:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import enum
+import struct
+import uuid
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from hesper.vm.qcow2 import Qcow2
 
 _ISO_OFFSET = 0x8001
 _X86_KERNEL_OFFSET = 0x202
@@ -11,6 +18,11 @@ _ARM_KERNEL_OFFSET = 0x38
 _HEAD = _ISO_OFFSET + 8
 _GPT_OFFSET = 512
 _BOOT_CODE_SIZE = 440
+_EFI_PARTITION = uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b").bytes_le
+_EFI_LOOK = 16 << 20
+"""Bytes at the beginning of an EFI partition in which its folders are looked for."""
+_EFI_PROGRAMS = {b"BOOTX64 EFI": "x86_64", b"BOOTAA64EFI": "aarch64"}
+"""Names as FAT has them of what firmware boots by default (UEFI specification, 3.5.1.1)."""
 
 
 class FileKind(enum.Enum):
@@ -84,11 +96,48 @@ def check_disk(path: Path) -> FileKind:
     return kind
 
 
-def wants_uefi(path: Path) -> bool:
-    """Whether a raw disk can only be booted by UEFI: a GUID partition table, no boot code.
+class DiskBoot(NamedTuple):
+    """How a disk can be booted, as far as its partition table tells."""
+
+    uefi_only: bool
+    """A GUID partition table and no boot code."""
+    architecture: str | None
+    """The only one that its EFI partition has a boot program for, as QEMU calls it."""
+
+
+def disk_boot(path: Path, kind: FileKind) -> DiskBoot:
+    """Tell how a disk can be booted; nothing is known of those in formats of other programs.
 
     Raises `OSError` when it cannot be read.
     """
+    if kind not in {FileKind.RAW, FileKind.QCOW2}:
+        return DiskBoot(False, None)
     with path.open("rb") as file:
-        head = file.read(_GPT_OFFSET + 8)
-    return head[_GPT_OFFSET:] == b"EFI PART" and not any(head[:_BOOT_CODE_SIZE])
+        try:
+            read = Qcow2(file).read if kind is FileKind.QCOW2 else partial(_read_raw, file)
+            return _disk_boot(read)
+        except (ValueError, struct.error):
+            return DiskBoot(False, None)
+
+
+def _read_raw(file: BinaryIO, offset: int, length: int) -> bytes:
+    file.seek(offset)
+    return file.read(length)
+
+
+def _disk_boot(read: Callable[[int, int], bytes]) -> DiskBoot:
+    head = read(0, _GPT_OFFSET + 512)
+    header = head[_GPT_OFFSET:]
+    if not header.startswith(b"EFI PART"):
+        return DiskBoot(False, None)
+    table, count, size = struct.unpack_from("<QII", header, 72)
+    if not 128 <= size <= 4096:
+        return DiskBoot(False, None)
+    entries = read(table * 512, min(count, 128) * size)
+    found = set()
+    for at in range(0, len(entries) - 127, size):
+        if entries[at : at + 16] == _EFI_PARTITION:
+            (first,) = struct.unpack_from("<Q", entries, at + 32)
+            start = read(first * 512, _EFI_LOOK)
+            found |= {name for mark, name in _EFI_PROGRAMS.items() if mark in start}
+    return DiskBoot(not any(head[:_BOOT_CODE_SIZE]), found.pop() if len(found) == 1 else None)

@@ -75,6 +75,10 @@ _EFI = {
 """By Debian's architecture: GRUB's platform, the firmware's default program, the package."""
 
 
+_SERIAL = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
+"""By Debian's architecture: the serial port of the machine that `hesper vm` makes."""
+
+
 class ImageError(HesperError):
     """The image cannot be made; the text says why and what to do."""
 
@@ -228,10 +232,10 @@ def _backports_hook(options: ImageOptions) -> str:
     )
 
 
-_GRUB = f"""insmod part_gpt
+_GRUB = """insmod part_gpt
 insmod ext2
-search --no-floppy --label --set=root {LABEL}
-linux /vmlinuz root=LABEL={LABEL} rw quiet console=ttyS0 console=tty0
+search --no-floppy --label --set=root {label}
+linux /vmlinuz root=LABEL={label} rw quiet console={serial} console=tty0
 initrd /initrd.img
 boot
 """
@@ -255,6 +259,7 @@ DHCP=yes
 def _write_files(options: ImageOptions, path: Path) -> None:
     """Write the files that are added to Debian's into an archive."""
     user = options.user
+    serial = _SERIAL[options.architecture]
     files = {
         "etc/fstab": f"LABEL={LABEL} / ext4 rw,discard 0 1\n",
         "etc/environment": _ENVIRONMENT,
@@ -262,10 +267,10 @@ def _write_files(options: ImageOptions, path: Path) -> None:
         "etc/hosts": "127.0.0.1 localhost hesper-guest\n::1 localhost\n",
         f"etc/sudoers.d/{user}": f"{user} ALL=(ALL) NOPASSWD: ALL\n",
         "etc/systemd/network/80-dhcp.network": _NETWORK,
-        "root/grub.cfg": _GRUB,
+        "root/grub.cfg": _GRUB.format(label=LABEL, serial=serial),
         "root/setup": _setup_script(options),
     }
-    for getty in ("getty@tty1", "serial-getty@ttyS0"):
+    for getty in ("getty@tty1", f"serial-getty@{serial}"):
         start = f"-/sbin/agetty --autologin {user} --noclear %I $TERM"
         files[f"etc/systemd/system/{getty}.service.d/autologin.conf"] = (
             f"[Service]\nExecStart=\nExecStart={start}\n"
