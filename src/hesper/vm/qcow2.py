@@ -15,8 +15,9 @@ _OFFSET = (1 << 56) - 1 & ~511
 _SECTOR = 512
 _ZERO = 1
 """Bit of an entry of version 3: the cluster reads as zeros."""
-_EXTERNAL_DATA = 1 << 2
-"""Incompatible feature: the guest's data is in another file."""
+_HARMLESS = 0b11
+"""Incompatible features that change nothing here: dirty, corrupt.  Others are data in another file,
+compression other than zlib, and longer entries."""
 
 
 class Qcow2:
@@ -31,8 +32,8 @@ class Qcow2:
         if magic != b"QFI\xfb" or version not in {2, 3} or not 9 <= bits <= 21 or encrypted:
             raise ValueError("no qcow2 image that can be looked into")
         features = struct.unpack(">Q", self._at(72, 8))[0] if version == 3 else 0
-        if features & _EXTERNAL_DATA:
-            raise ValueError("the image's data is in another file")
+        if features & ~_HARMLESS:
+            raise ValueError("the image has features that are not known here")
         self._bits = bits
 
     def read(self, offset: int, length: int) -> bytes:
