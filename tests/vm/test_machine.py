@@ -18,6 +18,7 @@ import pytest
 from hesper.display.input import ABSOLUTE_MAX, Button, Key, PointerButton, PointerMove
 from hesper.display.scanout import Display, Size
 from hesper.gpu.runner import GpuOptions
+from hesper.vm import qemu
 from hesper.vm.disks import FileKind, file_kind
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.guest_image import ImageError, ImageOptions, build_image
@@ -96,8 +97,22 @@ def test_accelerators_are_tried(fake_qemu: FakeQemu, works: str, wanted: str) ->
     assert Qemu.find("x86_64", str(fake_qemu(starts_with=works))).accelerator == wanted
 
 
-@pytest.mark.parametrize(("works", "wanted"), [("pa alsa", "pa"), ("alsa", "alsa"), ("", "none")])
-def test_audio_is_tried(fake_qemu: FakeQemu, works: str, wanted: str) -> None:
+@pytest.mark.parametrize(
+    ("works", "device", "wanted"),
+    [("pa alsa", "pcmC0D0p", "pa"), ("alsa", "pcmC0D0p", "alsa"), ("alsa", "timer", "none"),
+     ("pa alsa", "timer", "pa"), ("", "pcmC0D0p", "none")],
+)  # fmt: skip
+def test_audio_is_tried(
+    fake_qemu: FakeQemu,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    works: str,
+    device: str,
+    wanted: str,
+) -> None:
+    (tmp_path / "snd").mkdir()
+    (tmp_path / "snd" / device).touch()
+    monkeypatch.setattr(qemu, "SOUND_DEVICES", tmp_path / "snd")
     assert Qemu.find("x86_64", str(fake_qemu(starts_with=works))).audio == wanted
 
 

@@ -290,7 +290,7 @@ def _qemu(_: Mapping[str, str]) -> Iterator[Finding]:
         )
         return
     if kvm.exists():
-        speed = ", with KVM"
+        speed = ", /dev/kvm can be opened"
     yield Finding("QEMU", OK, f"{found[1]}{speed}")
 
 

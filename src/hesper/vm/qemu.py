@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from hesper.errors import HesperError
 from hesper.portable import architecture
@@ -18,8 +19,12 @@ ACCELERATORS = ("hvf", "kvm", "tcg")
 """Best first."""
 AUDIO = ("coreaudio", "pipewire", "pa", "sdl", "alsa")
 """Best first."""
+DIRECT_AUDIO = ("sdl", "alsa")
+"""Those that open a device themselves; without one they start all the same, and then complain."""
 MEMORY_BACKENDS = ("memory-backend-memfd", "memory-backend-shm")
 """Best first: a memfd needs no room in /dev/shm."""
+SOUND_DEVICES = Path("/dev/snd")
+"""Linux's."""
 TRY_SECONDS = 30.0
 
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -116,7 +121,10 @@ class Qemu:
     def audio(self) -> str:
         """The best audio driver that works here; `none` if none does."""
         known = self.ask("-audiodev", "help").split()
+        no_device = "coreaudio" not in known and not any(SOUND_DEVICES.glob("pcmC*"))
         for name in AUDIO:
+            if no_device and name in DIRECT_AUDIO:
+                continue
             if name in known and self.works_with("-audiodev", f"{name},id=audio"):
                 return name
         return "none"
