@@ -72,6 +72,7 @@ cdef class Engine:
         assert sizeof(Page) <= PAGE_BYTES
         ref.core.objects.multiplier = int.from_bytes(os.urandom(8), "little") | 1
         ref.core.objects.ledger = &ref.core.pool.ledger
+        ref.core.objects.descriptions.ledger = &ref.core.pool.ledger
         self.ledger = Ledger(ref, most or {})
         ref.core.resource_limit = resource_limit
         ref.core.watch_ns = <uint64_t>-1

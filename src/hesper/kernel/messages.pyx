@@ -7,6 +7,28 @@ from hesper.kernel.core.state cimport *
 from hesper.kernel.core.tables cimport *
 
 
+SET_FAULTS = {
+    SET_GONE: "the layout of its set is known no more",
+    SET_NO_BINDING: "the layout has no binding {value}",
+    SET_BEYOND: "{most} descriptors from element {start} of binding {value} on, which the layout"
+                " has not",
+    SET_TYPE: "the layout has a binding of another type for {most} descriptors from element {start}"
+              " of binding {value} on",
+    SET_STAGES: "{most} descriptors from element {start} of binding {value} on, which lie in"
+                " bindings of other stages",
+    SET_OTHER_TYPE: "binding {start} is copied to binding {value}, which is of another type",
+    SET_NO_LAYOUT: "the pipeline layout has no set {value}",
+    SET_OTHER: "set {value} has another layout than that of the pipeline layout",
+    SET_PUSHED: "set {value} of the pipeline layout is none to be pushed",
+    SET_DYNAMIC: "{value} dynamic offsets, where there are {most} dynamic descriptors",
+    SET_TWICE: "binding {value} stands there twice",
+    SET_NOT_LAST: "binding {value} has a variable number of descriptors, but {most} is the last one",
+    SET_FIXED: "binding {value} can have no dynamic descriptors",
+    SET_VARIABLE: "{value} descriptors of a variable number, of which the layout has {most}",
+    SET_LIMIT: "{value} dynamic descriptors, where the device has at most {most}",
+}
+
+
 cdef str field_label(Stream *s):
     """The command's parameter, or the struct's field, that the failing operation fills."""
     cdef const hesper_op *op = s.error_op
@@ -114,6 +136,8 @@ cdef str describe(Stream *s):
         what = f"offset {s.error_start}, which must be a multiple of {value}"
     elif error == ERROR_BOUND:
         what = f"{value} from {s.error_start} on, where there are {s.error_most}"
+    elif error == ERROR_SET:
+        what = SET_FAULTS[s.error_set].format(value=value, start=s.error_start, most=s.error_most)
     elif error == ERROR_HANDLER:
         what = s.core.reason.decode("utf-8", "replace")
     else:

@@ -131,7 +131,7 @@ cdef class ObjectTable:
         for i in range(FACTS):
             size.facts[i] = <uint32_t>(facts[i] + 1) if i < len(facts) else 0
         entry = object_add(objects, id, index + 1, handle, functions, serial, device, parent,
-                           memory, &size)
+                           memory, &size, 0)
         if entry == NULL:
             ledger_give(objects.ledger, ACCOUNT_OBJECTS, cost)
             raise ProtocolError(f"more than {objects.limit} objects, or two with id {id}")

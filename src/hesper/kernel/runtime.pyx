@@ -24,6 +24,7 @@ from hesper.kernel.core.progress cimport core_catch_up
 from hesper.kernel.core.relations cimport check_relations
 from hesper.kernel.core.resources cimport resources_free
 from hesper.kernel.core.ring cimport ring_loop
+from hesper.kernel.core.sets cimport check_sets
 from hesper.kernel.core.shm_pool cimport pool_drop, pool_room
 from hesper.kernel.core.state cimport (
     QUEUES, Core, DeviceState, Hot, RingCore, Row, Stream, TimelineCore, retired_fn)
@@ -42,6 +43,7 @@ cdef class CoreRef:
         self.stream.core = self.core
         self.core.up.check = check_relations
         self.core.check_bound = check_bound
+        self.core.check_sets = check_sets
         self.core.rows = <Row *>calloc(hesper_command_count, sizeof(Row))
         self.core.hot = <Hot *>calloc(hesper_number_count, sizeof(Hot))
         if (self.core.rows == NULL or self.core.hot == NULL

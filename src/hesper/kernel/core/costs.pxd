@@ -27,6 +27,8 @@ from hesper.kernel.core.ledger cimport (
 from hesper.kernel.core.objects cimport Entry, object_kin, object_with
 from hesper.kernel.core.platform cimport (
     hesper_add_u64, hesper_load_u64, hesper_noted, hesper_spin_lock, hesper_spin_unlock)
+from hesper.kernel.core.set_layouts cimport description_drop
+from hesper.kernel.core.sets cimport describe_new
 from hesper.kernel.core.shm_pool cimport pool_room
 from hesper.kernel.core.state cimport SET_SLOTS, Core, SetSize, Stream
 
@@ -226,11 +228,18 @@ cdef inline bint charge_new(Stream *s, New *new, uint32_t index) noexcept nogil:
         if new.each <= <uint64_t>-1 // new.count and pool_room(
                 core.pool, ACCOUNT_OBJECTS, new.each * new.count):
             new.charged = new.each * new.count
+            if not describe_new(s, new):
+                return refuse_new(s, new)
             cache = filled_cache(s, index)
             if cache:
                 charge_cache(s, cache, new.charged // 4)
             return True
         ledger_note(&core.pool.ledger, LIMIT_MEMORY)
+    return refuse_new(s, new)
+
+
+cdef inline bint refuse_new(Stream *s, New *new) noexcept nogil:
+    """Have the current command fail for a limit: False."""
     new.each = 0
     s.limited = True
     set_result(s, VK_ERROR_OUT_OF_HOST_MEMORY)
@@ -239,6 +248,11 @@ cdef inline bint charge_new(Stream *s, New *new, uint32_t index) noexcept nogil:
 
 cdef inline void settle_new(Stream *s, New *new) noexcept nogil:
     """Give back what no object has been made of."""
+    cdef uint64_t i
     if new.charged:
         ledger_give(&s.core.pool.ledger, ACCOUNT_OBJECTS, new.charged)
         new.charged = 0
+    for i in range(new.count if new.extents != NULL else 0):
+        if new.extents[i].size:
+            description_drop(&s.core.objects.descriptions, new.extents[i].size)
+            new.extents[i].size = 0

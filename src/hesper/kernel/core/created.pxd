@@ -13,6 +13,7 @@ from hesper.kernel.core.objects cimport (
     object_remove)
 from hesper.kernel.core.platform cimport hesper_add_u64
 from hesper.kernel.core.relations cimport make_facts
+from hesper.kernel.core.set_layouts cimport description_drop
 from hesper.kernel.core.state cimport (
     ERROR_ID, ERROR_LIMIT, ERROR_MEMORY, ERROR_NULL, ERROR_OBJECT, Stream, fail)
 from hesper.kernel.core.tables cimport hesper_command, hesper_lengths
@@ -26,6 +27,7 @@ cdef struct New:
     void *region                # that the first of them, memory, gets; mostly null
     uint64_t each               # bytes that are charged for each: `costs.pxd`
     uint64_t charged            # that no object has taken over yet
+    Extent *extents             # of each, with references in `size`: `sets.pxd`; mostly null
 
 
 cdef inline int prepare_new(Stream *s, New *new) noexcept nogil:
@@ -38,6 +40,7 @@ cdef inline int prepare_new(Stream *s, New *new) noexcept nogil:
     new.region = NULL
     new.each = 0
     new.charged = 0
+    new.extents = NULL
     if new.handles == NULL:
         return 0
     new.count = 1 if c.new_single else length_of(&hesper_lengths[c.new_length], s.parameters)
@@ -63,6 +66,7 @@ cdef inline int register_new(Stream *s, New *new) noexcept nogil:
     cdef uint64_t parent_id = s.parent_id if s.parent != NULL else s.first_id
     cdef uint64_t device_id
     cdef Extent extent
+    cdef uint64_t description
     if s.first == NULL:
         return fail(s, ERROR_NULL, NULL, 0)
     extent_of_new(s, &extent)
@@ -76,9 +80,18 @@ cdef inline int register_new(Stream *s, New *new) noexcept nogil:
             if result == 0:
                 continue
             type |= DEAD
+        description = 0
+        if new.extents != NULL and not type & DEAD:
+            description = new.extents[i].size
+            extent.size = description
+            extent.texels = new.extents[i].texels
+            new.extents[i].size = 0
         entry = object_add(objects, new.ids[i], type, new.handles[i], s.first.table, s.device,
                            device_id, parent_id,
-                           new.region if i == 0 and not type & DEAD else NULL, &extent)
+                           new.region if i == 0 and not type & DEAD else NULL, &extent,
+                           description)
+        if entry == NULL and description:
+            description_drop(&objects.descriptions, description)
         if entry == NULL and type & DEAD and s.wants_reply:
             continue
         if entry == NULL:

@@ -601,6 +601,8 @@ cdef inline int decode_other(Stream *s, const hesper_op *op, uint8_t code,
                              uint8_t *base) noexcept nogil:
     """What `decode` does not do by itself."""
     cdef uint32_t word
+    if code == OP_SETS:
+        return s.core.check_sets(s, op, base)
     if code >= OP_CHECK:
         return s.core.up.check(s, op, base)
     if code == OP_ARRAY_OUT or code == OP_ARRAY_PARTIAL:

@@ -224,6 +224,8 @@ cdef inline int run_lenient(Stream *s, uint32_t index, uint32_t flags) noexcept 
     s.dead = 0
     s.dead_first = False
     s.dead_argument = False
+    s.first_split = NULL
+    s.last_split = NULL
     result = run_whole(s, index, flags)
     s.lenient = False
     return result

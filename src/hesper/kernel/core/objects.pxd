@@ -22,6 +22,8 @@ from hesper.kernel.core.platform cimport (
     hesper_load_pointer, hesper_load_u64, hesper_map_aligned, hesper_note, hesper_replace,
     hesper_spin_lock, hesper_spin_unlock, hesper_store_pointer, hesper_store_release,
     hesper_store_u64, hesper_unmap)
+from hesper.kernel.core.set_layouts cimport (
+    Descriptions, description_drop, descriptions_free)
 from hesper.kernel.core.tables cimport FACTS, hesper_function
 
 
@@ -61,6 +63,7 @@ cdef struct Kin:
     Kin *next
     Kin *previous
     void *region                # of memory: its ShmRegion; the pool's lock guards it
+    uint64_t description        # a reference, which it owns: `set_layouts.pxd`; 0: none
     uint64_t charged            # bytes of the memory limit
     uint64_t recorded           # the same, for what is in a command buffer
 
@@ -103,6 +106,7 @@ cdef struct Objects:
     uint32_t limit
     uint32_t used_count         # pages that have an index
     Ledger *ledger              # null: nothing is charged
+    Descriptions descriptions   # of descriptor set layouts
 
 
 cdef inline uint64_t nowhere() noexcept nogil:
@@ -327,10 +331,12 @@ cdef inline void sparse_drop(Objects *objects, Kin *kin) noexcept nogil:
 cdef inline Entry *object_add(
     Objects *objects, uint64_t id, uint32_t type, uint64_t handle, hesper_function *table,
     uint32_t device, uint64_t device_id, uint64_t parent_id, void *region, const Extent *extent,
+    uint64_t description,
 ) noexcept nogil:
     """Make an object; null when a limit is reached, or another thread has made one of that id.
 
     region: of memory: becomes the object's, with it and not a moment later.
+    description: a reference that becomes the object's, or 0.
     """
     cdef Entry *entry
     cdef Kin *kin
@@ -350,6 +356,7 @@ cdef inline Entry *object_add(
     kin.id = id
     kin.region = region
     object_give(objects, kin)   # a thread may have charged it when it was gone
+    object_own(objects, kin, description)
     kin.device_id = device_id
     kin.parent_id = parent_id
     kin.parent = NULL
@@ -363,6 +370,16 @@ cdef inline Entry *object_add(
     object_extent(entry)[0] = extent[0]
     hesper_store_release(&entry.type, type)
     return entry
+
+
+cdef inline void object_own(Objects *objects, Kin *kin, uint64_t description) noexcept nogil:
+    """Let an object have that reference, and give up the one it has had."""
+    cdef uint64_t before
+    if kin.description == description:
+        return                  # mostly none
+    before = hesper_exchange_u64(&kin.description, description)
+    if before:
+        description_drop(&objects.descriptions, before)
 
 
 cdef inline void object_give(Objects *objects, Kin *kin) noexcept nogil:
@@ -425,6 +442,7 @@ cdef inline bint object_forget(Objects *objects, Kin *kin) noexcept nogil:
         return False
     # What a thread charges it after this is given back when something is made in its place.
     object_give(objects, kin)
+    object_own(objects, kin, 0)
     if not hesper_replace(&entry.type, type, NO_TYPE):
         return False
     hesper_add(&objects.live, <uint32_t>-1)
@@ -492,3 +510,4 @@ cdef inline void objects_free(Objects *objects) noexcept nogil:
         next = page.next
         hesper_unmap(page, PAGE_BYTES)
         page = next
+    descriptions_free(&objects.descriptions)

@@ -12,6 +12,7 @@ from hesper.kernel.core.arena cimport Arena
 from hesper.kernel.core.objects cimport Entry, Extent, Objects
 from hesper.kernel.core.platform cimport hesper_monitor, hesper_timer
 from hesper.kernel.core.polling cimport Poll, Polling
+from hesper.kernel.core.set_layouts cimport SeenPipeline, SeenSet
 from hesper.kernel.core.shm_pool cimport ShmPool, ShmRegion
 from hesper.kernel.core.tables cimport (
     FACTS, hesper_call_fn, hesper_command, hesper_op, hesper_relation)
@@ -80,7 +81,27 @@ cdef enum Error:
     ERROR_TWICE                 # a struct that relations speak of, twice in one chain
     ERROR_ALIGNMENT             # an offset into memory that the object may not have
     ERROR_BOUND                 # a place outside of an object, or beyond a limit
+    ERROR_SET                   # what a SetFault says
     ERROR_STOPPED               # the context is being closed
+
+
+cdef enum SetFault:
+    # What is wrong with a descriptor, or a layout: `messages.pyx` has the sentences.
+    SET_GONE = 0                # another ring has destroyed the set
+    SET_NO_BINDING
+    SET_BEYOND
+    SET_TYPE
+    SET_STAGES
+    SET_OTHER_TYPE
+    SET_NO_LAYOUT
+    SET_OTHER
+    SET_PUSHED
+    SET_DYNAMIC
+    SET_TWICE
+    SET_NOT_LAST
+    SET_FIXED
+    SET_VARIABLE
+    SET_LIMIT
 
 
 # Looks at the command at the cursor, which may be for what a guest looks at: `feedback.pxd`.
@@ -265,6 +286,10 @@ cdef struct Upcalls:
     void (*limit_reached)(Core *core) noexcept nogil
 
 
+# Looks at an OP_SETS: 0, or -1 with the error noted.
+ctypedef int (*sets_fn)(Stream *s, const hesper_op *op, uint8_t *base) noexcept nogil
+
+
 # Looks at an OP_BOUND in whatever form it has: 0, or -1 with the error noted.
 ctypedef int (*bound_fn)(Stream *s, const hesper_op *op, const uint8_t *base) noexcept nogil
 
@@ -307,6 +332,7 @@ cdef struct Core:
     Hot *hot                        # by command number
     Upcalls up
     bound_fn check_bound            # a pointer, to keep it out of the decoder's loop
+    sets_fn check_sets              # the same
     void *handlers                  # a `handlers.Handlers`, borrowed: for `up`
     char reason[384]
     uint64_t replies
@@ -317,6 +343,23 @@ cdef struct Victim:
     # An object that a command destroys, as it was when the command was decoded.
     uint64_t id
     uint64_t handle
+
+
+cdef struct Piece:
+    # Of a run of descriptors: what lies in one binding.
+    uint32_t number
+    uint32_t element
+    uint32_t count
+    uint32_t types              # as in SetBinding
+    uint32_t flags
+
+
+cdef struct Split:
+    # A write or copy that is to become one for each piece; a copy has two pieces for each.
+    Split *next
+    const void *whole
+    Piece *pieces
+    uint64_t count
 
 
 cdef struct Noted:
@@ -347,6 +390,10 @@ cdef struct Stream:
     uint64_t parent_id
     Extent extents[MEASURED]        # of handles whose size counts: `bounds.pxd`
     Extent *extent_list             # of an array of such handles
+    SeenSet seen_sets[2]            # of what descriptors were written to, and copied from, last
+    SeenPipeline seen_pipeline
+    Split *first_split              # of the command, in the order of the wire
+    Split *last_split
     Victim *victims
     uint32_t victim_count
     uint32_t device                 # serial all handles must share
@@ -373,6 +420,7 @@ cdef struct Stream:
     uint64_t error_value
     const hesper_relation *error_relation   # that is broken: by `error_value` and this
     uint64_t error_right
+    SetFault error_set
     uint64_t error_start        # ERROR_BOUND: the first byte or element
     uint64_t error_most         # and how many there are
     uint64_t commands

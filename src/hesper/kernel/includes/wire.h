@@ -40,6 +40,7 @@ enum {
     OP_CHECK,       /* `length` of them, from `ref` on */
     OP_CHECK_LIMIT, /* one: the u32 at `offset`, and at inner_from if inner_step is 1, <= a limit;
                      * or, if that is 2, below 16 and with its bit in `inner` */
+    OP_SETS,        /* descriptors against the layouts of their sets; ref: LOOK_... */
     /* Nor here: what is decoded must lie within bounds.  These stand last. */
     OP_BOUND,       /* ref: index into hesper_bounds */
     OP_BOUND_COPIES /* structs of size bytes at the pointer at offset, so many as the u32 at inner_from
@@ -54,6 +55,12 @@ enum {
     FLAG_PARENT = 8,   /* the pool that new objects belong to */
     FLAG_MEASURED = 16, /* a handle whose object's extent counts; inner: which of them */
     FLAG_NOTED = 32 /* a handle of whose object a relation wants to know facts */
+};
+
+/* What OP_SETS looks at: see facts/sets.toml. */
+enum {
+    LOOK_WRITE = 0, LOOK_COPY, LOOK_UPDATE, LOOK_PUSH, LOOK_PUSH_INFO, LOOK_BIND, LOOK_BIND_INFO,
+    LOOK_LAYOUT, LOOK_ALLOCATE, LOOK_PIPELINE, LOOK_TEMPLATE
 };
 
 enum {

@@ -16,6 +16,8 @@ from hesper.protocol.compiler.emit import Emitter
 from hesper.protocol.compiler.names import Names
 from hesper.protocol.compiler.registry import Builder
 from hesper.protocol.compiler.relations import RelationReader
+from hesper.protocol.compiler.sets import Sets
+from hesper.protocol.compiler.sets import read as read_sets
 from hesper.protocol.compiler.tables import TableBuilder
 from hesper.protocol.model import Summary
 
@@ -32,7 +34,8 @@ def main(folder: Path) -> None:
     model.facts = reader.read_facts(facts.object_facts)
     model.relations = reader.read(facts.relations)
     bounds = Bounds(model, read_bounds(FACTS / "bounds.toml"))
-    emitter = Emitter(model, TableBuilder(model, bounds), vk, facts)
+    sets = Sets(model, read_sets(FACTS / "sets.toml"))
+    emitter = Emitter(model, TableBuilder(model, bounds, sets), vk, facts)
     (folder / "model.json").write_bytes(msgspec.json.encode(model))
     summary = Summary(
         model.header_version,

@@ -12,6 +12,7 @@ from hesper.protocol.model import Struct
 
 if TYPE_CHECKING:
     from hesper.protocol.compiler.bounds import Bound, Bounds
+    from hesper.protocol.compiler.sets import Sets
     from hesper.protocol.model import Command, Field, Length, Model
 
 
@@ -47,8 +48,9 @@ class Code(enum.IntEnum):
     CHAIN_PARTIAL = 26
     CHECK = 27
     CHECK_LIMIT = 28
-    BOUND = 29
-    BOUND_COPIES = 30
+    SETS = 29
+    BOUND = 30
+    BOUND_COPIES = 31
 
 
 AMONG = 2
@@ -121,9 +123,10 @@ class LayoutError(Exception):
 class TableBuilder:
     """Makes the wire programs of a model."""
 
-    def __init__(self, model: Model, bounds: Bounds) -> None:
+    def __init__(self, model: Model, bounds: Bounds, sets: Sets) -> None:
         self.model = model
         self.bounds = bounds
+        self._sets = sets
         self.tables = Tables()
         self.struct_index = {name: i for i, name in enumerate(model.structs)}
         self.handle_index = {name: i for i, name in enumerate(model.handles)}
@@ -307,18 +310,19 @@ class TableBuilder:
         bounds = [Op(Code.BOUND, offset, ref=row) for row, offset in self.bounds.add(owner)]
         if bounds and isinstance(owner, Struct) and self.is_pod(owner):
             raise LayoutError(f"{owner.name} is copied as a whole, bounds cannot be looked at")
-        slots = {
-            field.offset: slot
-            for slot, name in enumerate(self.bounds.measured(owner))
-            for field in owner.fields
-            if field.name == name
-        }
+        measured = {name: slot for slot, name in enumerate(self.bounds.measured(owner))}
+        measured |= self._sets.measured(owner)
+        slots = {f.offset: measured[f.name] for f in owner.fields if f.name in measured}
         ops = [
             op._replace(flags=op.flags | MEASURED, inner=slots[op.offset])
             if op.offset in slots and op.code in {Code.HANDLE, Code.ARRAY_HANDLE}
             else op
             for op in ops
         ]
+        look = self._sets.look(owner)
+        if look is not None:
+            at = next((i + 1 for i, op in enumerate(ops) if op.offset == look.after), len(ops))
+            ops.insert(at, Op(Code.SETS, look.after or 0, ref=look.kind))
         return ops + _joined(bounds, self.bounds.rows)
 
     def _field_ops(self, f: Field, siblings: tuple[Field, ...], *, partial: bool) -> list[Op]:
