@@ -13,6 +13,28 @@ FLOATS = (0.0, 1.0, -2.25, 1024.5)
 """Exact in single precision."""
 
 
+NEVER_NULL = {
+    "VkWriteDescriptorSet.dstSet",
+    "VkCopyDescriptorSet.srcSet",
+    "VkCopyDescriptorSet.dstSet",
+    "VkPushDescriptorSetInfo.layout",
+    "VkBindDescriptorSetsInfo.layout",
+    "VkDescriptorUpdateTemplateCreateInfo.descriptorSetLayout",
+    "VkDescriptorUpdateTemplateCreateInfo.pipelineLayout",
+}
+"""Handles that `facts/sets.toml` wants, though the registry has them optional somewhere."""
+
+
+def _number_bindings(info: dict[str, Any]) -> None:
+    """Let a layout's bindings be what `facts/sets.toml` wants: each once, none of them special."""
+    info["flags"] = 0
+    for number, binding in enumerate(info["pBindings"] or []):
+        binding["binding"] = number
+    for name, value in info["pNext"]:
+        if name == "VkDescriptorSetLayoutBindingFlagsCreateInfo":
+            value["pBindingFlags"] = value["pBindingFlags"] and [0] * len(value["pBindingFlags"])
+
+
 class Values:
     """Draws parameters that the codec accepts."""
 
@@ -44,6 +66,8 @@ class Values:
         if s.stype is not None:
             value["pNext"] = self._chain(s, depth, partial=False)
         self._fields(s, value, depth)
+        if s.name == "VkDescriptorSetLayoutCreateInfo":
+            _number_bindings(value)
         return value
 
     def partial(self, s: Struct, depth: int = 0) -> dict[str, Any]:
@@ -66,7 +90,9 @@ class Values:
                 tags = [t for case in unions[f.name].cases for t in case.tags]
                 value[f.name] = self.rng.choice(tags)
                 continue
-            value[f.name] = self._field(f, value, depth)
+            value[f.name] = self._field(
+                f, value, depth, required=f"{s.name}.{f.name}" in NEVER_NULL
+            )
             if f.counts and exact.get(f.name, 1) == 4:
                 value[f.name] *= 4
 
