@@ -74,6 +74,18 @@ def test_it_serves(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_says_ready_before_it_serves_anybody(tmp_path: Path) -> None:
+    seen: list[tuple[str, int, bool]] = []
+    path = tmp_path / "s"
+
+    def ready() -> None:
+        seen.append((server.about.driver, server.clients, server.is_running))
+
+    server = hesper.VtestServer(path, LAVAPIPE, on_ready=ready)
+    with server:
+        assert seen == [("lvp", 0, True)]
+
+
 def test_two_servers_on_threads(tmp_path: Path) -> None:
     """Started, used and stopped by threads that are not the main one."""
     seen: dict[int, str] = {}

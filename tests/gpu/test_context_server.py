@@ -391,7 +391,8 @@ class Worked:
         self.device, theirs = socket.socketpair()
         self.device.settimeout(BOUND)
         self.error: Exception | None = None
-        self.worker = ContextWorker(theirs)
+        self.ended: list[str] = []
+        self.worker = ContextWorker(theirs, self.ended.append)
         self.context = Context(choose_driver("lavapipe"), name="test", on_fatal=self.worker.fatal)
         if not by_kernel:
             self.context.port = in_python(self.context)

@@ -8,11 +8,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from hesper.errors import StartError
-from hesper.isolation.service import ClientError
+from hesper.isolation.service import ClientError, Hearer
 from hesper.log import get_logger
 from hesper.sandbox.system import call
 
@@ -58,25 +57,27 @@ class EchoService:
             with contextlib.suppress(OSError):  # it may be over already
                 self._sock.shutdown(socket.SHUT_RDWR)
 
-    def serve(self, sock: socket.socket, named: Callable[[str], None]) -> None:
+    def serve(self, sock: socket.socket, hear: Hearer) -> None:
         self._sock = sock
         if self._stopped:
             self.stop()
         with sock, sock.makefile("r") as lines:
             for line in lines:
-                self._do(line.strip(), named)
+                self._do(line.strip(), hear)
                 sock.sendall(f"{_pid()} {self.options['count']}\n".encode())
 
-    def _do(self, line: str, named: Callable[[str], None]) -> None:
+    def _do(self, line: str, hear: Hearer) -> None:
         word, _, rest = line.partition(" ")
         if word == "name":
-            named(rest)
+            hear.named(rest)
+        elif word == "end":
+            hear.ended(rest)
         elif word == "fault":
             raise ClientError(rest)
         elif word == "bug":
             raise KeyError(rest)
         elif word == "descriptors":
-            named(" ".join(sorted(os.listdir("/proc/self/fd"), key=int)))
+            hear.named(" ".join(sorted(os.listdir("/proc/self/fd"), key=int)))
         elif word == "signal":
             os.kill(os.getpid(), getattr(signal, rest))
         elif word == "call":

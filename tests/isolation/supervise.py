@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from typing import Any
 
 from hesper import log, log_limiter
@@ -60,6 +61,15 @@ class Refusal:
 
 
 log.configure(json=True, level="debug")
+if "slow_log" in wanted:
+    written = vars(log)["_sink"]
+
+    def write_slowly(*line: Any) -> None:
+        """Write it, but not at once."""
+        time.sleep(wanted["slow_log"])
+        written(*line)
+
+    log.set_sink(write_slowly, level="info")
 try:
     listeners = list(map(adopt, _systemd.sockets())) or [
         bind(wanted["path"], Access(wanted.get("mode", 0o600)))

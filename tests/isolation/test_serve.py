@@ -214,6 +214,15 @@ def test_an_instance_too_many_fails_and_a_place_makes_it_work(serve: Serve, stre
     finish(start(server, stress, "1", "1"))
 
 
+def test_the_template_is_a_child_of_the_main_thread(serve: Serve) -> None:
+    server = serve(environ={"HESPER_WORKERS": "fork"})
+    server.ready()
+    pid = server.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert children == [str(server.template())]
+    assert server.stop() == 0
+
+
 @pytest.mark.parametrize("way", ["fork", "spawn"])
 def test_workers_come_to_be_either_way(serve: Serve, stress: str, way: str) -> None:
     server = serve(environ={"HESPER_WORKERS": way})

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import Supervised, alive, until
+from supervised import HERE, PATIENCE, EchoClient, Supervised, alive, environment, until
 
 from hesper.isolation.doorstep import MOST_OF_ONE
 from hesper.isolation.waiting import MOST_REFUSED, MOST_WAITING
@@ -101,6 +103,32 @@ def test_what_a_worker_logs_appears_with_its_client(start: Start) -> None:
     client.ask("log something odd")
     entry = one.logged("something odd")
     assert (entry["level"], entry["number"], entry["name"]) == ("warning", 7, "me")
+
+
+def test_the_log_says_why_before_the_client_sees_its_end(tmp_path: Path) -> None:
+    path, log = tmp_path / "socket", tmp_path / "log"
+    wanted = json.dumps({"path": str(path), "slow_log": 0.3})
+    with log.open("wb") as file:
+        command = [sys.executable, str(HERE / "supervise.py"), wanted]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=file, env=environment(), text=True
+        )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith('{"event": "ready"')
+        client = EchoClient(path)
+        client.ask("end it asked for too much")
+        (line,) = [line for line in log.read_text().splitlines() if "client ended" in line]
+        assert json.loads(line)["reason"] == "it asked for too much"
+        client.say("fault it asked for too much")
+        assert client.gone()
+        client.close()
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    assert log.read_text().count("client ended") == 1
 
 
 def lines(one: Supervised, event: str) -> int:

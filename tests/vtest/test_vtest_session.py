@@ -484,6 +484,21 @@ def send_all(client: Client, messages: list[tuple[int, ...]]) -> None:
         client.send(command, data, length=len(data) if command == 8 else None)
 
 
+def test_the_host_hears_why_while_the_client_is_connected(served: Served) -> None:
+    there: list[bool] = []
+
+    def ended(reason: str) -> None:
+        assert reason == "vkCmdDraw at 64: no such handle"
+        there.append(not readable(served.client.sock))
+
+    served.host.ended = ended  # type: ignore[method-assign]
+    assert served.host.on_fatal is not None
+    served.host.on_fatal("vkCmdDraw at 64: no such handle")
+    served.host.on_fatal("something else")
+    assert served.end() == "vkCmdDraw at 64: no such handle"
+    assert there == [True]
+
+
 @pytest.mark.parametrize("reason", EARLY)
 def test_commands_out_of_order_are_refused(reason: str) -> None:
     one = Served()

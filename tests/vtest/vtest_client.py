@@ -98,6 +98,7 @@ class FakeHost:
         self.context = FakeContext()
         self.on_fatal: Callable[[str], None] | None = None
         self.names: list[str] = []
+        self.reasons: list[str] = []
         self.warnings: list[str] = []
 
     def create_context(self, name: str, on_fatal: Callable[[str], None]) -> FakeContext:
@@ -107,6 +108,9 @@ class FakeHost:
 
     def named(self, name: str) -> None:
         self.names.append(name)
+
+    def ended(self, reason: str) -> None:
+        self.reasons.append(reason)
 
     def no_room(self, size: int, error: Exception) -> None:
         self.warnings.append(f"{size}: {error}")

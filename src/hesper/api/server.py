@@ -39,10 +39,13 @@ class Run(abc.ABC):
         """Set when clients are served."""
         self.settled = threading.Event()
         """Whether it serves, or never will."""
+        self.on_ready: Callable[[], None] = lambda: None
+        """Called when the first worker is ready, before a client is served."""
 
     def ready(self, about: dict[str, Any]) -> None:
         """Take note that clients are served, by what a worker has found out."""
         self.served = Served(str(about["driver"]), str(about["device"]), str(about["notice"]))
+        self.on_ready()
         self.settled.set()
 
     @abc.abstractmethod
@@ -64,9 +67,17 @@ class Server(abc.ABC):
     ends.
     """
 
-    def __init__(self, on_end: Callable[[], None] | None = None) -> None:
-        """`on_end` is called, on a thread of the server, when it ends untold."""
+    def __init__(
+        self,
+        on_end: Callable[[], None] | None = None,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        """Both are called on a thread of the server.
+
+        on_end: when it ends untold.  on_ready: before the first client is served; `about` is known.
+        """
         self._on_end = on_end
+        self._on_ready = on_ready
         self._starting = threading.Lock()
         self._run: Run | None = None
         self._thread: threading.Thread | None = None
@@ -104,6 +115,7 @@ class Server(abc.ABC):
             self._was_told = False
             self._error = None
             run = self._begin()
+            run.on_ready = self._on_ready or run.on_ready
             thread = threading.Thread(
                 target=self._serve, args=[run], name=f"hesper {self}", daemon=True
             )

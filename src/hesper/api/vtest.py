@@ -137,6 +137,7 @@ class _VtestRun(Run):
             admission=options.admission._replace(refuse=self._refuser),
             sandbox=options.sandbox,
         )
+        self.supervisor.begin()
 
     def serve(self) -> None:
         try:
@@ -169,6 +170,7 @@ class VtestServer(Server):
         *,
         sockets: Sequence[socket_module.socket] = (),
         on_end: Callable[[], None] | None = None,
+        on_ready: Callable[[], None] | None = None,
     ) -> None:
         """Nothing is listened on before `start`.
 
@@ -177,9 +179,11 @@ class VtestServer(Server):
         sockets: listening Unix stream sockets to serve on instead, as systemd hands them over; they
         are closed by `stop`, so that such a server can be started once.
         on_end: called, on a thread of the server, when it ends without having been told to.
+        on_ready: called, on a thread of the server, before the first client is served; `about` is
+        known then.
         Raises `errors.OptionError`.
         """
-        super().__init__(on_end)
+        super().__init__(on_end, on_ready)
         check_kind("socket", socket, (str, os.PathLike), "must be the path of a Unix socket")
         self.options = VtestOptions() if options is None else options
         check_kind("options", self.options, VtestOptions, "must be hesper.VtestServer.Options(...)")

@@ -58,7 +58,14 @@ def command(
     raise_descriptor_limit()
     over = threading.Event()
     options = server.options(warm=2, mode=_permissions(mode), group=socket_group, is_shared=True)
-    service = VtestServer(socket, options, sockets=_systemd.sockets(), on_end=over.set)
+
+    def ready() -> None:
+        harden(server.sandbox)
+        _say_ready(service, json=json, fd=ready_fd)
+
+    service = VtestServer(
+        socket, options, sockets=_systemd.sockets(), on_end=over.set, on_ready=ready
+    )
     came: list[int] = []
 
     def stop(number: int) -> None:
@@ -72,8 +79,6 @@ def command(
         try:
             if not over.is_set():
                 service.start()
-                harden(server.sandbox)
-                _say_ready(service, json=json, fd=ready_fd)
                 over.wait()
         except StoppedError:
             pass

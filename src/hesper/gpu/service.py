@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,6 +13,9 @@ from hesper.guest import Context
 from hesper.isolation import driver
 from hesper.isolation.driver import DriverOptions, OpenDriver, open_driver
 from hesper.portable import recv_message
+
+if TYPE_CHECKING:
+    from hesper.isolation.service import Hearer
 
 preload = driver.preload
 
@@ -42,7 +44,7 @@ class ContextService:
         """Use the time until the device comes."""
         self._host.warm_up()
 
-    def serve(self, sock: socket.socket, named: Callable[[str], None]) -> None:
+    def serve(self, sock: socket.socket, hear: Hearer) -> None:
         """Serve the device at `sock`, see `isolation.service.Service`."""
         self._socket = sock
         if self._stopped:
@@ -53,8 +55,8 @@ class ContextService:
             if message is None:
                 return
             name = message[0][wire.KIND.size :].decode(errors="replace")
-            named(name)
-            worker = ContextWorker(sock)
+            hear.named(name)
+            worker = ContextWorker(sock, hear.ended)
             context = Context(
                 self._host.driver,
                 name=name,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 
 from hesper.gpu import context_wire as wire
 from hesper.gpu.context_wire import Down, Up
@@ -28,8 +29,9 @@ _log = get_logger(__name__)
 class ContextWorker:
     """Does what the device says until it hangs up.  `fatal` may come from any thread."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Talk over `sock`."""
+    def __init__(self, sock: socket.socket, ended: Callable[[str], None]) -> None:
+        """Talk over `sock`.  ended: told why the context is lost, before the device is."""
+        self._ended = ended
         self._server = Server(sock.fileno(), self)
         self._context: Context | None = None
         self._reason = ""
@@ -58,6 +60,7 @@ class ContextWorker:
             # A program that ends, in whatever way, first loses its memory and then its context.
             return
         self._reason = reason
+        self._ended(reason)
         self._server.send(Up.FATAL, reason.encode()[:1000])
 
     def _handle(self, context: Context, kind: int, body: memoryview, fds: list[int]) -> None:

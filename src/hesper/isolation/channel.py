@@ -4,6 +4,7 @@ Down, as messages of `portable.send_message`, each one JSON object with the key 
   prepare  service, options, hurry,      first of all; hurry: say ready before warming up;
            log_level; with a pipe        for standard output and error
   serve    client; with its socket       once, when ready
+  noted                                  the log has why its client is ended
   stop                                   end in order
 Up, as lines of JSON with the key `is`, because the supervisor must never block on a worker that
 a guest may have taken over:
@@ -11,7 +12,8 @@ a guest may have taken over:
   failed   kind, reason                  cannot serve; kind: of `errors.StartError`
   named    name                          what the client calls itself
   log      level, logger, event, fields
-  end      reason                        the client's fault, or ours; before the process ends
+  end      reason                        the client's fault, or ours; before the client is told,
+                                         and before the process ends
   crashed  thread, command               a fatal signal has come, see `engine.report_crashes`;
            call, with                    where the sandbox refuses a system call: which, arguments
 The end of the stream ends the other side: a worker whose supervisor is gone stops.

@@ -236,11 +236,19 @@ class Crew:
                 worker.who,
             )
         elif kind == "end":
-            worker.reason = str(message["reason"])
+            self._ends(worker, str(message["reason"]))
         elif kind == "crashed":
             worker.note_crash(message)
         else:
             raise ChannelError(f"{kind!r} while {worker.state}")
+
+    def _ends(self, worker: WorkerProcess, reason: str) -> None:
+        """Log at once why a client is ended: its worker waits for that."""
+        worker.reason = reason
+        if worker.state == "serving" and not worker.is_told and not worker.killed:
+            worker.is_told = True
+            worker.log.error("client ended", reason=reason)
+            self.order(worker, "noted")
 
     def _tell_to_stop(self, worker: WorkerProcess) -> None:
         if worker.state == "serving":
@@ -289,7 +297,9 @@ class Crew:
         self.on_change()
 
     def _report(self, worker: WorkerProcess) -> None:
-        """One line about a client's end."""
+        """One line about a client's end, unless there is one."""
+        if worker.is_told and not worker.killed:
+            return
         seconds = round(time.monotonic() - worker.since, 3)
         if worker.killed:
             worker.log.error("client killed", reason=worker.killed)

@@ -35,6 +35,19 @@ Introduced: TypeAlias = Callable[[bytes], bool]
 False: more is to come.  Raises `ClientError` for what no client sends first."""
 
 
+class Hearer(Protocol):
+    """Is told what becomes of a client.  From any thread."""
+
+    def named(self, name: str) -> None:
+        """Take note of what it calls itself."""
+
+    def ended(self, reason: str) -> None:
+        """Take note that it is to be ended, and why; returns when the log has it.
+
+        Before its connection is closed: who sees that finds the reason.  Never waits for long.
+        """
+
+
 class Service(Protocol):
     """Serves one client."""
 
@@ -48,10 +61,10 @@ class Service(Protocol):
     def warm_up(self) -> None:
         """Use the time until a client comes."""
 
-    def serve(self, sock: socket.socket, named: Callable[[str], None]) -> None:
+    def serve(self, sock: socket.socket, hear: Hearer) -> None:
         """Serve the client at `sock` until it is gone, and close `sock`.
 
-        named: to be told what the client calls itself.  Raises `ClientError`.
+        hear: to be told of the client.  Raises `ClientError`.
         """
 
     def stop(self) -> None:

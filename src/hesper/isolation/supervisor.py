@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from hesper import log
 from hesper.errors import StartError, start_error
 from hesper.isolation.crew import Crew
 from hesper.isolation.doorstep import Admission, Doorstep
@@ -106,9 +107,20 @@ class Supervisor:
         self._full_said = False
         self._refill_at = 0.0
         self._trimming = False
+        self._has_begun = False
         self._stopping = False
         self._failed: StartError | None = None
         self._on_ready: Callable[[dict[str, Any]], None] = lambda _: None
+
+    def begin(self) -> None:
+        """Start what workers come from, as a child of this thread; else `run` does.
+
+        For a thread that outlives `run`, as a program's main thread: there the children of a
+        process are looked for.
+        """
+        if not self._has_begun:
+            self._has_begun = True
+            self._crew.begin()
 
     def run(self, on_ready: Callable[[dict[str, Any]], None]) -> None:
         """Serve until `stop`, then stop the workers and close the sockets.
@@ -119,7 +131,8 @@ class Supervisor:
         self._on_ready = on_ready
         try:
             self._spare = os.open(os.devnull, os.O_RDONLY)
-            self._crew.begin()
+            self.begin()
+            log.get_ready()  # while that starts
             self._refill()
             while not self._stopping or self._crew.workers:
                 self._turns.turn()

@@ -27,6 +27,8 @@ GRACE = 4.0
 """Seconds from being told to stop to the hard end; less than the supervisor's patience."""
 LEAVE_GRACE = 1.0
 """Seconds in which the end of the connection alone has to end the worker."""
+NOTE_PATIENCE = 3.0
+"""Seconds for which a client that is to be ended stays, for the log to have the reason."""
 
 AT_ONCE = 0.02
 """Seconds in which a worker that a client has waited for is given that client."""
@@ -54,6 +56,7 @@ class Worker:
         self._control = socket.socket(fileno=fd)
         report_crashes(fd)
         self._speaking = threading.Lock()
+        self._noted = threading.Event()
         self._is_warm = False
         self._in_background = False
 
@@ -108,11 +111,20 @@ class Worker:
             target=self._watch, args=[service, watched], name="watch", daemon=True
         ).start()
         try:
-            service.serve(client, lambda name: self._say("named", name=name))
+            service.serve(client, self)
         except ClientError as error:
             self._say("end", reason=str(error))
             return EXIT_FAULT
         return 0
+
+    def named(self, name: str) -> None:
+        """See `isolation.service.Hearer`."""
+        self._say("named", name=name)
+
+    def ended(self, reason: str) -> None:
+        """See `isolation.service.Hearer`."""
+        self._say("end", reason=reason)
+        self._noted.wait(NOTE_PATIENCE)
 
     @contextlib.contextmanager
     def _fatal(self) -> Iterator[None]:
@@ -137,18 +149,39 @@ class Worker:
         That is when the supervisor gives the order or is gone, and when the client is gone: the
         thread that serves it may be waiting for something that can no longer happen.
         """
-        (fd, _), *_ = watched.poll()
-        reason = "stopped"
-        if fd != self._control.fileno():
-            reason = "its client had left"
-            watched.unregister(fd)
-            watched.poll(LEAVE_GRACE * 1000)
         with self._fatal():
+            reason = self._listen(watched)
             service.stop()
         time.sleep(GRACE)
         self._say("end", reason=f"it was still busy {GRACE:g} s after {reason}")
         log.flush()
         os._exit(EXIT_BROKEN)
+
+    def _listen(self, watched: select.poll) -> str:
+        """Do what the supervisor says until the worker has to end; return what there was first."""
+        until = None
+        while True:
+            left = None if until is None else max(0.0, until - time.monotonic()) * 1000
+            events = watched.poll(left)
+            if not events:
+                return "its client had left"
+            for fd, _ in events:
+                if fd != self._control.fileno():
+                    watched.unregister(fd)
+                    until = time.monotonic() + LEAVE_GRACE
+                elif not self._obey():
+                    return "stopped" if until is None else "its client had left"
+
+    def _obey(self) -> bool:
+        """Take an order from the supervisor; False when it is to end."""
+        try:
+            message = channel.receive_down(self._control)
+        except OSError:
+            return False
+        if message is None or message[0]["do"] != "noted":
+            return False
+        self._noted.set()
+        return True
 
     def _say(self, is_: str, **values: Any) -> None:
         # Where the supervisor is gone, `_watch` has noticed.

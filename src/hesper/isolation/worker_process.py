@@ -47,6 +47,8 @@ class WorkerProcess:
     """The system call that it has died of, by its number, and its arguments."""
     killed: str = ""
     """Why we have killed it."""
+    is_told: bool = False
+    """Whether the log says how its client has ended, while it still ends."""
     starting: Timer | None = None
     """What happens if it does not get ready."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,6 +15,9 @@ from hesper.isolation.driver import DriverOptions, OpenDriver, open_driver
 from hesper.kernel.errors import ProtocolError
 from hesper.log import get_logger
 from hesper.vtest.session import Session
+
+if TYPE_CHECKING:
+    from hesper.isolation.service import Hearer
 
 _log = get_logger(__name__)
 
@@ -55,7 +58,7 @@ class VtestService:
         self._host = host
         self._session: Session | None = None
         self._stopped = False
-        self._named: Callable[[str], None] = lambda _: None
+        self._hear: Hearer | None = None
         self._sample_ns = options.sample * 1000
         self._sampler: threading.Thread | None = None
 
@@ -63,9 +66,9 @@ class VtestService:
         """Use the time until a client comes."""
         self._host.warm_up()
 
-    def serve(self, sock: socket.socket, named: Callable[[str], None]) -> None:
+    def serve(self, sock: socket.socket, hear: Hearer) -> None:
         """Serve the client at `sock`, see `isolation.service.Service`."""
-        self._named = named
+        self._hear = hear
         self._session = Session(sock, self)
         if self._stopped:
             self._session.stop()
@@ -103,7 +106,13 @@ class VtestService:
 
     def named(self, name: str) -> None:
         """Tell the supervisor what the client calls itself."""
-        self._named(name)
+        if self._hear is not None:
+            self._hear.named(name)
+
+    def ended(self, reason: str) -> None:
+        """Tell the supervisor why the client is to be ended."""
+        if self._hear is not None:
+            self._hear.ended(reason)
 
     def no_room(self, size: int, error: Exception) -> None:
         """Log that there is no memory for a resource of so many bytes."""

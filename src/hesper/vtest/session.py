@@ -53,6 +53,9 @@ class Host(Protocol):
     def named(self, name: str) -> None:
         """Be told what the client calls itself."""
 
+    def ended(self, reason: str) -> None:
+        """Be told why the client is to be ended, while it is still connected; from any thread."""
+
     def no_room(self, size: int, error: Exception) -> None:
         """Be told that there is no memory for a resource of so many bytes."""
 
@@ -71,6 +74,8 @@ class Session:
         self._name = ""
         self._context: GuestContext | None = None
         self._fatal: str | None = None
+        self._ending = threading.Lock()
+        """Held until the host knows why; nobody hangs up before."""
         self._stopping = False
         self._handshake: threading.Timer | None = None
         # Opened now: there may be no descriptor left when it is needed.
@@ -103,8 +108,7 @@ class Session:
             self._loop()
         except ClientError as error:
             # What poisoned the context says more than what became of the command after it.
-            if self._fatal is None and not self._stopping:
-                self._fatal = str(error)
+            self._end(str(error))
         finally:
             self._end_handshake()
             self._hang_up()
@@ -134,9 +138,17 @@ class Session:
 
     def _poisoned(self, reason: str) -> None:
         """Take note that the context is dead, from whichever thread found out."""
-        if self._fatal is None and not self._stopping:
-            self._fatal = reason
+        self._end(reason)
         self._hang_up()
+
+    def _end(self, reason: str) -> None:
+        """Tell the host why the client is ended, unless somebody has."""
+        if self._stopping:
+            return
+        with self._ending:
+            if self._fatal is None:
+                self._fatal = reason
+                self._host.ended(reason)
 
     def _loop(self) -> None:
         server = self._server
