@@ -30,6 +30,7 @@ elif "watched" in wanted:
     vars(path_keeper)["path_watch"] = lambda _: -1
 crew.STOP_PATIENCE = wanted.get("patience", crew.STOP_PATIENCE)
 crew.START_PATIENCE = wanted.get("start_patience", crew.START_PATIENCE)
+crew.TEMPLATE_BACKOFF = wanted.get("template_backoff", crew.TEMPLATE_BACKOFF)
 for name in ("PLACE_PATIENCE", "SURPLUS_SECONDS", "ACCEPT_PAUSE"):
     setattr(supervisor, name, wanted.get(name.lower(), getattr(supervisor, name)))
 if "connections_at_once" in wanted:

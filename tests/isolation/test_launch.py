@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
+from hesper.isolation import crew, launch
 from hesper.isolation.launch import Template
+from hesper.isolation.turns import Turns
 
 
 def test_a_template_is_given_up_where_its_workers_could_not_be_watched(
@@ -31,4 +33,44 @@ def test_a_template_is_given_up_where_its_workers_could_not_be_watched(
         assert not template.hear()
     assert worker.poll()
     assert worker.problem
+    assert template.problem == "no descriptor to watch workers by: Too many open files"
     template.close()
+
+
+def test_a_template_that_cannot_start_is_tried_again_less_and_less(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = 3
+
+    def scarce(*arguments: Any) -> Template:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return Template(*arguments)
+
+    caplog.set_level("INFO", "hesper")
+    monkeypatch.setattr(launch, "Template", scarce)
+    monkeypatch.setattr(crew, "Template", scarce)
+    monkeypatch.setattr(crew, "TEMPLATE_BACKOFF", 0.001)
+    turns = Turns()
+    one = crew.Crew(turns, "echo_service", {}, "off")
+    one.begin()
+    forked = "workers are forked from a template again"
+    try:
+        for _ in range(10):
+            if forked in caplog.messages:
+                break
+            turns.after(0.05, lambda: None)
+            turns.turn()
+    finally:
+        one.end()
+        turns.close()
+    lines = [vars(record) for record in caplog.records]
+    assert [line["fields"].get("next_attempt_in_seconds") for line in lines] == [
+        0.001,
+        0.002,
+        0.004,
+        None,
+    ]
+    assert lines[-1]["event"] == forked

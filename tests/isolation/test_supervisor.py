@@ -12,13 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import HERE, PATIENCE, EchoClient, Supervised, alive, environment, until
+from supervised import (
+    HERE,
+    PATIENCE,
+    EchoClient,
+    Supervised,
+    alive,
+    children_of,
+    environment,
+    until,
+)
 
 from hesper.isolation.doorstep import MOST_OF_ONE
 from hesper.isolation.waiting import MOST_REFUSED, MOST_WAITING
 from hesper.portable import process_usage
 
 Start = Callable[..., Supervised]
+NO_TEMPLATE = "no template to fork workers from, they are started anew until there is one"
 
 
 @pytest.fixture(params=["fork", "spawn"])
@@ -311,7 +321,7 @@ def test_a_worker_has_nothing_of_others(start: Start) -> None:
 
 
 def test_workers_outlive_their_template(start: Start, request: pytest.FixtureRequest) -> None:
-    one = start(warm=1)
+    one = start(warm=1, template_backoff=300.0)
     one.ready()
     template = one.template()
     if request.node.callspec.params["start"] == "spawn":
@@ -320,13 +330,36 @@ def test_workers_outlive_their_template(start: Start, request: pytest.FixtureReq
     client = one.client()
     pid = client.ask()[0]
     os.kill(template, signal.SIGKILL)
-    one.logged("the template of the workers has ended, they are started anew from now on")
+    lost = one.logged(NO_TEMPLATE)
+    assert (lost["reason"], lost["next_attempt_in_seconds"]) == ("it has ended", 300.0)
     assert client.ask()[0] == pid
     others = [one.client() for _ in range(3)]
     assert pid not in {other.ask()[0] for other in others}
     client.say("signal SIGKILL")
     assert one.logged("worker died")["reason"] == "ended, nobody knows how"
     assert others[0].ask()
+    assert one.stop() == 0
+
+
+def test_a_template_that_has_ended_is_followed_by_another(
+    start: Start, request: pytest.FixtureRequest
+) -> None:
+    if request.node.callspec.params["start"] == "spawn":
+        return
+    one = start(warm=1, template_backoff=0.01)
+    one.ready()
+    for _ in range(2):
+        template = one.template()
+        os.kill(template, signal.SIGKILL)
+        # It has forked a worker, so that the next may come soon.
+        assert one.logged(NO_TEMPLATE)["next_attempt_in_seconds"] == 0.01
+        one.logged("workers are forked from a template again")
+        assert one.template() not in {0, template}
+        clients = [one.client() for _ in range(3)]
+        assert all(client.ask() for client in clients)
+        until(lambda: set(children_of(one.template())) & set(one.children()), "a fork of it")
+        for client in clients:
+            client.close()
     assert one.stop() == 0
 
 

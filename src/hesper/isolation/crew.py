@@ -27,6 +27,10 @@ STOP_PATIENCE = 5.0
 """Seconds from the order to stop to the kill."""
 MAX_BACKOFF = 30.0
 """Longest pause in seconds between attempts to start workers that fail to."""
+TEMPLATE_BACKOFF = 1.0
+"""Seconds until a template that has ended, or could not start, is followed by another; each time in
+a row twice as many."""
+MOST_TEMPLATE_BACKOFF = 300.0
 
 _log = get_logger(__name__)
 
@@ -57,11 +61,20 @@ class Crew:
         self._stopping = False
         self._sandbox = sandbox
         self._launcher: Launcher = Spawner(sandbox)
+        self._templates_lost = 0
+        """In a row: none of them has forked a worker."""
 
     def begin(self) -> None:
         """Get ready to start workers."""
-        self._launcher = new_launcher(self._service, self._sandbox)
-        if (fd := self._launcher.fileno()) is not None:
+        try:
+            self._use(new_launcher(self._service, self._sandbox))
+        except OSError as error:
+            self._do_without_template(str(error))
+
+    def _use(self, launcher: Launcher) -> None:
+        """Have workers started by `launcher` from now on."""
+        self._launcher = launcher
+        if (fd := launcher.fileno()) is not None:
             self._turns.watch(fd, self._launcher_speaks)
 
     def count(self, *states: str) -> int:
@@ -147,9 +160,10 @@ class Crew:
         launcher = self._launcher
         fd = launcher.fileno()
         if not launcher.hear() and isinstance(launcher, Template) and fd is not None:
-            _log.warning("the template of the workers has ended, they are started anew from now on")
+            if launcher.has_forked:
+                self._templates_lost = 0
             self._turns.unwatch(fd)
-            self._launcher = Spawner(self._sandbox)
+            self._do_without_template(launcher.problem)
             for worker in [w for w in self.workers if w.process.poll()]:
                 self._forget(worker)  # it had not begun
             for process in launcher.orphans():
@@ -157,6 +171,28 @@ class Crew:
             launcher.close()
             self.on_change()
         self.reap()
+
+    def _do_without_template(self, why: str) -> None:
+        """Start workers anew until there is another template: none is given up for good."""
+        pause = min(MOST_TEMPLATE_BACKOFF, TEMPLATE_BACKOFF * 2**self._templates_lost)
+        self._templates_lost += 1
+        _log.warning(
+            "no template to fork workers from, they are started anew until there is one",
+            reason=why,
+            next_attempt_in_seconds=pause,
+        )
+        self._use(Spawner(self._sandbox))
+        self._turns.after(pause, self._make_template)
+
+    def _make_template(self) -> None:
+        if self._stopping:
+            return
+        try:
+            self._use(Template(self._service, self._sandbox))
+        except OSError as error:
+            self._do_without_template(str(error))
+        else:
+            _log.info("workers are forked from a template again")
 
     def _too_slow(self, worker: WorkerProcess, patience: float) -> None:
         if worker.state == "starting":

@@ -232,6 +232,10 @@ class Template:
         self._rest = b""
         self._watches: list[int] = []
         self._reserved: list[int] = []
+        self.has_forked = False
+        """Whether a worker has come of it."""
+        self.problem = "it has ended"
+        """Why `hear` has said False."""
 
     def launch(self, control: socket.socket, *, background: bool) -> Process:
         """Have a worker forked.  Raises `OSError`."""
@@ -271,8 +275,9 @@ class Template:
         if is_expecting and not fds:
             try:
                 self._reserve()
-            except OSError:
+            except OSError as error:
                 # Another thread has taken it.  A worker that could not be watched is not to be had.
+                self.problem = f"no descriptor to watch workers by: {error.strerror}"
                 data = b""
         if data == b"":
             self._lost()
@@ -296,6 +301,7 @@ class Template:
             process.problem = str(message["problem"])
             process.ended(None)
             return
+        self.has_forked = True
         process.begun(pid, self._watches.pop(0))
         self._running[pid] = process
 
@@ -326,7 +332,8 @@ class Template:
 def new_launcher(service: str, sandbox: Mode) -> Launcher:
     """Return the best launcher that this system has for workers of `service`.
 
-    `HESPER_WORKERS=spawn` takes the one that every system has.
+    `HESPER_WORKERS=spawn` takes the one that every system has.  Raises `OSError` where there is a
+    better one, which cannot be had now.
     """
     if sandbox == "on":
         make_nodes()
@@ -334,8 +341,4 @@ def new_launcher(service: str, sandbox: Mode) -> Launcher:
     if watch < 0:
         return Spawner(sandbox)
     os.close(watch)
-    try:
-        return Template(service, sandbox)
-    except OSError as error:
-        _log.warning("workers are not forked from a template", reason=str(error))
-        return Spawner(sandbox)
+    return Template(service, sandbox)
