@@ -234,6 +234,10 @@ def test_gives_up_pages_that_take_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         ("/page/" + "x" * 5000, b"", 404),
         ("/favicon.svg", b"Range: bytes=9-1\r\n", 416),
         ("/favicon.svg", b"If-Modified-Since: \xff\r\n", 200),
+        ("/favicon.svg", b"Expect: \xff\r\n", 417),
+        ("/page/app.js", b"Expect: \xed\xa0\x80\r\n", 417),
+        ("/nothing", b"Expect: 100-c\xdentinue\r\n", 417),
+        ("/vnc/0", UPGRADE.encode() + b"Expect: 100-continue\r\n", 417),
     ],
 )
 def test_odd_requests_are_no_errors_of_ours(

@@ -144,6 +144,8 @@ class WebServer:
     async def __aenter__(self) -> Self:
         """Listen.  Raises `OSError` when the port is taken, `ListenError` for a socket."""
         await self._runner.setup()
+        server = self._running()
+        server.request_handler = _without_expectations(server.request_handler)
         try:
             listening = listen_on(self._where, local=self._is_local)
         except BaseException:
@@ -162,10 +164,13 @@ class WebServer:
         return self
 
     def _accept(self, _connection: Connection) -> asyncio.Protocol:
+        return self._running()()
+
+    def _running(self) -> web.Server:
         server = self._runner.server
         if server is None:
             raise RuntimeError("the page's server has not been set up")
-        return server()
+        return server
 
     async def __aexit__(
         self,
@@ -310,6 +315,19 @@ def _place_of(origin: str) -> str | None:
 async def _drain(socket: web.WebSocketResponse) -> None:
     async for _ in socket:
         pass  # the page has nothing to say; this notices that it has gone
+
+
+def _without_expectations(
+    handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """Refuse `Expect`, for requests with a body: aiohttp fails at one that is not UTF-8."""
+
+    async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        if hdrs.EXPECT in request.headers:
+            return web.Response(status=417, text="nothing here takes a body\n", headers=HEADERS)
+        return await handle(request)
+
+    return serve
 
 
 def _file_handler(path: Path) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
