@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import sys
 from pathlib import Path
@@ -33,6 +34,9 @@ def main() -> None:
     log.set_sink(lambda *_: None, level="error")
     atheris.Setup([sys.argv[0], *arguments], target.run_one)
     target.prepare()
+    # What is there stays: rubbish is looked for after many inputs, and only among what they made.
+    gc.collect()
+    gc.freeze()
     atheris.Fuzz()
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import gpu_requests as requests
 from gpu_requests import GUEST_BASE, request
-from gpu_vm import Vm, Worker
-from vhost_user_guest import VhostUserGuest
+from gpu_vm import Worker
 from vring import INDIRECT, NEXT, QUEUE_SIZE, WRITE
 
+from fuzz.machine import Machine
 from fuzz.source import Source
 from hesper.gpu import context_wire as wire
 from hesper.gpu.wire import Command, Response
@@ -22,8 +22,6 @@ from hesper.portable import FRAME
 from hesper.vhost.wire import HEADER, Request
 
 MAX_STEPS = 64
-ANSWER = 0.5
-"""Seconds in which a device answers the VMM."""
 COMMANDS = sorted(Command)
 HEAP, HEAP_SIZE = 0x10000, 0x20000
 """Where requests, answers and tables lie in guest memory, one over the other."""
@@ -33,19 +31,16 @@ FORMATS = (1, 2, 67, 68, 121, 134, 3, 0)
 class MachineProgram:
     """Runs what the source says on a device whose driver is loaded."""
 
-    def __init__(self, source: Source, vm: Vm) -> None:
-        """Use `vm`, whose guest speaks vhost-user."""
-        assert isinstance(vm.guest, VhostUserGuest)
+    def __init__(self, source: Source, machine: Machine) -> None:
+        """Be what is around the device of `machine`."""
         self.source = source
-        self.vm = vm
-        self.frontend = vm.guest.frontend
-        self.memory = vm.guest.memory
-        # Whoever has sent half a message gets no more answers.
-        self.frontend.socket.settimeout(ANSWER)
+        self.machine = machine
+        self.frontend = machine.frontend
+        self.memory = machine.frontend.memory
         self._steps: tuple[Callable[[], None], ...] = (
             *(self._request,) * 8, self._bytes, self._chain, self._chain, self._word,
             self._worker_says, self._worker_says, self._worker_ends, self._retire,
-            self._message, self._restart, self._config, self._settle,
+            self._message, self._restart, self._config, self._settle, self._time,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -54,6 +49,9 @@ class MachineProgram:
             if self.source.is_empty:
                 break
             self.source.choice(self._steps)()
+            # What is posted together is looked at together.
+            if self.source.number(1) < 192:
+                self._settle()
         self._settle()
 
     # Requests.
@@ -219,7 +217,7 @@ class MachineProgram:
     # Workers.
 
     def _worker(self) -> Worker | None:
-        return self.source.choice(self.vm.workers) if self.vm.workers else None
+        return self.source.choice(self.machine.workers) if self.machine.workers else None
 
     def _worker_says(self) -> None:
         """A message that is mostly of the right shape, and descriptors of any kind."""
@@ -303,7 +301,12 @@ class MachineProgram:
     def _settle(self) -> None:
         """Let the device do what it was asked for, and read what the VMM is told."""
         self._drain()
-        self.vm.settle()
+        self.machine.settle()
+
+    def _time(self) -> None:
+        """Let the next timer run out."""
+        self._settle()
+        self.machine.pass_time()
 
     def _drain(self) -> None:
         sock = self.frontend.socket

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from gpu_vm import Vm
-
 from fuzz.checks import nothing_left
+from fuzz.machine import Machine
 from fuzz.machine_program import MachineProgram
 from fuzz.source import Source
 from hesper.gpu.limits import Limits
@@ -22,10 +21,10 @@ def run_one(data: bytes) -> None:
     """Be one machine and its workers.  Raises what they should not have been able to cause."""
     with nothing_left():
         limits = Limits(resources=64, picture_memory=16 << 20, contexts=8)
-        vm = Vm(limits=limits)
+        machine = Machine(limits)
         try:
-            vm.guest.start()
+            machine.frontend.start()
             with contextlib.suppress(ConnectionError, TimeoutError):
-                MachineProgram(Source(data), vm).run()
+                MachineProgram(Source(data), machine).run()
         finally:
-            vm.close()
+            machine.close()

@@ -31,10 +31,13 @@ CAPSET = bytes(range(160))
 
 
 class Worker:
-    """The other side of a context: notes what it is told, answers as the test wants."""
+    """The other side of a context: notes what it is told, answers as the test wants.
+
+    Life: made, `start`ed, used; or made and told what to `handle`, without a thread.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
-        """Serve `sock` on a thread."""
+        """Serve `sock`."""
         self.socket = sock
         self.name = ""
         self.commands: list[bytes] = []
@@ -47,6 +50,9 @@ class Worker:
         self.paused = threading.Event()
         self.paused.set()
         self._news = threading.Condition()
+
+    def start(self) -> None:
+        """Handle what comes, on a thread."""
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -144,8 +150,10 @@ class Vm:
 
     def _connect(self) -> socket.socket:
         ours, theirs = socket.socketpair()
+        worker = Worker(theirs)
+        worker.start()
         with self._fresh:
-            self.workers.append(Worker(theirs))
+            self.workers.append(worker)
             self._fresh.notify_all()
         return ours
 

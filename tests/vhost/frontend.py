@@ -105,8 +105,7 @@ class Frontend:
         assert (answered, flags, size) == (request, 5, 8)
         return int.from_bytes(self._receive(self.socket, size), "little")
 
-    @staticmethod
-    def _receive(sock: socket.socket, size: int) -> bytes:
+    def _receive(self, sock: socket.socket, size: int) -> bytes:
         data = b""
         while len(data) < size:
             chunk = sock.recv(size - len(data))
@@ -127,7 +126,7 @@ class Frontend:
         self._channel = ours
         with theirs:
             self.send(Request.SET_BACKEND_REQ_FD, b"", [theirs.fileno()])
-        threading.Thread(target=self._serve_channel, args=[ours], daemon=True).start()
+        self._listen(ours)
         self.send(Request.SET_OWNER, b"")
         for queue in self.queues:
             index = U64.pack(queue.index)
@@ -200,39 +199,47 @@ class Frontend:
         """Write to the config space."""
         self.send(Request.SET_CONFIG, CONFIG_HEADER.pack(offset, len(data), 0) + data)
 
+    def _listen(self, channel: socket.socket) -> None:
+        """Begin to answer the back-end's requests."""
+        threading.Thread(target=self._serve_channel, args=[channel], daemon=True).start()
+
     def _serve_channel(self, channel: socket.socket) -> None:
         """Answer the back-end's requests as QEMU does: one that begins is read to its end."""
         while True:
             try:
                 select.select([channel], [], [])
-                self.called.set()
-                self.listens.wait(PATIENCE)
-                with self._main_loop:
-                    header, fds, _, _ = socket.recv_fds(channel, HEADER.size, 4)
-                    header += self._receive(channel, HEADER.size - len(header))
-                    request, flags, size = HEADER.unpack(header)
-                    payload = self._receive(channel, size)
-                    known = request in list(BackendRequest)
-                    if known and not self._started:
-                        self.crashes.append(request)
-                if known and request != BackendRequest.CONFIG_CHANGE_MSG:
-                    self.map_held.set()
-                    self.hold_maps.wait(PATIENCE)
-                    refused = self._map(request, payload, fds)
-                    assert flags & 8
-                    channel.sendall(HEADER.pack(request, 5, 8) + U64.pack(refused))
-                    with self._map_seen:
-                        self.answered += 1
-                        self._map_seen.notify_all()
-                else:
-                    with self._map_seen:
-                        self.unknown += not known
-                        self.config_changes += known
-                        self._map_seen.notify_all()
-                for fd in fds:
-                    os.close(fd)
+                self._serve_request(channel)
             except (OSError, ValueError):
                 return
+
+    def _serve_request(self, channel: socket.socket) -> None:
+        """Read a request that has begun, and answer it.  Raises `OSError` and `ValueError`."""
+        self.called.set()
+        self.listens.wait(PATIENCE)
+        with self._main_loop:
+            header, fds, _, _ = socket.recv_fds(channel, HEADER.size, 4)
+            header += self._receive(channel, HEADER.size - len(header))
+            request, flags, size = HEADER.unpack(header)
+            payload = self._receive(channel, size)
+            known = request in list(BackendRequest)
+            if known and not self._started:
+                self.crashes.append(request)
+        if known and request != BackendRequest.CONFIG_CHANGE_MSG:
+            self.map_held.set()
+            self.hold_maps.wait(PATIENCE)
+            refused = self._map(request, payload, fds)
+            assert flags & 8
+            channel.sendall(HEADER.pack(request, 5, 8) + U64.pack(refused))
+            with self._map_seen:
+                self.answered += 1
+                self._map_seen.notify_all()
+        else:
+            with self._map_seen:
+                self.unknown += not known
+                self.config_changes += known
+                self._map_seen.notify_all()
+        for fd in fds:
+            os.close(fd)
 
     def _map(self, request: int, payload: bytes, fds: list[int]) -> int:
         region, fd_offset, offset, length, _ = MMAP.unpack(payload)
