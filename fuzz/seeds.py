@@ -52,6 +52,7 @@ def main() -> None:
         "gpu": any_bytes("gpu", bytes(range(0, 21, 2)), 3),
         "vtest": any_bytes("vtest", bytes([0, 1, 2, 3]), 6),
         "vnc": vnc(),
+        "web": any_bytes("web", bytes(range(6)), 4),
         "settings": [
             *(bytes([1]) + each for each in SETTINGS),
             bytes([2]) + MANIFEST,
