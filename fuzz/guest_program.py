@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from served_context import ServedContext
@@ -33,6 +33,8 @@ FATAL = 2
 """Bit of a ring's status."""
 REPLIES, STREAMS = 2 * RING, 4 * RING
 MAX_STEPS = 48
+BYTES = 6
+"""Which step sends bytes as they stand."""
 PONG = struct.pack("<II", 0, Command.PING_PROTOCOL_VERSION)
 INTERNAL = "internal error"
 """What a reason says when a handler has raised what it should not."""
@@ -87,7 +89,7 @@ class Program:
         self._scribbling = threading.Event()
         self._scribbler: threading.Thread | None = None
         self._steps: tuple[Callable[[], None], ...] = (
-            *(self._commands,) * 6, self._bytes, self._bytes, self._word, self._word,
+            *(self._commands,) * BYTES, self._bytes, self._bytes, self._word, self._word,
             self._create_blob, self._forget, self._sync, self._wait, self._message, self._fence,
         )  # fmt: skip
 
@@ -259,6 +261,19 @@ class Program:
         data = self.source.take(self.source.number(1))
         length = self.source.choice((len(data) // 4, len(data) // 4, self.source.number(4)))
         self.peer.client.send(number, data, length=length)
+
+
+def input_of(streams: Sequence[bytes], *, ring: bool = False, stream: bool = False) -> bytes:
+    """The input whose program sends `streams`, at most 64 KiB each, one after the other.
+
+    ring: in a ring, where they fit in together.  stream: in shared memory, which a ring names.
+    Without: in messages.
+    """
+    way = 6 if stream else 2 if ring else 0
+    data = bytes([4 if way else 0])
+    for each in streams:
+        data += struct.pack("<BH", BYTES, len(each)) + each + bytes([way])
+    return data
 
 
 def ring_id(number: int) -> int:

@@ -103,7 +103,7 @@ def host() -> OpenDriver:
     )
     driver = Driver("fuzz", "", path, "1.4.0", False, path, devices=(device,))
     preload()
-    limits = Limits(memory=64 << 20, objects=4096, rings=8, arena=1 << 20, resources=64)
+    limits = Limits(memory=160 << 20, objects=4096, rings=8, arena=1 << 20, resources=64)
     return OpenDriver(driver, limits, None, 0)
 
 

@@ -7,6 +7,7 @@ fuzz/corpus; `crash-*`, `timeout-*`, `oom-*`, inputs that fail; `log`, what libF
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import re
 import subprocess
@@ -22,6 +23,10 @@ ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "build" / "fuzz"
 CORPUS = ROOT / "fuzz" / "corpus"
 MAX_LENGTH = 4096
+"""Bytes of an input, but for targets that take what real clients say."""
+LENGTHS = {"context": 1 << 16}
+RECORDED = "recorded"
+"""The folder below a target's that `fuzz.record` fills."""
 HANG_SECONDS = 60
 MEMORY_MB = 3072
 FINDINGS = ("crash-*", "timeout-*", "oom-*", "leak-*")
@@ -52,13 +57,9 @@ def environment() -> dict[str, str]:
     import atheris
 
     preload = Path(atheris.path()) / "asan_with_fuzzer.so"
-    # C++'s exceptions must be known to the sanitizer from the beginning.
-    found = subprocess.run(
-        [os.environ.get("CC", "clang"), "--print-file-name=libstdc++.so.6"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
     return os.environ | {
-        "LD_PRELOAD": f"{preload} {found}",
+        # C++'s exceptions must be known to the sanitizer from the beginning.
+        "LD_PRELOAD": f"{preload} {loaded('libstdc++.so.6')}",
         # Leaks: an interpreter gives most of its memory back to nobody.
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:malloc_context_size=8"
         ":quarantine_size_mb=64:handle_abort=1",
@@ -69,19 +70,26 @@ def environment() -> dict[str, str]:
     }
 
 
+def loaded(name: str) -> str:
+    """The file that the system loads for a library of that name.  Raises `OSError`."""
+    ctypes.CDLL(name)
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    found = [line.split()[-1] for line in lines if f"/{name}" in line]
+    return found[0]
+
+
 def start(target: str, number: int, arguments: list[str], seconds: int) -> Job:
     """Start one process of a target."""
     folder = OUTPUT / target
     for name in ("corpus", "work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (CORPUS / target).mkdir(parents=True, exist_ok=True)
     log = folder / f"log{number or ''}"
     command = [
         *(sys.executable, "-m", "fuzz", target),
         *arguments,
         f"-artifact_prefix={folder}/",
         f"-max_total_time={seconds}",
-        f"-max_len={MAX_LENGTH}",
+        f"-max_len={LENGTHS.get(target, MAX_LENGTH)}",
         f"-timeout={HANG_SECONDS}",
         f"-rss_limit_mb={MEMORY_MB}",
         *("-detect_leaks=0", "-print_funcs=0", "-len_control=0", "-reload=30"),
@@ -91,6 +99,12 @@ def start(target: str, number: int, arguments: list[str], seconds: int) -> Job:
             command, stdout=output, stderr=subprocess.STDOUT, env=environment(), cwd=folder / "work"
         )
     return Job(target, number, process, log, time.monotonic())
+
+
+def corpora(target: str) -> list[Path]:
+    """Where its inputs are: what fuzzers have added, the project's, what real clients have said."""
+    known = [CORPUS / target, OUTPUT / target / RECORDED]
+    return [OUTPUT / target / "corpus", *(folder for folder in known if folder.exists())]
 
 
 def findings(target: str) -> set[Path]:
@@ -103,7 +117,7 @@ def fuzz(targets: list[str], seconds: int, jobs: int) -> bool:
     before = {target: findings(target) for target in targets}
     running = []
     for target in targets:
-        folders = [str(OUTPUT / target / "corpus"), str(CORPUS / target)]
+        folders = [str(folder) for folder in corpora(target)]
         running += [start(target, number, folders, seconds) for number in range(jobs)]
     is_clean = True
     for job in running:
@@ -144,13 +158,13 @@ def once(targets: list[str], make: str) -> bool:
     """Run what there is (`replay`), or make the corpus small (`merge`)."""
     is_clean = True
     for target in targets:
-        found, known = OUTPUT / target / "corpus", CORPUS / target
+        known = list(map(str, corpora(target)))
         if make == "merge":
             merged = OUTPUT / target / "merged"
             merged.mkdir(parents=True, exist_ok=True)
-            arguments = ["-merge=1", str(merged), str(known), str(found)]
+            arguments = ["-merge=1", str(merged), *known]
         else:
-            arguments = ["-runs=0", str(known), str(found), *map(str, findings(target))]
+            arguments = ["-runs=0", *known, *map(str, findings(target))]
         job = start(target, 0, arguments, 3600)
         status = wait(job, 3600)
         print(f"    {target}: {make}: {'ok' if status == 0 else f'FAILED ({status})'}")

@@ -50,7 +50,7 @@ def main() -> None:
     inputs = {
         "context": any_bytes("context", bytes([0x0F, 0x4F, 0x1F, 0x8F, 0x03, 0x01]), 6),
         "gpu": any_bytes("gpu", bytes(range(0, 21, 2)), 3),
-        "vtest": any_bytes("vtest", bytes([0, 1, 2, 3]), 6),
+        "vtest": any_bytes("vtest", bytes([0, 1, 2, 4]), 6),
         "vnc": vnc(),
         "web": any_bytes("web", bytes(range(6)), 4),
         "settings": [

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Sequence
 
 from vtest_client import Served
 
@@ -16,10 +17,8 @@ from hesper.vtest.wire import REQUESTS, Command
 
 INSTRUMENTED = ("hesper.vtest", "hesper.sockets")
 NUMBERS = sorted(Command)
-SEEDS = (
-    b"\0" + bytes(range(40)),
-    b"\1" + bytes(range(0, 240, 3)),
-)
+AS_IT_STANDS = 252
+"""Choices from here on are messages of which every byte is given."""
 
 
 def prepare() -> None:
@@ -29,10 +28,12 @@ def prepare() -> None:
 def run_one(data: bytes) -> None:
     """Say it, leave, and look at what the session says of it."""
     source = Source(data)
-    is_after_handshake = source.number(1) % 4 > 0
+    setup = source.number(1)
+    is_after_handshake = setup % 4 > 0
+    first = (Command.CREATE_RENDERER, Command.PROTOCOL_VERSION) if setup % 8 == 4 else ()
     with nothing_left():
         one = Served()
-        sender = threading.Thread(target=_send, args=[one, source, is_after_handshake])
+        sender = threading.Thread(target=_send, args=[one, source, first])
         try:
             if is_after_handshake:
                 one.client.handshake()
@@ -45,20 +46,30 @@ def run_one(data: bytes) -> None:
             raise ValueError(f"a reason of several lines: {reason!r}")
 
 
-def _send(one: Served, source: Source, is_after_handshake: bool) -> None:
-    first = () if is_after_handshake else (Command.CREATE_RENDERER, Command.PROTOCOL_VERSION)
-    messages = [_message(source, number) for number in first]
+def _send(one: Served, source: Source, first: Sequence[int]) -> None:
+    messages = [message(source, number) for number in first]
     while not source.is_empty:
-        messages.append(_message(source, None))
+        messages.append(message(source, None))
     with contextlib.suppress(OSError):
         one.client.sock.sendall(b"".join(messages))
         one.client.sock.shutdown(socket.SHUT_WR)
 
 
-def _message(source: Source, number: int | None) -> bytes:
+def input_of_messages(messages: Sequence[bytes]) -> bytes:
+    """The input that says `messages`, from the first on, as they stand."""
+    data = bytes([0])
+    for message in messages:
+        data += struct.pack("<BH", AS_IT_STANDS, len(message) & 0xFFFF) + message[:0xFFFF]
+    return data
+
+
+def message(source: Source, number: int | None) -> bytes:
     """A message that is mostly of the right shape."""
     if number is None:
-        number = source.choice((*NUMBERS, *NUMBERS, source.number(4)))
+        choice = source.number(1)
+        if choice >= AS_IT_STANDS:
+            return source.take(source.number(2))
+        number = NUMBERS[choice % len(NUMBERS)] if choice < 240 else source.number(4)
     request = REQUESTS.get(Command(number)) if number in NUMBERS else None
     # Words, most of which are small.
     count = source.number(1) % 24
