@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import socket
 import struct
 import tempfile
@@ -172,6 +173,18 @@ def test_nonsense_ends_the_context_and_nothing_else(vm: Vm, name: str) -> None:
     assert vm.guest.send(submit(1, b"1234")).type == Response.ERR_UNSPEC
     assert vm.guest.send(submit(2, b"fine")).type == OK
     other.wait(lambda: other.commands == [b"fine"])
+
+
+@pytest.mark.parametrize("body", [b"", b"ab", struct.pack("=I", 99), struct.pack("=I", Up.RETIRED)])
+def test_what_comes_with_nonsense_is_closed(vm: Vm, body: bytes) -> None:
+    worker = vm.open_context(1)
+    ours, theirs = os.pipe()
+    socket.send_fds(worker.socket, [FRAME.pack(len(body), 1) + body], [theirs])
+    os.close(theirs)
+    with open(ours, "rb") as pipe:
+        assert worker.ended.wait(30)
+        assert select.select([pipe], [], [], 30)[0], "the device keeps a descriptor"
+        assert pipe.read() == b""
 
 
 def test_a_fence_retires_once(vm: Vm) -> None:

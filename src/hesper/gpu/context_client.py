@@ -258,13 +258,10 @@ class ContextClient:
 
     def _handle(self, message: bytes, fd: int) -> None:
         """Handle a message; `fd` is ours.  Raises `ValueError` and `struct.error` for nonsense."""
-        (kind,) = wire.KIND.unpack_from(message)
-        try:
-            handler = self._handlers[kind]
-        except KeyError:
-            handler = self._refuse_kind
         taken = False
         try:
+            (kind,) = wire.KIND.unpack_from(message)
+            handler = self._handlers.get(kind, self._refuse_kind)
             taken = handler(message[wire.KIND.size :], fd)
         finally:
             if fd >= 0 and not taken:
