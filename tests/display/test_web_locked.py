@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -224,6 +225,12 @@ def test_gives_up_pages_that_take_nothing(monkeypatch: pytest.MonkeyPatch) -> No
             403,
         ),
         ("/live", b"Sec-WebSocket-Protocol: hesper.test-token\r\n", 400),
+        (
+            "/live",
+            re.sub(rb"(?<=Key: )..", b"\xb4\xff", UPGRADE.encode())
+            + b"Sec-WebSocket-Protocol: hesper.test-token\r\n",
+            400,
+        ),
         ("/vnc/%D9%A1", UPGRADE.encode() + b"Sec-WebSocket-Protocol: hesper.test-token\r\n", 404),
         ("/vnc/%D9%A0", UPGRADE.encode() + b"Sec-WebSocket-Protocol: hesper.test-token\r\n", 404),
         ("/vnc/%C2%B2", UPGRADE.encode() + b"Sec-WebSocket-Protocol: hesper.test-token\r\n", 404),

@@ -269,8 +269,10 @@ class WebServer:
         self._sockets[socket] = transport
         try:
             await socket.prepare(request)
-        except BaseException:
+        except BaseException as error:
             del self._sockets[socket]
+            if isinstance(error, ValueError):  # a key that is not even ASCII
+                raise web.HTTPBadRequest(text="no key of a WebSocket\n") from None
             raise
         _connection_of(transport).admit()
         return socket
