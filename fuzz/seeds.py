@@ -53,6 +53,7 @@ def main() -> None:
         "vtest": any_bytes("vtest", bytes([0, 1, 2, 4]), 6),
         "vnc": vnc(),
         "web": any_bytes("web", bytes(range(6)), 4),
+        "door": any_bytes("door", bytes(range(8, 24, 2)), 3),
         "settings": [
             *(bytes([1]) + each for each in SETTINGS),
             bytes([2]) + MANIFEST,
