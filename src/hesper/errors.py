@@ -2,7 +2,8 @@
 
 Each text says what is wrong, where, and what to do about it; the command line prints it as it is.
 Errors that only one room has derive from `HesperError` there: those of QEMU and of disk images in
-`hesper.vm`, of pictures and windows in `hesper.display`, of measurements in `hesper.bench`.
+`hesper.vm`, of pictures and windows in `hesper.display`, of measurements in `hesper.bench`,
+of containers in `hesper.containers`.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def test_every_command_needs_what_its_extra_brings(command: str) -> None:
 def test_an_unknown_command_is_no_reason_to_import_all() -> None:
     done = hesper_without(modules(requirements("all")) - modules(requirements()), "sevre")
     assert done.returncode == 2
-    assert done.stderr.startswith("hesper: no command sevre; there are bench, doctor, drivers, ")
+    assert done.stderr.startswith("hesper: no command sevre; there are bench, cdi, doctor, ")
 
 
 def test_all_that_is_imported_is_asked_for_and_the_other_way_round() -> None:

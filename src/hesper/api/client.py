@@ -35,6 +35,19 @@ def find_venus(
     )
 
 
+def venus_library(manifest: Path) -> tuple[str, str]:
+    """The library that the manifest of a Venus driver names, and the `api_version` that it states.
+
+    The library is an absolute path, or a name that dlopen searches for.  Raises
+    `errors.NoVenusError`.
+    """
+    try:
+        found = read_manifest(manifest)
+    except ManifestError as error:
+        raise NoVenusError(str(error)) from None
+    return found.library_path, found.api_version
+
+
 def client_environment(
     manifest: Path, socket: str, environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:

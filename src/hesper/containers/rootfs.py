@@ -1,0 +1,161 @@
+"""The file system of a container that is about to start, seen from outside of it.
+
+Whoever made the image chose its links: a path is followed within the root, as a program in the
+container would, and never leads out of it.  Nothing runs in the container yet, so that what was
+looked at is what is used.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path, PurePosixPath
+
+from hesper.containers.elf import MACHINES, ElfError, Library
+from hesper.errors import HesperError
+
+MOST_BYTES = 256 << 20
+"""Of a file that is read."""
+
+_PROGRAMS = ("/bin/sh", "/bin/busybox", "/usr/bin/env")
+"""Of which an image has one or another."""
+
+_MOST_LINKS = 40
+_MOST_FILES = 1000
+"""Of a folder that are looked at."""
+
+
+class RootError(HesperError):
+    """A container's root that cannot be used as it is."""
+
+
+class Root:
+    """A container's root folder."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        """`folder` is the root on this machine; `environ` is what its programs get."""
+        self.folder = folder
+        self.environ = environ
+        self._libraries: dict[str, Library | None] = {}
+
+    def place(self, path: str | PurePosixPath) -> Path | None:
+        """Where `path` lies on this machine, links followed; None if it is not there.
+
+        Raises `RootError` for links without end.
+        """
+        waiting = list(reversed(PurePosixPath(path).parts))
+        found: list[str] = []
+        links = 0
+        while waiting:
+            part = waiting.pop()
+            if part == "/":
+                found = []
+            elif part == "..":
+                found = found[:-1]
+            else:
+                here = self.folder.joinpath(*found, part)
+                try:
+                    mode = here.lstat().st_mode
+                except (OSError, ValueError):
+                    return None
+                if not stat.S_ISLNK(mode):
+                    found.append(part)
+                    continue
+                links += 1
+                if links > _MOST_LINKS:
+                    raise RootError(f"{path}: too many links in the image")
+                waiting += reversed(PurePosixPath(os.readlink(here)).parts)
+        return self.folder.joinpath(*found)
+
+    def read(self, path: str | PurePosixPath) -> bytes | None:
+        """What is in the file `path`; None if there is no such file, or it is too large."""
+        place = self.place(path)
+        if place is None:
+            return None
+        try:
+            # What looks like a file may be one that waits for a writer.
+            fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+            os.close(fd)
+            return None
+        with open(fd, "rb") as file:
+            return file.read(MOST_BYTES)
+
+    def files(self, folder: str | PurePosixPath, suffix: str) -> list[PurePosixPath]:
+        """Paths of what lies in `folder` and ends in `suffix`, in order."""
+        place = self.place(folder)
+        if place is None or not place.is_dir():
+            return []
+        with os.scandir(place) as entries:
+            names = [entry.name for entry, _ in zip(entries, range(_MOST_FILES), strict=False)]
+        return [PurePosixPath(folder, name) for name in sorted(names) if name.endswith(suffix)]
+
+    def has_musl(self) -> bool:
+        """Whether its programs are linked with musl."""
+        return any(
+            path.name.startswith("ld-musl-")
+            for folder in ("/lib", "/usr/lib")
+            for path in self.files(folder, ".so.1")
+        )
+
+    def library_folders(self, machine: int) -> list[str]:
+        """Where its dynamic linker looks for libraries, first place first; machine: see `elf`."""
+        architecture = MACHINES.get(machine, "")
+        triple = f"{architecture}-linux-gnu"
+        folders = [each for each in self.environ.get("LD_LIBRARY_PATH", "").split(":") if each]
+        folders += self._configured("/etc/ld.so.conf", 0)
+        folders += [f"/lib/{triple}", f"/usr/lib/{triple}"]
+        folders += ["/lib64", "/usr/lib64", "/lib", "/usr/lib"]
+        return list(dict.fromkeys(each for each in folders if each.startswith("/")))
+
+    def _configured(self, path: str, depth: int) -> list[str]:
+        """The folders that /etc/ld.so.conf names."""
+        folders: list[str] = []
+        text = (self.read(path) or b"").decode("utf-8", "replace")
+        for line in text.splitlines()[:_MOST_FILES]:
+            words = line.partition("#")[0].split()
+            if words[:1] == ["include"] and len(words) == 2 and depth < 3:
+                pattern = PurePosixPath("/etc", words[1])
+                for file in self.files(pattern.parent, ".conf"):
+                    if file.match(str(pattern)):
+                        folders += self._configured(str(file), depth + 1)
+            elif words:
+                folders.append(words[0])
+        return folders
+
+    def library(self, name: str, machine: int) -> Library | None:
+        """The library its programs get for `name`, if one for that machine is there."""
+        if name not in self._libraries:
+            self._libraries[name] = self._find(name, machine)
+        return self._libraries[name]
+
+    def _find(self, name: str, machine: int) -> Library | None:
+        places = [name] if "/" in name else [f"{f}/{name}" for f in self.library_folders(machine)]
+        for place in places:
+            data = self.read(place)
+            if data is None:
+                continue
+            try:
+                library = Library(data, place)
+            except ElfError:
+                continue  # as the dynamic linker does with what is for another machine
+            if library.machine == machine:
+                return library
+        return None
+
+    def machine(self) -> int | None:
+        """What its programs are compiled for, by its shell or dynamic linker; None if unknown."""
+        linkers = [
+            path
+            for folder in ("/lib64", "/lib", "/usr/lib64", "/usr/lib")
+            for path in self.files(folder, "")
+            if path.name.startswith("ld-")
+        ]
+        for path in (*map(PurePosixPath, _PROGRAMS), *linkers):
+            data = self.read(path)
+            if data is not None and data[:4] == b"\x7fELF" and len(data) >= 20:
+                return int.from_bytes(data[18:20], "little" if data[5] == 1 else "big")
+        return None
