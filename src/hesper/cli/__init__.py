@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 
-EXTRAS = {"bench": "bench", "gpu": "display", "vm": "vm"}
+EXTRAS = {"bench": "bench", "gpu": "display", "kubernetes": "kubernetes", "vm": "vm"}
 """Commands that a plain installation lacks packages for, and the extra that brings them."""
 
 PLAIN_WIDTH = 240
