@@ -11,6 +11,7 @@ starts each worker anew, where one that is ready to go would be forked (`isolati
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import mmap
 import os
@@ -180,9 +181,8 @@ def _posix_object(size: int) -> int:
     # The standard library's own binding; shm_open is variadic, which ctypes cannot call on
     # Apple Silicon, where variadic arguments travel on the stack.
     import _posixshmem  # type: ignore[import-not-found]
-    import secrets
 
-    name = f"/hesper-{secrets.token_hex(8)}"  # macOS allows 31 characters
+    name = _posix_name()
     fd: int = _posixshmem.shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
     try:
         _posixshmem.shm_unlink(name)
@@ -192,6 +192,60 @@ def _posix_object(size: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _posix_name() -> str:
+    import secrets
+
+    return f"/hesper-{secrets.token_hex(8)}"  # macOS allows 31 characters
+
+
+def publish(size: int, name: str) -> tuple[SharedMemory, int]:
+    """Make a zero-filled object that others can only read.
+
+    Returns it, mapped for writing here, and a descriptor of it to give away; the caller closes
+    both.  Raises `OSError`.
+    """
+    rounded = round_to_page(size)
+    if sys.platform == "linux" and os.environ.get("HESPER_SHARED_MEMORY") != "posix":
+        import fcntl
+
+        fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, rounded)
+        memory = SharedMemory(fd, rounded)
+        # F_SEAL_FUTURE_WRITE (Linux 5.1): the mapping that is there stays.
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL | 0x10
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+            return memory, os.dup(fd)
+        except BaseException as error:
+            memory.close()
+            if not isinstance(error, OSError) or error.errno != errno.EINVAL:
+                raise
+    import _posixshmem
+
+    name = _posix_name()
+    fd = _posixshmem.shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
+    try:
+        reading: int = _posixshmem.shm_open(name, os.O_RDONLY, mode=0o600)
+    except BaseException:
+        os.close(fd)
+        raise
+    finally:
+        _posixshmem.shm_unlink(name)
+    try:
+        for each in (fd, reading):
+            os.set_inheritable(each, False)
+        os.ftruncate(fd, rounded)
+        return SharedMemory(fd, rounded), reading
+    except BaseException:
+        os.close(reading)
+        raise
+
+
+def map_for_reading(fd: int, size: int) -> int:
+    """Map what somebody has published, for good; return its address.  Raises `OSError`."""
+    return _mmap(0, size, mmap.PROT_READ, mmap.MAP_SHARED, fd)
 
 
 def is_fixed(fd: int) -> bool:
@@ -516,8 +570,61 @@ def processor_name() -> str:
 
 
 def physical_memory() -> int:
-    """Bytes of memory this host has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of memory this host has, or, where that is less, the control group of this process."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([there, *_group_limits("/proc/self/cgroup", "/sys/fs/cgroup")])
+
+
+def _group_limits(groups: str, mounted: str) -> Iterator[int]:
+    """Bytes that the control groups of this process may have, and those that they lie in.
+
+    groups: the file by which the kernel tells (`cgroups(7)`); mounted: where the hierarchies are.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):
+        with open(groups, encoding="utf-8", errors="replace") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+        for _, controllers, path in filter(lambda line: len(line) == 3, lines):
+            if not controllers:
+                base, name = mounted, "memory.max"
+            elif "memory" in controllers.split(","):
+                base, name = f"{mounted}/memory", "memory.limit_in_bytes"
+            else:
+                continue
+            # In a container the path may begin above what is mounted there.
+            parts = [part for part in path.split("/") if part and part != ".."]
+            for depth in range(len(parts) + 1):
+                with contextlib.suppress(OSError, ValueError):
+                    place = "/".join([base, *parts[:depth], name])
+                    with open(place, encoding="ascii") as limit:
+                        yield int(limit.read())  # "max" is no number
+
+
+def own_memory(pid: int) -> int:
+    """Bytes of memory that a process has for itself or shares, besides files; 0: nobody knows."""
+    found = _numbers(f"/proc/{pid}/status", {"RssAnon", "RssShmem"})
+    return sum(found.values()) * 1024
+
+
+def available_memory() -> int:
+    """Bytes of memory that programs could still have; all there is where the system is silent."""
+    found = _numbers("/proc/meminfo", {"MemAvailable"})
+    return found["MemAvailable"] * 1024 if found else physical_memory()
+
+
+def _numbers(path: str, wanted: set[str]) -> dict[str, int]:
+    """Numbers of a file of /proc, by their names."""
+    found = {}
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return {}
+    for name, _, value in (line.partition(":") for line in lines):
+        if name in wanted and value.split()[:1]:
+            found[name] = int(value.split()[0])
+    return found
 
 
 def threads() -> int:

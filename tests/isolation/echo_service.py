@@ -47,6 +47,7 @@ class EchoService:
         self.about = {"driver": "echo", "count": options["count"]}
         self._sock: socket.socket | None = None
         self._stopped = False
+        self._eaten: list[bytes] = []
 
     def warm_up(self) -> None:
         pass
@@ -83,6 +84,8 @@ class EchoService:
         elif word == "call":
             with contextlib.suppress(OSError):
                 call(rest)
+        elif word == "eat":
+            self._eaten.append(b"x" * int(rest))
         elif word == "hang":
             threading.Event().wait()
         else:

@@ -14,7 +14,7 @@ from hesper import log, log_limiter
 from hesper.cli import _systemd
 from hesper.cli._signals import STOPPING, handled
 from hesper.errors import ListenError, StartError
-from hesper.isolation import crew, path_keeper, peers, supervisor
+from hesper.isolation import crew, path_keeper, peers, supervisor, total
 from hesper.isolation.doorstep import Admission
 from hesper.isolation.listen import Access, adopt, bind
 from hesper.isolation.peers import Quota
@@ -31,7 +31,8 @@ elif "watched" in wanted:
 crew.STOP_PATIENCE = wanted.get("patience", crew.STOP_PATIENCE)
 crew.START_PATIENCE = wanted.get("start_patience", crew.START_PATIENCE)
 crew.TEMPLATE_BACKOFF = wanted.get("template_backoff", crew.TEMPLATE_BACKOFF)
-for name in ("PLACE_PATIENCE", "SURPLUS_SECONDS", "ACCEPT_PAUSE"):
+total.UNCOUNTED = wanted.get("uncounted", total.UNCOUNTED)
+for name in ("AUDIT_SECONDS", "PLACE_PATIENCE", "SURPLUS_SECONDS", "ACCEPT_PAUSE"):
     setattr(supervisor, name, wanted.get(name.lower(), getattr(supervisor, name)))
 if "connections_at_once" in wanted:
     peers.CONNECTIONS_AT_ONCE = wanted["connections_at_once"]
@@ -86,6 +87,7 @@ try:
             introduced if "silence" in wanted else None,
             wanted.get("silence"),
             Quota(wanted.get("per_process")),
+            wanted.get("memory"),
             Refusal,
         ),
         sandbox=wanted.get("sandbox", "on"),

@@ -141,6 +141,35 @@ def test_the_log_says_why_before_the_client_sees_its_end(tmp_path: Path) -> None
     assert log.read_text().count("client ended") == 1
 
 
+def test_a_worker_that_takes_what_it_was_not_granted_is_ended(start: Start) -> None:
+    one = start(warm=1, memory=32 << 20, uncounted=300 << 20, audit_seconds=0.01)
+    one.ready()
+    honest, liar = one.client(), one.client()
+    honest.ask(f"eat {150 << 20}")
+    liar.say('send {"is": "gives", "lease": 0}')
+    liar.say(f"eat {400 << 20}")
+    killed = one.logged("client killed")
+    assert killed["client"] == 2
+    assert killed["reason"].endswith("bytes of memory, and was granted 0")
+    assert honest.ask()
+    assert one.stop() == 0
+
+
+@pytest.mark.parametrize("lease", ['"much"', "null", "[]", "-1", "1e300"])
+def test_whatever_a_worker_wants_the_others_are_served(start: Start, lease: str) -> None:
+    one = start(warm=1, memory=1 << 30)
+    one.ready()
+    other = one.client()
+    other.ask()
+    liar = one.client()
+    for kind in ("wants", "gives"):
+        liar.say(f'send {{"is": "{kind}", "lease": {lease}}}')
+    liar.close()
+    assert other.ask()
+    assert one.client().ask()
+    assert one.stop() == 0
+
+
 def lines(one: Supervised, event: str) -> int:
     """How many lines of that event there have been, by what the log says."""
     of_it = [entry for entry in one.log if entry["event"] == event]

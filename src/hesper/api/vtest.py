@@ -110,7 +110,8 @@ class VtestOptions(HostOptions):
             or (max(FEWEST_OF_ONE, places * 3 // 4) if is_shared else places),
         )
         bounds = [each for each in (self.silence_timeout, self.handshake_timeout) if each]
-        return Admission(introduced, min(bounds, default=None), quota)
+        silence = min(bounds, default=None)
+        return Admission(introduced, silence, quota, self.limits.total_memory)
 
 
 class _VtestRun(Run):

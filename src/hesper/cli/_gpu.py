@@ -27,6 +27,7 @@ from hesper.display.surface import check_size
 from hesper.extras import needed
 from hesper.log import get_logger
 from hesper.portable import page_size, raise_descriptor_limit
+from hesper.sandbox import groups
 from hesper.vm.outputs import (
     VNC_DEFAULT,
     WEB_DEFAULT,
@@ -211,6 +212,8 @@ def running(
 ) -> Iterator[tuple[GpuDevice, Outputs]]:
     """Run a device at `socket` and its outputs.  Ends the program when they cannot start."""
     raise_descriptor_limit()
+    if device.sandbox == "on":
+        groups.settle()
     wanted = options.output_options()
     options.check()
     with contextlib.ExitStack() as stack:

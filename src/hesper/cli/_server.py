@@ -20,6 +20,7 @@ LIMITS = Limits.__struct_fields__
 def parse_limit(text: str) -> tuple[str, int]:
     """Parse `NAME=NUMBER`; the number may end in K, M, G or T.  Raises `ValueError`."""
     name, separator, number = text.partition("=")
+    name = name.replace("-", "_")
     unit = UNITS.get(number[-1:].upper(), 0)
     digits = number[:-1] if unit else number
     if name not in LIMITS or not separator or not digits.isdecimal() or int(digits) < 1:
@@ -65,7 +66,8 @@ class ServerOptions:
         Parameter(metavar="NAME=NUMBER", validator=_check_limits, negative=()),
     ] = field(default=())
     """What one client may use at most: memory, objects, devices, rings, fences, arena, resources,
-    threads or descriptors, as in `memory=8G`. Can be repeated."""
+    threads or descriptors, as in `memory=8G`; or all of them together: total_memory. Default: three
+    quarters of the machine's memory for one, seven eighths for all. Can be repeated."""
     max_clients_per_process: int | None = None
     """The same of one process. Default: half of --max-clients, eight at least; for `run`, all."""
     max_clients_per_user: int | None = None

@@ -18,6 +18,7 @@ from hesper.cli._server import ServerOptions
 from hesper.cli._signals import STOPPING, handled
 from hesper.errors import StoppedError
 from hesper.portable import raise_descriptor_limit
+from hesper.sandbox import groups
 from hesper.sandbox.helper import harden
 
 
@@ -56,6 +57,8 @@ def command(
     """
     log.configure(level=server.log_level or "info", json=json)
     raise_descriptor_limit()
+    if server.sandbox == "on":
+        groups.settle()
     over = threading.Event()
     options = server.options(warm=2, mode=_permissions(mode), group=socket_group, is_shared=True)
 

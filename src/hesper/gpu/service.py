@@ -67,6 +67,7 @@ class ContextService:
                 cache_key=self._host.cache_key,
                 window=self._host.window,
             )
+            hear.lend(context.engine.ledger)
             try:
                 worker.run(context)
             finally:

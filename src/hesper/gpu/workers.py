@@ -174,7 +174,10 @@ def main() -> None:
             order["options"],
             warm=order["warm"],
             max_clients=order["places"],
-            admission=Admission(refuse=ContextRefusal),
+            admission=Admission(
+                memory=order["options"].get("limits", {}).get("total_memory"),
+                refuse=ContextRefusal,
+            ),
             sandbox=order["sandbox"],
         )
 

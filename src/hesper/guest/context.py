@@ -75,7 +75,7 @@ class Context:
             arena_limit=self.limits.arena,
             object_limit=self.limits.objects,
             resource_limit=self.limits.resources,
-            memory_limit=self.limits.memory,
+            memory_limit=self.limits.most_memory,
             most={
                 "devices": self.limits.devices,
                 "threads": self.limits.threads,

@@ -4,6 +4,8 @@ Down, as messages of `portable.send_message`, each one JSON object with the key 
   prepare  service, options, hurry,      first of all; hurry: say ready before warming up;
            log_level; with a pipe        for standard output and error
   serve    client; with its socket       once, when ready
+           lease, slack; with a page     where all clients share memory, see `isolation.lease`
+  lease    lease                         how much of it the client may take from now on
   noted                                  the log has why its client is ended
   stop                                   end in order
 Up, as lines of JSON with the key `is`, because the supervisor must never block on a worker that
@@ -11,6 +13,8 @@ a guest may have taken over:
   ready    about, options, refusal       can serve; what the service has found out
   failed   kind, reason                  cannot serve; kind: of `errors.StartError`
   named    name                          what the client calls itself
+  wants    lease                         the client wants to take so much memory
+  gives    lease                         it takes no more than that from now on
   log      level, logger, event, fields
   end      reason                        the client's fault, or ours; before the client is told,
                                          and before the process ends

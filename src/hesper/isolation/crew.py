@@ -13,9 +13,13 @@ from hesper.isolation.channel import ChannelError, Upstream
 from hesper.isolation.launch import Launcher, Spawner, Template, new_launcher
 from hesper.isolation.output import Output
 from hesper.isolation.worker_process import WorkerProcess
+from hesper.limits import Limits
 from hesper.log import emit, get_logger, threshold
+from hesper.portable import own_memory
+from hesper.sandbox.groups import Groups
 
 if TYPE_CHECKING:
+    from hesper.isolation.total import Total
     from hesper.isolation.turns import Turns
     from hesper.sandbox import Mode
 
@@ -53,6 +57,8 @@ class Crew:
         """Called when a worker has got ready or has ended, or when one may be started again."""
         self.on_end: Callable[[WorkerProcess], None] = lambda _: None
         """Called when a worker has ended, before `on_change`."""
+        self.total: Total[WorkerProcess] | None = None
+        """What all clients may have together, if they are bounded."""
         self._turns = turns
         self._service = service
         self._options = options
@@ -60,6 +66,11 @@ class Crew:
         self._not_before = 0.0
         self._stopping = False
         self._sandbox = sandbox
+        limits = options.get("limits")
+        self._groups: Groups | None = None
+        if limits is not None and sandbox == "on":
+            bounds = Limits(**limits)
+            self._groups = Groups(bounds.most_memory, bounds.threads)
         self._launcher: Launcher = Spawner(sandbox)
         self._templates_lost = 0
         """In a row: none of them has forked a worker."""
@@ -120,6 +131,10 @@ class Crew:
             worker.output.close()
         self.workers.clear()
         self._launcher.close()
+        if self.total is not None:
+            self.total.close()
+        if self._groups is not None:
+            self._groups.close()
 
     def start(self, *, background: bool, hurry: bool = True) -> None:
         """Start one worker.  hurry: a client is likely to come as soon as it is ready."""
@@ -243,19 +258,9 @@ class Crew:
 
     def _heard(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         kind = message["is"]
-        if kind == "ready" and worker.state == "starting" and worker.killed:
-            return  # too late
         if kind == "ready" and worker.state == "starting":
-            worker.state = "ready"
-            self._failures, self.failure = 0, ""
-            if worker.starting is not None:
-                worker.starting.cancel()
-            _log.debug("worker ready", worker=worker.process.pid)
-            if not self.is_settled:
-                self.is_settled = True
-                self._options = message["options"]
-                self.on_settled(message)
-            self.on_change()
+            if not worker.killed:  # else it is too late
+                self._ready(worker, message)
         elif kind == "failed" and worker.state == "starting":
             worker.reason = str(message["reason"])
             worker.failure = str(message["kind"])
@@ -271,12 +276,48 @@ class Crew:
                 worker.fields | {k: v for k, v in fields.items() if k not in worker.fields},
                 worker.who,
             )
+        elif kind in ("wants", "gives"):
+            self._share(worker, kind, int(message["lease"]))
         elif kind == "end":
             self._ends(worker, str(message["reason"]))
         elif kind == "crashed":
             worker.note_crash(message)
         else:
             raise ChannelError(f"{kind!r} while {worker.state}")
+
+    def _ready(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
+        """Take note that a worker can serve, and of what the first has found out."""
+        if self._groups is not None:
+            self._groups.put(worker.process.pid)
+        worker.state = "ready"
+        self._failures, self.failure = 0, ""
+        if worker.starting is not None:
+            worker.starting.cancel()
+        _log.debug("worker ready", worker=worker.process.pid)
+        if not self.is_settled:
+            self.is_settled = True
+            self._options = message["options"]
+            self.on_settled(message)
+        self.on_change()
+
+    def _share(self, worker: WorkerProcess, kind: str, lease: int) -> None:
+        """Grant more of the memory of all clients, or take note of what is given back."""
+        if self.total is None or worker.state != "serving":
+            raise ChannelError(f"{kind!r} while {worker.state}")
+        if kind == "gives":
+            self.total.shrink(worker, lease)
+        else:
+            self.order(worker, "lease", lease=self.total.grow(worker, lease))
+
+    def audit(self) -> None:
+        """End a worker that has more memory than it was granted, if memory is short."""
+        if self.total is None:
+            return
+        serving = [worker for worker in self.workers if worker.state == "serving"]
+        used = {worker: own_memory(worker.process.pid) for worker in serving}
+        if (liar := self.total.liar(used)) is not None:
+            granted = self.total.granted(liar)
+            self._kill(liar, f"it has {used[liar]} bytes of memory, and was granted {granted}")
 
     def _ends(self, worker: WorkerProcess, reason: str) -> None:
         """Log at once why a client is ended: its worker waits for that."""
@@ -314,6 +355,10 @@ class Crew:
         if worker.starting is not None:
             worker.starting.cancel()
         self.workers.discard(worker)
+        if self.total is not None:
+            self.total.end(worker)
+        if self._groups is not None:
+            worker.bound = self._groups.end(worker.process.pid)
         self.on_end(worker)
 
     def _reap(self, worker: WorkerProcess) -> None:

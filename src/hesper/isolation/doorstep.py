@@ -42,6 +42,9 @@ class Admission(NamedTuple):
     """Seconds in which it must have; None: any."""
     quota: Quota = Quota()
     """Of one process and one user."""
+    memory: int | None = None
+    """Bytes that all clients together may have, as far as workers count them; None: as many as
+    each may have."""
     refuse: Refuse | None = None
     """How clients are told that they are not served; None: their connections end."""
 

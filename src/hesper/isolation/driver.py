@@ -78,7 +78,7 @@ def _confine(driver: Driver, limits: Limits, *, is_first: bool) -> None:
     wants = Wants(
         driver=driver.name,
         files=[driver.manifest, driver.library_path, driver.library],
-        memory=limits.memory,
+        memory=limits.most_memory,
         threads=limits.threads,
         descriptors=limits.descriptors + limits.rings,
         is_first=is_first,

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from hesper.kernel.ledger import Ledger
 
 
 class ClientError(Exception):
@@ -46,6 +49,9 @@ class Hearer(Protocol):
 
         Before its connection is closed: who sees that finds the reason.  Never waits for long.
         """
+
+    def lend(self, ledger: Ledger) -> None:
+        """Have what its context takes bounded by what all clients together may have."""
 
 
 class Service(Protocol):

@@ -20,6 +20,7 @@ from hesper.isolation.crew import Crew
 from hesper.isolation.doorstep import Admission, Doorstep
 from hesper.isolation.path_keeper import PathKeeper
 from hesper.isolation.peers import Crowd, Rates
+from hesper.isolation.total import SLACK, Total
 from hesper.isolation.turns import Turns
 from hesper.isolation.waiting import WaitingClient, WaitingRoom
 from hesper.log import get_logger
@@ -44,6 +45,8 @@ MOST_READY = 16
 """Workers that are kept ready then, or two a processor if that is fewer."""
 SURPLUS_SECONDS = 10.0
 """Seconds without a client after which no more workers are kept ready than have been asked for."""
+AUDIT_SECONDS = 2.0
+"""Between two looks, while there are clients, whether a worker has more than it was granted."""
 ACCEPT_PAUSE = 1.0
 """Seconds to wait when accepting fails, for descriptors to become free."""
 
@@ -77,7 +80,7 @@ class Supervisor:
         `prepare`.  warm: workers kept ready.  max_clients: clients served at a time.
         patience: seconds in which a client is served or refused.
         admission: what is asked of clients, and how they are told that they are not served.
-        sandbox: how workers are confined.
+        sandbox: how workers are confined.  Raises `OSError`.
         """
         self._listeners = list(listeners)
         self._warm = max(1, warm)
@@ -87,6 +90,7 @@ class Supervisor:
         self._patience = patience
         self._turns = Turns()
         self._crew = Crew(self._turns, service, options, sandbox)
+        self._crew.total = Total(admission.memory) if admission.memory else None
         self._crew.on_settled = self._settled
         self._crew.on_hopeless = self._hopeless
         self._crew.on_change = self._refill
@@ -108,6 +112,7 @@ class Supervisor:
         self._refill_at = 0.0
         self._trimming = False
         self._has_begun = False
+        self._auditing = False
         self._stopping = False
         self._failed: StartError | None = None
         self._on_ready: Callable[[dict[str, Any]], None] = lambda _: None
@@ -339,13 +344,33 @@ class Supervisor:
             worker.client = self._client_number
             worker.peer = client.peer
             self._served.add(worker, client.peer)
-            self._crew.order(worker, "serve", [sock.fileno()], client=worker.client)
+            self._order_to_serve(worker, sock)
         self._recent.append(worker.since)
         delay = REFILL_DELAY if self._crew.count("ready") else HURRIED_REFILL_DELAY
         if self._lately() > 1:
             delay = 0.0
         self._refill_at = time.monotonic() + delay
         self._turns.after(delay, self._refill)
+
+    def _order_to_serve(self, worker: WorkerProcess, sock: socket.socket) -> None:
+        total = self._crew.total
+        if total is None:
+            self._crew.order(worker, "serve", [sock.fileno()], client=worker.client)
+            return
+        fds = [sock.fileno(), total.fd]
+        lease = total.begin(worker)
+        self._crew.order(worker, "serve", fds, client=worker.client, lease=lease, slack=SLACK)
+        self._audit_later()
+
+    def _audit_later(self) -> None:
+        if not self._auditing and self._serving:
+            self._auditing = True
+            self._turns.after(AUDIT_SECONDS, self._audit)
+
+    def _audit(self) -> None:
+        self._auditing = False
+        self._crew.audit()
+        self._audit_later()
 
     def _end(self) -> None:
         """Leave nothing behind, whatever has happened."""

@@ -12,16 +12,20 @@ import time
 import traceback
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hesper import log
 from hesper.errors import StartError
 from hesper.isolation import channel
 from hesper.isolation.background import in_both_threads, run_in_background
+from hesper.isolation.lease import Lease
 from hesper.isolation.service import ClientError, Service
 from hesper.kernel.crashes import report_crashes
 from hesper.portable import raise_descriptor_limit
 from hesper.sandbox import worker as sandbox
+
+if TYPE_CHECKING:
+    from hesper.kernel.ledger import Ledger
 
 GRACE = 4.0
 """Seconds from being told to stop to the hard end; less than the supervisor's patience."""
@@ -57,6 +61,7 @@ class Worker:
         report_crashes(fd)
         self._speaking = threading.Lock()
         self._noted = threading.Event()
+        self._lease: Lease | None = None
         self._is_warm = False
         self._in_background = False
 
@@ -102,11 +107,16 @@ class Worker:
         message = channel.receive_down(self._control)
         if message is None or message[0]["do"] != "serve":
             return 0
-        client = socket.socket(fileno=message[1][0])
+        order, (fd, *page) = message
+        client = socket.socket(fileno=fd)
+        if page:
+            self._lease = Lease(order["lease"], order["slack"], page[0])
         # Before `serve` may close it.
         watched = select.poll()
         watched.register(self._control, select.POLLIN)
         watched.register(client, 0)  # reports the end of the connection alone
+        if self._lease is not None:
+            watched.register(self._lease.wake.read_fd, select.POLLIN)
         threading.Thread(
             target=self._watch, args=[service, watched], name="watch", daemon=True
         ).start()
@@ -125,6 +135,11 @@ class Worker:
         """See `isolation.service.Hearer`."""
         self._say("end", reason=reason)
         self._noted.wait(NOTE_PATIENCE)
+
+    def lend(self, ledger: Ledger) -> None:
+        """See `isolation.service.Hearer`."""
+        if self._lease is not None:
+            self._lease.lend(ledger)
 
     @contextlib.contextmanager
     def _fatal(self) -> Iterator[None]:
@@ -161,16 +176,31 @@ class Worker:
         """Do what the supervisor says until the worker has to end; return what there was first."""
         until = None
         while True:
-            left = None if until is None else max(0.0, until - time.monotonic()) * 1000
-            events = watched.poll(left)
-            if not events:
+            left = self._lease.patience if self._lease is not None else None
+            if until is not None:
+                left = max(0.0, until - time.monotonic())
+            events = watched.poll(None if left is None else left * 1000)
+            if until is not None and time.monotonic() >= until:
                 return "its client had left"
             for fd, _ in events:
-                if fd != self._control.fileno():
+                if fd == self._control.fileno():
+                    if not self._obey():
+                        return "stopped" if until is None else "its client had left"
+                elif self._lease is None or fd != self._lease.wake.read_fd:
                     watched.unregister(fd)
                     until = time.monotonic() + LEAVE_GRACE
-                elif not self._obey():
-                    return "stopped" if until is None else "its client had left"
+            self._see_to_lease(is_quiet=not events)
+
+    def _see_to_lease(self, *, is_quiet: bool) -> None:
+        """Ask for what is wanted of the memory of all clients, or give back what is not."""
+        lease = self._lease
+        if lease is None:
+            return
+        question = lease.question()
+        if question is not None:
+            self._say("wants", **question)
+        elif is_quiet and (size := lease.rest()) is not None:
+            self._say("gives", lease=size)
 
     def _obey(self) -> bool:
         """Take an order from the supervisor; False when it is to end."""
@@ -178,9 +208,13 @@ class Worker:
             message = channel.receive_down(self._control)
         except OSError:
             return False
-        if message is None or message[0]["do"] != "noted":
+        order: dict[str, Any] = message[0] if message is not None else {"do": "stop"}
+        if order["do"] == "noted":
+            self._noted.set()
+        elif order["do"] == "lease" and self._lease is not None:
+            self._lease.answer(order["lease"])
+        else:
             return False
-        self._noted.set()
         return True
 
     def _say(self, is_: str, **values: Any) -> None:

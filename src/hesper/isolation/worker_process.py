@@ -47,6 +47,8 @@ class WorkerProcess:
     """The system call that it has died of, by its number, and its arguments."""
     killed: str = ""
     """Why we have killed it."""
+    bound: str = ""
+    """What bound of its control group it has died of."""
     is_told: bool = False
     """Whether the log says how its client has ended, while it still ends."""
     starting: Timer | None = None
@@ -80,6 +82,8 @@ class WorkerProcess:
     def end(self) -> str:
         """How it has ended, in words: `was killed by SIGSEGV`, `ended with status 70`."""
         status = self.process.returncode
+        if self.bound:
+            return self.bound
         if self.refused is not None and status == -signal.SIGSYS:
             return remedy(*self.refused)
         if status is None:

@@ -17,5 +17,18 @@ class Ledger:
         """Note that a limit was reached."""
     def untold(self) -> list[tuple[str, int]]:
         """Limits that were reached for the first time since the last call, and what they are."""
+    def borrow(self, lease: int, slack: int, wake: int, total: int) -> None:
+        """Take no more than `lease` bytes until more is granted, whatever the limit is.
+
+        slack: bytes by which what commands decode to may pass it.  wake: a descriptor, which is
+        written to when somebody waits for more.  total: address of two u64, what all clients may
+        have together and what of it is left; 0: nobody knows.
+        """
+    def wanted(self) -> tuple[int, int, int]:
+        """How often somebody has begun to wait, bytes that are taken, and those waited for."""
+    def grant(self, lease: int, asks: int) -> None:
+        """Take no more than `lease` bytes from now on; the first `asks` who waited are answered."""
+    def give_back(self, lease: int) -> bool:
+        """Take no more than `lease` bytes, if no more are taken or waited for; whether that is."""
     def figures(self) -> dict[str, int]:
         """`limit` and `used`, bytes; those of each account; what is counted."""

@@ -5,9 +5,10 @@ from libc.stdint cimport uint32_t, uint64_t
 from hesper.kernel.core.ledger cimport (
     ACCOUNT_DECODED, ACCOUNT_MEMORY, ACCOUNT_OBJECTS, ACCOUNT_RECORDED, ACCOUNT_RINGS,
     ACCOUNT_SPARE, COUNTED, LIMIT_DESCRIPTORS, LIMIT_DEVICES, LIMIT_FENCES, LIMIT_MEMORY,
-    LIMIT_OBJECTS, LIMIT_THREADS, Ledger as LedgerCore, ledger_add, ledger_note, ledger_remove,
+    LIMIT_OBJECTS, LIMIT_THREADS, LIMIT_TOTAL, Ledger as LedgerCore, ledger_add, ledger_note, ledger_remove,
     ledger_untold)
-from hesper.kernel.core.platform cimport hesper_load_u64
+from hesper.kernel.core.platform cimport (
+    hesper_exchange_u64, hesper_load_u64, hesper_store_u64)
 from hesper.kernel.runtime cimport CoreRef, object_charge
 
 cdef dict ACCOUNT_NAMES = {
@@ -17,6 +18,7 @@ cdef dict ACCOUNT_NAMES = {
 cdef dict LIMIT_NAMES = {
     "devices": LIMIT_DEVICES, "threads": LIMIT_THREADS, "descriptors": LIMIT_DESCRIPTORS,
     "fences": LIMIT_FENCES, "memory": LIMIT_MEMORY, "objects": LIMIT_OBJECTS,
+    "total_memory": LIMIT_TOTAL,
 }
 
 
@@ -32,6 +34,8 @@ cdef class Ledger:
         cdef LedgerCore *ledger = &self.ref.core.pool.ledger
         if limit == LIMIT_MEMORY:
             return ledger.limit
+        if limit == LIMIT_TOTAL:
+            return 0 if ledger.total == NULL else hesper_load_u64(ledger.total)
         return self.ref.core.objects.limit if limit == LIMIT_OBJECTS else ledger.most[limit]
 
     def begin(self, str name, uint64_t count=1):
@@ -54,6 +58,34 @@ cdef class Ledger:
         return [
             (name, self.most(limit)) for name, limit in LIMIT_NAMES.items() if reached >> limit & 1
         ]
+
+    def borrow(self, uint64_t lease, uint64_t slack, int wake, uint64_t total):
+        cdef LedgerCore *ledger = &self.ref.core.pool.ledger
+        ledger.wake = wake
+        ledger.total = <const uint64_t *>total
+        ledger.lease_slack = slack
+        hesper_store_u64(&ledger.lease, lease)
+
+    def wanted(self):
+        cdef LedgerCore *ledger = &self.ref.core.pool.ledger
+        cdef uint64_t asks = hesper_load_u64(&ledger.asks)
+        cdef uint64_t used = hesper_load_u64(&ledger.used)
+        cdef uint64_t missing = hesper_load_u64(&ledger.missing)
+        return (asks, used, missing)
+
+    def grant(self, uint64_t lease, uint64_t asks):
+        cdef LedgerCore *ledger = &self.ref.core.pool.ledger
+        hesper_store_u64(&ledger.lease, lease)
+        hesper_store_u64(&ledger.answers, asks)
+
+    def give_back(self, uint64_t lease):
+        cdef LedgerCore *ledger = &self.ref.core.pool.ledger
+        cdef uint64_t before = hesper_exchange_u64(&ledger.lease, lease)
+        # Who takes from now on sees the smaller one; who has taken before is seen here.
+        if hesper_load_u64(&ledger.missing) or hesper_load_u64(&ledger.used) > lease:
+            hesper_store_u64(&ledger.lease, before)
+            return False
+        return True
 
     def figures(self):
         cdef LedgerCore *ledger = &self.ref.core.pool.ledger

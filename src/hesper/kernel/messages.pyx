@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from hesper.kernel.core.ledger cimport LIMIT_MEMORY
+from hesper.kernel.core.ledger cimport LIMIT_MEMORY, LIMIT_TOTAL
 from hesper.kernel.core.state cimport *
 from hesper.kernel.core.tables cimport *
 
@@ -105,6 +105,8 @@ cdef str describe(Stream *s):
         if (s.core.pool.ledger.reached | s.core.pool.ledger.told) >> LIMIT_MEMORY & 1:
             most = s.core.pool.ledger.limit
             what = f"the memory limit, {most} bytes, is reached (--limit memory)"
+        elif (s.core.pool.ledger.reached | s.core.pool.ledger.told) >> LIMIT_TOTAL & 1:
+            what = "all clients together have the memory they may have (--limit total_memory)"
     elif error == ERROR_STRING:
         what = f"a string of {value} bytes"
     elif error == ERROR_FUNCTION:

@@ -5,8 +5,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from hesper.kernel.core.ledger cimport (
-    ACCOUNT_MEMORY, LIMIT_DESCRIPTORS, LIMIT_MEMORY, ledger_add, ledger_give, ledger_left,
-    ledger_note)
+    ACCOUNT_MEMORY, LIMIT_DESCRIPTORS, ledger_add, ledger_give)
+from hesper.kernel.core.lease cimport ledger_left, lease_note
 from hesper.kernel.core.platform cimport (
     hesper_load_u64, pthread_mutex_lock, pthread_mutex_unlock)
 from hesper.kernel.core.shm_pool cimport (
@@ -104,7 +104,7 @@ cdef class Pool:
     def has(self, size):
         cdef bint fits = size <= <object>ledger_left(&self.core.ledger)
         if not fits:
-            ledger_note(&self.core.ledger, LIMIT_MEMORY)
+            lease_note(&self.core.ledger, ACCOUNT_MEMORY, min(size, <object><uint64_t>-1))
         return fits
 
     def take(self, uint64_t size, heap=None):

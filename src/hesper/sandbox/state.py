@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hesper.portable import is_linux, is_macos
-from hesper.sandbox import landlock, seccomp
+from hesper.sandbox import groups, landlock, seccomp
 
 _SYSCTL = Path("/proc/sys")
 _TRY = "from hesper.sandbox import namespaces; print(namespaces.obstacle())"
@@ -35,7 +35,7 @@ def layers() -> list[Layer]:
         return [Layer("sandbox profile", "written for macOS, and never run there")]
     if not is_linux():
         return [Layer("sandbox", "no layer but limits", "this system has none that Hesper knows")]
-    checks: tuple[Callable[[], Layer], ...] = (_calls, _files, _namespaces)
+    checks: tuple[Callable[[], Layer], ...] = (_calls, _files, _namespaces, _groups)
     return [
         Layer("process", "no new privileges, no core files, limits, few variables"),
         *(check() for check in checks),
@@ -73,6 +73,13 @@ def _namespaces() -> Layer:
     why = tried.stdout.strip() or (tried.stderr.strip()[-200:] if tried.returncode else "")
     what = "processes, network, mounts and users of their own"
     return Layer("namespaces", what, why, _lending() if why else "")
+
+
+def _groups() -> Layer:
+    why = groups.obstacle()
+    mend = "systemd-run --user --scope -p Delegate=yes hesper serve, or Delegate=yes in its service"
+    what = "memory and threads of each worker bounded by the kernel"
+    return Layer("control groups", what, why, mend if why else "")
 
 
 def _lending() -> str:

@@ -95,6 +95,8 @@ class VtestService:
             patience=self._host.patience,
             cache_key=self._host.cache_key,
         )
+        if self._hear is not None:
+            self._hear.lend(context.engine.ledger)
         if self._sample_ns:
             self._sampler = threading.Thread(target=self._sample, args=[context], name="sampler")
             self._sampler.start()

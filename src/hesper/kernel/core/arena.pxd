@@ -5,6 +5,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from hesper.kernel.core.ledger cimport ACCOUNT_DECODED, Ledger, ledger_give, ledger_take
+from hesper.kernel.core.lease cimport lease_await
 from hesper.kernel.core.platform cimport (
     hesper_load_acquire, hesper_load_u64, hesper_now_ns, hesper_sleep_ns)
 from hesper.kernel.core.shm_pool cimport ShmPool, pool_room
@@ -61,7 +62,8 @@ cdef inline int arena_grow(Arena *arena, size_t need) noexcept nogil:
         size = arena.total
     if arena.pool != NULL and not ledger_take(&arena.pool.ledger, ACCOUNT_DECODED, size):
         size = need + sizeof(Chunk)
-        if not arena_await(arena, size):
+        if not (lease_await(&arena.pool.ledger, ACCOUNT_DECODED, size)
+                or arena_await(arena, size)):
             return -1
     cdef Chunk *chunk = <Chunk *>malloc(size)
     if chunk == NULL:

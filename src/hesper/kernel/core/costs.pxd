@@ -225,8 +225,9 @@ cdef inline bint charge_new(Stream *s, New *new, uint32_t index) noexcept nogil:
         if (s.command.new_type == HANDLE_VkDevice
                 and hesper_load_u64(&core.pool.ledger.count[LIMIT_DEVICES]) <= 1):
             new.each = ENTRY_COST   # every client has one
-        if new.each <= <uint64_t>-1 // new.count and pool_room(
-                core.pool, ACCOUNT_OBJECTS, new.each * new.count):
+        if new.each > <uint64_t>-1 // new.count:
+            ledger_note(&core.pool.ledger, LIMIT_MEMORY)
+        elif pool_room(core.pool, ACCOUNT_OBJECTS, new.each * new.count):
             new.charged = new.each * new.count
             if not describe_new(s, new):
                 return refuse_new(s, new)
@@ -234,7 +235,6 @@ cdef inline bint charge_new(Stream *s, New *new, uint32_t index) noexcept nogil:
             if cache:
                 charge_cache(s, cache, new.charged // 4)
             return True
-        ledger_note(&core.pool.ledger, LIMIT_MEMORY)
     return refuse_new(s, new)
 
 

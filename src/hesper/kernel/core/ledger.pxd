@@ -29,6 +29,7 @@ cdef enum:
     COUNTED                     # the limits above have a number in the ledger, these have not:
     LIMIT_MEMORY = COUNTED
     LIMIT_OBJECTS
+    LIMIT_TOTAL                 # of all clients: `lease.pxd`
 
 
 cdef enum:
@@ -38,6 +39,8 @@ cdef enum:
 cdef struct Ledger:
     uint64_t limit              # of bytes
     uint64_t decode_limit       # the same for ACCOUNT_DECODED: see `slack`
+    uint64_t lease              # how much of that is granted so far: `lease.pxd`
+    uint64_t lease_slack        # the same for ACCOUNT_DECODED
     uint64_t used               # in all accounts
     uint64_t held[ACCOUNTS]
     uint64_t count[COUNTED]
@@ -45,6 +48,12 @@ cdef struct Ledger:
     uint32_t reached            # a bit for each limit that was, and nobody has been told of
     uint32_t told               # the same, and somebody has
     uint32_t ending             # nobody waits for anything any more
+    # Of the lease; `lease.pxd`.
+    int wake                    # a descriptor to write to when more is wanted
+    uint64_t missing            # bytes that threads wait for
+    uint64_t asks               # how often somebody began to wait
+    uint64_t answers            # how many of those have been seen to
+    const uint64_t *total       # what all clients may have, and what is left of it; null: any
 
 
 cdef inline uint64_t slack(uint64_t limit) noexcept nogil:
@@ -61,9 +70,26 @@ cdef inline void ledger_note(Ledger *ledger, uint32_t limit) noexcept nogil:
         hesper_set_bits(&ledger.reached, <uint32_t>1 << limit)
 
 
+cdef inline uint64_t ledger_own(Ledger *ledger, uint32_t account) noexcept nogil:
+    """Bytes that the context may have, whatever others have."""
+    return ledger.decode_limit if account == ACCOUNT_DECODED else ledger.limit
+
+
+cdef inline uint64_t ledger_leased(Ledger *ledger, uint32_t account) noexcept nogil:
+    """Bytes that it has been granted."""
+    cdef uint64_t lease = hesper_load_u64(&ledger.lease)
+    return lease + ledger.lease_slack if account == ACCOUNT_DECODED else lease
+
+
 cdef inline bint ledger_take(Ledger *ledger, uint32_t account, uint64_t size) noexcept nogil:
     """Take bytes of the memory limit; False when they are not left."""
-    cdef uint64_t limit = ledger.decode_limit if account == ACCOUNT_DECODED else ledger.limit
+    return ledger_take_of(ledger, account, size, ledger_own(ledger, account),
+                          ledger_leased(ledger, account))
+
+
+cdef inline bint ledger_take_of(Ledger *ledger, uint32_t account, uint64_t size, uint64_t own,
+                                uint64_t leased) noexcept nogil:
+    cdef uint64_t limit = own if own < leased else leased
     if size > limit:
         return False            # the sum might overflow
     if hesper_add_u64(&ledger.used, size) > limit:
@@ -82,15 +108,6 @@ cdef inline void ledger_move(Ledger *ledger, uint32_t giver, uint32_t taker,
                              uint64_t size) noexcept nogil:
     hesper_add_u64(&ledger.held[giver], <uint64_t>0 - size)
     hesper_add_u64(&ledger.held[taker], size)
-
-
-cdef inline uint64_t ledger_left(Ledger *ledger) noexcept nogil:
-    """Bytes that are left, with what is kept for nothing but to be used again."""
-    cdef uint64_t used = hesper_load_u64(&ledger.used)
-    cdef uint64_t spare = hesper_load_u64(&ledger.held[ACCOUNT_SPARE])
-    used = used - spare if used > spare else 0
-    # For a moment, somebody may have taken what there is not.
-    return ledger.limit - used if used < ledger.limit else 0
 
 
 cdef inline bint ledger_add(Ledger *ledger, uint32_t limit, uint64_t count) noexcept nogil:

@@ -16,7 +16,8 @@ from libc.string cimport memset
 from hesper_commands cimport HANDLE_VkCommandBuffer
 
 from hesper.kernel.core.ledger cimport (
-    ACCOUNT_OBJECTS, ACCOUNT_RECORDED, Ledger, ledger_give, ledger_take)
+    ACCOUNT_DECODED, ACCOUNT_OBJECTS, ACCOUNT_RECORDED, Ledger, ledger_give, ledger_leased,
+    ledger_take_of)
 from hesper.kernel.core.platform cimport (
     hesper_add, hesper_add_ordered, hesper_discard, hesper_exchange_u64, hesper_load_acquire,
     hesper_load_pointer, hesper_load_u64, hesper_map_aligned, hesper_note, hesper_replace,
@@ -213,8 +214,10 @@ cdef inline bint page_close(Objects *objects, Page *page) noexcept nogil:
 
 cdef inline bint page_charge(Objects *objects) noexcept nogil:
     """Take what one page more costs, unless it is the only one; the lock is held."""
-    if objects.used_count and objects.ledger != NULL and not ledger_take(
-            objects.ledger, ACCOUNT_OBJECTS, PAGE_COST):
+    # A lock is held, so that nobody can wait for a greater lease: it may be passed a little.
+    if objects.used_count and objects.ledger != NULL and not ledger_take_of(
+            objects.ledger, ACCOUNT_OBJECTS, PAGE_COST, objects.ledger.limit,
+            ledger_leased(objects.ledger, ACCOUNT_DECODED)):
         return False
     objects.used_count += 1
     return True

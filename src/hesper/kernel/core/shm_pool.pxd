@@ -9,8 +9,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from hesper.kernel.core.ledger cimport (
-    ACCOUNT_MEMORY, ACCOUNT_SPARE, LIMIT_DESCRIPTORS, LIMIT_MEMORY, Ledger, ledger_give,
-    ledger_move, ledger_note, ledger_remove, ledger_take, slack)
+    ACCOUNT_MEMORY, ACCOUNT_SPARE, LIMIT_DESCRIPTORS, Ledger, ledger_give, ledger_move,
+    ledger_remove, ledger_take, slack)
+from hesper.kernel.core.lease cimport NO_LEASE, lease_await, lease_note
 from hesper.kernel.core.platform cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
     pthread_mutex_unlock)
@@ -63,7 +64,9 @@ cdef inline bint pool_room(ShmPool *pool, uint32_t account, uint64_t size) noexc
         pool_trim(pool)
         if ledger_take(&pool.ledger, account, size):
             return True
-    ledger_note(&pool.ledger, LIMIT_MEMORY)
+    if lease_await(&pool.ledger, account, size):
+        return True
+    lease_note(&pool.ledger, account, size)
     return False
 
 
@@ -146,6 +149,8 @@ cdef inline ShmPool *pool_new(uint64_t limit) except NULL:
         raise MemoryError
     pool.users = 1
     pool.ledger.limit = limit
+    pool.ledger.lease = <uint64_t>NO_LEASE
+    pool.ledger.wake = -1
     pool.ledger.decode_limit = limit + slack(limit) if limit + slack(limit) > limit else limit
     memset(pool.ledger.most, 0xff, sizeof(pool.ledger.most))
     return pool
