@@ -192,7 +192,8 @@ def test_reports_live_figures_and_metrics() -> None:
             assert live["memory"] == 1 << 20
             assert live["commandsPerSecond"] > 0
             # A context that ends leaves its commands in the total.
-            open_contexts[:] = [ContextFigures(2, "weston", 7, 70, 9)]
+            ledgers = {"rings": 5}, {"devices": (1, 16)}
+            open_contexts[:] = [ContextFigures(2, "weston", 7, 70, 9, 100, *ledgers)]
             for token, status in ((TOKEN, 200), ("wrong", 401)):
                 headers = {"Authorization": f"Bearer {token}"}
                 async with http.get(f"{url}metrics", headers=headers) as response:
@@ -204,6 +205,13 @@ def test_reports_live_figures_and_metrics() -> None:
             assert float(values["hesper_stream_bytes_total"]) == 65070
             assert float(values["hesper_contexts"]) == 1
             assert float(values['hesper_context_memory_bytes{context="2",name="weston"}']) == 9
+            weston = 'context="2",name="weston"'
+            assert float(values[f"hesper_context_memory_limit_bytes{{{weston}}}"]) == 100
+            account = f'{{account="rings",{weston}}}'
+            assert float(values[f"hesper_context_account_bytes{account}"]) == 5
+            kind = '{context="2",kind="devices",name="weston"}'
+            assert float(values[f"hesper_context_held{kind}"]) == 1
+            assert float(values[f"hesper_context_held_limit{kind}"]) == 16
             assert float(values['hesper_guest_frames_total{screen="1"}']) == 2
             assert float(values['hesper_display_pixels{screen="1"}']) == 60000
             assert float(values['hesper_display_viewers{screen="2"}']) == 0

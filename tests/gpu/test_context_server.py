@@ -545,3 +545,19 @@ def test_commands_that_break_the_protocol_end_the_context() -> None:
     assert worked.ask(Down.FENCE, wire.FENCE.pack(0, 5)) == (Up.RETIRED, wire.RETIRED.pack(5), 0)
     worked.close()
     assert str(worked.error) == reason.decode()
+
+
+def test_figures_are_what_the_ledger_says() -> None:
+    worked = Worked(by_kernel=True)
+    try:
+        start(worked)
+        kind, body, _ = worked.ask(Down.FIGURES)
+        assert kind == Up.FIGURES
+        numbers = wire.FIGURES.unpack(body)
+        limits, ledger = worked.context.limits, worked.context.engine.ledger.figures()
+        assert numbers[3] == limits.most_memory
+        assert list(numbers[4:10]) == [ledger[name] for name in wire.ACCOUNTS]
+        assert dict(zip(wire.HELD, numbers[10:15], strict=True))["devices"] == 1
+        assert list(numbers[15:]) == [getattr(limits, name) for name in wire.HELD]
+    finally:
+        worked.close()

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from hesper import ancillary
@@ -55,6 +55,12 @@ class Figures(NamedTuple):
     """Bytes of command stream since its start."""
     memory: int
     """Bytes of device and shared memory."""
+    limit: int
+    """Bytes of memory that it may have."""
+    accounts: Mapping[str, int]
+    """Bytes that are taken of that limit, by what they are for, as `recorded`."""
+    held: Mapping[str, tuple[int, int]]
+    """How many things there are, and how many may be, by their kinds, as `devices`."""
 
 
 class _Outgoing(NamedTuple):
@@ -89,7 +95,7 @@ class ContextClient:
         self._blobs: dict[int, Callable[[NewBlob | None], None]] = {}
         self._fences: dict[int, Callable[[], None]] = {}
         self._figures_asked = False
-        self.figures = Figures(0, 0, 0)
+        self.figures = Figures(0, 0, 0, 0, {}, {})
         """As the worker last said."""
         self._handlers: dict[int, Callable[[bytes, int], bool]] = {
             Up.RETIRED: self._retired,
@@ -290,7 +296,17 @@ class ContextClient:
         return True
 
     def _take_figures(self, body: bytes, _fd: int) -> bool:
-        figures = Figures(*wire.FIGURES.unpack(body))
+        commands, stream_bytes, memory, limit, *others = wire.FIGURES.unpack(body)
+        accounts, others = others[: len(wire.ACCOUNTS)], others[len(wire.ACCOUNTS) :]
+        pairs = zip(others[: len(wire.HELD)], others[len(wire.HELD) :], strict=True)
+        figures = Figures(
+            commands,
+            stream_bytes,
+            memory,
+            limit,
+            dict(zip(wire.ACCOUNTS, accounts, strict=True)),
+            dict(zip(wire.HELD, pairs, strict=True)),
+        )
         if not self._figures_asked:
             raise ValueError("figures that nobody has asked for")
         self._figures_asked = False

@@ -102,8 +102,13 @@ DESTROY = Struct("=I")
 FENCE = Struct("=IQ")
 BLOB = Struct("=III")
 RETIRED = Struct("=Q")
-FIGURES = Struct("=QQQ")
-"""Vulkan commands and bytes of command stream so far, bytes of memory in use"""
+ACCOUNTS = ("memory", "spare", "decoded", "rings", "objects", "recorded")
+"""What bytes of a context's memory limit are taken for, see `kernel.ledger`."""
+HELD = ("objects", "devices", "threads", "descriptors", "fences")
+"""What else is counted."""
+FIGURES = Struct(f"={4 + len(ACCOUNTS) + 2 * len(HELD)}Q")
+"""Vulkan commands and bytes of command stream so far, bytes of memory in use and the memory limit;
+bytes by account; how many are held, and how many may be"""
 
 LAYOUTS = {
     Frame: Struct(FRAME.format + "I"),

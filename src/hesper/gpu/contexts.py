@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from hesper.gpu.context_client import ContextClient
@@ -59,6 +60,12 @@ class ContextFigures(NamedTuple):
     """Bytes of command stream since its start."""
     memory: int
     """Bytes of device and shared memory it holds."""
+    limit: int = 0
+    """Bytes of memory that it may have (`Limits.memory`)."""
+    accounts: Mapping[str, int] = MappingProxyType({})
+    """Bytes that are taken of that limit, by what they are for, as `recorded`."""
+    held: Mapping[str, tuple[int, int]] = MappingProxyType({})
+    """How many things there are, and how many may be, by their kinds, as `devices`."""
 
 
 class Context:

@@ -65,9 +65,7 @@ class ContextWorker:
 
     def _handle(self, context: Context, kind: int, body: memoryview, fds: list[int]) -> None:
         if kind == Down.FIGURES:
-            counts = context.engine.statistics()
-            figures = wire.FIGURES.pack(counts["commands"], counts["bytes"], context.pool.used)
-            self._server.send(Up.FIGURES, figures)
+            self._server.send(Up.FIGURES, _figures(context))
         elif kind == Down.IMPORT:
             if len(fds) != 1 or len(body) != wire.IMPORT.size:
                 raise ConnectionError(f"IMPORT of {len(body)} bytes and {len(fds)} descriptors")
@@ -104,3 +102,16 @@ class ContextWorker:
         """End the context."""
         if self._context is not None:
             self._context.poison(str(error))
+
+
+def _figures(context: Context) -> bytes:
+    """What a context has done and holds, as `wire.FIGURES`."""
+    counts, ledger = context.engine.statistics(), context.engine.ledger.figures()
+    held = {**ledger, "objects": counts["objects"]}
+    limits = context.limits
+    return wire.FIGURES.pack(
+        *(counts["commands"], counts["bytes"], context.pool.used, ledger["limit"]),
+        *(ledger[name] for name in wire.ACCOUNTS),
+        *(held[name] for name in wire.HELD),
+        *(getattr(limits, name) for name in wire.HELD),
+    )

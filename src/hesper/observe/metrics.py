@@ -66,11 +66,31 @@ class ContextCollector(Collector):
         memory = GaugeMetricFamily(
             "hesper_context_memory_bytes", "Memory an open context holds", labels=label
         )
+        limit = GaugeMetricFamily(
+            "hesper_context_memory_limit_bytes", "Memory an open context may have", labels=label
+        )
+        account = GaugeMetricFamily(
+            "hesper_context_account_bytes",
+            "Bytes taken of an open context's memory limit, by what for",
+            labels=[*label, "account"],
+        )
+        held = GaugeMetricFamily(
+            "hesper_context_held", "What an open context holds", labels=[*label, "kind"]
+        )
+        most = GaugeMetricFamily(
+            "hesper_context_held_limit", "What an open context may hold", labels=[*label, "kind"]
+        )
         for figures in totals.open:
             labels = [str(figures.context), figures.name]
             commands.add_metric(labels, figures.commands)
             memory.add_metric(labels, figures.memory)
-        yield from (commands, memory)
+            limit.add_metric(labels, figures.limit)
+            for name, size in figures.accounts.items():
+                account.add_metric([*labels, name], size)
+            for kind, (number, bound) in figures.held.items():
+                held.add_metric([*labels, kind], number)
+                most.add_metric([*labels, kind], bound)
+        yield from (commands, memory, limit, account, held, most)
 
 
 class Metrics:
