@@ -8,7 +8,21 @@ import threading
 from vtest_client import Client
 
 from hesper.isolation.service import ClientError
+from hesper.kernel.ledger import Ledger
 from hesper.vtest.service import VtestService
+
+
+class Nobody:
+    """Is told of a client, and does not mind."""
+
+    def named(self, name: str) -> None:
+        """It has a name."""
+
+    def ended(self, reason: str) -> None:
+        """It is to be ended."""
+
+    def lend(self, ledger: Ledger) -> None:
+        """It has a ledger."""
 
 
 class ServedContext:
@@ -27,7 +41,7 @@ class ServedContext:
 
     def _serve(self, sock: socket.socket) -> None:
         try:
-            self.service.serve(sock, lambda _: None)
+            self.service.serve(sock, Nobody())
         except ClientError as error:
             self.reason = str(error)
         except BaseException as error:
