@@ -345,6 +345,7 @@ class Supervisor:
             worker.peer = client.peer
             self._served.add(worker, client.peer)
             self._order_to_serve(worker, sock)
+            _log.debug("client has a worker", client=worker.client, worker=worker.process.pid)
         self._recent.append(worker.since)
         delay = REFILL_DELAY if self._crew.count("ready") else HURRIED_REFILL_DELAY
         if self._lately() > 1:
