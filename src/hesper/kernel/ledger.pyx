@@ -5,8 +5,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from hesper.kernel.core.ledger cimport (
     ACCOUNT_DECODED, ACCOUNT_MEMORY, ACCOUNT_OBJECTS, ACCOUNT_RECORDED, ACCOUNT_RINGS,
     ACCOUNT_SPARE, COUNTED, LIMIT_DESCRIPTORS, LIMIT_DEVICES, LIMIT_FENCES, LIMIT_MEMORY,
-    LIMIT_OBJECTS, LIMIT_THREADS, LIMIT_TOTAL, Ledger as LedgerCore, ledger_add, ledger_note, ledger_remove,
-    ledger_untold)
+    LIMIT_OBJECTS, LIMIT_THREADS, LIMIT_TOTAL, Ledger as LedgerCore, ledger_add, ledger_note,
+    ledger_remove, ledger_untold)
 from hesper.kernel.core.platform cimport (
     hesper_exchange_u64, hesper_load_u64, hesper_store_u64)
 from hesper.kernel.runtime cimport CoreRef, object_charge

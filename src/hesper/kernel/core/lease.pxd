@@ -49,7 +49,7 @@ cdef inline bint lease_await(Ledger *ledger, uint32_t account, uint64_t size) no
     cdef uint64_t own = ledger_own(ledger, account)
     cdef uint64_t mine, until
     cdef bint taken, over
-    cdef ssize_t woken
+    cdef ssize_t _woken
     if lease == NO_LEASE or size > own or used > own - size:
         return False
     # Nobody is asked in vain, however often a guest tries.
@@ -60,7 +60,7 @@ cdef inline bint lease_await(Ledger *ledger, uint32_t account, uint64_t size) no
     hesper_add_u64(&ledger.missing, size)
     mine = hesper_add_u64(&ledger.asks, 1)
     # Where that fails, there is no room for one more wake, or nobody to wake: time tells.
-    woken = write(ledger.wake, b"", 1)
+    _woken = write(ledger.wake, b"", 1)
     while True:
         # In this order: what was granted before the answer is seen.
         over = (hesper_load_u64(&ledger.answers) >= mine or hesper_now_ns() > until
