@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 pytestmark = pytest.mark.programs
 
 ROOT = Path(__file__).parents[2]
-GROUPS = ("build", "demo", "fuzz", "lint", "test")
+GROUPS = ("build", "constraints", "demo", "fuzz", "lint", "test", "wheels")
 """What `scripts/test` installs."""
 
 
