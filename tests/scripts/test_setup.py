@@ -97,7 +97,14 @@ def test_dependencies_go_by_extras() -> None:
     assert dependencies("bench") == plain | {"numpy", "pillow"}
     assert dependencies("vm") == plain | display | {"qemu.qmp"}
     assert dependencies(",bench,vm") == plain | display | {"qemu.qmp"}
-    assert dependencies("all") == plain | display | {"qemu.qmp", "glfw", "rendercanvas", "wgpu"}
+    assert dependencies("all") == plain | display | {
+        "qemu.qmp",
+        "glfw",
+        "grpcio",
+        "protobuf",
+        "rendercanvas",
+        "wgpu",
+    }
 
 
 VENV = """
