@@ -30,7 +30,8 @@ function vkGetInstanceProcAddr(void *instance, const char *name) {
     (void)instance;
     if (strcmp(name, "vkGetDeviceProcAddr") == 0)
         return (function)vkGetInstanceProcAddr;
-    if (is_one_of(name, "vkCreateBuffer vkCreateImage vkCreateQueryPool vkAllocateMemory"))
+    if (is_one_of(name, "vkCreateBuffer vkCreateImage vkCreateQueryPool vkAllocateMemory vkCreateImageView "
+                        "vkCreateRenderPass2 vkCreateFramebuffer"))
         return (function)create;
     if (is_one_of(name, "vkGetBufferMemoryRequirements vkGetImageMemoryRequirements"))
         return (function)needs;

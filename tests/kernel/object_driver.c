@@ -24,6 +24,18 @@ static int allocate(uint32_t count, uint64_t *made) {
     return 0;
 }
 
+static int pipelines(void *device, uint64_t cache, uint32_t count, const void *infos,
+                     const void *allocator, uint64_t *made) {
+    (void)device, (void)cache, (void)infos, (void)allocator;
+    return allocate(count, made);
+}
+
+static int ray_tracing_pipelines(void *device, uint64_t deferred, uint64_t cache, uint32_t count,
+                                 const void *infos, const void *allocator, uint64_t *made) {
+    (void)deferred;
+    return pipelines(device, cache, count, infos, allocator, made);
+}
+
 static int allocate_commands(void *device, const uint8_t *info, uint64_t *made) {
     (void)device;
     return allocate(*(const uint32_t *)(info + 28), made);
@@ -45,6 +57,10 @@ function vkGetInstanceProcAddr(void *instance, const char *name) {
         return (function)allocate_commands;
     if (strcmp(name, "vkAllocateDescriptorSets") == 0)
         return (function)allocate_sets;
+    if (strcmp(name, "vkCreateComputePipelines") == 0)
+        return (function)pipelines;
+    if (strcmp(name, "vkCreateRayTracingPipelinesKHR") == 0)
+        return (function)ray_tracing_pipelines;
     if (strncmp(name, "vkCreate", 8) == 0 && !strstr(name, "Pipelines"))
         return (function)create;
     return strcmp(name, "vkCmdDraw") == 0 ? draw : nothing;

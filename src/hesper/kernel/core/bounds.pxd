@@ -9,22 +9,27 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from hesper_commands cimport (
     COMMAND_vkBindImageMemory2, COMMAND_vkGetBufferMemoryRequirements,
     COMMAND_vkGetImageMemoryRequirements, COMMAND_vkGetImageMemoryRequirements2,
-    VK_IMAGE_ASPECT_DEPTH_BIT, VK_IMAGE_ASPECT_PLANE_0_BIT, VK_IMAGE_ASPECT_PLANE_2_BIT,
-    VK_IMAGE_ASPECT_STENCIL_BIT, VK_QUERY_RESULT_64_BIT, VK_QUERY_RESULT_WITH_AVAILABILITY_BIT,
+    VK_QUERY_RESULT_64_BIT, VK_QUERY_RESULT_WITH_AVAILABILITY_BIT,
     VK_QUERY_RESULT_WITH_STATUS_BIT_KHR, VK_REMAINING_ARRAY_LAYERS,
     VK_STRUCTURE_TYPE_BIND_IMAGE_PLANE_MEMORY_INFO,
     VK_STRUCTURE_TYPE_IMAGE_MEMORY_REQUIREMENTS_INFO_2,
     VK_STRUCTURE_TYPE_IMAGE_PLANE_MEMORY_REQUIREMENTS_INFO,
     VK_STRUCTURE_TYPE_MEMORY_REQUIREMENTS_2, VkBindImagePlaneMemoryInfo, VkBufferImageCopy,
-    VkImageMemoryRequirementsInfo2, VkImagePlaneMemoryRequirementsInfo, VkMemoryRequirements,
-    VkMemoryRequirements2, vkCmdCopyQueryPoolResults_parameters,
+    VkFramebufferCreateInfo, VkImageMemoryRequirementsInfo2, VkImagePlaneMemoryRequirementsInfo,
+    VkImageViewCreateInfo, VkMemoryRequirements, VkMemoryRequirements2, VkRenderPassBeginInfo,
+    VkRenderingAttachmentInfo, VkRenderingInfo, VkSparseImageMemoryBind,
+    vkCmdCopyQueryPoolResults_parameters,
     vkGetImageMemoryRequirements2_parameters, vkGetImageMemoryRequirements_parameters)
 
-from hesper.kernel.core.extents cimport number_at, staged_image
+from hesper.kernel.core.attachments cimport (
+    begin_holds, framebuffer_holds, note_attached, rendering_holds)
+from hesper.kernel.core.extents cimport image_layers, number_at, staged_image
 from hesper.kernel.core.objects cimport Entry, Extent, object_find, object_kin
+from hesper.kernel.core.regions cimport Place, box_holds, corners_hold, range_holds, tile_bytes
 from hesper.kernel.core.state cimport ERROR_ALIGNMENT, ERROR_BOUND, Stream, fail
 from hesper.kernel.core.structs cimport chain_find
 from hesper.kernel.core.tables cimport *
+from hesper.kernel.core.texels cimport block_of, blocks, format_of
 
 
 cdef extern from "bounds.h" nogil:
@@ -41,6 +46,9 @@ cdef inline int fail_bound(Stream *s, const hesper_op *op, uint64_t first, uint6
 
 cdef inline int check_bound(Stream *s, const hesper_op *op, const uint8_t *base) noexcept nogil:
     """OP_BOUND and its kin: look at the struct or parameters at `base`; -1 with the error noted."""
+    if op.code == OP_BOUND_SAME:
+        return fail_bound(s, op, (<const uint32_t *>(base + op.offset))[0], 1,
+                          s.extents[op.inner].size)
     if op.code == OP_BOUND:
         return check_row(s, op, &hesper_bounds[op.ref], base)
     if check_row(s, op, &hesper_bounds[op.length], base):
@@ -56,12 +64,16 @@ cdef inline int check_row(Stream *s, const hesper_op *op, const hesper_bound *b,
     cdef const uint8_t *element
     cdef uint64_t most = s.extents[b.slot].size
     cdef uint32_t count
+    if b.span >= SPAN_VIEW:
+        return check_drawn(s, op, b, base)
     if b.of == BOUND_HANDLES:
         return check_each(s, op, b, base)
     if (<const uint64_t *>(base + b.handle))[0] == 0 or most == <uint64_t>-1:
         return 0
     if b.flags & BOUND_QUERY:
         most = <uint32_t>most
+    elif b.flags & BOUND_GROUPS:
+        most = s.extents[b.slot].texels
     elif b.flags & BOUND_NEEDED:
         if not ask_needs(s, b, (<const uint64_t *>(base + b.handle))[0], base, &needs):
             return 0
@@ -110,6 +122,8 @@ cdef inline int check_span(Stream *s, const hesper_op *op, const hesper_bound *b
     """One place, whose fields lie at `at`."""
     cdef uint64_t first = 0
     cdef uint64_t span = b.bytes
+    if b.span == SPAN_BOX or b.span == SPAN_CORNERS:
+        return check_region(s, op, b, at)
     if b.first != BOUND_NOWHERE:
         first = number_at(at + b.first, b.first_width)
     if b.span == SPAN_FIELD:
@@ -125,9 +139,45 @@ cdef inline int check_span(Stream *s, const hesper_op *op, const hesper_bound *b
         return check_binding(s, op, b, base, first, most)
     elif b.span == SPAN_TEXELS:
         span = image_region(<const VkBufferImageCopy *>(at + b.first), &s.extents[b.slot ^ 1])
+    elif b.span == SPAN_TILE:
+        span = tile_bytes(<const VkSparseImageMemoryBind *>at, &s.extents[b.slot ^ 2])
     if first > most or span > most - first:
         return fail_bound(s, op, first, span, most)
     return 0
+
+
+cdef inline int check_region(Stream *s, const hesper_op *op, const hesper_bound *b,
+                             const uint8_t *at) noexcept nogil:
+    """A part of an image, whose fields lie at `at`."""
+    cdef const Extent *image = &s.extents[b.slot]
+    cdef const Extent *other = &s.extents[b.slot ^ 1] if b.like != BOUND_NOWHERE else NULL
+    cdef Place place
+    cdef bint good
+    if b.span == SPAN_BOX:
+        good = box_holds(b, at, image, other, &place)
+    else:
+        good = corners_hold(b, at, image, other, &place)
+    return 0 if good else fail_bound(s, op, place.first, place.span, place.most)
+
+
+cdef inline int check_drawn(Stream *s, const hesper_op *op, const hesper_bound *b,
+                            const uint8_t *base) noexcept nogil:
+    """What is seen of an image, or rendered to: the whole struct at `base`."""
+    cdef Place place
+    cdef bint good = True
+    if b.span == SPAN_ATTACHED:
+        note_attached(s, <const VkRenderingAttachmentInfo *>base)
+    elif b.span == SPAN_RENDERING:
+        good = rendering_holds(s, <const VkRenderingInfo *>base, &place)
+    elif (<const uint64_t *>(base + b.handle))[0] == 0 or s.extents[b.slot].size == <uint64_t>-1:
+        return 0
+    elif b.span == SPAN_VIEW:
+        good = range_holds(<const VkImageViewCreateInfo *>base, &s.extents[b.slot], &place)
+    elif b.span == SPAN_FRAMEBUFFER:
+        good = framebuffer_holds(s, <const VkFramebufferCreateInfo *>base, &place)
+    else:
+        good = begin_holds(s, <const VkRenderPassBeginInfo *>base, &place)
+    return 0 if good else fail_bound(s, op, place.first, place.span, place.most)
 
 
 cdef inline int check_binding(Stream *s, const hesper_op *op, const hesper_bound *b,
@@ -219,41 +269,6 @@ cdef inline uint64_t query_results(
     return strided(p.queryCount, p.stride, values * (8 if p.flags & VK_QUERY_RESULT_64_BIT else 4))
 
 
-cdef inline const hesper_format *format_of(uint32_t format) noexcept nogil:
-    """What is known of a VkFormat, or null."""
-    cdef uint32_t low = 0
-    cdef uint32_t high = hesper_format_count
-    cdef uint32_t middle
-    while low < high:
-        middle = (low + high) >> 1
-        if hesper_formats[middle].format < format:
-            low = middle + 1
-        else:
-            high = middle
-    if low < hesper_format_count and hesper_formats[low].format == format:
-        return &hesper_formats[low]
-    return NULL
-
-
-cdef inline const hesper_block *block_of(const hesper_format *format,
-                                         uint32_t aspect) noexcept nogil:
-    """The texel blocks in which an aspect lies in a buffer; the largest, where it is none."""
-    if aspect == VK_IMAGE_ASPECT_DEPTH_BIT and format.depth.size:
-        return &format.depth
-    if aspect == VK_IMAGE_ASPECT_STENCIL_BIT and format.stencil.size:
-        return &format.stencil
-    if VK_IMAGE_ASPECT_PLANE_0_BIT <= aspect <= VK_IMAGE_ASPECT_PLANE_2_BIT:
-        aspect = 0 if aspect == VK_IMAGE_ASPECT_PLANE_0_BIT else (
-            2 if aspect == VK_IMAGE_ASPECT_PLANE_2_BIT else 1)
-        if format.planes[aspect].size:
-            return &format.planes[aspect]
-    return &format.flat
-
-
-cdef inline uint64_t blocks(uint64_t texels, uint64_t block) noexcept nogil:
-    return (texels + block - 1) // block
-
-
 cdef inline uint64_t image_region(const VkBufferImageCopy *region,
                                   const Extent *image) noexcept nogil:
     """Bytes from the first texel to the last of an image's part in a buffer.
@@ -271,7 +286,7 @@ cdef inline uint64_t image_region(const VkBufferImageCopy *region,
     if format == NULL:
         return 0
     if layers == VK_REMAINING_ARRAY_LAYERS:
-        layers = image.size >> 32 & 0xffff
+        layers = image_layers(image)
         layers -= region.imageSubresource.baseArrayLayer
         if layers > 0xffff:
             return <uint64_t>-1

@@ -2,12 +2,13 @@
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
-from hesper_commands cimport VK_ERROR_UNKNOWN
+from hesper_commands cimport HANDLE_VkPipeline, VK_ERROR_UNKNOWN
 
 from hesper.kernel.core.arena cimport arena_take_array
+from hesper.kernel.core.attachments cimport attachment_extent
 from hesper.kernel.core.dead cimport command_result, heard_add, heard_remove
 from hesper.kernel.core.decode cimport length_of
-from hesper.kernel.core.extents cimport extent_of_new
+from hesper.kernel.core.extents cimport extent_of_each, extent_of_new
 from hesper.kernel.core.objects cimport (
     DEAD, Entry, Extent, Objects, object_add, object_adopt, object_clear, object_find, object_kin,
     object_remove)
@@ -70,12 +71,16 @@ cdef inline int register_new(Stream *s, New *new) noexcept nogil:
     if s.first == NULL:
         return fail(s, ERROR_NULL, NULL, 0)
     extent_of_new(s, &extent)
+    if extent.size == <uint64_t>-1:
+        attachment_extent(s, &extent)
     device_id = s.first_id if s.device else 0
     make_facts(s, extent.facts)
     if result < 0 and s.command.new_single and new.count:
         new.handles[0] = 0      # a driver may leave anything there
     for i in range(new.count):
         type = s.command.new_type
+        if type == HANDLE_VkPipeline:
+            extent_of_each(s, i, &extent)
         if new.handles[i] == 0:
             if result == 0:
                 continue

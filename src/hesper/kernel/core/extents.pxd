@@ -7,16 +7,21 @@ to a buffer or a memory is known without asking anybody.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from hesper_commands cimport (
-    HANDLE_VkBuffer, HANDLE_VkDeviceMemory, HANDLE_VkImage, HANDLE_VkQueryPool,
-    VK_QUERY_TYPE_PIPELINE_STATISTICS,
-    VK_QUERY_TYPE_TRANSFORM_FEEDBACK_STREAM_EXT, VkImageCreateInfo, VkQueryPoolCreateInfo,
+    COMMAND_vkCreateComputePipelines, COMMAND_vkCreateGraphicsPipelines,
+    COMMAND_vkCreateRayTracingPipelinesKHR, HANDLE_VkBuffer, HANDLE_VkDeviceMemory,
+    HANDLE_VkImage, HANDLE_VkPipeline, HANDLE_VkQueryPool,
+    VK_IMAGE_CREATE_BLOCK_TEXEL_VIEW_COMPATIBLE_BIT, VK_QUERY_TYPE_PIPELINE_STATISTICS,
+    VK_PIPELINE_BIND_POINT_COMPUTE, VK_PIPELINE_BIND_POINT_GRAPHICS,
+    VK_PIPELINE_BIND_POINT_RAY_TRACING_KHR, VK_QUERY_TYPE_TRANSFORM_FEEDBACK_STREAM_EXT,
+    VkImageCreateInfo, VkQueryPoolCreateInfo, VkRayTracingPipelineCreateInfoKHR,
     vkAllocateMemory_parameters, vkCreateBuffer_parameters, vkCreateImage_parameters,
-    vkCreateQueryPool_parameters)
+    vkCreateQueryPool_parameters, vkCreateRayTracingPipelinesKHR_parameters)
 
-from hesper.kernel.core.objects cimport Extent
+from hesper.kernel.core.objects cimport Entry, Extent, object_extent, object_with
 from hesper.kernel.core.state cimport Stream
 from hesper.kernel.core.tables cimport (
-    BOUND_NOWHERE, BOUND_WHOLE, OP_BOUND_COPIES, hesper_bound, hesper_bounds, hesper_op)
+    BOUND_NOWHERE, BOUND_WHOLE, OP_BOUND_COPIES, OP_BOUND_SAME, hesper_bound,
+    hesper_bounds, hesper_commands, hesper_op)
 
 
 cdef inline void extent_of_new(Stream *s, Extent *extent) noexcept nogil:
@@ -37,6 +42,31 @@ cdef inline void extent_of_new(Stream *s, Extent *extent) noexcept nogil:
         image_extent((<vkCreateImage_parameters *>s.parameters).pCreateInfo, extent)
 
 
+cdef inline void extent_of_each(Stream *s, uint64_t index, Extent *extent) noexcept nogil:
+    """What differs between the objects that one command makes: pipelines' groups of shaders.
+
+    Of a pipeline, the size is what it is bound as.
+    """
+    cdef const VkRayTracingPipelineCreateInfoKHR *info
+    cdef Entry *library
+    cdef uint32_t i
+    extent.texels = 0
+    if s.command - &hesper_commands[0] == COMMAND_vkCreateGraphicsPipelines:
+        extent.size = VK_PIPELINE_BIND_POINT_GRAPHICS
+    elif s.command - &hesper_commands[0] == COMMAND_vkCreateComputePipelines:
+        extent.size = VK_PIPELINE_BIND_POINT_COMPUTE
+    elif s.command - &hesper_commands[0] == COMMAND_vkCreateRayTracingPipelinesKHR:
+        extent.size = VK_PIPELINE_BIND_POINT_RAY_TRACING_KHR
+        info = &(<vkCreateRayTracingPipelinesKHR_parameters *>s.parameters).pCreateInfos[index]
+        extent.texels = info.groupCount
+        if info.pLibraryInfo == NULL or info.pLibraryInfo.pLibraries == NULL:
+            return
+        for i in range(info.pLibraryInfo.libraryCount):
+            library = object_with(&s.core.objects, HANDLE_VkPipeline,
+                                  info.pLibraryInfo.pLibraries[i], s.device)
+            extent.texels += object_extent(library).texels if library != NULL else 0
+
+
 cdef inline uint64_t pool_extent(const VkQueryPoolCreateInfo *info) noexcept nogil:
     """Queries, and in the upper half the numbers that each results in."""
     cdef uint64_t values = 1
@@ -52,11 +82,46 @@ cdef inline uint64_t pool_extent(const VkQueryPoolCreateInfo *info) noexcept nog
 
 
 cdef inline void image_extent(const VkImageCreateInfo *info, Extent *extent) noexcept nogil:
-    """The format, 16 bits of layers, 8 of levels; and 24 bits of width and height, 16 of depth."""
+    """The format, 16 bits of layers, 8 of levels, 2 of the type, 1 of more samples than one, 1 of
+    views that have a texel for each block; and 24 bits of width and height, 16 of depth.
+    """
     extent.size = (<uint64_t><uint32_t>info.format | least(info.arrayLayers, 0xffff) << 32
-                   | least(info.mipLevels, 0xff) << 48)
+                   | least(info.mipLevels, 0xff) << 48
+                   | (<uint64_t>info.imageType & 3) << 56
+                   | <uint64_t>(info.samples > 1) << 58
+                   | <uint64_t>(
+                       info.flags & VK_IMAGE_CREATE_BLOCK_TEXEL_VIEW_COMPATIBLE_BIT != 0) << 59)
     extent.texels = (least(info.extent.width, 0xffffff) | least(info.extent.height, 0xffffff) << 24
                      | least(info.extent.depth, 0xffff) << 48)
+
+
+cdef inline uint64_t image_layers(const Extent *image) noexcept nogil:
+    return image.size >> 32 & 0xffff
+
+
+cdef inline uint64_t image_levels(const Extent *image) noexcept nogil:
+    return image.size >> 48 & 0xff
+
+
+cdef inline uint32_t image_type(const Extent *image) noexcept nogil:
+    """VK_IMAGE_TYPE_..."""
+    return image.size >> 56 & 3
+
+
+cdef inline bint image_is_multisampled(const Extent *image) noexcept nogil:
+    return image.size >> 58 & 1
+
+
+cdef inline bint image_is_seen_in_blocks(const Extent *image) noexcept nogil:
+    return image.size >> 59 & 1
+
+
+cdef inline uint64_t image_axis(const Extent *image, uint32_t axis,
+                                uint32_t level) noexcept nogil:
+    """Width (0), height or depth of a level, which the image has."""
+    cdef uint64_t texels = image.texels >> 24 * axis & (0xffff if axis == 2 else 0xffffff)
+    texels >>= level
+    return texels if texels else 1
 
 
 cdef inline uint64_t least(uint64_t a, uint64_t b) noexcept nogil:
@@ -91,6 +156,10 @@ cdef inline bint bound_holds(Stream *s, const hesper_op *op, uint8_t code,
 
     False leaves it to `check_bound`, which knows all kinds and says what is wrong.
     """
+    cdef uint64_t most
+    if code == OP_BOUND_SAME:
+        most = s.extents[op.inner].size
+        return (<const uint32_t *>(base + op.offset))[0] == most or most == <uint64_t>-1
     if code == OP_BOUND_COPIES:
         return copies_hold(s, op, base)
     return plain_holds(s, &hesper_bounds[op.ref], base)

@@ -25,6 +25,7 @@ cdef enum:
 
 cdef enum:
     AMONG = 2                   # in `inner_step`: see protocol/compiler/tables.py
+    MEANT = 3
 
 
 cdef struct Places:
@@ -430,14 +431,17 @@ cdef inline int check_relation(Stream *s, const hesper_op *op, const hesper_rela
 
 cdef inline bint is_within(Stream *s, const hesper_op *op, const uint8_t *base) noexcept nogil:
     """OP_CHECK_LIMIT, for the common relations: a number, or a sum, that must not exceed a limit;
-    a number that must be one of those in a mask.
+    a number that must be one of those in a mask; relations that another number rules out.
 
     False: `check_relations` looks once more, and knows of larger numbers, too.
     """
     cdef const uint8_t *limits
     cdef uint64_t left = (<const uint32_t *>(base + op.offset))[0]
-    if op.inner_step == AMONG:
-        return left < 16 and op.inner >> left & 1
+    if op.inner_step >= AMONG:
+        # They differ in the lowest bit.
+        if left >= 16:
+            return op.inner_step == MEANT
+        return (op.inner >> left ^ op.inner_step) & 1
     limits = limits_of(s)
     if op.inner_step:
         left += (<const uint32_t *>(base + op.inner_from))[0]
@@ -469,10 +473,9 @@ cdef inline bint is_local_good(Stream *s, const hesper_relation *r,
 
 cdef inline int check_relations(Stream *s, const hesper_op *op, uint8_t *base) noexcept nogil:
     """Hold the struct or the parameters at `base` against the relations of an OP_CHECK..."""
-    cdef uint32_t count = op.length if op.code == OP_CHECK else 1
     cdef const hesper_relation *r
     cdef uint32_t i
-    for i in range(count):
+    for i in range(op.length):
         r = &hesper_relations[op.ref + i]
         if not is_meant(r, base) or (r.local and is_local_good(s, r, base)):
             continue

@@ -394,6 +394,7 @@ cdef struct Stream:
     SeenPipeline seen_pipeline
     Split *first_split              # of the command, in the order of the wire
     Split *last_split
+    uint64_t attached               # of a VkRenderingInfo: see `attachments.pxd`
     Victim *victims
     uint32_t victim_count
     uint32_t device                 # serial all handles must share

@@ -13,6 +13,7 @@ cdef extern from "wire.h" nogil:
         OP_POINTER_OUT, OP_POINTER_PARTIAL, OP_ARRAY_OUT, OP_ARRAY_PARTIAL
         OP_STRUCT_PARTIAL, OP_FIXED_PARTIAL, OP_CHAIN_PARTIAL
         OP_CHECK, OP_CHECK_LIMIT, OP_SETS, OP_BOUND, OP_BOUND_COPIES
+        OP_BOUND_SAME
     cdef enum:
         STEP_VALUE, STEP_FACT, STEP_GIVEN, STEP_TO, STEP_CHAIN, STEP_EACH, STEP_FIXED, STEP_AT
     cdef enum:
@@ -121,8 +122,11 @@ cdef extern from "wire.h" nogil:
         BOUND_HANDLE, BOUND_HANDLES
     cdef enum:
         SPAN_BYTES, SPAN_FIELD, SPAN_STRIDE, SPAN_QUERIES, SPAN_TEXELS, SPAN_NEEDS
+        SPAN_BOX, SPAN_CORNERS, SPAN_TILE
+        SPAN_VIEW, SPAN_FRAMEBUFFER, SPAN_PASS, SPAN_ATTACHED, SPAN_RENDERING
     cdef enum:
         BOUND_NOWHERE, BOUND_WHOLE, BOUND_QUERY, BOUND_IMAGE, BOUND_NEEDED
+        BOUND_SCALED, BOUND_ONE_LAYER, BOUND_GROUPS
 
     ctypedef struct hesper_bound:
         uint8_t of
@@ -139,6 +143,8 @@ cdef extern from "wire.h" nogil:
         uint32_t span_at
         uint32_t stride
         uint32_t bytes
+        uint32_t part
+        uint32_t like
         uint32_t plain
 
     ctypedef struct hesper_block:

@@ -39,13 +39,15 @@ enum {
     /* Nothing on the wire: relations between what has been decoded. */
     OP_CHECK,       /* `length` of them, from `ref` on */
     OP_CHECK_LIMIT, /* one: the u32 at `offset`, and at inner_from if inner_step is 1, <= a limit;
-                     * or, if that is 2, below 16 and with its bit in `inner` */
+                     * or, if that is 2, below 16 and with its bit in `inner`; 3: relations, so
+                     * many as length says, that are meant only then */
     OP_SETS,        /* descriptors against the layouts of their sets; ref: LOOK_... */
     /* Nor here: what is decoded must lie within bounds.  These stand last. */
     OP_BOUND,       /* ref: index into hesper_bounds */
-    OP_BOUND_COPIES /* structs of size bytes at the pointer at offset, so many as the u32 at inner_from
+    OP_BOUND_COPIES, /* structs of size bytes at the pointer at offset, so many as the u32 at inner_from
                      * says, that hold two offsets and a size from inner_step on; length: as `ref`
                      * before, for the first handle, then for the second */
+    OP_BOUND_SAME    /* the u32 at offset has the size in the extent of the handle in slot `inner` */
 };
 
 enum {
@@ -167,14 +169,26 @@ enum {
     SPAN_STRIDE,    /* the count at span_at, `stride` apart, the last one of `bytes` */
     SPAN_QUERIES,   /* the same, the last one a query's results; the pool is the first handle */
     SPAN_TEXELS,    /* a region of a VkBufferImageCopy; the image is the other handle */
-    SPAN_NEEDS      /* what the buffer or image at span_at needs of memory */
+    SPAN_NEEDS,     /* what the buffer or image at span_at needs of memory */
+    SPAN_BOX,       /* a VkOffset3D at first, a VkExtent3D at span_at, of the image's `part` */
+    SPAN_CORNERS,   /* two VkOffset3D at first, of the image's `part` */
+    SPAN_TILE,      /* what a VkSparseImageMemoryBind covers; the image is two slots on */
+    /* Whole structs: what is seen of an image, what is rendered to. */
+    SPAN_VIEW,
+    SPAN_FRAMEBUFFER,
+    SPAN_PASS,
+    SPAN_ATTACHED,
+    SPAN_RENDERING
 };
 
 enum {
     BOUND_WHOLE = 1, /* a span of all ones goes to the end */
     BOUND_QUERY = 2, /* the lower half of the extent counts */
     BOUND_IMAGE = 4, /* what is asked what it needs is an image, not a buffer */
-    BOUND_NEEDED = 8 /* what the handle's object needs of memory counts, not its extent */
+    BOUND_NEEDED = 8, /* what the handle's object needs of memory counts, not its extent */
+    BOUND_SCALED = 16, /* the extent counts blocks of the other image */
+    BOUND_ONE_LAYER = 32, /* the part is a VkImageSubresource */
+    BOUND_GROUPS = 64 /* a pipeline's groups of shaders count */
 };
 
 #define BOUND_NOWHERE 0xffffffffu
@@ -194,6 +208,8 @@ typedef struct {
     uint32_t span_at;
     uint32_t stride;     /* where that field lies, a uint32_t */
     uint32_t bytes;
+    uint32_t part;       /* where a VkImageSubresourceLayers lies */
+    uint32_t like;       /* and that of the other image, or BOUND_NOWHERE */
     uint32_t plain;      /* the common kind: no asking, no other handle */
 } hesper_bound;
 

@@ -10,7 +10,7 @@ from vulkan_object import get_vulkan_object
 
 from hesper.protocol.compiler import enumerants, header
 from hesper.protocol.compiler import facts as facts_file
-from hesper.protocol.compiler.bounds import Bounds
+from hesper.protocol.compiler.bounds import Bounds, same
 from hesper.protocol.compiler.bounds import read as read_bounds
 from hesper.protocol.compiler.emit import Emitter
 from hesper.protocol.compiler.names import Names
@@ -32,8 +32,9 @@ def main(folder: Path) -> None:
     model = Builder(vk, facts).build()
     reader = RelationReader(model, vk)
     model.facts = reader.read_facts(facts.object_facts)
-    model.relations = reader.read(facts.relations)
-    bounds = Bounds(model, read_bounds(FACTS / "bounds.toml"))
+    rules = read_bounds(FACTS / "bounds.toml")
+    model.relations = reader.read(reader.with_enumerants(facts.relations, same(rules)))
+    bounds = Bounds(model, rules)
     sets = Sets(model, read_sets(FACTS / "sets.toml"))
     emitter = Emitter(model, TableBuilder(model, bounds, sets), vk, facts)
     (folder / "model.json").write_bytes(msgspec.json.encode(model))

@@ -33,6 +33,14 @@ class Span(IntEnum):
     QUERIES = 3
     TEXELS = 4
     NEEDS = 5
+    BOX = 6
+    CORNERS = 7
+    TILE = 8
+    VIEW = 9
+    FRAMEBUFFER = 10
+    PASS = 11
+    ATTACHED = 12
+    RENDERING = 13
 
 
 class Flag(IntFlag):
@@ -42,6 +50,9 @@ class Flag(IntFlag):
     QUERY = 2
     IMAGE = 4
     NEEDED = 8
+    SCALED = 16
+    ONE_LAYER = 32
+    GROUPS = 64
 
 
 class Bound(NamedTuple):
@@ -61,6 +72,8 @@ class Bound(NamedTuple):
     span_at: int
     stride: int
     bytes: int
+    part: int
+    like: int
     plain: int
 
 
@@ -68,7 +81,7 @@ class Bound(NamedTuple):
 class Rule:
     """One row of the file."""
 
-    of: str
+    of: str = ""
     within: str = ""
     """The other handle, whose extent counts, too."""
     elements: str = ""
@@ -82,6 +95,13 @@ class Rule:
     texels: bool = False
     needs: str = ""
     needed: bool = False
+    part: str = ""
+    like: str = ""
+    scaled: bool = False
+    kind: str = ""
+    same: str = ""
+    groups: bool = False
+    tile: bool = False
 
 
 _KEYS = {"with": "within", "in": "elements"}
@@ -102,6 +122,11 @@ def read(path: Path) -> dict[str, list[Rule]]:
     }
 
 
+def same(rules: dict[str, list[Rule]]) -> set[tuple[str, str]]:
+    """Owners and fields that have what an object was made with, and so need no other look."""
+    return {(owner, rule.same) for owner, owned in rules.items() for rule in owned if rule.same}
+
+
 class Bounds:
     """The rows that the rules become."""
 
@@ -114,21 +139,35 @@ class Bounds:
         if unknown:
             raise BoundsError(f"facts/bounds.toml: there is no {min(unknown)}")
 
-    def measured(self, owner: Command | Struct) -> list[str]:
-        """Names of the handles in `owner` whose extents count, in the order of the fields."""
+    def measured(self, owner: Command | Struct) -> dict[str, int]:
+        """Names of the handles in `owner` whose extents count, and the slot that each has.
+
+        What `owner` holds has slots below its own, as it is decoded in between.
+        """
         rules = self._rules.get(owner.name, ())
         names = {rule.of for rule in rules} | {rule.within for rule in rules}
         found = [f.name for f in owner.fields if f.name in names and f.kind == "handle"]
-        if len(found) > MEASURED_HANDLES:
+        if not found:
+            return {}
+        inner = [self._model.structs[f.type] for f in owner.fields if f.kind == "struct"]
+        first = max((slot + 1 for s in inner for slot in self.measured(s).values()), default=0)
+        first += first & 1  # two that belong together differ in the lowest bit
+        if first + len(found) > MEASURED_HANDLES:
             raise BoundsError(f"{owner.name}: more than {MEASURED_HANDLES} handles")
-        return found
+        return {name: first + i for i, name in enumerate(found)}
 
     def add(self, owner: Command | Struct) -> list[tuple[int, int]]:
         """Make rows of the rules about `owner`: (row, offset of the field that it is told by).
 
         Raises BoundsError.
         """
-        return [self._add(owner, rule) for rule in self._rules.get(owner.name, ())]
+        rules = self._rules.get(owner.name, ())
+        return [self._add(owner, rule) for rule in rules if rule.kind != "noted" and not rule.same]
+
+    def same(self, owner: Command | Struct) -> list[tuple[int, int]]:
+        """Fields that must have the number of a handle's extent: (offset, the handle's slot)."""
+        rules = (rule for rule in self._rules.get(owner.name, ()) if rule.same)
+        return [(_field(owner, r.same).offset, self.measured(owner)[r.of]) for r in rules]
 
     def _add(self, owner: Command | Struct, rule: Rule) -> tuple[int, int]:
         place: Command | Struct = owner
@@ -138,11 +177,13 @@ class Bounds:
             array = _field(owner, rule.elements)
             place, list_, step = self._model.structs[array.type], array.offset, array.size
             count = _count_of(owner, array)
-        handle = _field(owner, rule.of)
-        of = Of.HANDLES if handle.shape == "array" else Of.HANDLE
-        if of is Of.HANDLES:
+        handle = _field(owner, rule.of) if rule.of else None
+        of = Of.HANDLES if handle and handle.shape == "array" else Of.HANDLE
+        if handle and of is Of.HANDLES:
             count = _count_of(owner, handle)
         flags = _flags(owner, rule)
+        if rule.part and _field(place, rule.part).type == "VkImageSubresource":
+            flags |= Flag.ONE_LAYER
         span, span_at, stride = _span(place, rule)
         is_common = span in {Span.BYTES, Span.FIELD} and of is not Of.HANDLES
         first = _field(place, rule.first) if rule.first else None
@@ -150,10 +191,10 @@ class Bounds:
             of=of,
             span=span,
             flags=flags,
-            slot=self.measured(owner).index(rule.of),
+            slot=self.measured(owner).get(rule.of, 0),
             first_width=first.size if first else 0,
             span_width=span_at.size if span_at else 0,
-            handle=handle.offset,
+            handle=handle.offset if handle else NOWHERE,
             list=list_,
             counted=count,
             step=step,
@@ -161,6 +202,8 @@ class Bounds:
             span_at=span_at.offset if span_at else NOWHERE,
             stride=stride.offset if stride else NOWHERE,
             bytes=rule.bytes,
+            part=_field(place, rule.part).offset if rule.part else NOWHERE,
+            like=_field(place, rule.like).offset if rule.like else NOWHERE,
             plain=int(is_common and not flags & ~Flag.WHOLE),
         )
         self.rows.append(row)
@@ -171,10 +214,14 @@ class Bounds:
 def _flags(owner: Command | Struct, rule: Rule) -> Flag:
     """What counts, and of what."""
     flags = Flag.WHOLE if rule.whole else Flag(0)
-    if _field(owner, rule.of).type == "VkQueryPool":
+    if rule.of and _field(owner, rule.of).type == "VkQueryPool":
         flags |= Flag.QUERY
     if rule.needed:
         flags |= Flag.NEEDED
+    if rule.groups:
+        flags |= Flag.GROUPS
+    if rule.scaled:
+        flags |= Flag.SCALED
     asked = rule.needs or (rule.of if rule.needed else "")
     if asked and _field(owner, asked).type == "VkImage":
         flags |= Flag.IMAGE
@@ -183,6 +230,11 @@ def _flags(owner: Command | Struct, rule: Rule) -> Flag:
 
 def _span(place: Command | Struct, rule: Rule) -> tuple[Span, Field | None, Field | None]:
     """How much lies there, and the fields that say so: the size or count, and the stride."""
+    if rule.kind:
+        return Span[rule.kind.upper()], None, None
+    if rule.part:
+        extent = _field(place, rule.size) if rule.size else None
+        return Span.BOX if extent else Span.CORNERS, extent, None
     if rule.size:
         return Span.FIELD, _field(place, rule.size), None
     if rule.count:
@@ -194,6 +246,8 @@ def _span(place: Command | Struct, rule: Rule) -> tuple[Span, Field | None, Fiel
         return Span.QUERIES, None, None
     if rule.needs:
         return Span.NEEDS, _field(place, rule.needs), None
+    if rule.tile:
+        return Span.TILE, None, None
     return Span.TEXELS if rule.texels else Span.BYTES, None, None
 
 

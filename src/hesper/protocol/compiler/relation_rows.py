@@ -122,6 +122,17 @@ class RelationRows:
             return None
         return offset, sum(1 << v for v in self._tables.values[values : values + count] if v < 16)
 
+    def meant(self, first: int, count: int) -> tuple[int, int] | None:
+        """Where a number is without which some relations are not meant, and a bit for each value.
+
+        None where there is no such number, or it has values above 15.
+        """
+        shared = {self._tables.relations[first + i][-5:-2] for i in range(count)}
+        quick, offset, mask = shared.pop()
+        assert isinstance(offset, int)
+        bits = int(str(mask).removeprefix("UINT64_C(").removesuffix(")"))
+        return None if shared or not quick or bits >> 16 else (offset, bits)
+
     def _relation(self, owner: Struct | tuple[Field, ...], r: Relation) -> tuple[object, ...]:
         """Return the row of `hesper_relation`, its text first."""
         left = self._path(owner, r.left, given=r.comparison == "given")

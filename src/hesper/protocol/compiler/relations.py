@@ -88,6 +88,26 @@ class RelationReader:
                 raise RelationError(f"facts/relations.toml: {owner}: {error}") from None
         return found
 
+    def with_enumerants(
+        self, relations: dict[str, list[str]], held: set[tuple[str, str]]
+    ) -> dict[str, list[str]]:
+        """Add that the parameters of commands are enumerants of the registry's, by their types.
+
+        held: commands and parameters of which that is known anyway.  Questions about a physical
+        device are left out: a program may know of newer formats.
+        """
+        found = {owner: list(sentences) for owner, sentences in relations.items()}
+        for command in self._model.commands.values():
+            if command.refused or command.name.startswith("vkGetPhysicalDevice"):
+                continue
+            for f in command.fields:
+                spoken = (command.name, f.name) in held or any(
+                    s.startswith(f"{f.name} ") for s in found.get(command.name, ())
+                )
+                if f.shape == "value" and f.type in self._enums and not f.output and not spoken:
+                    found.setdefault(command.name, []).append(f"{f.name} in {f.type}")
+        return found
+
     def _owner(self, name: str) -> Struct | tuple[Field, ...]:
         command = self._model.commands.get(name)
         if command is not None:

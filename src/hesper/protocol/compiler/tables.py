@@ -51,10 +51,13 @@ class Code(enum.IntEnum):
     SETS = 29
     BOUND = 30
     BOUND_COPIES = 31
+    BOUND_SAME = 32
 
 
 AMONG = 2
 """In `inner_step` of CHECK_LIMIT: a number that is one of those in the mask."""
+MEANT = 3
+"""The same of relations that are meant only where the number is one of those in the mask."""
 
 NULLABLE, FIRST, VICTIM, PARENT, MEASURED, NOTED = 1, 2, 4, 8, 16, 32
 
@@ -257,7 +260,16 @@ class TableBuilder:
                 ops[-1] = last._replace(length=last.length + 1)
             else:
                 ops.append(Op(Code.CHECK, 0, ref=index, length=1))
-        return ops
+        return [self._seldom(rows, op) if op.code is Code.CHECK else op for op in ops]
+
+    @staticmethod
+    def _seldom(rows: RelationRows, op: Op) -> Op:
+        """The same, which the decoder's loop passes over where none of its relations is meant."""
+        meant = rows.meant(op.ref, op.length)
+        if meant is None:
+            return op
+        offset, mask = meant
+        return op._replace(code=Code.CHECK_LIMIT, offset=offset, inner=mask, inner_step=MEANT)
 
     @staticmethod
     def _simple(rows: RelationRows, index: int) -> Op | None:
@@ -266,14 +278,14 @@ class TableBuilder:
         if limit is not None:
             first, second, place = limit
             return Op(
-                Code.CHECK_LIMIT, first, place, index, inner_from=second or 0,
+                Code.CHECK_LIMIT, first, place, index, 1, inner_from=second or 0,
                 inner_step=int(second is not None),
             )  # fmt: skip
         among = rows.among(index)
         if among is None:
             return None
         place, mask = among
-        return Op(Code.CHECK_LIMIT, place, 0, index, inner=mask, inner_step=AMONG)
+        return Op(Code.CHECK_LIMIT, place, 0, index, 1, inner=mask, inner_step=AMONG)
 
     # Structs.
 
@@ -310,8 +322,7 @@ class TableBuilder:
         bounds = [Op(Code.BOUND, offset, ref=row) for row, offset in self.bounds.add(owner)]
         if bounds and isinstance(owner, Struct) and self.is_pod(owner):
             raise LayoutError(f"{owner.name} is copied as a whole, bounds cannot be looked at")
-        measured = {name: slot for slot, name in enumerate(self.bounds.measured(owner))}
-        measured |= self._sets.measured(owner)
+        measured = self.bounds.measured(owner) | self._sets.measured(owner)
         slots = {f.offset: measured[f.name] for f in owner.fields if f.name in measured}
         ops = [
             op._replace(flags=op.flags | MEASURED, inner=slots[op.offset])
@@ -323,7 +334,8 @@ class TableBuilder:
         if look is not None:
             at = next((i + 1 for i, op in enumerate(ops) if op.offset == look.after), len(ops))
             ops.insert(at, Op(Code.SETS, look.after or 0, ref=look.kind))
-        return ops + _joined(bounds, self.bounds.rows)
+        same = [Op(Code.BOUND_SAME, at, inner=slot) for at, slot in self.bounds.same(owner)]
+        return ops + _joined(bounds, self.bounds.rows) + same
 
     def _field_ops(self, f: Field, siblings: tuple[Field, ...], *, partial: bool) -> list[Op]:
         """Operations of a struct member."""
