@@ -105,6 +105,19 @@ def test_an_end_is_one_line_and_the_others_go_on(
     assert one.plain == []
 
 
+def test_a_number_without_end_ends_its_worker_and_nothing_else(start: Start) -> None:
+    one = start(warm=1)
+    one.ready()
+    other, bad = one.client(), one.client()
+    pid = other.ask()[0]
+    bad.say('send {"is":"crashed","thread":"","command":"","call":1e999,"with":[]}')
+    entry = one.logged("client killed")
+    assert entry["reason"].startswith("it sends nonsense: OverflowError(")
+    assert other.ask()[0] == pid
+    assert one.stop() == 0
+    assert one.plain == []
+
+
 def test_what_a_worker_logs_appears_with_its_client(start: Start) -> None:
     one = start()
     one.ready()

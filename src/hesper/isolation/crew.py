@@ -29,6 +29,8 @@ BACKGROUND_PATIENCE = 3600.0
 """The same for one that takes processor time from nobody else."""
 STOP_PATIENCE = 5.0
 """Seconds from the order to stop to the kill."""
+WRONG = (ArithmeticError, KeyError, RecursionError, TypeError, ValueError)
+"""What comes of a message with other values than it should have: endless numbers, deep lists."""
 MAX_BACKOFF = 30.0
 """Longest pause in seconds between attempts to start workers that fail to."""
 TEMPLATE_BACKOFF = 1.0
@@ -249,7 +251,7 @@ class Crew:
                 return
             for message in messages:
                 self._heard(worker, message)
-        except (ChannelError, KeyError, TypeError, ValueError) as error:
+        except (ChannelError, *WRONG) as error:
             # Only a worker that a guest has taken over would do that.
             self._kill(worker, f"it sends nonsense: {error!r}")
 
