@@ -24,10 +24,12 @@ MAX_STEPS = 96
 MOST_TIMERS = 2000
 """Timers that may run out while a supervisor stops."""
 PLACES, OF_PROCESS, OF_USER = 4, 2, 3
-KINDS = ("ready", "failed", "named", "log", "end", "crashed", "nonsense")
+MEMORY = 1 << 30
+"""Bytes that all clients together may have."""
+KINDS = ("ready", "failed", "named", "log", "end", "crashed", "wants", "gives", "nonsense")
 KEYS = (
     "about", "options", "refusal", "kind", "reason", "name", "level", "logger", "event", "fields",
-    "thread", "command", "call", "with",
+    "thread", "command", "call", "with", "lease",
 )  # fmt: skip
 
 
@@ -160,6 +162,10 @@ class DoorProgram:
         choice = self.source.number(1)
         return Peer(choice % 3, choice // 3 % 4)
 
+    def memory(self, _: int) -> int:
+        """How much memory a worker is found to have."""
+        return self.source.number(1) << 24
+
     def step(self, turns: StepTurns) -> None:
         """Take the next step."""
         self._check()
@@ -256,7 +262,8 @@ class DoorProgram:
             values = [self._value(depth + 1) for _ in range(self.source.number(1) % 4)]
             return values if choice < 15 else {str(each)[:20]: each for each in values}
         simple = (
-            "", "error", "info", "critical", "StartError", "fuzz", 0, -1, 1 << 70, 1.5, None, True,
+            "", "error", "info", "critical", "StartError", "fuzz", 0, -1, 1 << 70, 1.5,
+            float("inf"), float("nan"), None, True,
             self.source.take(self.source.number(1) % 64).decode("latin-1"), "\x1b[2J\n", "x" * 3000,
         )  # fmt: skip
         return simple[choice % len(simple)]
@@ -266,6 +273,8 @@ class DoorProgram:
         message: dict[str, Any] = {"is": self.source.choice(KINDS)}
         if message["is"] == "log":
             message |= {"level": "error", "logger": "fuzz", "event": "fuzz", "fields": {}}
+        if message["is"] in {"wants", "gives"}:
+            message["lease"] = self.source.choice((0, -1, 1 << 20, 1 << 29, 1 << 30, 1 << 63))
         for _each in range(self.source.number(1) % 6):
             message[self.source.choice(KEYS)] = self._value()
         data = json.dumps(message).encode()

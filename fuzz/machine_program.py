@@ -231,7 +231,9 @@ class MachineProgram:
             wire.Up.BLOB: wire.BLOB.pack(serial, response, self._small()),
             wire.Up.RETIRED: wire.RETIRED.pack(self.source.choice((serial, self._size()))),
             wire.Up.FATAL: self.source.take(self.source.number(1)),
-            wire.Up.FIGURES: wire.FIGURES.pack(serial, self._small(), self._small()),
+            wire.Up.FIGURES: struct.pack("=QQQ", serial, self._small(), self._small()).ljust(
+                wire.FIGURES.size, b"\1"
+            ),
         }
         body = bodies.get(kind, b"")
         if self.source.number(1) >= 208:

@@ -12,7 +12,15 @@ from pathlib import Path
 from unittest import mock
 
 from fuzz.checks import nothing_left
-from fuzz.door_program import OF_PROCESS, OF_USER, PLACES, DoorProgram, Launcher, StepTurns
+from fuzz.door_program import (
+    MEMORY,
+    OF_PROCESS,
+    OF_USER,
+    PLACES,
+    DoorProgram,
+    Launcher,
+    StepTurns,
+)
 from fuzz.source import Source
 from hesper.errors import StartError
 from hesper.isolation.doorstep import Admission
@@ -52,12 +60,15 @@ def run_one(data: bytes) -> None:
         turns = StepTurns()
         turns.step = program.step
         refuser = VtestRefuser()
-        admission = Admission(introduced, 3.0, Quota(OF_PROCESS, OF_USER), refuser)
+        admission = Admission(
+            introduced, 3.0, Quota(OF_PROCESS, OF_USER), memory=MEMORY, refuse=refuser
+        )
         with (
             mock.patch("time.monotonic", turns.clock),
             mock.patch("hesper.isolation.supervisor.Turns", return_value=turns),
             mock.patch("hesper.isolation.crew.new_launcher", return_value=launcher),
             mock.patch("hesper.isolation.waiting.peer", program.peer),
+            mock.patch("hesper.isolation.crew.own_memory", program.memory),
         ):
             supervisor = Supervisor(
                 [adopt(listener)],
