@@ -41,9 +41,14 @@ class MemoryRegion:
         self.view = memoryview(mapping)[skip:]
 
 
-def _identity(entry: MemoryRegionEntry, fd: int) -> tuple[int, int, int, int]:
-    """What makes two mappings the same memory: file, offset and size."""
+def _identity(entry: MemoryRegionEntry, fd: int) -> tuple[int, int, int, int] | None:
+    """What makes two mappings the same memory: file, offset and size.
+
+    None where the system has no inodes for shared memory (macOS): any two might then be the same.
+    """
     status = os.fstat(fd)
+    if status.st_ino == 0:
+        return None
     return status.st_dev, status.st_ino, entry.fd_offset, entry.size
 
 
@@ -79,10 +84,11 @@ class GuestMemory:
 
         The descriptors stay the caller's.  Raises `GuestMemoryError`.
         """
-        known = {region.identity: region for region in previous._regions}
+        known = {region.identity: region for region in previous._regions if region.identity}
         regions = []
         for entry, fd in table:
-            region = known.get(_identity(entry, fd))
+            identity = _identity(entry, fd)
+            region = known.get(identity) if identity else None
             if region is None or region.entry != entry:
                 region = MemoryRegion(entry, fd)
             regions.append(region)
