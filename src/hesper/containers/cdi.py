@@ -41,11 +41,8 @@ SPEC_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 SOCKET_FOLDER = "/run/hesper"
 """In the container: the folder of the server's socket."""
 
-IMAGE_MANIFESTS = tuple(
-    f"/usr/share/vulkan/icd.d/virtio_icd{architecture}.json"
-    for architecture in ("", ".x86_64", ".aarch64")
-)
-"""Where images have the manifest of Mesa's Venus, by what their distribution calls it."""
+IMAGE_DRIVERS = "virtio*"
+"""Mesa's Venus among the manifests of an image: distributions give it different names."""
 
 _CLASS = re.compile(r"[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?")
 _HOOK_SECONDS = 20
@@ -96,7 +93,7 @@ def specification(
         raise CdiError("no device: name the socket of a server (--socket), or of a class (--class)")
     _check_folders(sockets)
     devices = [{"name": n, "containerEdits": _edits(p)} for n, p in sockets.items()]
-    edits = _injecting(found) if found else {"env": _environment(":".join(IMAGE_MANIFESTS))}
+    edits = _injecting(found) if found else {"env": _environment(None)}
     return {"cdiVersion": VERSION, "kind": KIND, "devices": devices, "containerEdits": edits}
 
 
@@ -188,10 +185,17 @@ def _edits(path: Path) -> dict[str, Any]:
     return {"env": [f"VTEST_SOCKET_NAME={SOCKET_FOLDER}/{path.name}"], "mounts": [mount]}
 
 
-def _environment(manifest: str) -> list[str]:
-    """The variables that have nothing to do with which server it is."""
-    variables = client_environment(Path(manifest), SOCKET_FOLDER, {})
+def _environment(manifest: str | None) -> list[str]:
+    """The variables that have nothing to do with which server it is.
+
+    manifest: of the driver, in the container; without it, one of the image's that the loader finds.
+    """
+    variables = client_environment(Path(manifest or "/"), SOCKET_FOLDER, {})
     del variables["VTEST_SOCKET_NAME"]
+    if manifest is None:
+        # Naming files that may not be there has the loader complain of each, in every program.
+        del variables["VK_DRIVER_FILES"], variables["VK_ICD_FILENAMES"]
+        variables["VK_LOADER_DRIVERS_SELECT"] = IMAGE_DRIVERS
     return [f"{name}={value}" for name, value in variables.items()]
 
 
