@@ -444,7 +444,7 @@ def test_the_smallest_of_one_rendering_is_not_that_of_the_next(drawn: Host) -> N
 
 
 def stage(of: int) -> dict[str, Any]:
-    return {"flags": 0, "stage": of, "module": 0, "pName": "main"}
+    return {"flags": 0, "stage": of, "module": 0, "pName": b"main"}
 
 
 def compute(host: Host, id_: int) -> None:
