@@ -281,6 +281,34 @@ def test_one_object_that_is_too_large_never_reaches_the_driver(
     assert held(asking.host, "objects") < MIB
 
 
+@pytest.mark.parametrize(
+    ("command", "output", "info"),
+    [
+        ("vkCreateDescriptorPool", "pDescriptorPool", {"maxSets": (1 << 24) + 1}),
+        (
+            "vkCreateDescriptorPool",
+            "pDescriptorPool",
+            {"maxSets": 1, "pPoolSizes": [{"type": 6, "descriptorCount": 0xFFFFFFFF}]},
+        ),
+        ("vkCreateQueryPool", "pQueryPool", {"queryType": 0, "queryCount": 1 << 24}),
+    ],
+)
+def test_what_drivers_would_reckon_wrong_is_too_large_whatever_the_limit(
+    make_asking: Callable[..., Asking],
+    made: Callable[[], int],
+    command: str,
+    output: str,
+    info: dict[str, Any],
+) -> None:
+    asking = make_asking(memory_limit=1 << 50)
+    before = made()
+    if sizes := info.get("pPoolSizes"):
+        info["poolSizeCount"] = len(sizes)
+    values = {"pCreateInfo": info, output: 100}
+    assert asking.result(command, device=DEVICE, **values) == VK_ERROR_OUT_OF_HOST_MEMORY
+    assert made() == before
+
+
 def test_room_for_many_descriptors_counts_whatever_the_sizes(
     make_asking: Callable[..., Asking],
 ) -> None:

@@ -50,6 +50,11 @@ cdef enum:
     STATISTICS_COST = 256       # of a query that counts a dozen things
     DESCRIBED_TWICE = 2         # what is described when it is made is kept, and in another form
     COST_BITS = 60              # of a sum, after which nothing is added: none overflows
+    MANY_BITS = 24              # of sets, descriptors, queries; drivers reckon their bytes in 32 bits
+
+
+cdef enum:
+    TOO_MUCH = 0x1000000000000000
 
 
 cdef inline uint64_t type_cost(uint32_t type) noexcept nogil:
@@ -77,13 +82,17 @@ cdef inline uint64_t pool_cost(const VkDescriptorPoolCreateInfo *info) noexcept 
     """Of what a descriptor pool has room for."""
     cdef uint64_t cost = info.maxSets * <uint64_t>SET_COST
     cdef uint32_t i
+    cdef uint64_t descriptors = 0
     for i in range(info.poolSizeCount if info.pPoolSizes != NULL else 0):
+        descriptors += info.pPoolSizes[i].descriptorCount
         if info.pPoolSizes[i].type == VK_DESCRIPTOR_TYPE_INLINE_UNIFORM_BLOCK:
             cost += info.pPoolSizes[i].descriptorCount
         else:
             cost += info.pPoolSizes[i].descriptorCount * <uint64_t>DESCRIPTOR_COST
-        if cost >> COST_BITS:
+        if descriptors >> MANY_BITS + 2:
             break
+    if info.maxSets >> MANY_BITS or descriptors >> MANY_BITS + 2:
+        return TOO_MUCH
     return cost
 
 
@@ -106,6 +115,8 @@ cdef inline uint64_t layout_cost(const VkDescriptorSetLayoutCreateInfo *info,
 
 
 cdef inline uint64_t query_cost(const VkQueryPoolCreateInfo *info) noexcept nogil:
+    if info.queryCount >> MANY_BITS:
+        return TOO_MUCH
     return info.queryCount * <uint64_t>(
         STATISTICS_COST if info.queryType == VK_QUERY_TYPE_PIPELINE_STATISTICS else QUERY_COST)
 
