@@ -21,7 +21,7 @@ from hesper.protocol.relations import (
     Relation,
     Step,
 )
-from protocol.values import Values
+from protocol.values import NEVER_NULL, Values
 
 LIMIT = 8
 """Of everything that a device has a limit for, in tests."""
@@ -97,6 +97,19 @@ def way_to(model: Model, owner: str) -> tuple[str, tuple[Step, ...]]:
     raise LookupError(owner)
 
 
+def _let_bindings_differ(value: Any) -> None:
+    """Number the bindings of layouts anew where one stands twice, which is no relation."""
+    if isinstance(value, list | tuple):
+        for element in value:
+            _let_bindings_differ(element)
+    elif isinstance(value, dict):
+        bindings = value.get("pBindings") or []
+        if len({each["binding"] for each in bindings}) < len(bindings):
+            for number, each in enumerate(bindings):
+                each["binding"] = number
+        _let_bindings_differ(list(value.values()))
+
+
 class Relating(Values):
     """Draws values, and puts numbers where a relation speaks of."""
 
@@ -138,6 +151,7 @@ class Relating(Values):
         self.state(case.relation, fields, holder, good=good)
         self.settle(case, value, command.fields, good=good)
         self.follow(command.fields, value)
+        _let_bindings_differ(value)
         return value
 
     def follow(self, fields: tuple[Field, ...], value: dict[str, Any]) -> None:
@@ -214,6 +228,8 @@ class Relating(Values):
         """The least struct that keeps its own relations."""
         value = {f.name: self.least(f) for f in self._own(s)}
         for f in s.fields:
+            if f"{s.name}.{f.name}" in NEVER_NULL:
+                value[f.name] = self.handle_of(f.type)
             if f.selector:
                 value[f.selector] = self.model.structs[f.type].cases[0].tags[0]
                 value[f.name] = self._union(f, 9, value[f.selector])

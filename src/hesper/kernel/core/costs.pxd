@@ -28,7 +28,7 @@ from hesper.kernel.core.objects cimport Entry, object_kin, object_with
 from hesper.kernel.core.platform cimport (
     hesper_add_u64, hesper_load_u64, hesper_noted, hesper_spin_lock, hesper_spin_unlock)
 from hesper.kernel.core.set_layouts cimport description_drop
-from hesper.kernel.core.sets cimport describe_new
+from hesper.kernel.core.set_new cimport describe_new
 from hesper.kernel.core.shm_pool cimport pool_room
 from hesper.kernel.core.state cimport SET_SLOTS, Core, SetSize, Stream
 

@@ -78,11 +78,11 @@ cdef struct SeenPipeline:
 
 
 cdef inline SetBinding *set_bindings(Description *description) noexcept nogil:
-    return <SetBinding *>(description + 1)
+    return <SetBinding *>&description[1]
 
 
 cdef inline uint64_t *pipeline_sets(Description *description) noexcept nogil:
-    return <uint64_t *>(description + 1)
+    return <uint64_t *>&description[1]
 
 
 cdef inline Place *place_of(Descriptions *all, uint64_t reference) noexcept nogil:

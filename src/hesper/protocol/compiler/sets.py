@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 PUSHED_SLOT = 3
-"""As `PUSHED` of `kernel/core/sets.pxd`: descriptors that are decoded later use those below."""
+"""As `PUSHED` of `kernel/core/set_runs.pxd`: descriptors that are decoded later use those below."""
 
 
 class Kind(IntEnum):

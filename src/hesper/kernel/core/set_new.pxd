@@ -1,0 +1,145 @@
+"""What is kept of new set layouts, pipeline layouts and sets: `set_layouts.pxd`."""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport qsort
+from libc.string cimport memset
+
+from hesper_commands cimport (
+    HANDLE_VkDescriptorSet, HANDLE_VkDescriptorSetLayout, HANDLE_VkPipelineLayout,
+    VK_DESCRIPTOR_BINDING_VARIABLE_DESCRIPTOR_COUNT_BIT, VK_DESCRIPTOR_TYPE_MUTABLE_EXT,
+    VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_BINDING_FLAGS_CREATE_INFO,
+    VK_STRUCTURE_TYPE_MUTABLE_DESCRIPTOR_TYPE_CREATE_INFO_EXT, VkDescriptorSetAllocateInfo,
+    VkDescriptorSetLayoutBindingFlagsCreateInfo, VkDescriptorSetLayoutCreateInfo,
+    VkMutableDescriptorTypeCreateInfoEXT, VkMutableDescriptorTypeListEXT,
+    VkPipelineLayoutCreateInfo, vkAllocateDescriptorSets_parameters,
+    vkCreateDescriptorSetLayout_parameters, vkCreatePipelineLayout_parameters)
+
+from hesper.kernel.core.arena cimport arena_take_array
+from hesper.kernel.core.created cimport New
+from hesper.kernel.core.objects cimport Extent
+from hesper.kernel.core.platform cimport hesper_spin_lock, hesper_spin_unlock
+from hesper.kernel.core.set_layouts cimport (
+    BINDING_DYNAMIC, BINDING_MUTABLE, BINDING_VARIABLE, Description, Descriptions, SetBinding,
+    description_add, description_hold, description_new, description_of, pipeline_sets,
+    set_bindings)
+from hesper.kernel.core.set_runs cimport by_number, is_dynamic, nobody, type_bit, variable_count
+from hesper.kernel.core.state cimport Stream
+from hesper.kernel.core.structs cimport chain_find
+
+
+cdef inline uint32_t listed_types(const VkMutableDescriptorTypeListEXT *list) noexcept nogil:
+    cdef uint32_t types = 0
+    cdef uint32_t i
+    for i in range(list.descriptorTypeCount if list.pDescriptorTypes != NULL else 0):
+        types |= type_bit(list.pDescriptorTypes[i])
+    return types
+
+
+cdef inline uint64_t describe_layout(Descriptions *all,
+                                     const VkDescriptorSetLayoutCreateInfo *info) noexcept nogil:
+    """A reference to what a new set layout has; 0 without memory."""
+    cdef const VkDescriptorSetLayoutBindingFlagsCreateInfo *flags = (
+        <const VkDescriptorSetLayoutBindingFlagsCreateInfo *>chain_find(
+            info, VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_BINDING_FLAGS_CREATE_INFO))
+    cdef const VkMutableDescriptorTypeCreateInfoEXT *lists = (
+        <const VkMutableDescriptorTypeCreateInfoEXT *>chain_find(
+            info, VK_STRUCTURE_TYPE_MUTABLE_DESCRIPTOR_TYPE_CREATE_INFO_EXT))
+    cdef uint32_t count = info.bindingCount if info.pBindings != NULL else 0
+    cdef Description *made = description_new(all, count, sizeof(SetBinding))
+    cdef SetBinding *b
+    cdef uint32_t i
+    if made == NULL:
+        return 0
+    made.flags = info.flags
+    made.variable = <uint64_t>-1
+    for i in range(count):
+        b = &set_bindings(made)[i]
+        b.number = info.pBindings[i].binding
+        b.types = type_bit(info.pBindings[i].descriptorType)
+        b.count = info.pBindings[i].descriptorCount
+        b.stages = info.pBindings[i].stageFlags
+        if is_dynamic(info.pBindings[i].descriptorType):
+            b.flags |= BINDING_DYNAMIC
+            made.dynamic += b.count
+        if info.pBindings[i].descriptorType == VK_DESCRIPTOR_TYPE_MUTABLE_EXT:
+            b.flags |= BINDING_MUTABLE
+            if (lists != NULL and lists.pMutableDescriptorTypeLists != NULL
+                    and i < lists.mutableDescriptorTypeListCount):
+                b.types = listed_types(&lists.pMutableDescriptorTypeLists[i])
+        if (flags != NULL and flags.pBindingFlags != NULL and i < flags.bindingCount
+                and flags.pBindingFlags[i]
+                & VK_DESCRIPTOR_BINDING_VARIABLE_DESCRIPTOR_COUNT_BIT):
+            b.flags |= BINDING_VARIABLE
+            made.variable = b.count
+    qsort(set_bindings(made), count, sizeof(SetBinding), by_number)
+    return description_add(all, made)
+
+
+cdef inline uint64_t describe_pipeline(Stream *s, const VkPipelineLayoutCreateInfo *info,
+                                       ) noexcept nogil:
+    """A reference to what a new pipeline layout has; 0 without memory."""
+    cdef Descriptions *all = &s.core.objects.descriptions
+    cdef uint32_t count = info.setLayoutCount if info.pSetLayouts != NULL else 0
+    cdef Description *made = description_new(all, count, sizeof(uint64_t))
+    cdef uint64_t reference
+    cdef uint32_t i
+    if made == NULL:
+        return 0
+    made.of_pipeline = True
+    hesper_spin_lock(&all.lock)
+    for i in range(count):
+        reference = s.extent_list[i].size if info.pSetLayouts[i] else 0
+        if reference and (reference == nobody() or description_hold(all, reference)):
+            pipeline_sets(made)[i] = reference
+    hesper_spin_unlock(&all.lock)
+    return description_add(all, made)
+
+
+cdef inline uint64_t describe_set(Stream *s, const VkDescriptorSetAllocateInfo *info,
+                                  uint32_t index, uint64_t *numbers) noexcept nogil:
+    """A reference to what a new set's layout has; numbers: see `Extent.texels`."""
+    cdef Descriptions *all = &s.core.objects.descriptions
+    cdef uint64_t reference = s.extent_list[index].size
+    cdef Description *description
+    numbers[0] = variable_count(info, index)
+    if reference == nobody():
+        return reference
+    hesper_spin_lock(&all.lock)
+    description = description_of(all, reference, False)
+    if description != NULL and description_hold(all, reference):
+        numbers[0] |= <uint64_t>description.dynamic << 32
+    else:
+        reference = 0
+    hesper_spin_unlock(&all.lock)
+    return reference
+
+
+cdef inline bint describe_new(Stream *s, New *new) noexcept nogil:
+    """Describe the layouts, or the sets' layouts, that the current command is to make.
+
+    False: for want of memory.  What no object takes over, `settle_new` gives up.
+    """
+    cdef uint32_t type = s.command.new_type
+    cdef const VkDescriptorSetAllocateInfo *sets
+    cdef uint64_t i
+    if (type != HANDLE_VkDescriptorSet and type != HANDLE_VkDescriptorSetLayout
+            and type != HANDLE_VkPipelineLayout):
+        return True
+    new.extents = <Extent *>arena_take_array(&s.arena, new.count, sizeof(Extent))
+    if new.extents == NULL:
+        return False
+    memset(new.extents, 0, new.count * sizeof(Extent))
+    for i in range(new.count):
+        if type == HANDLE_VkDescriptorSet:
+            sets = (<vkAllocateDescriptorSets_parameters *>s.parameters).pAllocateInfo
+            new.extents[i].size = describe_set(s, sets, <uint32_t>i, &new.extents[i].texels)
+        elif type == HANDLE_VkDescriptorSetLayout:
+            new.extents[i].size = describe_layout(
+                &s.core.objects.descriptions,
+                (<vkCreateDescriptorSetLayout_parameters *>s.parameters).pCreateInfo)
+        else:
+            new.extents[i].size = describe_pipeline(
+                s, (<vkCreatePipelineLayout_parameters *>s.parameters).pCreateInfo)
+        if new.extents[i].size == 0:
+            return False
+    return True
