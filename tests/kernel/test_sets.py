@@ -424,7 +424,7 @@ def test_more_than_the_layout_has(host: Host) -> None:
     make_layout(host, OTHER_LAYOUT, binding(0, STORAGE, 2))
     # Where the layout has none of a variable number, the number does not count.
     make_sets(host, [SET, OTHER_SET], [SET_LAYOUT, OTHER_LAYOUT], [100, 5000])
-    with pytest.raises(ProtocolError, match="101 descriptors of a variable number, .* has 100"):
+    with pytest.raises(ProtocolError, match=r"101 descriptors of a variable number, .* has 100"):
         make_sets(host, [180, 181], [OTHER_LAYOUT, SET_LAYOUT], [0, 101])
 
 

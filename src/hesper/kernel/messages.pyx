@@ -22,7 +22,7 @@ SET_FAULTS = {
     SET_PUSHED: "set {value} of the pipeline layout is none to be pushed",
     SET_DYNAMIC: "{value} dynamic offsets, where there are {most} dynamic descriptors",
     SET_TWICE: "binding {value} stands there twice",
-    SET_NOT_LAST: "binding {value} has a variable number of descriptors, but {most} is the last one",
+    SET_NOT_LAST: "binding {value} has a variable number of descriptors, but {most} is the last",
     SET_FIXED: "binding {value} can have no dynamic descriptors",
     SET_VARIABLE: "{value} descriptors of a variable number, of which the layout has {most}",
     SET_LIMIT: "{value} dynamic descriptors, where the device has at most {most}",

@@ -13,8 +13,10 @@ from hesper.kernel.engine import Engine
 from hesper.kernel.vulkan import Vulkan
 from hesper.protocol.codec import Codec
 from hesper.protocol.model import load
+from hesper.vk.enumerants import VK_DESCRIPTOR_TYPE_STORAGE_BUFFER
 
 INSTANCE, PHYSICAL, DEVICE, COMMANDS, LAYOUT, SET, PIPELINE, CACHE, SOURCE, TARGET = range(1, 11)
+POOL, SET_LAYOUT = 11, 12
 """Guest ids of the objects that the commands name."""
 
 NEW: Final = 4096
@@ -22,13 +24,42 @@ NEW: Final = 4096
 
 _OBJECTS = {
     COMMANDS: "VkCommandBuffer",
-    LAYOUT: "VkPipelineLayout",
-    SET: "VkDescriptorSet",
+    POOL: "VkDescriptorPool",
     PIPELINE: "VkPipeline",
     CACHE: "VkPipelineCache",
     SOURCE: "VkBuffer",
     TARGET: "VkBuffer",
 }
+
+_LAYOUTS: dict[str, dict[str, Any]] = {
+    "vkCreateDescriptorSetLayout": {
+        "pCreateInfo": {
+            "bindingCount": 1,
+            "pBindings": [
+                {
+                    "binding": 0,
+                    "descriptorType": VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                    "descriptorCount": 1,
+                    "stageFlags": 0x7FFFFFFF,
+                }
+            ],
+        },
+        "pSetLayout": SET_LAYOUT,
+    },
+    "vkCreatePipelineLayout": {
+        "pCreateInfo": {"setLayoutCount": 1, "pSetLayouts": [SET_LAYOUT]},
+        "pPipelineLayout": LAYOUT,
+    },
+    "vkAllocateDescriptorSets": {
+        "pAllocateInfo": {
+            "descriptorPool": POOL,
+            "descriptorSetCount": 1,
+            "pSetLayouts": [SET_LAYOUT],
+        },
+        "pDescriptorSets": [SET],
+    },
+}
+"""What the set is made by that is written and bound."""
 
 IDLE_SECONDS = 0.01
 BATCH = 1000
@@ -54,6 +85,8 @@ class Kernel:
         self.engine.objects.add(DEVICE, "VkDevice", 1, parent=PHYSICAL, table=functions)
         for number, kind in _OBJECTS.items():
             self.engine.objects.add(number, kind, number, device=DEVICE)
+        for command, values in _LAYOUTS.items():
+            self.engine.submit(self.codec.encode(command, {"device": DEVICE, **values}))
         self._reply = ctypes.create_string_buffer(REPLY_SIZE)
         self.engine.resources.add(REPLY_RESOURCE, ctypes.addressof(self._reply), REPLY_SIZE)
         stream = {"resourceId": REPLY_RESOURCE, "offset": 0, "size": REPLY_SIZE}

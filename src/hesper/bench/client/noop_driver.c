@@ -54,6 +54,32 @@ static VkResult VKAPI_CALL create_buffer(VkDevice device, const VkBufferCreateIn
     return VK_SUCCESS;
 }
 
+static VkResult VKAPI_CALL create_set_layout(VkDevice device,
+                                             const VkDescriptorSetLayoutCreateInfo *info,
+                                             const VkAllocationCallbacks *allocator,
+                                             VkDescriptorSetLayout *layout) {
+    (void)device, (void)info, (void)allocator;
+    *layout = (VkDescriptorSetLayout)(uintptr_t)1;
+    return VK_SUCCESS;
+}
+
+static VkResult VKAPI_CALL create_pipeline_layout(VkDevice device,
+                                                  const VkPipelineLayoutCreateInfo *info,
+                                                  const VkAllocationCallbacks *allocator,
+                                                  VkPipelineLayout *layout) {
+    (void)device, (void)info, (void)allocator;
+    *layout = (VkPipelineLayout)(uintptr_t)1;
+    return VK_SUCCESS;
+}
+
+static VkResult VKAPI_CALL allocate_sets(VkDevice device, const VkDescriptorSetAllocateInfo *info,
+                                         VkDescriptorSet *sets) {
+    (void)device;
+    for (uint32_t i = 0; i < info->descriptorSetCount; i++)
+        sets[i] = (VkDescriptorSet)(uintptr_t)1;
+    return VK_SUCCESS;
+}
+
 static void VKAPI_CALL destroy_buffer(VkDevice device, VkBuffer buffer,
                                       const VkAllocationCallbacks *allocator) {
     (void)device, (void)buffer, (void)allocator;
@@ -81,6 +107,9 @@ static const struct {
     {"vkCmdBindDescriptorSets", (PFN_vkVoidFunction)bind_sets},
     {"vkUpdateDescriptorSets", (PFN_vkVoidFunction)update_sets},
     {"vkCreateBuffer", (PFN_vkVoidFunction)create_buffer},
+    {"vkCreateDescriptorSetLayout", (PFN_vkVoidFunction)create_set_layout},
+    {"vkCreatePipelineLayout", (PFN_vkVoidFunction)create_pipeline_layout},
+    {"vkAllocateDescriptorSets", (PFN_vkVoidFunction)allocate_sets},
     {"vkDestroyBuffer", (PFN_vkVoidFunction)destroy_buffer},
     {"vkGetPipelineCacheData", (PFN_vkVoidFunction)cache_data},
 };

@@ -12,6 +12,7 @@ from hesper.kernel.core.extents cimport bound_holds
 from hesper.kernel.core.objects cimport DEAD, Entry, Extent, object_extent, object_find
 from hesper.kernel.core.platform cimport hesper_copy_words, hesper_read_u32, hesper_read_u64
 from hesper.kernel.core.relations cimport is_within
+from hesper.kernel.core.set_holds cimport set_holds
 from hesper.kernel.core.state cimport (
     CHAIN_LIMIT, DEPTH_LIMIT, ERROR_CHAIN, ERROR_DEAD, ERROR_DEPTH, ERROR_DEVICE, ERROR_LENGTH,
     ERROR_MEMORY, ERROR_NULL, ERROR_OBJECT, ERROR_POINTER, ERROR_SHORT, ERROR_STRING, ERROR_STYPE,
@@ -587,6 +588,10 @@ cdef inline int decode(Stream *s, const hesper_op *op, uint32_t count,
             cursor += 8
         elif code == OP_CHECK_LIMIT and is_within(s, op, base):
             pass
+        elif code == OP_SETS:
+            if not set_holds(s, op, base) and s.core.check_sets(s, op, base):
+                s.cursor = cursor
+                return -1
         else:
             s.cursor = cursor
             if decode_other(s, op, code, base):
@@ -601,8 +606,6 @@ cdef inline int decode_other(Stream *s, const hesper_op *op, uint8_t code,
                              uint8_t *base) noexcept nogil:
     """What `decode` does not do by itself."""
     cdef uint32_t word
-    if code == OP_SETS:
-        return s.core.check_sets(s, op, base)
     if code >= OP_CHECK:
         return s.core.up.check(s, op, base)
     if code == OP_ARRAY_OUT or code == OP_ARRAY_PARTIAL:

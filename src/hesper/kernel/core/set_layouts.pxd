@@ -1,4 +1,4 @@
-"""What descriptor set layouts have: bindings that outlive the layout, for as long as sets have them.
+"""What descriptor set layouts have: bindings, which outlive the layout as long as sets have them.
 
 Whoever has a description (a layout, its sets, the pipeline layouts made of it) has a reference to
 it, a number that never comes again.  It is looked up, read and given up under one lock, so that a

@@ -192,7 +192,7 @@ cdef inline int note_split(Stream *s, const hesper_op *op, const void *whole, Pi
 
 cdef inline bint set_of_pipeline(Stream *s, uint64_t reference, uint32_t index,
                                  uint64_t *found) noexcept nogil:
-    """The reference of the layout of a set (0: it has none); False: the pipeline layout has no such."""
+    """The reference of the layout of a set (0: none); False: there is no such set."""
     cdef Descriptions *all = &s.core.objects.descriptions
     cdef Description *description
     cdef bint is_there

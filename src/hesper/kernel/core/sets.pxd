@@ -198,5 +198,5 @@ cdef inline int check_sets(Stream *s, const hesper_op *op, uint8_t *base) noexce
     push_info = <VkPushDescriptorSetInfo *>base
     if push_info.layout == 0:
         return 0 if s.dead_argument else fail(s, ERROR_NULL, op, 0)
-    return look_at_pushed(s, op, s.extents[PUSHED].size, push_info.set, &push_info.pDescriptorWrites,
-                          &push_info.descriptorWriteCount)
+    return look_at_pushed(s, op, s.extents[PUSHED].size, push_info.set,
+                          &push_info.pDescriptorWrites, &push_info.descriptorWriteCount)
