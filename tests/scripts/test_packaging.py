@@ -136,7 +136,7 @@ def test_ruby_reads_homebrews_formula(tmp_path: Path) -> None:
     url = "https://example.org/hesper-0.1.0.tar.gz"
     (tmp_path / "hesper.rb").write_text(homebrew.formula(sdist, url, LOCKED))
     (tmp_path / "brew.rb").write_text(BREW)
-    ruby = ["ruby", "-w", tmp_path / "brew.rb", tmp_path / "hesper.rb"]
+    ruby = ["ruby", "-w", str(tmp_path / "brew.rb"), str(tmp_path / "hesper.rb")]
     read = subprocess.run(ruby, check=True, capture_output=True, text=True)
     assert read.stderr == ""
     seen = json.loads(read.stdout)
