@@ -80,7 +80,8 @@ def problems(content: bytes, processor: str, minimum: list[int], known: set[str]
         return
     if binary.header.cpu_type.name != PROCESSORS[processor]:
         yield f"for {binary.header.cpu_type.name}"
-    version = list(binary.build_version.minos) if binary.has_build_version else []
+    build = binary.build_version
+    version = [] if build is None else list(build.minos)
     if version[:2] != minimum:
         yield f"for macOS {version}"
     own = binary.get(lief.MachO.LoadCommand.TYPE.ID_DYLIB)

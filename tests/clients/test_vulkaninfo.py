@@ -30,7 +30,8 @@ def vulkaninfo(client: Client) -> Report:
 def reports(place: Place, setup: Setup) -> tuple[Report, Report]:
     """What vulkaninfo says of the bare driver and through a server."""
     # By default a client has a share of the memory, and its heaps say so.
-    everything = ("--limit", f"memory={physical_memory()}")
+    most = physical_memory()
+    everything = ("--limit", f"memory={most}", "--limit", f"total_memory={most}")
     with serving(place, replace(setup, arguments=setup.arguments + everything)) as server:
         return vulkaninfo(bare(place, setup=setup)), vulkaninfo(server.client(place))
 
