@@ -15,7 +15,7 @@ from kernel.conftest import COMMAND_BUFFER, LAYOUT, Host
 Command = tuple[str, dict[str, Any]]
 
 CODEC = Codec()
-CB = {"commandBuffer": COMMAND_BUFFER}
+CB: dict[str, Any] = {"commandBuffer": COMMAND_BUFFER}
 FLAT, LIKE, DEEP, CUBE, BC1, RG32, PLANES, DEPTH, ONE, MEMORY, BUFFER, QUEUE = range(60, 72)
 VIEW, SMALL, THIN, OTHER = 80, 81, 82, 83
 PASS, SPARING, MANY, FRAME, EMPTY, LEVEL = 90, 91, 92, 93, 94, 95
@@ -27,7 +27,7 @@ RGBA8 = 37
 
 def image(format_: int, width: int, height: int, depth: int = 1, **more: int) -> dict[str, Any]:
     """A VkImageCreateInfo."""
-    info = {"imageType": 2 if depth > 1 else 1, "format": format_, "mipLevels": 1}
+    info: dict[str, Any] = {"imageType": 2 if depth > 1 else 1, "format": format_, "mipLevels": 1}
     info |= {"extent": {"width": width, "height": height, "depth": depth}, "arrayLayers": 1}
     return info | {"samples": 1, "tiling": 0, "usage": 3, "initialLayout": 0} | more
 
@@ -71,9 +71,14 @@ def copy(
     """A copy: its extent; the layers of both sides, and where it begins there."""
     from_, to = start or (layers(), layers())
     begin, end = at or (offset(), offset())
-    region = {"srcSubresource": from_, "srcOffset": begin, "dstSubresource": to}
+    region: dict[str, Any] = {"srcSubresource": from_, "srcOffset": begin, "dstSubresource": to}
     region |= {"dstOffset": end, "extent": extent}
-    info = {"srcImage": source, "srcImageLayout": 6, "dstImage": target, "dstImageLayout": 7}
+    info: dict[str, Any] = {
+        "srcImage": source,
+        "srcImageLayout": 6,
+        "dstImage": target,
+        "dstImageLayout": 7,
+    }
     info |= {"regionCount": 1, "pRegions": [region]}
     if command == "vkCopyImageToImage":
         return command, {"device": 3, "pCopyImageToImageInfo": info}
@@ -93,9 +98,9 @@ def blit(
 ) -> Command:
     """A blit between two corners each."""
     from_, to = parts or (layers(), layers())
-    region = {"srcSubresource": from_, "srcOffsets": list(source)}
+    region: dict[str, Any] = {"srcSubresource": from_, "srcOffsets": list(source)}
     region |= {"dstSubresource": to, "dstOffsets": list(target)}
-    info = {"srcImage": images[0], "srcImageLayout": 6, "dstImage": images[1]}
+    info: dict[str, Any] = {"srcImage": images[0], "srcImageLayout": 6, "dstImage": images[1]}
     info |= {"dstImageLayout": 7, "regionCount": 1, "pRegions": [region], "filter": 0}
     if again:
         return "vkCmdBlitImage2", CB | {"pBlitImageInfo": info}
@@ -106,9 +111,9 @@ def texels(
     of: int, part: dict[str, int], begin: dict[str, int], extent: dict[str, int], way: int = 0
 ) -> Command:
     """A copy from a buffer, or to one (1), or of the other commands for that (2, 3)."""
-    region = {"bufferOffset": 0, "bufferRowLength": 0, "bufferImageHeight": 0}
+    region: dict[str, Any] = {"bufferOffset": 0, "bufferRowLength": 0, "bufferImageHeight": 0}
     region |= {"imageSubresource": part, "imageOffset": begin, "imageExtent": extent}
-    info = {"regionCount": 1, "pRegions": [region]}
+    info: dict[str, Any] = {"regionCount": 1, "pRegions": [region]}
     target = info | {"srcBuffer": BUFFER, "dstImage": of, "dstImageLayout": 7}
     source = info | {"dstBuffer": BUFFER, "srcImage": of, "srcImageLayout": 6}
     return (
@@ -120,9 +125,14 @@ def texels(
 
 
 def host_copy(part: dict[str, int], begin: dict[str, int], extent: dict[str, int]) -> Command:
-    region = {"dataSize": 0, "pData": b"", "memoryRowLength": 0, "memoryImageHeight": 0}
+    region: dict[str, Any] = {
+        "dataSize": 0,
+        "pData": b"",
+        "memoryRowLength": 0,
+        "memoryImageHeight": 0,
+    }
     region |= {"imageSubresource": part, "imageOffset": begin, "imageExtent": extent}
-    info = {"flags": 0, "dstImage": FLAT, "dstImageLayout": 7, "regionCount": 1}
+    info: dict[str, Any] = {"flags": 0, "dstImage": FLAT, "dstImageLayout": 7, "regionCount": 1}
     return "vkCopyMemoryToImageMESA", {
         "device": 3,
         "pCopyMemoryToImageInfo": info | {"pRegions": [region]},
@@ -130,16 +140,21 @@ def host_copy(part: dict[str, int], begin: dict[str, int], extent: dict[str, int
 
 
 def tile(level: int, layer: int, begin: dict[str, int], extent: dict[str, int], **more: int) -> Any:
-    bind = {"subresource": {"aspectMask": 1, "mipLevel": level, "arrayLayer": layer}}
+    bind: dict[str, Any] = {
+        "subresource": {"aspectMask": 1, "mipLevel": level, "arrayLayer": layer}
+    }
     bind |= {"offset": begin, "extent": extent, "memory": 0, "memoryOffset": 0} | more
-    info = {"imageBindCount": 1, "pImageBinds": [{"image": FLAT, "bindCount": 1, "pBinds": [bind]}]}
+    info: dict[str, Any] = {
+        "imageBindCount": 1,
+        "pImageBinds": [{"image": FLAT, "bindCount": 1, "pBinds": [bind]}],
+    }
     return "vkQueueBindSparse", {"queue": QUEUE, "bindInfoCount": 1, "pBindInfo": [info]}
 
 
 def view(of: int, kind: int, format_: int = RGBA8, **more: int) -> Command:
     """A view: 1D, 2D, 3D, cube, and arrays of them."""
     part = {"aspectMask": COLOR, "baseMipLevel": 0, "levelCount": 1, "baseArrayLayer": 0}
-    info = {"image": of, "viewType": kind, "format": format_}
+    info: dict[str, Any] = {"image": of, "viewType": kind, "format": format_}
     info |= {"components": dict.fromkeys("rgba", 0)}
     info |= {"subresourceRange": part | {"layerCount": 1} | more}
     return "vkCreateImageView", {"device": 3, "pCreateInfo": info, "pView": UNKNOWN}
@@ -159,7 +174,12 @@ def clear(of: int, base: int, count: int) -> Command:
 
 
 def framebuffer(views: list[int], width: int, height: int, deep: int = 1, of: int = 90) -> Command:
-    info = {"flags": 0, "renderPass": of, "attachmentCount": len(views), "pAttachments": views}
+    info: dict[str, Any] = {
+        "flags": 0,
+        "renderPass": of,
+        "attachmentCount": len(views),
+        "pAttachments": views,
+    }
     info |= {"width": width, "height": height, "layers": deep}
     return "vkCreateFramebuffer", {"device": 3, "pCreateInfo": info, "pFramebuffer": UNKNOWN}
 
@@ -171,7 +191,12 @@ def area(x: int, y: int, width: int, height: int) -> dict[str, Any]:
 def begin(
     where: dict[str, Any], of: int = PASS, frame: int = FRAME, chain: list[Any] | None = None
 ) -> Command:
-    info = {"renderPass": of, "framebuffer": frame, "renderArea": where, "pNext": chain or []}
+    info: dict[str, Any] = {
+        "renderPass": of,
+        "framebuffer": frame,
+        "renderArea": where,
+        "pNext": chain or [],
+    }
     return "vkCmdBeginRenderPass", CB | {
         "pRenderPassBegin": info | {"clearValueCount": 0, "pClearValues": []},
         "contents": 0,
@@ -190,7 +215,12 @@ def attachments(*views: int) -> list[Any]:
 
 def attachment(of: int, resolved: int = 0, mode: int = 0) -> dict[str, Any]:
     """A VkRenderingAttachmentInfo."""
-    info = {"imageView": of, "imageLayout": 2, "resolveMode": mode, "resolveImageView": resolved}
+    info: dict[str, Any] = {
+        "imageView": of,
+        "imageLayout": 2,
+        "resolveMode": mode,
+        "resolveImageView": resolved,
+    }
     info |= {"resolveImageLayout": 2, "loadOp": 0, "storeOp": 0}
     return info | {"clearValue": (0, (0, [0.0] * 4))}
 
@@ -198,7 +228,7 @@ def attachment(of: int, resolved: int = 0, mode: int = 0) -> dict[str, Any]:
 def rendering(
     where: dict[str, Any], *colors: dict[str, Any], deep: int = 1, views: int = 0, **more: Any
 ) -> Command:
-    info = {"flags": 0, "renderArea": where, "layerCount": deep, "viewMask": views}
+    info: dict[str, Any] = {"flags": 0, "renderArea": where, "layerCount": deep, "viewMask": views}
     info |= {"colorAttachmentCount": len(colors), "pColorAttachments": [*colors]}
     return "vkCmdBeginRendering", CB | {"pRenderingInfo": info | more}
 
@@ -212,10 +242,15 @@ def render_pass(used: list[int], count: int = 2, views: int = 0) -> dict[str, An
     one = {"format": RGBA8, "samples": 1, "loadOp": 0, "storeOp": 0, "stencilLoadOp": 0}
     one |= {"flags": 0, "stencilStoreOp": 0, "initialLayout": 1, "finalLayout": 1}
     colors = [{"attachment": each, "layout": 2, "aspectMask": COLOR} for each in used]
-    subpass = {"flags": 0, "pipelineBindPoint": 0, "viewMask": views, "inputAttachmentCount": 0}
+    subpass: dict[str, Any] = {
+        "flags": 0,
+        "pipelineBindPoint": 0,
+        "viewMask": views,
+        "inputAttachmentCount": 0,
+    }
     subpass |= {"colorAttachmentCount": len(colors), "pColorAttachments": colors}
     subpass |= {"preserveAttachmentCount": 0}
-    info = {"flags": 0, "attachmentCount": count, "pAttachments": [one] * count}
+    info: dict[str, Any] = {"flags": 0, "attachmentCount": count, "pAttachments": [one] * count}
     info |= {"subpassCount": 1, "pSubpasses": [subpass], "dependencyCount": 0}
     return info | {"correlatedViewMaskCount": 0}
 
@@ -223,12 +258,12 @@ def render_pass(used: list[int], count: int = 2, views: int = 0) -> dict[str, An
 @pytest.fixture
 def drawn(host: Host) -> Host:
     """Images, and what is made of them to render to."""
-    for id_, info in IMAGES.items():
-        send(host, "vkCreateImage", device=3, pCreateInfo=info, pImage=id_)
+    for id_, described in IMAGES.items():
+        send(host, "vkCreateImage", device=3, pCreateInfo=described, pImage=id_)
     send(
         host, "vkCreateBuffer", device=3, pCreateInfo={"size": 1 << 20, "usage": 3}, pBuffer=BUFFER
     )
-    info = {"allocationSize": 4 << 16, "memoryTypeIndex": 0}
+    info: dict[str, Any] = {"allocationSize": 4 << 16, "memoryTypeIndex": 0}
     send(host, "vkAllocateMemory", device=3, pAllocateInfo=info, pMemory=MEMORY)
     host.engine.objects.add(QUEUE, "VkQueue", 7, device=3, parent=3)
     views = ((VIEW, 0, 4), (SMALL, 1, 1), (THIN, 0, 1), (OTHER, 0, 4))
@@ -448,7 +483,12 @@ def stage(of: int) -> dict[str, Any]:
 
 
 def compute(host: Host, id_: int) -> None:
-    info = {"flags": 0, "stage": stage(0x20), "layout": LAYOUT, "basePipelineIndex": -1}
+    info: dict[str, Any] = {
+        "flags": 0,
+        "stage": stage(0x20),
+        "layout": LAYOUT,
+        "basePipelineIndex": -1,
+    }
     send(host, "vkCreateComputePipelines", device=3, pipelineCache=0, createInfoCount=1,
          pCreateInfos=[info], pPipelines=[id_])  # fmt: skip
 
@@ -457,7 +497,12 @@ def ray_tracing(host: Host, ids: list[int], groups: int, library: int = 0) -> No
     """Pipelines of the same groups, and those of a library."""
     group_ = {"type": 0, "generalShader": 0, "closestHitShader": 0, "anyHitShader": 0}
     group_ |= {"intersectionShader": 0}
-    info = {"flags": 0, "stageCount": 1, "pStages": [stage(0x100)], "groupCount": groups}
+    info: dict[str, Any] = {
+        "flags": 0,
+        "stageCount": 1,
+        "pStages": [stage(0x100)],
+        "groupCount": groups,
+    }
     info |= {"pGroups": [group_] * groups, "maxPipelineRayRecursionDepth": 1, "layout": LAYOUT}
     info |= {"basePipelineHandle": 0, "basePipelineIndex": -1}
     if library:

@@ -130,7 +130,9 @@ def make_pipeline(host: Host, id_: int, *layouts: int) -> None:
     send(host, "vkCreatePipelineLayout", device=3, pCreateInfo=info, pPipelineLayout=id_)
 
 
-def make_sets(host: Host, sets: list[int], layouts: list[int], counts: list[int] | None = None):
+def make_sets(
+    host: Host, sets: list[int], layouts: list[int], counts: list[int] | None = None
+) -> None:
     chain = []
     if counts is not None:
         chain = [
@@ -235,7 +237,9 @@ def bind_2(host: Host, sets: list[int], first: int = 0, offsets: int = 0) -> Non
     )
 
 
-def push(host: Host, writes: list[dict[str, Any]], set_: int = 0, layout: int = PUSH_PIPELINE):
+def push(
+    host: Host, writes: list[dict[str, Any]], set_: int = 0, layout: int = PUSH_PIPELINE
+) -> None:
     send(
         host,
         "vkCmdPushDescriptorSet",
@@ -248,7 +252,9 @@ def push(host: Host, writes: list[dict[str, Any]], set_: int = 0, layout: int = 
     )
 
 
-def push_2(host: Host, writes: list[dict[str, Any]], set_: int = 0, layout: int = PUSH_PIPELINE):
+def push_2(
+    host: Host, writes: list[dict[str, Any]], set_: int = 0, layout: int = PUSH_PIPELINE
+) -> None:
     info = {
         "stageFlags": 16,
         "layout": layout,
@@ -259,7 +265,9 @@ def push_2(host: Host, writes: list[dict[str, Any]], set_: int = 0, layout: int 
     send(host, "vkCmdPushDescriptorSet2", commandBuffer=COMMAND_BUFFER, pPushDescriptorSetInfo=info)
 
 
-def template(host: Host, number: int, element: int, count: int, type_: int = STORAGE, **more: int):
+def template(
+    host: Host, number: int, element: int, count: int, type_: int = STORAGE, **more: int
+) -> None:
     entry = {"dstBinding": number, "dstArrayElement": element, "descriptorCount": count}
     entry |= {"descriptorType": type_, "offset": 0, "stride": 0}
     info: dict[str, Any] = {

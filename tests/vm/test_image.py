@@ -16,7 +16,7 @@ from initramfs import Tree
 
 from hesper.gpu.runner import GpuOptions
 from hesper.vhost_user_gpu import VhostUserGpu
-from hesper.vm.disks import FileKind, file_kind, wants_uefi
+from hesper.vm.disks import DiskBoot, FileKind, disk_boot, file_kind
 from hesper.vm.firmware import Firmware
 from hesper.vm.machine import Disk
 
@@ -78,7 +78,7 @@ def test_an_image_is_built_and_booted(tree: Tree) -> None:
         assert "installing Debian" in done.stderr
         assert f"hesper vm {disk}" in done.stdout
         assert file_kind(disk) is FileKind.RAW
-        assert wants_uefi(disk)
+        assert disk_boot(disk, FileKind.RAW) == DiskBoot(True, "x86_64")
         assert disk.stat().st_blocks * 512 < 2 << 30
         guest = ImageGuest(place, disk=disk)
         with VhostUserGpu(guest.gpu_socket, GpuOptions(), _unexpected) as gpu, guest:

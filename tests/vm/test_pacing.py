@@ -45,7 +45,12 @@ def test_all_presses_come_in_order_and_the_pointer_is_where_it_was(
 def test_each_key_and_button_has_its_time() -> None:
     pacing = Pacing()
     at = PointerMove(1, 2)
-    click = [at, PointerButton(Button.LEFT, True), PointerButton(Button.LEFT, False), at]
+    click: list[InputEvent] = [
+        at,
+        PointerButton(Button.LEFT, True),
+        PointerButton(Button.LEFT, False),
+        at,
+    ]
     pacing.add(0, [Key(30, True), Key(30, False), Key(103, True), *click])
     pacing.add(1, [PointerButton(Button.RIGHT, True)])
     assert [pacing.take() for _ in range(7)] == [

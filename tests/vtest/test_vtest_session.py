@@ -489,7 +489,7 @@ def test_the_host_hears_why_while_the_client_is_connected(served: Served) -> Non
 
     def ended(reason: str) -> None:
         assert reason == "vkCmdDraw at 64: no such handle"
-        there.append(not readable(served.client.sock))
+        there.append(not readable(served.client.sock.fileno(), 0))
 
     served.host.ended = ended  # type: ignore[method-assign]
     assert served.host.on_fatal is not None
