@@ -50,7 +50,7 @@ cdef enum:
     STATISTICS_COST = 256       # of a query that counts a dozen things
     DESCRIBED_TWICE = 2         # what is described when it is made is kept, and in another form
     COST_BITS = 60              # of a sum, after which nothing is added: none overflows
-    MANY_BITS = 24              # of sets, descriptors, queries; drivers reckon their bytes in 32 bits
+    MANY_BITS = 24              # of sets, descriptors, queries; drivers count bytes in 32 bits
 
 
 cdef enum:
