@@ -492,6 +492,7 @@ def test_the_host_hears_why_while_the_client_is_connected(served: Served) -> Non
         there.append(not readable(served.client.sock.fileno(), 0))
 
     served.host.ended = ended  # type: ignore[method-assign]
+    assert served.client.ask(16, 2, 0) == (0,)  # what came before has been served
     assert served.host.on_fatal is not None
     served.host.on_fatal("vkCmdDraw at 64: no such handle")
     served.host.on_fatal("something else")
