@@ -124,7 +124,11 @@ class WaitingRoom:
             return
         if len(self._refused) >= MOST_REFUSED:
             self._done(self._refused.first(self._refused.heaviest()))
-        refusal = self._refuse(client.sock, self._material, reason)
+        try:
+            refusal = self._refuse(client.sock, self._material, reason)
+        except (TypeError, ValueError):  # it is made of what a worker has said
+            client.sock.close()
+            return
         client.timer = self._turns.after(REFUSAL_PATIENCE, lambda: self._done(client))
         self._refused.add(client, client.peer)
         self._turns.watch(client.sock, lambda: self._hear(client, refusal))
