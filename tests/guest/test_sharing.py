@@ -388,3 +388,22 @@ def test_images_that_are_not_made_for_it_are_not_copied(copying: tuple[Guest, in
     guest, _ = copying
     image = guest.create("Image", IMAGE)
     assert read_image(guest, image, 4096)[0] == VK_ERROR_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("command", "parameters"),
+    [
+        (
+            "vkWriteResourceDescriptorMESA",
+            {"pResource": {"type": 6, "data": (6, None)}, "dataSize": 8, "pData": 8},
+        ),
+        ("vkWriteSamplerDescriptorMESA", {"pSampler": {}, "dataSize": 8, "pData": 8}),
+    ],
+)
+def test_a_device_without_descriptor_heaps_writes_no_descriptors(
+    make_guest: MakeGuest, command: str, parameters: dict[str, Any]
+) -> None:
+    guest = make_guest().start()
+    with pytest.raises(ProtocolError, match="no VK_EXT_descriptor_heap"):
+        guest.call(command, device=DEVICE, **parameters)
+    assert "internal error" not in guest.fatal[0]

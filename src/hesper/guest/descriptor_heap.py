@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
+from hesper.kernel.errors import ProtocolError
 from hesper.kernel.views import Array, Scratch, View
 from hesper.vk.enumerants import (
     VK_DESCRIPTOR_TYPE_SAMPLER,
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
     from hesper.kernel.handlers import Call
+
+_SIZE_COMMAND = "vkGetPhysicalDeviceDescriptorSizeEXT"
 
 
 @handles("vkWriteSamplerDescriptorMESA")
@@ -39,7 +42,11 @@ def write_resource_descriptor(context: Context, call: Call) -> None:
 def _write(device: Device, call: Call, source: View, type_: int) -> None:
     args = call.args
     physical = device.physical
-    needed = physical.table.call("vkGetPhysicalDeviceDescriptorSizeEXT", physical.handle, type_)
+    is_sampler = type_ == VK_DESCRIPTOR_TYPE_SAMPLER
+    command = "vkWriteSamplerDescriptorsEXT" if is_sampler else "vkWriteResourceDescriptorsEXT"
+    if _SIZE_COMMAND not in physical.table or command not in device.table:
+        raise ProtocolError("the device has no VK_EXT_descriptor_heap")
+    needed = physical.table.call(_SIZE_COMMAND, physical.handle, type_)
     if args.dataSize < needed:
         raise VulkanError(
             VK_ERROR_UNKNOWN, f"{args.dataSize} bytes for a descriptor that has {needed}"
@@ -47,6 +54,4 @@ def _write(device: Device, call: Call, source: View, type_: int) -> None:
     target: Array = Scratch().array("VkHostAddressRangeEXT", 1)
     target[0].address = args.pointer_("pData")
     target[0].size = args.dataSize
-    is_sampler = type_ == VK_DESCRIPTOR_TYPE_SAMPLER
-    command = "vkWriteSamplerDescriptorsEXT" if is_sampler else "vkWriteResourceDescriptorsEXT"
     call.result = device.table.call(command, device.handle, 1, source, target)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hesper.guest.errors import VulkanError
 from hesper.guest.formats import Block, texel_block
 from hesper.guest.handlers import handles
+from hesper.kernel.errors import ProtocolError
 from hesper.kernel.views import Scratch, View
 from hesper.vk.enumerants import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
@@ -81,6 +82,8 @@ def _check_size(device: Device, handle: int, flags: int, region: View, size: int
 
     handle: the host's VkImage.  flags: VkHostImageCopyFlags.
     """
+    if "vkCopyImageToMemory" not in device.table:
+        raise ProtocolError("the device has no host image copies")
     image = device.host_images.get(handle)
     if image is None:
         raise VulkanError(VK_ERROR_UNKNOWN, "the image is not made for host copies")
