@@ -88,6 +88,14 @@ def test_shift_of_a_us_viewer_is_left_alone(typist: Typist) -> None:
     assert (typist.guest.text, typist.guest.down) == ("ABC!", set())
 
 
+def test_a_key_named_by_its_small_letter_with_shift_is_a_capital(typist: Typist) -> None:
+    """As vncdotool has it, and X11's tools."""
+    typist.key(True, SHIFT_L_SYM)
+    typist.tap(ord("a"))
+    typist.key(False, SHIFT_L_SYM)
+    assert (typist.guest.text, typist.guest.down) == ("A", set())
+
+
 def test_a_layout_that_has_a_character_elsewhere(typist: Typist) -> None:
     """German: shift and 7 is a slash, shift and 2 a quotation mark; AltGr and q is @."""
     typist.key(True, SHIFT_L_SYM)

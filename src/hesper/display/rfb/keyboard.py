@@ -61,7 +61,10 @@ class Keyboard:
                 return self._release_latest()
             return self._key(code, False)
         shifts = [each for each in (SHIFT, SHIFT_R) if self._held.is_down(each)]
-        wanted = SHIFTED[keysym] != (self._capitals and chr(keysym).isalpha())
+        is_letter = chr(keysym).isalpha()
+        wanted = SHIFTED[keysym] != (self._capitals and is_letter)
+        # No layout has small letters with shift: it is the key that is meant, as programs name it.
+        wanted |= is_letter and bool(shifts)
         level_3 = [ALT_R] if self._level_3 and self._held.is_down(ALT_R) else []
         if bool(shifts) == wanted and not level_3:
             events = self._key(code, True)
