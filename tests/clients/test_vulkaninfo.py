@@ -30,8 +30,9 @@ def vulkaninfo(client: Client) -> Report:
 def reports(place: Place, setup: Setup) -> tuple[Report, Report]:
     """What vulkaninfo says of the bare driver and through a server."""
     # By default a client has a share of the memory, and its heaps say so.
+    # Of what all have together, a part is kept for whoever comes next.
     most = physical_memory()
-    everything = ("--limit", f"memory={most}", "--limit", f"total_memory={most}")
+    everything = ("--limit", f"memory={most}", "--limit", f"total_memory={2 * most}")
     with serving(place, replace(setup, arguments=setup.arguments + everything)) as server:
         return vulkaninfo(bare(place, setup=setup)), vulkaninfo(server.client(place))
 
