@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import ziglang
 
 pytestmark = pytest.mark.programs
 
@@ -41,14 +41,7 @@ def build(folder: Path, target: str = "aarch64-macos.11.0", call: str = "0") -> 
     """A module of one function for `target`, compiled as modules of wheels are."""
     source = folder / "module.c"
     source.write_text(SOURCE.format(size=40000, call=call))
-    command = [
-        str(Path(ziglang.__file__).parent / "zig"),
-        "cc",
-        "-target",
-        target,
-        "-shared",
-        "-O2",
-    ]
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-shared", "-O2"]
     command += ["-Wl,-undefined,dynamic_lookup", "-o", str(folder / "module.so"), str(source)]
     subprocess.run(command, check=True, cwd=folder)
     return (folder / "module.so").read_bytes()
