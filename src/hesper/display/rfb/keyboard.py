@@ -31,8 +31,8 @@ class Keyboard:
         self._capitals = False
         """Whether the viewer has switched caps lock on."""
         self._level_3 = False
-        self._typed: dict[int, int] = {}
-        """Keys that are down because of a character: code and keysym, the latest last."""
+        self._typed: list[int] = []
+        """Keys that are down because of a character, the latest last."""
 
     def events(self, event: KeyEvent) -> list[InputEvent]:
         """Return what changes by `event`: nothing for a key that no US keyboard has."""
@@ -57,9 +57,8 @@ class Keyboard:
 
     def _character(self, keysym: int, code: int, down: bool) -> list[InputEvent]:
         if not down:
-            if self._typed.pop(code, None) is None and not self._held.is_down(code):
-                return self._release_latest()
-            return self._key(code, False)
+            known = code in self._typed or self._held.is_down(code)
+            return self._release(code) if known else self._release_latest()
         shifts = [each for each in (SHIFT, SHIFT_R) if self._held.is_down(each)]
         is_letter = chr(keysym).isalpha()
         wanted = SHIFTED[keysym] != (self._capitals and is_letter)
@@ -69,18 +68,13 @@ class Keyboard:
         if bool(shifts) == wanted and not level_3:
             events = self._key(code, True)
             if events:
-                self._typed[code] = keysym
+                self._typed.append(code)
             return events
         # Typed at once: with other modifiers it is another key that the viewer will let go of.
         lifted = level_3 + (shifts if not wanted else [])
         pressed = [SHIFT] if wanted and not shifts else []
-        if self._held.is_down(code):
-            self._typed.pop(code, None)
-            before = self._key(code, False)
-        else:
-            before = []
         return [
-            *before,
+            *self._release(code),
             *(Key(each, False) for each in lifted),
             *(Key(each, True) for each in pressed),
             Key(code, True),
@@ -89,12 +83,15 @@ class Keyboard:
             *(Key(each, True) for each in lifted),
         ]
 
+    def _release(self, code: int) -> list[InputEvent]:
+        """Let go of a key, if it is down."""
+        if code in self._typed:
+            self._typed.remove(code)
+        return self._key(code, False)
+
     def _release_latest(self) -> list[InputEvent]:
         """Let go of a key whose character has changed while it was down, as modifiers came or went.
 
         On the viewer's layout it is the same key, on a US keyboard another.
         """
-        if not self._typed:
-            return []
-        code, _ = self._typed.popitem()
-        return self._key(code, False)
+        return self._release(self._typed[-1]) if self._typed else []
