@@ -27,7 +27,7 @@ from hesper.cli._signals import STOPPING, handled
 from hesper.cli._sizes import parse_size
 from hesper.portable import private_folder
 from hesper.sandbox.helper import harden
-from hesper.vm.disks import FileKind, check_disk, disk_boot, file_kind
+from hesper.vm.disks import DiskBoot, FileKind, check_disk, disk_boot, file_kind
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.machine import (
     LEAST_MEMORY,
@@ -122,9 +122,10 @@ def command(
     with private_folder() as folder:
         try:
             disks = [Disk(path, check_disk(path)) for path in files]
-            architecture = _architecture(machine, disks)
+            boot = _boot(disks)
+            architecture = _architecture(machine, boot)
             qemu = Qemu.find(architecture, machine.qemu)
-            guest = _machine(machine, architecture, qemu, disks, extra, folder=folder)
+            guest = _machine(machine, architecture, qemu, disks, boot, extra, folder=folder)
             arguments = [*qemu.command, *guest.arguments(qemu)]
         except (QemuError, FirmwareError, ValueError) as error:
             fail(str(error))
@@ -144,7 +145,7 @@ def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     return files, extra
 
 
-def _architecture(options: MachineOptions, disks: Sequence[Disk]) -> str:
+def _architecture(options: MachineOptions, boot: DiskBoot) -> str:
     """The guest's architecture: what was said, else what is booted, else the host's.
 
     Raises `OSError`, `QemuError`, and `ValueError` for a kernel of another than was said.
@@ -155,16 +156,17 @@ def _architecture(options: MachineOptions, disks: Sequence[Disk]) -> str:
         if found and options.arch and found != options.arch:
             raise ValueError(f"--arch {options.arch}: {options.kernel} is a kernel for {found}")
     else:
-        booted = _booted(disks)
-        found = disk_boot(booted.path, booted.kind).architecture if booted else None
+        found = boot.architecture
     if found and not options.arch:
         _log.info("the guest's architecture is that of what it boots", architecture=found)
     return options.arch or found or host_architecture()
 
 
-def _booted(disks: Sequence[Disk]) -> Disk | None:
-    """The disk that the guest boots; None when it boots a CD."""
-    return disks[0] if disks and all(disk.kind is not FileKind.ISO for disk in disks) else None
+def _boot(disks: Sequence[Disk]) -> DiskBoot:
+    """How the disk is booted; nothing is known where it is a CD that is.  Raises `OSError`."""
+    if not disks or any(disk.kind is FileKind.ISO for disk in disks):
+        return DiskBoot(False, None)
+    return disk_boot(disks[0].path, disks[0].kind)
 
 
 def _machine(
@@ -172,15 +174,14 @@ def _machine(
     architecture: str,
     qemu: Qemu,
     disks: Sequence[Disk],
+    boot: DiskBoot,
     extra: Sequence[str],
     *,
     folder: Path,
 ) -> Machine:
     """Describe the machine.  Raises `OSError`, `ValueError`, `FirmwareError`."""
     firmware = variables = None
-    booted = _booted(disks)
-    uefi_only = booted is not None and disk_boot(booted.path, booted.kind).uefi_only
-    uefi = options.uefi or architecture == "aarch64" or uefi_only
+    uefi = options.uefi or architecture == "aarch64" or boot.uefi_only
     if options.kernel is None and uefi:
         firmware = find_firmware(architecture, qemu.command[-1])
         variables = _variables(firmware, disks, folder)
