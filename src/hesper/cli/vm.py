@@ -25,7 +25,7 @@ from hesper.cli._gpu import (
 )
 from hesper.cli._signals import STOPPING, handled
 from hesper.cli._sizes import parse_size
-from hesper.portable import private_folder
+from hesper.portable import physical_memory, private_folder
 from hesper.sandbox.helper import harden
 from hesper.vm.disks import DiskBoot, FileKind, check_disk, disk_boot, file_kind
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
@@ -35,7 +35,6 @@ from hesper.vm.machine import (
     Machine,
     default_cpus,
     default_memory,
-    host_memory,
 )
 from hesper.vm.monitor import Monitor
 from hesper.vm.process import QemuProcess
@@ -214,8 +213,10 @@ def _memory(text: str) -> int:
     size = parse_size(text)
     if size < LEAST_MEMORY:
         raise ValueError(f"--memory {text}: too little for a guest; say it with a unit, as in 4G")
-    if size > host_memory():
-        raise ValueError(f"--memory {text}: this host has {host_memory() / (1 << 30):.1f}G in all")
+    if size > physical_memory():
+        raise ValueError(
+            f"--memory {text}: this host has {physical_memory() / (1 << 30):.1f}G in all"
+        )
     return size
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hesper.api.gpu import CONFIG_SIZE, DEVICE_ID, QUEUE_COUNT
+from hesper.portable import physical_memory
 from hesper.vm.disks import FileKind
 from hesper.vm.qemu import DEVICE, Qemu
 
@@ -30,15 +31,10 @@ _DESKTOP_GPUS = {"x86_64": "virtio-vga", "aarch64": "virtio-gpu-pci"}
 """QEMU's own virtio-gpu; on a PC in the variant that the firmware and boot loaders show on."""
 
 
-def host_memory() -> int:
-    """Bytes of memory of this host."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def default_memory() -> int:
     """Bytes of memory for a guest: a quarter of the host's, 4 GiB at most, in whole 256 MiB."""
     step = 256 << 20
-    return max(min(host_memory() // 4, MAX_DEFAULT_MEMORY) // step * step, step)
+    return max(min(physical_memory() // 4, MAX_DEFAULT_MEMORY) // step * step, step)
 
 
 def default_cpus() -> int:
