@@ -113,7 +113,11 @@ class Viewer:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._receive())
                 group.create_task(self._send())
-        except* (RfbError, EOFError, OSError, TimeoutError) as errors:
+        except ExceptionGroup as group:
+            # Not `except*`: before 3.11.4, Python wraps even a single exception raised in it.
+            errors, rest = group.split((RfbError, EOFError, OSError, TimeoutError))
+            if errors is None or rest is not None:
+                raise
             raise errors.exceptions[0] from None
         finally:
             self._feed.leave(self)
