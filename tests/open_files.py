@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import time
+from collections import Counter
 from collections.abc import Set
 
 OpenFile = tuple[int, int, int]
@@ -42,15 +43,28 @@ def assert_closed_since(before: Set[OpenFile], patience: float = PATIENCE) -> No
         time.sleep(0.01)
 
 
-def count_descriptors() -> int:
+class Count(int):
+    """How many descriptors there were, and what was behind them."""
+
+    behind: Counter[str]
+
+
+def count_descriptors() -> Count:
     """How many there are, for tests in which others take their place; rubbish is cleared first."""
     gc.collect()
-    return len(os.listdir("/dev/fd"))
+    behind = []
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):  # that of the listing is closed again
+            behind.append(os.readlink(f"/dev/fd/{name}"))
+    count = Count(len(behind))
+    count.behind = Counter(behind)
+    return count
 
 
-def assert_no_more_descriptors(before: int) -> None:
+def assert_no_more_descriptors(before: Count) -> None:
     """Wait until no more are open than before: what other threads close, they close soon."""
     deadline = time.monotonic() + PATIENCE
     while (now := count_descriptors()) > before:
-        assert time.monotonic() < deadline, f"{now} descriptors are open, {before} were"
+        more = sorted((now.behind - before.behind).elements())
+        assert time.monotonic() < deadline, f"{now} are open, {before} were; new are {more}"
         time.sleep(0.01)

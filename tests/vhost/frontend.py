@@ -155,6 +155,7 @@ class Frontend:
         self.send(Request.SET_FEATURES, U64.pack(features))
         assert self.set_memory() == 0
         self.start_queues([0] * len(self.queues))
+        self.read_config()  # answered once the queues are: tests count what is open then
 
     def start_queues(self, bases: list[int]) -> None:
         """Do what QEMU does when the driver is ready, or the VM goes on."""
