@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from libraries import DRIVER, compile_library
 
 from hesper.containers.driver_set import DriverSet, mesa_version
-from hesper.containers.elf import MACHINES, ElfError, Library
+from hesper.containers.elf import ElfError, Library
 
 
 def read(path: Path) -> Library:
@@ -23,7 +23,7 @@ def read(path: Path) -> Library:
 
 def test_a_library_is_read(driver_set: DriverSet) -> None:
     driver = driver_set.library(DRIVER)
-    assert MACHINES[driver.machine] in {"x86_64", "aarch64"}
+    assert driver.machine in {"x86_64", "aarch64"}
     assert (driver.soname, driver.search_path) == (DRIVER, "")
     assert driver.needed == ["libwindow.so.1", "libc.so.6"]
     assert driver.wanted_versions == {"libc.so.6": {"GLIBC_2.2.5", "GLIBC_2.34"}}
@@ -91,7 +91,7 @@ def test_a_search_path_that_cannot_be_is_refused(tmp_path: Path, driver_set: Dri
         (b"", "is no ELF file"),
         (b"#!/bin/sh\n", "is no ELF file"),
         (b"\x7fELF\x01\x01" + bytes(60), "is no 64-bit little-endian ELF file"),
-        (b"\x7fELF\x02\x01", "is cut off"),
+        (b"\x7fELF\x02\x01", "is broken: "),
         (b"\x7fELF\x02\x01" + bytes(60), "has no section headers"),
     ],
 )

@@ -96,8 +96,8 @@ def test_what_an_image_is_for_is_known_by_its_programs(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/sh").write_text("#!/bin/other\n")
     assert root.machine() == machine, "a script says nothing"
-    (tmp_path / "bin/sh").write_bytes(b"\x7fELF\x02\x01" + bytes(12) + b"\xb7\0")
-    assert root.machine() == 183
+    (tmp_path / "bin/sh").write_bytes(b"\x7fELF\x02\x01" + bytes(12) + b"\xb7\0" + bytes(44))
+    assert root.machine() == "aarch64"
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib/ld-musl-aarch64.so.1").write_text("")
     assert root.has_musl()

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 
-EXTRAS = {"bench": "bench", "gpu": "display", "kubernetes": "kubernetes", "vm": "vm"}
+EXTRAS = {
+    "bench": "bench",
+    "cdi": "cdi",
+    "gpu": "display",
+    "kubernetes": "kubernetes",
+    "vm": "vm",
+}
 """Commands that a plain installation lacks packages for, and the extra that brings them."""
 
 PLAIN_WIDTH = 240

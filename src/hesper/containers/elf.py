@@ -1,48 +1,53 @@
 """What a shared library says of itself: its machine, what it needs, what it defines.
 
-Source: System V ABI, chapters 4 and 5, and "Symbol Versioning" of the Linux Standard Base.  Read
+Read by pyelftools (System V ABI, chapters 4 and 5; "Symbol Versioning" of the Linux Standard Base)
 are 64-bit little-endian files with section headers, which is what Mesa's Venus is built for.  A
-library may lie in an image that nobody vouches for: every offset is checked, and what does not fit
-is an `ElfError`.
+library may lie in an image that nobody vouches for: what does not fit is an `ElfError`, and lists
+without end have one here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from typing import TypeVar
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSection, DynamicTag
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection, GNUVerSymSection
+from elftools.elf.sections import Section, SymbolTableSection
 
 from hesper.errors import HesperError
 
-MACHINES = {62: "x86_64", 183: "aarch64", 3: "i386", 40: "arm", 243: "riscv64", 21: "ppc64"}
-"""Names of `e_machine`'s values, of those one may meet."""
+_MACHINES = {
+    "EM_X86_64": "x86_64",
+    "EM_AARCH64": "aarch64",
+    "EM_386": "i386",
+    "EM_ARM": "arm",
+    "EM_RISCV": "riscv64",
+    "EM_PPC64": "ppc64",
+}
 
-_SECTION_DYNAMIC, _SECTION_SYMBOLS = 6, 11
-_SECTION_DEFINED, _SECTION_NEEDED, _SECTION_VERSIONS = 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
-
-_TAG_NEEDED, _TAG_SONAME, _TAG_RPATH, _TAG_RUNPATH = 1, 14, 15, 29
-
+_TAG_RPATH = 15
 _WEAK = 2
 _HIDDEN_VERSION = 0x8000
-_LOCAL, _GLOBAL = 0, 1
 _MOST_STEPS = 1 << 20
 """Entries of a list that are followed; a hostile one may have no end."""
 
 Symbol = tuple[str, str]
 """Name and version, which is empty where there is none."""
 
+S = TypeVar("S", bound=Section)
+T = TypeVar("T")
+
 
 class ElfError(HesperError):
     """A file that is no library as Hesper can read it."""
-
-
-@dataclass(frozen=True)
-class _Section:
-    kind: int
-    offset: int
-    size: int
-    link: int
 
 
 class Library:
@@ -57,80 +62,71 @@ class Library:
             raise ElfError(f"{name} is no ELF file")
         if data[4:6] != b"\x02\x01":
             raise ElfError(f"{name} is no 64-bit little-endian ELF file")
-        self.machine: int
-        """`e_machine`, see `MACHINES`."""
-        (self.machine,) = self._unpack("<H", 18)
+        with self._reading():
+            self._file = ELFFile(io.BytesIO(data))
+        self.machine = _machine(self._file)
+        """What it is for, as its users call it: x86_64."""
 
-    def _unpack(self, layout: str, offset: int) -> tuple[int, ...]:
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Say of whatever the reader stumbles on that the file is broken."""
         try:
-            return struct.unpack_from(layout, self.data, offset)
-        except struct.error:
-            raise ElfError(f"{self._name} is cut off") from None
+            yield
+        except ElfError:
+            raise
+        except (ELFError, ArithmeticError, AssertionError, AttributeError, LookupError) as error:
+            raise ElfError(f"{self._name} is broken: {error}") from None
+        except (MemoryError, OSError, TypeError, ValueError, struct.error) as error:
+            raise ElfError(f"{self._name} is broken: {error}") from None
+
+    def _bounded(self, entries: Iterable[T]) -> Iterator[T]:
+        """Yield `entries`, which a file may make as many as it likes."""
+        for number, entry in enumerate(entries):
+            if number == _MOST_STEPS:
+                raise ElfError(f"{self._name} has a list without end")
+            yield entry
 
     @cached_property
-    def _sections(self) -> list[_Section]:
-        (start,) = self._unpack("<Q", 40)
-        size, count = self._unpack("<HH", 58)
-        if not start or size < 64:
-            raise ElfError(f"{self._name} has no section headers")
-        rows = (self._unpack("<IIQQQQIIQQ", start + i * size) for i in range(count))
-        return [_Section(row[1], row[4], row[5], row[6]) for row in rows]
+    def _sections(self) -> list[Section]:
+        with self._reading():
+            if not self._file["e_shoff"]:
+                raise ElfError(f"{self._name} has no section headers")
+            return list(self._file.iter_sections())
 
-    def _section(self, kind: int) -> _Section | None:
-        return next((section for section in self._sections if section.kind == kind), None)
-
-    def _linked(self, section: _Section) -> _Section:
-        if section.link >= len(self._sections):
-            raise ElfError(f"{self._name} names a section that it lacks")
-        return self._sections[section.link]
-
-    def _text(self, strings: _Section, offset: int) -> str:
-        start = strings.offset + offset
-        end = self.data.find(b"\0", start, strings.offset + strings.size)
-        if offset >= strings.size or end < 0:
-            raise ElfError(f"{self._name} has a name outside of its names")
-        return self.data[start:end].decode("utf-8", "replace")
+    def _section(self, kind: type[S]) -> S | None:
+        return next((each for each in self._sections if type(each) is kind), None)
 
     @cached_property
-    def _dynamic(self) -> list[tuple[int, int, int]]:
-        """Offset in the file, tag and value of each entry of the dynamic section."""
-        section = self._section(_SECTION_DYNAMIC)
+    def _symbol_table(self) -> SymbolTableSection | None:
+        tables = (each for each in self._sections if isinstance(each, SymbolTableSection))
+        return next((each for each in tables if each["sh_type"] == "SHT_DYNSYM"), None)
+
+    @cached_property
+    def _dynamic(self) -> list[DynamicTag]:
+        """The entries of the dynamic section, in their order."""
+        section = self._section(DynamicSection)
         if section is None:
             raise ElfError(f"{self._name} is not linked dynamically")
-        entries = []
-        for offset in range(section.offset, section.offset + section.size - 15, 16):
-            tag, value = self._unpack("<QQ", offset)
-            if tag == 0:
-                break
-            entries.append((offset, tag, value))
-        return entries
+        with self._reading():
+            return list(self._bounded(section.iter_tags()))
 
-    @cached_property
-    def _strings(self) -> _Section:
-        section = self._section(_SECTION_DYNAMIC)
-        if section is None:
-            raise ElfError(f"{self._name} is not linked dynamically")
-        return self._linked(section)
-
-    def _named(self, wanted: int) -> list[str]:
-        return [
-            self._text(self._strings, value) for _, tag, value in self._dynamic if tag == wanted
-        ]
+    def _named(self, wanted: str) -> list[str]:
+        return [getattr(each, wanted) for each in self._dynamic if hasattr(each, wanted)]
 
     @property
     def needed(self) -> list[str]:
         """Names of the libraries that it needs (DT_NEEDED)."""
-        return self._named(_TAG_NEEDED)
+        return self._named("needed")
 
     @property
     def soname(self) -> str:
         """The name others know it by (DT_SONAME); may be empty."""
-        return next(iter(self._named(_TAG_SONAME)), "")
+        return next(iter(self._named("soname")), "")
 
     @property
     def search_path(self) -> str:
         """Where it looks for what it needs before anywhere else (DT_RUNPATH, DT_RPATH)."""
-        return next(iter(self._named(_TAG_RUNPATH) + self._named(_TAG_RPATH)), "")
+        return next(iter(self._named("runpath") + self._named("rpath")), "")
 
     @cached_property
     def versions(self) -> frozenset[str]:
@@ -139,15 +135,13 @@ class Library:
 
     @cached_property
     def _defined_versions(self) -> dict[int, str]:
-        section = self._section(_SECTION_DEFINED)
+        section = self._section(GNUVerDefSection)
         found: dict[int, str] = {}
-        if section is None:
-            return found
-        strings = self._linked(section)
-        for entry in self._chain(section.offset, 16):
-            _, _, number, _, _, names, _ = self._unpack("<HHHHIII", entry)
-            name, _ = self._unpack("<II", entry + names)
-            found[number & ~_HIDDEN_VERSION] = self._text(strings, name)
+        if section is not None:
+            with self._reading():
+                for version, names in self._bounded(section.iter_versions()):
+                    # The first is its own name; those after it are of versions it comes from.
+                    found[version["vd_ndx"] & ~_HIDDEN_VERSION] = next(names).name
         return found
 
     @cached_property
@@ -160,45 +154,33 @@ class Library:
 
     @cached_property
     def _needed_versions(self) -> dict[str, dict[int, str]]:
-        section = self._section(_SECTION_NEEDED)
+        section = self._section(GNUVerNeedSection)
         found: dict[str, dict[int, str]] = {}
-        if section is None:
-            return found
-        strings = self._linked(section)
-        for entry in self._chain(section.offset, 12):
-            _, _, file, first, _ = self._unpack("<HHIII", entry)
-            names = found.setdefault(self._text(strings, file), {})
-            for auxiliary in self._chain(entry + first, 12):
-                _, flags, number, name, _ = self._unpack("<IHHII", auxiliary)
-                if not flags & _WEAK:
-                    names[number & ~_HIDDEN_VERSION] = self._text(strings, name)
+        if section is not None:
+            with self._reading():
+                for version, wanted in self._bounded(section.iter_versions()):
+                    names = found.setdefault(version.name or "", {})
+                    for each in wanted:
+                        if not each["vna_flags"] & _WEAK:
+                            names[each["vna_other"] & ~_HIDDEN_VERSION] = each.name
         return found
-
-    def _chain(self, offset: int, next_at: int) -> Iterator[int]:
-        """Offsets of a list's entries, each of which says at `next_at` how far on the next is."""
-        for _ in range(_MOST_STEPS):
-            yield offset
-            (step,) = self._unpack("<I", offset + next_at)
-            if not step:
-                return
-            offset += step
-        raise ElfError(f"{self._name} has a list without end")
 
     @cached_property
     def _symbols(self) -> list[tuple[str, int, bool, bool]]:
         """Name, number of its version, whether it is defined here, whether it may be missing."""
-        section = self._section(_SECTION_SYMBOLS)
-        if section is None:
-            return []
-        numbers, strings = self._section(_SECTION_VERSIONS), self._linked(section)
-        found = []
-        for i in range(1, section.size // 24):
-            name, info, _, index, _, _ = self._unpack("<IBBHQQ", section.offset + i * 24)
-            number = _GLOBAL
-            if numbers is not None:
-                (number,) = self._unpack("<H", numbers.offset + i * 2)
-            if info >> 4 != _LOCAL:
-                found.append((self._text(strings, name), number, index != 0, info >> 4 == _WEAK))
+        table, numbers = self._symbol_table, self._section(GNUVerSymSection)
+        found: list[tuple[str, int, bool, bool]] = []
+        if table is None:
+            return found
+        with self._reading():
+            every = self._bounded(table.iter_symbols())
+            for i, symbol in enumerate(every):
+                binding = symbol["st_info"]["bind"]
+                if i == 0 or binding == "STB_LOCAL":
+                    continue
+                number = 1 if numbers is None else _number(numbers.get_symbol(i)["ndx"])
+                is_here = symbol["st_shndx"] != "SHN_UNDEF"
+                found.append((symbol.name, number, is_here, binding == "STB_WEAK"))
         return found
 
     @cached_property
@@ -243,28 +225,53 @@ class Library:
         """
         if self.search_path:
             raise ElfError(f"{self._name} has a search path of its own, {self.search_path}")
-        entry = next((each for each in self._dynamic if each[1] == _TAG_SONAME), None)
-        if entry is None:
+        entries = enumerate(each["d_tag"] for each in self._dynamic)
+        at = next((number for number, tag in entries if tag == "DT_SONAME"), None)
+        if at is None:
             raise ElfError(f"{self._name} has no name (DT_SONAME) that could give way")
         name, text = self.soname.encode(), folder.encode()
         if len(text) > len(name):
             raise ElfError(f"{self._name}: the name {self.soname} is too short for {folder}")
-        offset, _, value = entry
+        value = self._dynamic[at]["d_val"]
         inside = range(value + 1, value + len(name) + 1)
         if any(start in inside for start in self._name_offsets()):
             raise ElfError(f"{self._name}: a part of the name {self.soname} is another name, too")
         data = bytearray(self.data)
-        struct.pack_into("<Q", data, offset, _TAG_RPATH)
-        start = self._strings.offset + value
+        section = self._section(DynamicSection)
+        assert section is not None  # or there were no entries
+        with self._reading():
+            struct.pack_into("<Q", data, section["sh_offset"] + at * 16, _TAG_RPATH)
+            start = self._sections[section["sh_link"]]["sh_offset"] + value
+            if data[start : start + len(name)] != name:
+                raise ElfError(f"{self._name} has its name elsewhere than it says")
         data[start : start + len(name)] = text.ljust(len(name), b"\0")
         return bytes(data)
 
     def _name_offsets(self) -> Iterator[int]:
         """Where names begin that symbols and libraries have."""
-        for _, tag, value in self._dynamic:
-            if tag == _TAG_NEEDED:
-                yield value
-        section = self._section(_SECTION_SYMBOLS)
-        if section is not None:
-            for i in range(1, section.size // 24):
-                yield self._unpack("<I", section.offset + i * 24)[0]
+        for each in self._dynamic:
+            if each["d_tag"] == "DT_NEEDED":
+                yield each["d_val"]
+        if self._symbol_table is not None:
+            with self._reading():
+                symbols = self._bounded(self._symbol_table.iter_symbols())
+                for symbol in itertools.islice(symbols, 1, None):
+                    yield symbol["st_name"]
+
+
+def machine_of(data: bytes) -> str | None:
+    """What a program or library of any kind is for: x86_64.  None if it is none."""
+    try:
+        return _machine(ELFFile(io.BytesIO(data)))
+    except (ELFError, LookupError, OSError, TypeError, ValueError):
+        return None
+
+
+def _machine(file: ELFFile) -> str:
+    value = file["e_machine"]
+    return _MACHINES.get(value, f"machine {value}")
+
+
+def _number(index: int | str) -> int:
+    """Of a version, of which the reader gives the first two names."""
+    return ("VER_NDX_LOCAL", "VER_NDX_GLOBAL").index(index) if isinstance(index, str) else index

@@ -14,10 +14,10 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hesper.containers.driver_set import DRIVER_FOLDER, DriverSet, is_of_glibc, mesa_version
-from hesper.containers.elf import MACHINES, Library
 from hesper.errors import HesperError
 
 if TYPE_CHECKING:
+    from hesper.containers.elf import Library
     from hesper.containers.rootfs import Root
 
 HOST_FOLDER = "/run/hesper-host"
@@ -74,9 +74,7 @@ def plan(root: Root, found: DriverSet) -> Plan:
     if machine is None and root.library("libc.so.6", driver.machine) is None:
         raise InjectionError("it has neither a shell nor a dynamic linker that Hesper knows")
     if machine not in (None, driver.machine):
-        raise InjectionError(
-            f"it is for {_architecture(machine)}, the driver for {_architecture(driver.machine)}"
-        )
+        raise InjectionError(f"it is for {machine}, the driver for {driver.machine}")
     if root.library("libc.so.6", driver.machine) is None:
         kind = "its C library is musl" if root.has_musl() else "it has no C library"
         raise InjectionError(f"{kind}, and the driver needs glibc")
@@ -103,7 +101,7 @@ def plan(root: Root, found: DriverSet) -> Plan:
     return Plan(manifest, links, f"gets this machine's Venus driver{also}")
 
 
-def _own_driver(root: Root, machine: int) -> Plan | None:
+def _own_driver(root: Root, machine: str) -> Plan | None:
     """A plan that uses the image's own Venus driver, if it has one that is new enough."""
     for folder in MANIFEST_FOLDERS:
         for path in root.files(folder, ".json"):
@@ -138,7 +136,7 @@ def _lacking(root: Root, found: DriverSet, driver: Library) -> dict[str, Library
     return placed
 
 
-def _check_glibc(root: Root, libraries: Iterable[tuple[str, Library]], machine: int) -> None:
+def _check_glibc(root: Root, libraries: Iterable[tuple[str, Library]], machine: str) -> None:
     """Raise `InjectionError` unless the image's glibc has all that `libraries` want of one."""
     for name, library in libraries:
         for file, versions in library.wanted_versions.items():
@@ -154,7 +152,7 @@ def _check_glibc(root: Root, libraries: Iterable[tuple[str, Library]], machine: 
                 )
 
 
-def _newest_glibc(root: Root, machine: int) -> str:
+def _newest_glibc(root: Root, machine: str) -> str:
     there = root.library("libc.so.6", machine)
     known = [name for name in (there.versions if there else ()) if _version(name)]
     return max(known, key=_version, default="of no version")
@@ -179,7 +177,3 @@ def _folder_of_libc(root: Root, driver: Library) -> str:
 
 def _loader_name(found: DriverSet) -> str:
     return found.loader or "libvulkan.so.1"
-
-
-def _architecture(machine: int | None) -> str:
-    return MACHINES.get(machine or 0, f"machine {machine}")

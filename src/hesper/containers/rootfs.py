@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 
-from hesper.containers.elf import MACHINES, ElfError, Library
+from hesper.containers.elf import ElfError, Library, machine_of
 from hesper.errors import HesperError
 
 MOST_BYTES = 256 << 20
@@ -101,10 +101,9 @@ class Root:
             for path in self.files(folder, ".so.1")
         )
 
-    def library_folders(self, machine: int) -> list[str]:
+    def library_folders(self, machine: str) -> list[str]:
         """Where its dynamic linker looks for libraries, first place first; machine: see `elf`."""
-        architecture = MACHINES.get(machine, "")
-        triple = f"{architecture}-linux-gnu"
+        triple = f"{machine}-linux-gnu"
         folders = [each for each in self.environ.get("LD_LIBRARY_PATH", "").split(":") if each]
         folders += self._configured("/etc/ld.so.conf", 0)
         folders += [f"/lib/{triple}", f"/usr/lib/{triple}"]
@@ -126,13 +125,13 @@ class Root:
                 folders.append(words[0])
         return folders
 
-    def library(self, name: str, machine: int) -> Library | None:
+    def library(self, name: str, machine: str) -> Library | None:
         """The library its programs get for `name`, if one for that machine is there."""
         if name not in self._libraries:
             self._libraries[name] = self._find(name, machine)
         return self._libraries[name]
 
-    def _find(self, name: str, machine: int) -> Library | None:
+    def _find(self, name: str, machine: str) -> Library | None:
         places = [name] if "/" in name else [f"{f}/{name}" for f in self.library_folders(machine)]
         for place in places:
             data = self.read(place)
@@ -146,7 +145,7 @@ class Root:
                 return library
         return None
 
-    def machine(self) -> int | None:
+    def machine(self) -> str | None:
         """What its programs are compiled for, by its shell or dynamic linker; None if unknown."""
         linkers = [
             path
@@ -156,6 +155,7 @@ class Root:
         ]
         for path in (*map(PurePosixPath, _PROGRAMS), *linkers):
             data = self.read(path)
-            if data is not None and data[:4] == b"\x7fELF" and len(data) >= 20:
-                return int.from_bytes(data[18:20], "little" if data[5] == 1 else "big")
+            machine = None if data is None else machine_of(data)
+            if machine is not None:
+                return machine
         return None
