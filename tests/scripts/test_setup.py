@@ -102,6 +102,7 @@ def test_dependencies_go_by_extras() -> None:
         "glfw",
         "grpcio",
         "protobuf",
+        "pyelftools",
         "rendercanvas",
         "wgpu",
     }
