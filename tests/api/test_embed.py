@@ -36,6 +36,7 @@ def test_two_clients_through_two_servers() -> None:
     assert done.stderr.count("client left") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -37,6 +37,7 @@ def test_it_serves_a_vmm(tmp_path: Path) -> None:
     assert len(gpu.display) == 1
 
 
+@pytest.mark.slow
 def test_two_on_threads_beside_a_vtest_server(tmp_path: Path) -> None:
     seen: list[str] = []
     all_there = threading.Barrier(3)
@@ -60,6 +61,7 @@ def test_two_on_threads_beside_a_vtest_server(tmp_path: Path) -> None:
     assert seen == ["lvp"] * 3
 
 
+@pytest.mark.slow
 def test_started_here_and_stopped_there_again_and_again(tmp_path: Path) -> None:
     gpu = hesper.GpuDevice(tmp_path / "gpu", LAVAPIPE)
     for _ in range(3):

@@ -143,6 +143,7 @@ def loud(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, "topic"
 
 
+@pytest.mark.slow
 def test_what_a_guest_can_cause_is_written_by_the_log_alone() -> None:
     """All log lines have an allowance, by their topics: a topic that a guest can vary has none."""
     found = [

@@ -62,6 +62,7 @@ def hesper_without(missing: set[str], *arguments: str) -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["", *commands()])
 def test_every_command_needs_what_its_extra_brings(command: str) -> None:
     every, plain = modules(requirements("all")), modules(requirements())
@@ -81,6 +82,7 @@ def test_every_command_needs_what_its_extra_brings(command: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_an_unknown_command_is_no_reason_to_import_all() -> None:
     done = hesper_without(modules(requirements("all")) - modules(requirements()), "sevre")
     assert done.returncode == 2

@@ -62,6 +62,7 @@ def test_the_right_password_costs_no_try() -> None:
         attempts.succeed("a")
 
 
+@pytest.mark.slow
 def test_many_addresses_take_no_memory() -> None:
     clock = Clock()
     attempts = Attempts(Rate(1, 1e9), Rate(10 * MAX_PEERS, 1e9), clock)

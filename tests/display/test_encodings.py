@@ -102,6 +102,7 @@ def offline_viewer(layout: Layout) -> Viewer:
     return viewer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
 @pytest.mark.parametrize("encoding", MAKERS, ids=["raw", "zrle", "tight"])
 @given(data=st.data())

@@ -73,6 +73,7 @@ def test_drops_viewers_that_break_the_protocol(
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(deadline=None, max_examples=60)
 def test_survives_any_bytes(data: st.DataObject) -> None:

@@ -288,6 +288,7 @@ def test_drops_viewers_that_never_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     run(scenario())
 
 
+@pytest.mark.slow
 def test_silent_viewers_shut_nobody_out() -> None:
     async def scenario() -> None:
         display, pattern = shown()

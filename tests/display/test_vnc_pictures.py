@@ -48,6 +48,7 @@ def test_serves_every_version(version: str) -> None:
     run(scenario())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", [RAW, ZRLE, TIGHT])
 @given(data=st.data())
 @settings(deadline=None, max_examples=12)
@@ -135,6 +136,7 @@ def test_a_full_request_is_answered_without_any_change() -> None:
     run(scenario())
 
 
+@pytest.mark.slow
 def test_a_slow_viewer_holds_up_nobody() -> None:
     async def scenario() -> None:
         # Uncompressed, a frame is more than the system buffers for a connection.

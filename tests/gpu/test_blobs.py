@@ -267,6 +267,7 @@ def test_both_sides_memory(vm: Vm) -> None:
     assert vm.guest.send(map_blob(7, 0)).type == Response.OK_MAP_INFO
 
 
+@pytest.mark.slow
 def test_three_hundred_live_maps(vm: Vm) -> None:
     vm.open_context(1)
     before = count_descriptors()

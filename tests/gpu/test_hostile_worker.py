@@ -102,6 +102,7 @@ REFUSED: dict[str, Callable[[], int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_memory_that_could_go_away_is_no_blob(vm: Vm, made: list[int], name: str) -> None:
     worker, other = vm.open_context(1), vm.open_context(2)
@@ -198,6 +199,7 @@ def test_a_fence_retires_once(vm: Vm) -> None:
     assert worker.ended.wait(30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("map_info", [0, 4, 0xFFFFFFFF])
 def test_a_guest_maps_memory_in_no_other_way(vm: Vm, made: list[int], map_info: int) -> None:
     worker = vm.open_context(1)

@@ -279,6 +279,7 @@ def test_removing_the_rings_memory_poisons(host: Host, guest: Guest) -> None:
     assert "ring" in host.fatal[0]
 
 
+@pytest.mark.slow
 def test_memory_that_changes_while_it_is_decoded_harms_nobody(fake_driver: object) -> None:
     """The guest's other thread rewrites what the ring is reading."""
     rng = random.Random(1)
