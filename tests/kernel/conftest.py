@@ -69,6 +69,26 @@ def queue_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sets_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled driver that notes writes and copies."""
+    return compile_library("sets_driver", tmp_path_factory.mktemp("driver"))
+
+
+@pytest.fixture
+def noted(sets_driver: Path) -> Callable[[], list[tuple[int, ...]]]:
+    """What the driver was told last."""
+    library = ctypes.CDLL(str(sets_driver))
+    library.noted.restype = ctypes.POINTER(ctypes.c_uint64)
+
+    def rows() -> list[tuple[int, ...]]:
+        count = ctypes.c_ulong()
+        flat = library.noted(ctypes.byref(count))
+        return [tuple(flat[6 * row : 6 * row + 5]) for row in range(count.value)]
+
+    return rows
+
+
+@pytest.fixture(scope="session")
 def draw_count(fake_driver: Path) -> Callable[[], int]:
     """How many draws have reached the fake driver."""
     count = ctypes.CDLL(str(fake_driver)).draw_count

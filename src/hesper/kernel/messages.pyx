@@ -26,6 +26,8 @@ SET_FAULTS = {
     SET_FIXED: "binding {value} can have no dynamic descriptors",
     SET_VARIABLE: "{value} descriptors of a variable number, of which the layout has {most}",
     SET_LIMIT: "{value} dynamic descriptors, where the device has at most {most}",
+    SET_REACH: "a dynamic offset of {value}, where behind the descriptor's part of the buffer there"
+               " are {most} bytes",
 }
 
 

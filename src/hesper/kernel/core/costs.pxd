@@ -22,6 +22,7 @@ from hesper_commands cimport (
 
 from hesper.kernel.core.created cimport New
 from hesper.kernel.core.dead cimport set_result
+from hesper.kernel.core.extents cimport own_description
 from hesper.kernel.core.ledger cimport (
     ACCOUNT_OBJECTS, LIMIT_DEVICES, LIMIT_MEMORY, LIMIT_OBJECTS, ledger_give, ledger_note)
 from hesper.kernel.core.objects cimport Entry, object_kin, object_with
@@ -259,11 +260,13 @@ cdef inline bint refuse_new(Stream *s, New *new) noexcept nogil:
 
 cdef inline void settle_new(Stream *s, New *new) noexcept nogil:
     """Give back what no object has been made of."""
+    cdef uint64_t own
     cdef uint64_t i
     if new.charged:
         ledger_give(&s.core.pool.ledger, ACCOUNT_OBJECTS, new.charged)
         new.charged = 0
     for i in range(new.count if new.extents != NULL else 0):
         if new.extents[i].size:
-            description_drop(&s.core.objects.descriptions, new.extents[i].size)
+            own = own_description(&new.extents[i])
+            description_drop(&s.core.objects.descriptions, own if own else new.extents[i].size)
             new.extents[i].size = 0

@@ -2,13 +2,14 @@
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
-from hesper_commands cimport HANDLE_VkPipeline, VK_ERROR_UNKNOWN
+from hesper_commands cimport HANDLE_VkDescriptorSet, HANDLE_VkPipeline, VK_ERROR_UNKNOWN
 
 from hesper.kernel.core.arena cimport arena_take_array
 from hesper.kernel.core.attachments cimport attachment_extent
 from hesper.kernel.core.dead cimport command_result, heard_add, heard_remove
 from hesper.kernel.core.decode cimport length_of
-from hesper.kernel.core.extents cimport extent_of_each, extent_of_new
+from hesper.kernel.core.extents cimport (
+    extent_of_each, extent_of_new, own_description, put_own_description)
 from hesper.kernel.core.objects cimport (
     DEAD, Entry, Extent, Objects, object_add, object_adopt, object_clear, object_find, object_kin,
     object_remove)
@@ -87,9 +88,12 @@ cdef inline int register_new(Stream *s, New *new) noexcept nogil:
             type |= DEAD
         description = 0
         if new.extents != NULL and not type & DEAD:
-            description = new.extents[i].size
-            extent.size = description
+            description = own_description(&new.extents[i])
+            if type == HANDLE_VkDescriptorSet:
+                put_own_description(&extent, description)
+            extent.size = new.extents[i].size
             extent.texels = new.extents[i].texels
+            description = description if description else extent.size
             new.extents[i].size = 0
         entry = object_add(objects, new.ids[i], type, new.handles[i], s.first.table, s.device,
                            device_id, parent_id,

@@ -67,6 +67,16 @@ cdef inline void extent_of_each(Stream *s, uint64_t index, Extent *extent) noexc
             extent.texels += object_extent(library).texels if library != NULL else 0
 
 
+cdef inline uint64_t own_description(const Extent *extent) noexcept nogil:
+    """The reference to a descriptor set's own description, where its facts would stand; 0: none."""
+    return extent.facts[0] | <uint64_t>extent.facts[1] << 32
+
+
+cdef inline void put_own_description(Extent *extent, uint64_t reference) noexcept nogil:
+    extent.facts[0] = <uint32_t>reference
+    extent.facts[1] = <uint32_t>(reference >> 32)
+
+
 cdef inline uint64_t pool_extent(const VkQueryPoolCreateInfo *info) noexcept nogil:
     """Queries, and in the upper half the numbers that each results in."""
     cdef uint64_t values = 1

@@ -6,6 +6,7 @@ from hesper_commands cimport VkCopyDescriptorSet, vkUpdateDescriptorSets_paramet
 
 from hesper.kernel.core.arena cimport arena_take_array
 from hesper.kernel.core.set_layouts cimport BINDING_MUTABLE
+from hesper.kernel.core.set_offsets cimport copy_reaches
 from hesper.kernel.core.set_runs cimport (
     SOURCE, TARGET, Run, fail_set, nobody, note_split, take_pieces)
 from hesper.kernel.core.set_writes cimport split_writes
@@ -83,6 +84,7 @@ cdef inline int pair(Stream *s, const hesper_op *op, const VkCopyDescriptorSet *
         if to_done == to[j].count:
             j += 1
             to_done = 0
+    copy_reaches(s, both, count)
     if count == 1 and both[0].number == copy.srcBinding and both[1].number == copy.dstBinding:
         return 0
     return note_split(s, op, copy, both, count)

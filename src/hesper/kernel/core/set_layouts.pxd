@@ -2,7 +2,8 @@
 
 Whoever has a description (a layout, its sets, the pipeline layouts made of it) has a reference to
 it, a number that never comes again.  It is looked up, read and given up under one lock, so that a
-thread that races with another one that destroys the last owner finds none, not another one.
+thread that races with another one that destroys the last owner finds none, not another one.  A set
+with dynamic descriptors has a description of its own besides.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -18,8 +19,13 @@ cdef enum:
     RUN_BITS = 10
     RUN = 1 << RUN_BITS         # places that are made at a time
     RUNS = 1 << (PLACE_BITS - RUN_BITS)
-    SEEN_BINDINGS = 16
-    SEEN_SETS = 32
+    SEEN_WORDS = 48             # of 16 bindings
+
+
+cdef enum Described:
+    OF_LAYOUT = 0
+    OF_PIPELINE
+    OF_SET
 
 
 cdef enum:
@@ -35,13 +41,16 @@ cdef struct SetBinding:
     uint32_t count              # of descriptors, of bytes in an inline uniform block
     uint32_t stages
     uint32_t flags
+    uint32_t offsets            # dynamic ones that the bindings before it take
 
 
 cdef struct Description:
-    # Of a set layout, with `count` of SetBinding behind it, by rising numbers; or of a pipeline
-    # layout, with as many references to those of its set layouts (0: there is none).
+    # Of a set layout, with `count` of SetBinding behind it, by rising numbers; of a pipeline
+    # layout, with as many references to those of its set layouts (0: there is none); or of a set,
+    # with a reference to its layout's and then what is kept of each dynamic descriptor.
     uint32_t count
-    uint32_t of_pipeline
+    uint32_t of                 # a Described
+    uint32_t references         # that stand first behind it, and are given up with it
     uint32_t flags              # VkDescriptorSetLayoutCreateFlags
     uint32_t dynamic            # offsets that a set takes
     uint64_t variable           # the largest count that a set may be given; all ones: none
@@ -64,17 +73,15 @@ cdef struct Descriptions:
     Ledger *ledger              # null: nothing is charged
 
 
-cdef struct SeenSet:
+cdef struct Seen:
     # A copy of a small description, for the next command that names it.
     uint64_t reference
     uint32_t count
-    SetBinding bindings[SEEN_BINDINGS]
+    uint64_t words[SEEN_WORDS]
 
 
-cdef struct SeenPipeline:
-    uint64_t reference
-    uint32_t count
-    uint64_t sets[SEEN_SETS]
+cdef inline const SetBinding *seen_bindings(const Seen *seen) noexcept nogil:
+    return <const SetBinding *>&seen.words[0]
 
 
 cdef inline SetBinding *set_bindings(Description *description) noexcept nogil:
@@ -83,6 +90,14 @@ cdef inline SetBinding *set_bindings(Description *description) noexcept nogil:
 
 cdef inline uint64_t *pipeline_sets(Description *description) noexcept nogil:
     return <uint64_t *>&description[1]
+
+
+cdef inline uint64_t *set_reaches(Description *description) noexcept nogil:
+    """Of each dynamic descriptor, the largest dynamic offset that it can take, inverted.
+
+    So those that were never written, or are null, have 0: any offset will do.
+    """
+    return <uint64_t *>&description[1] + 1
 
 
 cdef inline Place *place_of(Descriptions *all, uint64_t reference) noexcept nogil:
@@ -96,18 +111,18 @@ cdef inline Place *place_of(Descriptions *all, uint64_t reference) noexcept nogi
 
 
 cdef inline Description *description_of(Descriptions *all, uint64_t reference,
-                                        bint of_pipeline) noexcept nogil:
-    """What a reference is to, or null when that is gone, or of the other kind; the lock is held.
+                                        Described of) noexcept nogil:
+    """What a reference is to, or null when that is gone, or of another kind; the lock is held.
 
     Where an object has become one of another type meanwhile, so has its reference.
     """
     cdef Place *place = place_of(all, reference)
-    if place == NULL or place.description.of_pipeline != <uint32_t>of_pipeline:
+    if place == NULL or place.description.of != <uint32_t>of:
         return NULL
     return place.description
 
 
-cdef inline Description *description_new(Descriptions *all, uint32_t count,
+cdef inline Description *description_new(Descriptions *all, uint64_t count,
                                          uint64_t each) noexcept nogil:
     """A zeroed one with room for `count` elements, which is charged; or null without memory."""
     cdef uint64_t size = sizeof(Description) + count * each
@@ -120,7 +135,7 @@ cdef inline Description *description_new(Descriptions *all, uint32_t count,
             ledger_give(all.ledger, ACCOUNT_OBJECTS, size + sizeof(Place))
         return NULL
     made.cost = size + sizeof(Place)
-    made.count = count
+    made.count = <uint32_t>count
     return made
 
 
@@ -192,7 +207,7 @@ cdef inline void description_drop(Descriptions *all, uint64_t reference) noexcep
     hesper_spin_unlock(&all.lock)
     if left == NULL:
         return
-    for i in range(left.count if left.of_pipeline else 0):
+    for i in range(left.references):
         hesper_spin_lock(&all.lock)
         below = place_leave(all, pipeline_sets(left)[i])
         hesper_spin_unlock(&all.lock)
@@ -212,33 +227,21 @@ cdef inline void descriptions_free(Descriptions *all) noexcept nogil:
         free(all.runs[run])
 
 
-cdef inline bint see_set(Descriptions *all, uint64_t reference, SeenSet *seen) noexcept nogil:
-    """Copy a set layout's description, unless that is done, or it is large; False: not there."""
+cdef inline bint see(Descriptions *all, uint64_t reference, Described of,
+                     Seen *seen) noexcept nogil:
+    """Copy a layout's description, unless that is done, or it is large; False: it is not there."""
     cdef Description *description
+    cdef uint64_t size
     if seen.reference == reference:
         return True
     hesper_spin_lock(&all.lock)
-    description = description_of(all, reference, False)
-    if description != NULL and description.count <= SEEN_BINDINGS:
-        seen.reference = reference
-        seen.count = description.count
-        memcpy(seen.bindings, set_bindings(description), description.count * sizeof(SetBinding))
-    hesper_spin_unlock(&all.lock)
-    return description != NULL and seen.reference == reference
-
-
-cdef inline bint see_pipeline(Descriptions *all, uint64_t reference,
-                              SeenPipeline *seen) noexcept nogil:
-    """The same of a pipeline layout's."""
-    cdef Description *description
-    if seen.reference == reference:
-        return True
-    hesper_spin_lock(&all.lock)
-    description = description_of(all, reference, True)
-    if description != NULL and description.count <= SEEN_SETS:
-        seen.reference = reference
-        seen.count = description.count
-        memcpy(seen.sets, pipeline_sets(description), description.count * sizeof(uint64_t))
+    description = description_of(all, reference, of)
+    if description != NULL:
+        size = description.count * (sizeof(SetBinding) if of == OF_LAYOUT else sizeof(uint64_t))
+        if size <= sizeof(seen.words):
+            seen.reference = reference
+            seen.count = description.count
+            memcpy(seen.words, &description[1], size)
     hesper_spin_unlock(&all.lock)
     return description != NULL and seen.reference == reference
 
@@ -270,8 +273,8 @@ cdef inline bint alike(Descriptions *all, uint64_t one, uint64_t other) noexcept
     cdef uint32_t i
     cdef bint same
     hesper_spin_lock(&all.lock)
-    a = description_of(all, one, False)
-    b = description_of(all, other, False)
+    a = description_of(all, one, OF_LAYOUT)
+    b = description_of(all, other, OF_LAYOUT)
     same = a != NULL and b != NULL and a.count == b.count
     for i in range(a.count if same else 0):
         x = &set_bindings(a)[i]

@@ -16,12 +16,13 @@ from hesper_commands cimport (
 
 from hesper.kernel.core.arena cimport arena_take_array
 from hesper.kernel.core.created cimport New
+from hesper.kernel.core.extents cimport put_own_description
 from hesper.kernel.core.objects cimport Extent
 from hesper.kernel.core.platform cimport hesper_spin_lock, hesper_spin_unlock
 from hesper.kernel.core.set_layouts cimport (
-    BINDING_DYNAMIC, BINDING_MUTABLE, BINDING_VARIABLE, Description, Descriptions, SetBinding,
-    description_add, description_hold, description_new, description_of, pipeline_sets,
-    set_bindings)
+    BINDING_DYNAMIC, BINDING_MUTABLE, BINDING_VARIABLE, OF_LAYOUT, OF_PIPELINE, OF_SET,
+    Description, Descriptions, SetBinding, description_add, description_drop, description_hold,
+    description_new, description_of, pipeline_sets, set_bindings)
 from hesper.kernel.core.set_runs cimport by_number, is_dynamic, nobody, type_bit, variable_count
 from hesper.kernel.core.state cimport Stream
 from hesper.kernel.core.structs cimport chain_find
@@ -47,6 +48,7 @@ cdef inline uint64_t describe_layout(Descriptions *all,
     cdef uint32_t count = info.bindingCount if info.pBindings != NULL else 0
     cdef Description *made = description_new(all, count, sizeof(SetBinding))
     cdef SetBinding *b
+    cdef uint32_t offsets = 0
     cdef uint32_t i
     if made == NULL:
         return 0
@@ -72,6 +74,10 @@ cdef inline uint64_t describe_layout(Descriptions *all,
             b.flags |= BINDING_VARIABLE
             made.variable = b.count
     qsort(set_bindings(made), count, sizeof(SetBinding), by_number)
+    for i in range(count):
+        b = &set_bindings(made)[i]
+        b.offsets = offsets
+        offsets += b.count if b.flags & BINDING_DYNAMIC else 0
     return description_add(all, made)
 
 
@@ -85,7 +91,8 @@ cdef inline uint64_t describe_pipeline(Stream *s, const VkPipelineLayoutCreateIn
     cdef uint32_t i
     if made == NULL:
         return 0
-    made.of_pipeline = True
+    made.of = OF_PIPELINE
+    made.references = count
     hesper_spin_lock(&all.lock)
     for i in range(count):
         reference = s.extent_list[i].size if info.pSetLayouts[i] else 0
@@ -96,22 +103,44 @@ cdef inline uint64_t describe_pipeline(Stream *s, const VkPipelineLayoutCreateIn
 
 
 cdef inline uint64_t describe_set(Stream *s, const VkDescriptorSetAllocateInfo *info,
-                                  uint32_t index, uint64_t *numbers) noexcept nogil:
-    """A reference to what a new set's layout has; numbers: see `Extent.texels`."""
+                                  uint32_t index, Extent *extent) noexcept nogil:
+    """A reference to what a new set's layout has; 0 without memory."""
     cdef Descriptions *all = &s.core.objects.descriptions
     cdef uint64_t reference = s.extent_list[index].size
     cdef Description *description
-    numbers[0] = variable_count(info, index)
+    cdef uint32_t dynamic = 0
+    extent.texels = variable_count(info, index)
     if reference == nobody():
         return reference
     hesper_spin_lock(&all.lock)
-    description = description_of(all, reference, False)
+    description = description_of(all, reference, OF_LAYOUT)
     if description != NULL and description_hold(all, reference):
-        numbers[0] |= <uint64_t>description.dynamic << 32
+        dynamic = description.dynamic
     else:
         reference = 0
     hesper_spin_unlock(&all.lock)
-    return reference
+    extent.texels |= <uint64_t>dynamic << 32
+    return describe_dynamic(all, reference, dynamic, extent) if dynamic else reference
+
+
+cdef inline uint64_t describe_dynamic(Descriptions *all, uint64_t layout, uint32_t dynamic,
+                                      Extent *extent) noexcept nogil:
+    """Make a description of a set's own, which takes over the reference to its layout's.
+
+    Returns that reference, or 0 without memory.
+    """
+    cdef Description *made = description_new(all, 1 + <uint64_t>dynamic, sizeof(uint64_t))
+    cdef uint64_t own = 0
+    if made != NULL:
+        made.of = OF_SET
+        made.references = 1
+        pipeline_sets(made)[0] = layout
+        own = description_add(all, made)
+    if own == 0:
+        description_drop(all, layout)
+        return 0
+    put_own_description(extent, own)
+    return layout
 
 
 cdef inline bint describe_new(Stream *s, New *new) noexcept nogil:
@@ -132,7 +161,7 @@ cdef inline bint describe_new(Stream *s, New *new) noexcept nogil:
     for i in range(new.count):
         if type == HANDLE_VkDescriptorSet:
             sets = (<vkAllocateDescriptorSets_parameters *>s.parameters).pAllocateInfo
-            new.extents[i].size = describe_set(s, sets, <uint32_t>i, &new.extents[i].texels)
+            new.extents[i].size = describe_set(s, sets, <uint32_t>i, &new.extents[i])
         elif type == HANDLE_VkDescriptorSetLayout:
             new.extents[i].size = describe_layout(
                 &s.core.objects.descriptions,

@@ -20,8 +20,8 @@ from hesper_commands cimport (
 from hesper.kernel.core.arena cimport arena_take, arena_take_array
 from hesper.kernel.core.platform cimport hesper_spin_lock, hesper_spin_unlock
 from hesper.kernel.core.set_layouts cimport (
-    BINDING_VARIABLE, Description, Descriptions, SeenSet, SetBinding, description_of,
-    find_binding, pipeline_sets, see_pipeline, see_set, set_bindings)
+    BINDING_VARIABLE, OF_LAYOUT, OF_PIPELINE, Description, Descriptions, Seen, SetBinding,
+    description_of, find_binding, pipeline_sets, see, seen_bindings, set_bindings)
 from hesper.kernel.core.state cimport (
     ERROR_MEMORY, ERROR_SET, SET_BEYOND, SET_GONE, SET_NO_BINDING, SET_STAGES, SET_TYPE, Piece,
     SetFault, Split, Stream, fail)
@@ -32,7 +32,10 @@ from hesper.kernel.core.tables cimport hesper_op
 cdef enum:
     TARGET = 0                  # of Stream.seen_sets: what is written, or copied to
     SOURCE = 1
-    PUSHED = 3                  # of Stream.extents: the pipeline layout; what is pushed uses others
+    # Of Stream.extents: the set that is written, and the pipeline layout of what is pushed.  The
+    # buffers of a write use the first one.
+    WRITTEN = 2
+    PUSHED = 3
 
 
 cdef struct Run:
@@ -143,14 +146,14 @@ cdef inline int64_t cut_seen(Stream *s, const Run *run, Piece *pieces,
                              SetFault *fault) noexcept nogil:
     """The same, by the description that the run refers to."""
     cdef Descriptions *all = &s.core.objects.descriptions
-    cdef SeenSet *seen = &s.seen_sets[run.which]
+    cdef Seen *seen = &s.seen_sets[run.which]
     cdef Description *description
     cdef int64_t found = -1
-    if see_set(all, run.reference, seen):
-        return cut(seen.bindings, seen.count, run, pieces, fault)
+    if see(all, run.reference, OF_LAYOUT, seen):
+        return cut(seen_bindings(seen), seen.count, run, pieces, fault)
     fault[0] = SET_GONE
     hesper_spin_lock(&all.lock)
-    description = description_of(all, run.reference, False)
+    description = description_of(all, run.reference, OF_LAYOUT)
     if description != NULL:
         found = cut(set_bindings(description), description.count, run, pieces, fault)
     hesper_spin_unlock(&all.lock)
@@ -196,13 +199,13 @@ cdef inline bint set_of_pipeline(Stream *s, uint64_t reference, uint32_t index,
     cdef Descriptions *all = &s.core.objects.descriptions
     cdef Description *description
     cdef bint is_there
-    if see_pipeline(all, reference, &s.seen_pipeline):
+    if see(all, reference, OF_PIPELINE, &s.seen_pipeline):
         if index >= s.seen_pipeline.count:
             return False
-        found[0] = s.seen_pipeline.sets[index]
+        found[0] = s.seen_pipeline.words[index]
         return True
     hesper_spin_lock(&all.lock)
-    description = description_of(all, reference, True)
+    description = description_of(all, reference, OF_PIPELINE)
     is_there = description != NULL and index < description.count
     if is_there:
         found[0] = pipeline_sets(description)[index]

@@ -14,10 +14,12 @@ from hesper_commands cimport (
 from hesper.kernel.core.arena cimport arena_take, arena_take_array
 from hesper.kernel.core.platform cimport hesper_spin_lock, hesper_spin_unlock
 from hesper.kernel.core.set_layouts cimport (
-    BINDING_VARIABLE, Description, Descriptions, SeenSet, SetBinding, description_of,
-    find_binding)
+    BINDING_VARIABLE, OF_LAYOUT, Description, Descriptions, Seen, SetBinding, description_of,
+    find_binding, seen_bindings)
+from hesper.kernel.core.set_offsets cimport note_reaches
 from hesper.kernel.core.set_runs cimport (
-    TARGET, Run, fail_set, nobody, note_split, set_of_pipeline, take_pieces, type_bit)
+    TARGET, WRITTEN, Run, fail_set, is_dynamic, nobody, note_split, set_of_pipeline, take_pieces,
+    type_bit)
 from hesper.kernel.core.state cimport (
     ERROR_MEMORY, ERROR_NULL, SET_NO_LAYOUT, SET_PUSHED, Piece, Split, Stream, fail)
 from hesper.kernel.core.structs cimport chain_find
@@ -27,15 +29,15 @@ from hesper.kernel.core.tables cimport hesper_commands, hesper_op
 cdef inline int look_at_run(Stream *s, const hesper_op *op, const Run *run,
                             const void *whole) noexcept nogil:
     """A write's descriptors; whole: the write."""
-    cdef SeenSet *seen = &s.seen_sets[run.which]
+    cdef Seen *seen = &s.seen_sets[run.which]
     cdef const SetBinding *b
     cdef Piece *pieces
     cdef int64_t found
     cdef uint32_t i
     if seen.reference == run.reference:
         # As it mostly is: some elements of one binding.
-        i = find_binding(seen.bindings, seen.count, run.number)
-        b = &seen.bindings[i]
+        i = find_binding(seen_bindings(seen), seen.count, run.number)
+        b = &seen_bindings(seen)[i]
         if (i < seen.count and b.number == run.number and b.types & run.types and run.count
                 and not b.flags & BINDING_VARIABLE and run.element < b.count
                 and run.count <= b.count - run.element):
@@ -50,13 +52,16 @@ cdef inline int look_at_run(Stream *s, const hesper_op *op, const Run *run,
 
 cdef inline int look_at_write(Stream *s, const hesper_op *op,
                               const VkWriteDescriptorSet *write) noexcept nogil:
-    """A write of vkUpdateDescriptorSets; those that are pushed are looked at with their layout."""
+    """A write of vkUpdateDescriptorSets; those that are pushed are looked at with their layout.
+
+    The buffers of the write are what has been decoded last.
+    """
     cdef Run run
     if s.command != &hesper_commands[COMMAND_vkUpdateDescriptorSets]:
         return 0
     if write.dstSet == 0:
         return 0 if s.dead_argument else fail(s, ERROR_NULL, op, 0)
-    run.reference = s.extents[0].size
+    run.reference = s.extents[WRITTEN].size
     if run.reference == nobody():
         return 0
     run.which = TARGET
@@ -64,8 +69,10 @@ cdef inline int look_at_write(Stream *s, const hesper_op *op,
     run.element = write.dstArrayElement
     run.count = write.descriptorCount
     run.types = type_bit(write.descriptorType)
-    run.variable = <uint32_t>s.extents[0].texels
-    return look_at_run(s, op, &run, write)
+    run.variable = <uint32_t>s.extents[WRITTEN].texels
+    if look_at_run(s, op, &run, write):
+        return -1
+    return note_reaches(s, op, write) if is_dynamic(write.descriptorType) else 0
 
 
 cdef inline int look_at_pushed(Stream *s, const hesper_op *op, uint64_t layout, uint32_t set,
@@ -103,7 +110,7 @@ cdef inline int pushed_layout(Stream *s, const hesper_op *op, uint64_t layout, u
     if run.reference == nobody():
         return fail_set(s, op, SET_PUSHED, set, 0, 0)
     hesper_spin_lock(&all.lock)
-    description = description_of(all, run.reference, False)
+    description = description_of(all, run.reference, OF_LAYOUT)
     if description != NULL:
         pushes = description.flags & VK_DESCRIPTOR_SET_LAYOUT_CREATE_PUSH_DESCRIPTOR_BIT
     hesper_spin_unlock(&all.lock)

@@ -18,7 +18,9 @@ from hesper.kernel.core.objects cimport Extent
 from hesper.kernel.core.platform cimport hesper_spin_lock, hesper_spin_unlock
 from hesper.kernel.core.relations cimport limits_of
 from hesper.kernel.core.set_copies cimport finish_update, look_at_copy
-from hesper.kernel.core.set_layouts cimport Description, Descriptions, alike, description_of
+from hesper.kernel.core.set_layouts cimport (
+    OF_LAYOUT, Description, Descriptions, alike, description_of)
+from hesper.kernel.core.set_offsets cimport look_at_offsets
 from hesper.kernel.core.set_runs cimport (
     PUSHED, by_number, fail_set, is_dynamic, nobody, set_of_pipeline, variable_count)
 from hesper.kernel.core.set_writes cimport look_at_pushed, look_at_template, look_at_write
@@ -32,9 +34,9 @@ from hesper.kernel.core.tables cimport (
 
 
 cdef inline int look_at_bound(Stream *s, const hesper_op *op, uint64_t layout, uint32_t first,
-                              const uint64_t *sets, uint32_t count,
-                              uint32_t offsets) noexcept nogil:
-    """Sets against a pipeline layout; offsets: how many dynamic ones come along."""
+                              const uint64_t *sets, uint32_t count, const uint32_t *offsets,
+                              uint32_t offset_count) noexcept nogil:
+    """Sets against a pipeline layout, and dynamic offsets against what is in the sets."""
     cdef Descriptions *all = &s.core.objects.descriptions
     cdef uint64_t pipeline = s.extents[0].size
     cdef uint64_t dynamic = 0
@@ -61,9 +63,11 @@ cdef inline int look_at_bound(Stream *s, const hesper_op *op, uint64_t layout, u
                 return fail_set(s, op, SET_OTHER, first + i, 0, 0)
         elif not alike(all, expected, set.size):
             return fail_set(s, op, SET_OTHER, first + i, 0, 0)
-    if dynamic > offsets:
-        return fail_set(s, op, SET_DYNAMIC, offsets, 0, dynamic)
-    return 0
+    if dynamic == 0:
+        return 0
+    if dynamic > offset_count or offsets == NULL:
+        return fail_set(s, op, SET_DYNAMIC, offset_count if offsets != NULL else 0, 0, dynamic)
+    return look_at_offsets(s, op, sets, count, offsets)
 
 
 cdef inline int look_at_layout(Stream *s, const hesper_op *op,
@@ -119,7 +123,7 @@ cdef inline int look_at_allocation(Stream *s, const hesper_op *op,
     for i in range(info.descriptorSetCount):
         most = <uint64_t>-1
         hesper_spin_lock(&all.lock)
-        description = description_of(all, s.extent_list[i].size, False)
+        description = description_of(all, s.extent_list[i].size, OF_LAYOUT)
         if description != NULL:
             most = description.variable
         hesper_spin_unlock(&all.lock)
@@ -143,7 +147,7 @@ cdef inline int look_at_pipeline(Stream *s, const hesper_op *op,
         if info.pSetLayouts[i] == 0:
             continue
         hesper_spin_lock(&all.lock)
-        description = description_of(all, s.extent_list[i].size, False)
+        description = description_of(all, s.extent_list[i].size, OF_LAYOUT)
         if description != NULL:
             dynamic += description.dynamic
         hesper_spin_unlock(&all.lock)
@@ -169,8 +173,8 @@ cdef inline int check_sets(Stream *s, const hesper_op *op, uint8_t *base) noexce
         if bind.layout == 0 and not s.dead_argument:
             return fail(s, ERROR_NULL, op, 0)
         return look_at_bound(s, op, bind.layout, bind.firstSet, bind.pDescriptorSets,
-                             bind.descriptorSetCount,
-                             bind.dynamicOffsetCount if bind.pDynamicOffsets != NULL else 0)
+                             bind.descriptorSetCount, bind.pDynamicOffsets,
+                             bind.dynamicOffsetCount)
     if op.ref == LOOK_PUSH:
         push = <vkCmdPushDescriptorSet_parameters *>base
         if push.layout == 0:
@@ -193,8 +197,7 @@ cdef inline int check_sets(Stream *s, const hesper_op *op, uint8_t *base) noexce
             return fail(s, ERROR_NULL, op, 0)
         return look_at_bound(s, op, bind_info.layout, bind_info.firstSet,
                              bind_info.pDescriptorSets, bind_info.descriptorSetCount,
-                             bind_info.dynamicOffsetCount
-                             if bind_info.pDynamicOffsets != NULL else 0)
+                             bind_info.pDynamicOffsets, bind_info.dynamicOffsetCount)
     push_info = <VkPushDescriptorSetInfo *>base
     if push_info.layout == 0:
         return 0 if s.dead_argument else fail(s, ERROR_NULL, op, 0)

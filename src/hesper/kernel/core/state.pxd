@@ -12,7 +12,7 @@ from hesper.kernel.core.arena cimport Arena
 from hesper.kernel.core.objects cimport Entry, Extent, Objects
 from hesper.kernel.core.platform cimport hesper_monitor, hesper_timer
 from hesper.kernel.core.polling cimport Poll, Polling
-from hesper.kernel.core.set_layouts cimport SeenPipeline, SeenSet
+from hesper.kernel.core.set_layouts cimport Seen
 from hesper.kernel.core.shm_pool cimport ShmPool, ShmRegion
 from hesper.kernel.core.tables cimport (
     FACTS, hesper_call_fn, hesper_command, hesper_op, hesper_relation)
@@ -102,6 +102,7 @@ cdef enum SetFault:
     SET_FIXED
     SET_VARIABLE
     SET_LIMIT
+    SET_REACH
 
 
 # Looks at the command at the cursor, which may be for what a guest looks at: `feedback.pxd`.
@@ -390,8 +391,8 @@ cdef struct Stream:
     uint64_t parent_id
     Extent extents[MEASURED]        # of handles whose size counts: `bounds.pxd`
     Extent *extent_list             # of an array of such handles
-    SeenSet seen_sets[2]            # of what descriptors were written to, and copied from, last
-    SeenPipeline seen_pipeline
+    Seen seen_sets[2]               # of what descriptors were written to, and copied from, last
+    Seen seen_pipeline
     Split *first_split              # of the command, in the order of the wire
     Split *last_split
     uint64_t attached               # of a VkRenderingInfo: see `attachments.pxd`

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from hesper.protocol.model import Command, Model, Struct
 
 
-PUSHED_SLOT = 3
-"""As `PUSHED` of `kernel/core/set_runs.pxd`: descriptors that are decoded later use those below."""
+FIRST_SLOTS = {"write": 2, "push": 3, "push_info": 3}
+"""`WRITTEN` and `PUSHED` of `kernel/core/set_runs.pxd`: what is decoded later uses those below."""
 
 
 class Kind(IntEnum):
@@ -84,7 +84,7 @@ class Sets:
         found = [f.name for f in owner.fields if f.name in rule.of and f.kind == "handle"]
         if tuple(found) != rule.of:
             raise SetsError(f"facts/sets.toml: the handles of {owner.name} are not {rule.of}")
-        first = PUSHED_SLOT if rule.look.startswith("push") else 0
+        first = FIRST_SLOTS.get(rule.look, 0)
         return {name: first + i for i, name in enumerate(found)}
 
     def look(self, owner: Command | Struct) -> Look | None:
