@@ -71,3 +71,37 @@ class Guest:
 
     def wait(self) -> None:
         wait_for(lambda: self.word(HEAD) == self.tail & 0xFFFFFFFF, "the head to reach the tail")
+
+
+class FilledRing:
+    """A ring that holds commands from the beginning, one of several of a context."""
+
+    def __init__(self, host: Host, number: int, data: bytes) -> None:
+        """number: of its resource, and its id.  data: the commands."""
+        self.host = host
+        size = max(SIZE, 1 << len(data).bit_length())
+        extra = BUFFER + size
+        memory = ctypes.create_string_buffer(extra + 12)
+        host.lent.append(memory)
+        self.base = (ctypes.addressof(memory) + 7) & ~7
+        host.engine.resources.add(number, self.base, extra + 4)
+        layout = {
+            "resourceId": number, "offset": 0, "size": extra + 4, "idleTimeout": 1_000_000,
+            "headOffset": HEAD, "tailOffset": TAIL, "statusOffset": STATUS,
+            "bufferOffset": BUFFER, "bufferSize": size, "extraOffset": extra, "extraSize": 4,
+        }  # fmt: skip
+        ctypes.memmove(self.base + BUFFER, data, len(data))
+        self.word(TAIL).value = len(data)
+        host.engine.rings.create(number, Scratch().new("VkRingCreateInfoMESA", **layout))
+
+    def word(self, offset: int) -> ctypes.c_uint32:
+        return ctypes.c_uint32.from_address(self.base + offset)
+
+    def is_over(self) -> bool:
+        return self.word(HEAD).value == self.word(TAIL).value or bool(
+            self.word(STATUS).value & FATAL or self.host.fatal
+        )
+
+
+def are_over(rings: list[FilledRing]) -> bool:
+    return all(ring.is_over() for ring in rings)

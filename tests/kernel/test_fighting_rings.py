@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import random
 from functools import partial
@@ -13,10 +12,9 @@ import pytest
 
 from hesper.guest import regions
 from hesper.kernel.errors import ProtocolError
-from hesper.kernel.views import Scratch
 from hesper.protocol.codec import Codec
 from kernel.conftest import Host, wait_for
-from kernel.ring_guest import BUFFER, EXTRA, FATAL, HEAD, SIZE, STATUS, TAIL
+from kernel.ring_guest import SIZE, FilledRing, are_over
 
 CODEC = Codec()
 SETS = [201, 202]
@@ -75,37 +73,6 @@ def test_a_queue_needs_its_device(host: Host) -> None:
         host.engine.timelines.bind(5, 7, lambda _: None)
 
 
-class Ring:
-    """A ring in memory of the test's, one of several."""
-
-    def __init__(self, host: Host, number: int, data: bytes) -> None:
-        """data: what it holds from the beginning."""
-        self.host = host
-        self.memory = ctypes.create_string_buffer(EXTRA + 12)
-        self.base = (ctypes.addressof(self.memory) + 7) & ~7
-        host.engine.resources.add(number, self.base, EXTRA + 4)
-        layout = {
-            "resourceId": number, "offset": 0, "size": EXTRA + 4, "idleTimeout": 1_000_000,
-            "headOffset": HEAD, "tailOffset": TAIL, "statusOffset": STATUS,
-            "bufferOffset": BUFFER, "bufferSize": SIZE, "extraOffset": EXTRA, "extraSize": 4,
-        }  # fmt: skip
-        ctypes.memmove(self.base + BUFFER, data, len(data))
-        self.word(TAIL).value = len(data)
-        host.engine.rings.create(number, Scratch().new("VkRingCreateInfoMESA", **layout))
-
-    def word(self, offset: int) -> ctypes.c_uint32:
-        return ctypes.c_uint32.from_address(self.base + offset)
-
-    def is_over(self) -> bool:
-        return self.word(HEAD).value == self.word(TAIL).value or bool(
-            self.word(STATUS).value & FATAL or self.host.fatal
-        )
-
-
-def are_over(rings: list[Ring]) -> bool:
-    return all(ring.is_over() for ring in rings)
-
-
 def fights(seed: int) -> bytes:
     """Commands that make and destroy objects of different types under the same few ids."""
     draw = random.Random(seed)
@@ -139,6 +106,6 @@ def test_rings_that_fight_for_ids_end_their_context_alone(queue_driver: Path) ->
     for context in range(CONTEXTS):
         host = Host(queue_driver)
         host.engine.objects.add(30, "VkCommandPool", 300, device=3)
-        rings = [Ring(host, n, fights(RINGS * context + n)) for n in range(1, RINGS + 1)]
+        rings = [FilledRing(host, n, fights(RINGS * context + n)) for n in range(1, RINGS + 1)]
         wait_for(partial(are_over, rings), "the rings to end")
         host.engine.stop()
