@@ -404,6 +404,6 @@ def test_a_device_without_descriptor_heaps_writes_no_descriptors(
     make_guest: MakeGuest, command: str, parameters: dict[str, Any]
 ) -> None:
     guest = make_guest().start()
-    with pytest.raises(ProtocolError, match="no VK_EXT_descriptor_heap"):
+    with pytest.raises(ProtocolError, match=r"the device has no vk\w+: its ext"):
         guest.call(command, device=DEVICE, **parameters)
     assert "internal error" not in guest.fatal[0]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
-from hesper.kernel.errors import ProtocolError
 from hesper.kernel.views import Array, Scratch, View
 from hesper.vk.enumerants import (
     VK_DESCRIPTOR_TYPE_SAMPLER,
@@ -44,8 +43,6 @@ def _write(device: Device, call: Call, source: View, type_: int) -> None:
     physical = device.physical
     is_sampler = type_ == VK_DESCRIPTOR_TYPE_SAMPLER
     command = "vkWriteSamplerDescriptorsEXT" if is_sampler else "vkWriteResourceDescriptorsEXT"
-    if _SIZE_COMMAND not in physical.table or command not in device.table:
-        raise ProtocolError("the device has no VK_EXT_descriptor_heap")
     needed = physical.table.call(_SIZE_COMMAND, physical.handle, type_)
     if args.dataSize < needed:
         raise VulkanError(

@@ -32,7 +32,6 @@ class HostImage:
 
     format: int
     """VkFormat."""
-    levels: int
     layers: int
 
 

@@ -26,6 +26,7 @@ from hesper.host.trial_device import (
     TRANSFERS,
     TrialDevice,
 )
+from hesper.kernel.errors import ProtocolError
 from hesper.kernel.views import Scratch
 from hesper.portable import SharedMemory, page_size
 from hesper.vk.enumerants import (
@@ -77,7 +78,7 @@ class Trial:
         self._begin(name)
         try:
             return attempt()
-        except (KeyError, OSError, RuntimeError, ValueError) as error:
+        except (KeyError, OSError, ProtocolError, RuntimeError, ValueError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 0
 

@@ -38,5 +38,6 @@ class ProcTable:
 
         Pointers are given as a `View`, an `Array` or an address; `None` is a null pointer.
         Returns the command's return value (a `VkResult`, an address, ...), 0 for void commands.
-        Raises `KeyError` when the driver lacks the command, `TypeError` on a wrong count.
+        Raises `ProtocolError` when the device has no such command, which is a guest's fault that
+        has led there, and `TypeError` on a wrong count.
         """

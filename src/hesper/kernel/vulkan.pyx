@@ -12,7 +12,7 @@ from hesper.kernel.core.state cimport QueueState
 from hesper.kernel.core.tables cimport *
 from hesper.kernel.views cimport View, address_of, write_scalar
 
-from hesper.kernel.errors import VulkanLoadError
+from hesper.kernel.errors import ProtocolError, VulkanLoadError
 from hesper.kernel.views import command_indices
 from hesper.protocol.relations import DEVICE_NUMBERS as _DEVICE_NUMBERS
 
@@ -78,7 +78,7 @@ cdef class ProcTable:
         cdef uint8_t block[256]
         cdef uint32_t i
         if self.functions[index] == NULL:
-            raise KeyError(f"the driver has no {name}")
+            raise ProtocolError(f"the device has no {name}: its extension is not enabled")
         if len(args) != c.field_count:
             raise TypeError(f"{name} takes {c.field_count} parameters, {len(args)} given")
         if c.size > sizeof(block):
