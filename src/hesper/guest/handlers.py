@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from hesper.guest.errors import VulkanError
 from hesper.guest.refusals import device_asked_for
+from hesper.kernel.errors import ProtocolError
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
@@ -91,7 +92,11 @@ def _bound(handler: Handler, context: Context) -> Callable[[Call], None]:
         except VulkanError as error:
             log.debug("refused", context=context.name, command=call.name, reason=str(error))
             call.reason = str(error)
-            call.result = error.result
+            try:
+                call.result = error.result
+            except TypeError:
+                # A command without a result has no way to say so.
+                raise ProtocolError(str(error)) from error
         else:
             if call.result < 0 and call.name == "vkCreateDevice":
                 call.reason = f"the driver said so; {device_asked_for(call)}"

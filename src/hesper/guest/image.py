@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import asleep, handles
+from hesper.guest.image_limits import check_image
 from hesper.guest.modifiers import lies_as, translate_image
 from hesper.guest.sparse import missing_feature
 from hesper.guest.staging import fill_layout, fill_needs, plan_stage, stage_image
@@ -54,6 +55,7 @@ def adapt_image(device: Device, info: View) -> Adapted:
     external = info.find_("VkExternalMemoryImageCreateInfo")
     is_for_others = external is not None and external.handleTypes != 0
     layout = translate_image(info)
+    check_image(device.physical, info)
     try:
         types = device.placements.place(info, is_shared=is_modified)
     except VulkanError:
@@ -107,7 +109,7 @@ def create_image(context: Context, call: Call) -> None:
     if stencil is not None:
         usage |= stencil.stencilUsage
     if usage & VK_IMAGE_USAGE_HOST_TRANSFER_BIT:
-        image = HostImage(info.format, info.mipLevels, info.arrayLayers)
+        image = HostImage(info.format, info.arrayLayers)
         device.host_images.add(handle, image)
     else:
         device.host_images.discard(handle)

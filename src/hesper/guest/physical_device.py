@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hesper import protocol
 from hesper.guest.backing import HostPointer, choose_strategy
 from hesper.guest.errors import UnfitDeviceError
+from hesper.guest.image_limits import ImageLimits
 from hesper.guest.memory_types import COHERENT, HostType, MemoryTypes
 from hesper.host.consequences import complete
 from hesper.host.profile import Profile
@@ -114,6 +115,7 @@ class PhysicalDevice:
         self.name: str = properties.deviceName
         self.cache_identity = _cache_identity(properties)
         """Which device, driver and version of it pipeline caches belong to."""
+        self.image_limits = ImageLimits.of_every(properties.limits)
         self.is_software = properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU
         self.api_version = self.profile.version(known_version(properties.apiVersion))
         if self.api_version < VK_API_VERSION_1_1:
