@@ -14,7 +14,10 @@ import pytest
 
 from hesper.kernel.engine import Engine
 from hesper.kernel.handlers import Call
+from hesper.kernel.views import Scratch
 from hesper.kernel.vulkan import Vulkan
+from hesper.protocol.model import load
+from hesper.protocol.relations import DEVICE_NUMBERS
 
 COMMAND_BUFFER, BUFFER, LAYOUT = 4, 5, 6
 """Guest ids of the objects every engine starts with."""
@@ -153,3 +156,16 @@ def host(fake_driver: Path) -> Iterator[Host]:
     left = host.holds()
     if not host.fatal:  # what a command decodes to that breaks the protocol stays to the end
         assert left == {}
+
+
+@pytest.fixture
+def know() -> Callable[..., None]:
+    """Tells an engine fields of VkPhysicalDeviceLimits, and of `DEVICE_NUMBERS`, of its device."""
+    fields = {field.name for field in load().structs["VkPhysicalDeviceLimits"].fields}
+
+    def tell(host: Host, **numbers: int) -> None:
+        limits = {name: number for name, number in numbers.items() if name in fields}
+        view = Scratch().new("VkPhysicalDeviceLimits", **limits)
+        host.device_table.know_limits(view, dict.fromkeys(DEVICE_NUMBERS, 0) | numbers)
+
+    return tell

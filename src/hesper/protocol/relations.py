@@ -53,8 +53,14 @@ DEVICE_NUMBERS = (
     "queueFamilyCount",
     "maxTransformFeedbackBuffers",
     "maxTransformFeedbackStreams",
+    "maxPushDescriptors",
+    "maxUpdateAfterBindDynamic",
+    "maxBufferMebibytes",
 )
-"""What relations need to know of a device besides its VkPhysicalDeviceLimits, u32 each."""
+"""What is to be known of a device besides its VkPhysicalDeviceLimits, u32 each; 0: nothing.
+
+`kernel/core/relations.pxd` knows them by their place, too.
+"""
 
 FACTS = 4
 """Numbers that are remembered of an object."""

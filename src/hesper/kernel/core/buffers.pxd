@@ -3,7 +3,7 @@
 What a buffer may be bound to depends on how it was made, so the object keeps it.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from hesper_commands cimport (
     COMMAND_vkBindBufferMemory2, COMMAND_vkCreateBuffer, COMMAND_vkDestroyBuffer,
@@ -11,15 +11,19 @@ from hesper_commands cimport (
     COMMAND_vkGetDeviceBufferMemoryRequirements, HANDLE_VkBuffer,
     VK_BUFFER_CREATE_DEVICE_ADDRESS_CAPTURE_REPLAY_BIT, VK_BUFFER_CREATE_PROTECTED_BIT,
     VK_BUFFER_CREATE_SPARSE_ALIASED_BIT, VK_BUFFER_CREATE_SPARSE_BINDING_BIT,
-    VK_BUFFER_CREATE_SPARSE_RESIDENCY_BIT, VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO,
+    VK_BUFFER_CREATE_SPARSE_RESIDENCY_BIT, VK_ERROR_OUT_OF_DEVICE_MEMORY,
+    VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO,
     VkBufferCreateInfo, VkExternalMemoryBufferCreateInfo, VkMemoryRequirements,
     vkCreateBuffer_parameters, vkGetBufferMemoryRequirements2_parameters,
     vkGetBufferMemoryRequirements_parameters, vkGetDeviceBufferMemoryRequirements_parameters)
 
+from hesper.kernel.core.created cimport New, prepare_new, register_new, restore_ids
+from hesper.kernel.core.dead cimport set_result
 from hesper.kernel.core.dispatch cimport put_override
 from hesper.kernel.core.driver cimport push_struct, serve
 from hesper.kernel.core.feedback cimport feedback_begin, feedback_bind, feedback_end
 from hesper.kernel.core.objects cimport Entry, object_find
+from hesper.kernel.core.relations cimport NUMBER_BUFFER_MEBIBYTES, device_number
 from hesper.kernel.core.state cimport Core, DeviceState, Stream, device_state
 from hesper.kernel.core.structs cimport chain_find
 
@@ -31,6 +35,7 @@ cdef enum:
     PLACED_BUFFER = (VK_BUFFER_CREATE_PROTECTED_BIT
                      | VK_BUFFER_CREATE_DEVICE_ADDRESS_CAPTURE_REPLAY_BIT)
     ALL_TYPES = 0xffffffff
+    MEBIBYTE_BITS = 20
 
 
 cdef inline DeviceState *called_device(Stream *s) noexcept nogil:
@@ -79,12 +84,32 @@ cdef inline uint32_t guest_types(const DeviceState *device, uint32_t host,
     return found & allowed if found & allowed else found
 
 
+cdef inline bint is_too_large(Stream *s, uint64_t size) noexcept nogil:
+    """Whether a buffer would have more than the device allows: drivers round sizes up, to 0."""
+    cdef uint64_t most = device_number(s, NUMBER_BUFFER_MEBIBYTES)
+    return most and size > most << MEBIBYTE_BITS
+
+
+cdef inline int refuse_buffer(Stream *s) noexcept nogil:
+    """Have vkCreateBuffer fail, as drivers do."""
+    cdef New new
+    if prepare_new(s, &new):
+        return -1
+    set_result(s, VK_ERROR_OUT_OF_DEVICE_MEMORY)
+    if register_new(s, &new):
+        return -1
+    restore_ids(&new)
+    return 0
+
+
 cdef inline int create_buffer(Stream *s) noexcept nogil:
     """vkCreateBuffer."""
     cdef vkCreateBuffer_parameters *block = <vkCreateBuffer_parameters *>s.parameters
     cdef DeviceState *device = called_device(s)
     cdef Entry *entry
     cdef uint32_t types = ALL_TYPES
+    if block.pCreateInfo.size >> MEBIBYTE_BITS and is_too_large(s, block.pCreateInfo.size):
+        return refuse_buffer(s)
     if device != NULL and state_buffer(s, device, block.pCreateInfo, &types):
         return -1
     if serve(s):

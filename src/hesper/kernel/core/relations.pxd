@@ -7,6 +7,8 @@ What `protocol/relations.py` says of relations, this does; the two are tested ag
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
+from hesper_commands cimport VkPhysicalDeviceLimits
+
 from hesper.kernel.core.arena cimport arena_take_zeroed
 from hesper.kernel.core.platform cimport hesper_popcount
 from hesper.kernel.core.state cimport (
@@ -21,6 +23,13 @@ cdef enum:
     DO_MATCH                    # look for one that meets a condition
     DO_FIND                     # the first one
     DO_ADD                      # all of them
+
+
+cdef enum:
+    # Places in `DEVICE_NUMBERS` of `protocol/relations.py`.
+    NUMBER_FAMILIES = 0
+    NUMBER_UPDATE_AFTER_BIND_DYNAMIC = 4
+    NUMBER_BUFFER_MEBIBYTES = 5
 
 
 cdef enum:
@@ -330,6 +339,14 @@ cdef inline const uint8_t *limits_of(Stream *s) noexcept nogil:
     if s.first == NULL or s.first.table == NULL:
         return NULL
     return <const uint8_t *>s.first.table[hesper_command_count]
+
+
+cdef inline uint32_t device_number(Stream *s, uint32_t place) noexcept nogil:
+    """What is known of the device besides its limits; 0: nothing."""
+    cdef const uint8_t *limits = limits_of(s)
+    if limits == NULL:
+        return 0
+    return (<const uint32_t *>(limits + sizeof(VkPhysicalDeviceLimits)))[place]
 
 
 cdef inline uint8_t *holder_of(const hesper_relation *r, uint8_t *base) noexcept nogil:

@@ -6,6 +6,7 @@ from libc.stdlib cimport qsort
 from hesper_commands cimport (
     VK_DESCRIPTOR_BINDING_VARIABLE_DESCRIPTOR_COUNT_BIT,
     VK_DESCRIPTOR_SET_LAYOUT_CREATE_PUSH_DESCRIPTOR_BIT,
+    VK_DESCRIPTOR_SET_LAYOUT_CREATE_UPDATE_AFTER_BIND_POOL_BIT,
     VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_BINDING_FLAGS_CREATE_INFO, VkBindDescriptorSetsInfo,
     VkCopyDescriptorSet, VkDescriptorSetAllocateInfo,
     VkDescriptorSetLayoutBindingFlagsCreateInfo, VkDescriptorSetLayoutCreateInfo,
@@ -16,7 +17,8 @@ from hesper_commands cimport (
 from hesper.kernel.core.arena cimport arena_take_array
 from hesper.kernel.core.objects cimport Extent
 from hesper.kernel.core.platform cimport hesper_spin_lock, hesper_spin_unlock
-from hesper.kernel.core.relations cimport limits_of
+from hesper.kernel.core.relations cimport (
+    NUMBER_UPDATE_AFTER_BIND_DYNAMIC, device_number, limits_of)
 from hesper.kernel.core.set_copies cimport finish_update, look_at_copy
 from hesper.kernel.core.set_layouts cimport (
     OF_LAYOUT, Description, Descriptions, alike, description_of)
@@ -139,7 +141,9 @@ cdef inline int look_at_pipeline(Stream *s, const hesper_op *op,
     cdef const VkPhysicalDeviceLimits *limits = <const VkPhysicalDeviceLimits *>limits_of(s)
     cdef Description *description
     cdef uint64_t dynamic = 0
+    cdef uint64_t late = 0
     cdef uint64_t most
+    cdef uint64_t most_late = device_number(s, NUMBER_UPDATE_AFTER_BIND_DYNAMIC)
     cdef uint32_t i
     if info.pSetLayouts == NULL or limits == NULL:
         return 0
@@ -149,12 +153,20 @@ cdef inline int look_at_pipeline(Stream *s, const hesper_op *op,
         hesper_spin_lock(&all.lock)
         description = description_of(all, s.extent_list[i].size, OF_LAYOUT)
         if description != NULL:
-            dynamic += description.dynamic
+            if (description.flags
+                    & VK_DESCRIPTOR_SET_LAYOUT_CREATE_UPDATE_AFTER_BIND_POOL_BIT):
+                late += description.dynamic
+            else:
+                dynamic += description.dynamic
         hesper_spin_unlock(&all.lock)
     most = (<uint64_t>limits.maxDescriptorSetUniformBuffersDynamic
             + limits.maxDescriptorSetStorageBuffersDynamic)
     if dynamic > most:
         return fail_set(s, op, SET_LIMIT, dynamic, 0, most)
+    # Those of sets that can be updated when they are bound have a limit that is for all together.
+    most_late = most_late if most_late > most else most
+    if dynamic + late > most_late:
+        return fail_set(s, op, SET_LIMIT, dynamic + late, 0, most_late)
     return 0
 
 

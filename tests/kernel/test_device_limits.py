@@ -1,0 +1,114 @@
+"""What is made is within what the device can: descriptors, and the size of buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hesper.kernel.errors import ProtocolError
+from hesper.protocol.codec import Codec
+from hesper.vk import enumerants as vk
+from kernel.conftest import Host
+
+CODEC = Codec()
+PIPELINE = 101
+UPDATE_AFTER_BIND, PUSH = 2, 1  # VK_DESCRIPTOR_SET_LAYOUT_CREATE_...
+
+
+def send(host: Host, name: str, **parameters: Any) -> None:
+    host.engine.submit(CODEC.encode(name, parameters))
+
+
+@pytest.fixture
+def host(object_driver: Path) -> Iterator[Host]:
+    host = Host(object_driver)
+    yield host
+    host.engine.stop()
+
+
+def layout(host: Host, id_: int, type_: int, count: int, flags: int = 0) -> None:
+    one = {"binding": 0, "descriptorType": type_, "descriptorCount": count, "stageFlags": 1}
+    info = {"flags": flags, "bindingCount": 1, "pBindings": [one]}
+    send(host, "vkCreateDescriptorSetLayout", device=3, pCreateInfo=info, pSetLayout=id_)
+
+
+def pipeline_layout(host: Host, *layouts: int) -> None:
+    info = {"setLayoutCount": len(layouts), "pSetLayouts": [*layouts], "pushConstantRangeCount": 0}
+    send(host, "vkCreatePipelineLayout", device=3, pCreateInfo=info, pPipelineLayout=PIPELINE)
+    send(host, "vkDestroyPipelineLayout", device=3, pipelineLayout=PIPELINE)
+
+
+@pytest.fixture
+def dynamic(host: Host, know: Callable[..., None]) -> Host:
+    """A device with 5 dynamic descriptors, and 7 where some may be updated after they are bound."""
+    know(
+        host,
+        maxBoundDescriptorSets=9,
+        maxDescriptorSetUniformBuffersDynamic=3,
+        maxDescriptorSetStorageBuffersDynamic=2,
+        maxUpdateAfterBindDynamic=7,
+    )
+    layout(host, 200, vk.VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER_DYNAMIC, 3)
+    layout(host, 201, vk.VK_DESCRIPTOR_TYPE_STORAGE_BUFFER_DYNAMIC, 2)
+    layout(host, 202, vk.VK_DESCRIPTOR_TYPE_STORAGE_BUFFER_DYNAMIC, 2, UPDATE_AFTER_BIND)
+    layout(host, 203, vk.VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER_DYNAMIC, 7, UPDATE_AFTER_BIND)
+    return host
+
+
+def test_as_many_dynamic_descriptors_as_there_may_be(dynamic: Host) -> None:
+    pipeline_layout(dynamic, 200, 201)
+    pipeline_layout(dynamic, 200, 201, 202)
+    pipeline_layout(dynamic, 203)
+    assert dynamic.fatal == []
+
+
+@pytest.mark.parametrize(
+    ("layouts", "sentence"),
+    [
+        ((200, 200), "6 dynamic descriptors, where the device has at most 5"),
+        ((200, 203), "10 dynamic descriptors, where the device has at most 7"),
+        ((203, 201), "9 dynamic descriptors, where the device has at most 7"),
+    ],
+)
+def test_more_dynamic_descriptors(dynamic: Host, layouts: tuple[int, ...], sentence: str) -> None:
+    with pytest.raises(ProtocolError, match=sentence):
+        pipeline_layout(dynamic, *layouts)
+
+
+def test_without_updates_after_binding_the_other_limit_is_for_all(
+    dynamic: Host, know: Callable[..., None]
+) -> None:
+    know(
+        dynamic,
+        maxBoundDescriptorSets=9,
+        maxDescriptorSetUniformBuffersDynamic=3,
+        maxDescriptorSetStorageBuffersDynamic=2,
+    )
+    with pytest.raises(
+        ProtocolError, match="7 dynamic descriptors, where the device has at most 5"
+    ):
+        pipeline_layout(dynamic, 203)
+
+
+def test_as_many_descriptors_as_can_be_pushed(host: Host, know: Callable[..., None]) -> None:
+    know(host, maxPushDescriptors=32)
+    layout(host, 200, vk.VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 32, PUSH)
+    layout(host, 201, vk.VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 33)
+    with pytest.raises(ProtocolError, match="33 breaks the relation"):
+        layout(host, 202, vk.VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 33, PUSH)
+
+
+def test_a_buffer_larger_than_the_device_has_any_fails(
+    host: Host, know: Callable[..., None]
+) -> None:
+    know(host, maxBufferMebibytes=64)
+    for id_, size in ((200, 64 << 20), (201, (64 << 20) + 1), (202, (1 << 64) - 1)):
+        info = {"size": size, "usage": 3}
+        send(host, "vkCreateBuffer", device=3, pCreateInfo=info, pBuffer=id_)
+    assert host.engine.objects.lookup(200) is not None
+    out_of_memory = vk.VK_ERROR_OUT_OF_DEVICE_MEMORY
+    assert [host.engine.objects.failure(id_) for id_ in (201, 202)] == [out_of_memory] * 2
+    assert host.fatal == []
