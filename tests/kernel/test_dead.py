@@ -38,7 +38,8 @@ CREATIONS: dict[str, dict[str, Any]] = {
     "vkCreateDescriptorSetLayout": {"pCreateInfo": {}, "pSetLayout": NEW},
     "vkCreatePipelineLayout": {"pCreateInfo": {}, "pPipelineLayout": NEW},
     "vkCreateShaderModule": {
-        "pCreateInfo": {"codeSize": 4, "pCode": [0]}, "pShaderModule": NEW,
+        "pCreateInfo": {"codeSize": 20, "pCode": [0x07230203, 0x10000, 0, 1, 0]},
+        "pShaderModule": NEW,
     },
 }  # fmt: skip
 BEGIN = {"commandBuffer": COMMAND_BUFFER, "pBeginInfo": {}}

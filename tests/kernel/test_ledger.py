@@ -224,7 +224,10 @@ FLOODS: dict[str, dict[str, Any]] = {
     "vkCreateSemaphore": {"pCreateInfo": {}, "pSemaphore": 100},
     "vkCreatePrivateDataSlot": {"pCreateInfo": {}, "pPrivateDataSlot": 100},
     "vkCreateShaderModule": {
-        "pCreateInfo": {"codeSize": 40000, "pCode": [0] * 10000},
+        "pCreateInfo": {
+            "codeSize": 40000,
+            "pCode": [0x07230203, 0x10000, 0, 1, 0] + [1 << 16] * 9995,
+        },
         "pShaderModule": 100,
     },
 }

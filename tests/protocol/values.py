@@ -35,6 +35,23 @@ def _number_bindings(info: dict[str, Any]) -> None:
             value["pBindingFlags"] = value["pBindingFlags"] and [0] * len(value["pBindingFlags"])
 
 
+_CORNER = {"offset": {"x": 0, "y": 0}, "extent": {"width": 1, "height": 1}}
+
+
+def _bound(name: str, value: dict[str, Any]) -> None:
+    """Let a struct be what `facts/bounds.toml` wants where it knows no object."""
+    if name == "VkShaderModuleCreateInfo":
+        words = [0x07230203, 0x10000, value["flags"], 1, 0]
+        value |= {"codeSize": 4 * len(words), "pCode": words}
+    elif name == "VkRenderingInfo":
+        value |= {"renderArea": _CORNER, "layerCount": 1, "viewMask": 0}
+    elif name == "VkDeviceGroupRenderPassBeginInfo":
+        areas = value["pDeviceRenderAreas"]
+        value["pDeviceRenderAreas"] = areas and [_CORNER] * len(areas)
+    elif "srcQueueFamilyIndex" in value:
+        value["dstQueueFamilyIndex"] = value["srcQueueFamilyIndex"]
+
+
 class Values:
     """Draws parameters that the codec accepts."""
 
@@ -95,6 +112,7 @@ class Values:
             )
             if f.counts and exact.get(f.name, 1) == 4:
                 value[f.name] *= 4
+        _bound(s.name, value)
 
     def _chain(self, root: Struct, depth: int, *, partial: bool) -> list[Any]:
         able = [s for s in self.model.structs.values() if s.wire and root.name in s.extends]

@@ -31,6 +31,16 @@ SET_FAULTS = {
 }
 
 
+CODE_FAULTS = {
+    CODE_SHORT: "{value} bytes, where the header of a SPIR-V module has {most}",
+    CODE_MAGIC: "it is no SPIR-V: it begins with {value:#010x}, not with {most:#010x}",
+    CODE_VERSION: "its SPIR-V version, {value:#010x}, is none of 1",
+    CODE_BOUND: "its ids are said to lie below {value}; a module has one and {most} at most",
+    CODE_SCHEMA: "the last word of its header is {value}, not 0",
+    CODE_LENGTH: "the instruction at word {start} is said to have {value} words; {most} are left",
+}
+
+
 cdef str field_label(Stream *s):
     """The command's parameter, or the struct's field, that the failing operation fills."""
     cdef const hesper_op *op = s.error_op
@@ -142,6 +152,9 @@ cdef str describe(Stream *s):
         what = f"{value} from {s.error_start} on, where there are {s.error_most}"
     elif error == ERROR_SET:
         what = SET_FAULTS[s.error_set].format(value=value, start=s.error_start, most=s.error_most)
+    elif error == ERROR_CODE:
+        faults = CODE_FAULTS[s.error_code]
+        what = faults.format(value=value, start=s.error_start, most=s.error_most)
     elif error == ERROR_HANDLER:
         what = s.core.reason.decode("utf-8", "replace")
     else:

@@ -47,7 +47,12 @@ _LAYOUTS: dict[str, dict[str, Any]] = {
         "pSetLayout": SET_LAYOUT,
     },
     "vkCreatePipelineLayout": {
-        "pCreateInfo": {"setLayoutCount": 1, "pSetLayouts": [SET_LAYOUT]},
+        "pCreateInfo": {
+            "setLayoutCount": 1,
+            "pSetLayouts": [SET_LAYOUT],
+            "pushConstantRangeCount": 1,
+            "pPushConstantRanges": [{"stageFlags": 0x7FFFFFFF, "offset": 0, "size": 64}],
+        },
         "pPipelineLayout": LAYOUT,
     },
     "vkAllocateDescriptorSets": {

@@ -9,21 +9,24 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from hesper_commands cimport (
     COMMAND_vkCreateFramebuffer, COMMAND_vkCreateImageView, COMMAND_vkCreateRenderPass,
-    COMMAND_vkCreateRenderPass2, VK_FRAMEBUFFER_CREATE_IMAGELESS_BIT,
+    COMMAND_vkCreateRenderPass2, VK_ATTACHMENT_UNUSED, VK_FRAMEBUFFER_CREATE_IMAGELESS_BIT,
     VK_STRUCTURE_TYPE_DEVICE_GROUP_RENDER_PASS_BEGIN_INFO,
     VK_STRUCTURE_TYPE_RENDER_PASS_ATTACHMENT_BEGIN_INFO,
     VK_STRUCTURE_TYPE_RENDER_PASS_MULTIVIEW_CREATE_INFO,
     VK_STRUCTURE_TYPE_SUBPASS_DESCRIPTION_DEPTH_STENCIL_RESOLVE, VkAttachmentReference,
-    VkAttachmentReference2, VkDeviceGroupRenderPassBeginInfo, VkFramebufferCreateInfo, VkRect2D,
+    VkAttachmentReference2, VkDeviceGroupRenderPassBeginInfo, VkFramebufferCreateInfo,
+    VkPhysicalDeviceLimits, VkRect2D,
     VkRenderingAttachmentInfo, VkRenderingInfo, VkRenderPassAttachmentBeginInfo,
     VkRenderPassBeginInfo, VkRenderPassCreateInfo, VkRenderPassCreateInfo2,
     VkRenderPassMultiviewCreateInfo, VkSubpassDescription, VkSubpassDescription2,
     VkSubpassDescriptionDepthStencilResolve, vkCreateFramebuffer_parameters,
     vkCreateImageView_parameters, vkCreateRenderPass2_parameters, vkCreateRenderPass_parameters)
 
-from hesper.kernel.core.objects cimport Extent
+from hesper.kernel.core.cleared cimport begin_area
 from hesper.kernel.core.extents cimport least as lesser
+from hesper.kernel.core.objects cimport Extent
 from hesper.kernel.core.regions cimport Place, flat_axis, flat_extent, view_extent, within
+from hesper.kernel.core.relations cimport limits_of
 from hesper.kernel.core.state cimport Stream
 from hesper.kernel.core.structs cimport chain_find
 from hesper.kernel.core.tables cimport hesper_commands
@@ -44,32 +47,28 @@ cdef inline void attachment_extent(Stream *s, Extent *extent) noexcept nogil:
     elif index == COMMAND_vkCreateFramebuffer:
         framebuffer_extent(s, (<vkCreateFramebuffer_parameters *>s.parameters).pCreateInfo, extent)
     elif index == COMMAND_vkCreateRenderPass:
-        pass_extent((<vkCreateRenderPass_parameters *>s.parameters).pCreateInfo, extent)
+        pass_extent((<vkCreateRenderPass_parameters *>s.parameters).pCreateInfo, False, extent)
     elif index == COMMAND_vkCreateRenderPass2:
-        pass_extent_2((<vkCreateRenderPass2_parameters *>s.parameters).pCreateInfo, extent)
+        pass_extent((<vkCreateRenderPass2_parameters *>s.parameters).pCreateInfo, True, extent)
 
 
 cdef inline uint64_t attachment_bit(uint32_t index) noexcept nogil:
     return <uint64_t>1 << (index if index < LAST else LAST)
 
 
-cdef inline uint64_t referred(const VkAttachmentReference *references,
-                              uint32_t count) noexcept nogil:
+cdef inline uint64_t referred(const void *references, uint32_t count,
+                              bint again) noexcept nogil:
+    """The attachments of VkAttachmentReference, or (again) VkAttachmentReference2."""
     cdef uint64_t found = 0
+    cdef uint32_t attachment
     cdef uint32_t i
     for i in range(count if references != NULL else 0):
-        if references[i].attachment != <uint32_t>-1:
-            found |= attachment_bit(references[i].attachment)
-    return found
-
-
-cdef inline uint64_t referred_2(const VkAttachmentReference2 *references,
-                                uint32_t count) noexcept nogil:
-    cdef uint64_t found = 0
-    cdef uint32_t i
-    for i in range(count if references != NULL else 0):
-        if references[i].attachment != <uint32_t>-1:
-            found |= attachment_bit(references[i].attachment)
+        if again:
+            attachment = (<const VkAttachmentReference2 *>references)[i].attachment
+        else:
+            attachment = (<const VkAttachmentReference *>references)[i].attachment
+        if attachment != VK_ATTACHMENT_UNUSED:
+            found |= attachment_bit(attachment)
     return found
 
 
@@ -82,46 +81,54 @@ cdef inline uint64_t views_in(uint32_t mask) noexcept nogil:
     return found
 
 
-cdef inline void pass_extent(const VkRenderPassCreateInfo *info, Extent *extent) noexcept nogil:
-    """The views in the upper bits, so that it is not all ones; and the attachments."""
-    cdef const VkSubpassDescription *subpass
-    cdef const VkRenderPassMultiviewCreateInfo *views = <const VkRenderPassMultiviewCreateInfo *>(
-        chain_find(info, VK_STRUCTURE_TYPE_RENDER_PASS_MULTIVIEW_CREATE_INFO))
-    cdef uint64_t most = 0
-    cdef uint32_t i
-    extent.texels = 0
-    for i in range(info.subpassCount):
-        subpass = &info.pSubpasses[i]
-        extent.texels |= (
-            referred(subpass.pInputAttachments, subpass.inputAttachmentCount)
-            | referred(subpass.pColorAttachments, subpass.colorAttachmentCount)
-            | referred(subpass.pResolveAttachments, subpass.colorAttachmentCount)
-            | referred(subpass.pDepthStencilAttachment, 1))
-    if views != NULL and views.pViewMasks != NULL:
-        for i in range(views.subpassCount):
-            if views_in(views.pViewMasks[i]) > most:
-                most = views_in(views.pViewMasks[i])
-    extent.size = most << VIEWS
+cdef inline void widen(const VkSubpassDescription *subpass,
+                       VkSubpassDescription2 *wide) noexcept nogil:
+    """What of a subpass counts here, in the newer struct; its references stay the older ones."""
+    wide.pNext = NULL
+    wide.viewMask = 0
+    wide.inputAttachmentCount = subpass.inputAttachmentCount
+    wide.pInputAttachments = <VkAttachmentReference2 *>subpass.pInputAttachments
+    wide.colorAttachmentCount = subpass.colorAttachmentCount
+    wide.pColorAttachments = <VkAttachmentReference2 *>subpass.pColorAttachments
+    wide.pResolveAttachments = <VkAttachmentReference2 *>subpass.pResolveAttachments
+    wide.pDepthStencilAttachment = <VkAttachmentReference2 *>subpass.pDepthStencilAttachment
 
 
-cdef inline void pass_extent_2(const VkRenderPassCreateInfo2 *info, Extent *extent) noexcept nogil:
-    """The same, of the other struct."""
-    cdef const VkSubpassDescription2 *subpass
-    cdef const VkSubpassDescriptionDepthStencilResolve *resolve
-    cdef uint64_t most = 0
-    cdef uint32_t i
-    extent.texels = 0
-    for i in range(info.subpassCount):
-        subpass = &info.pSubpasses[i]
-        extent.texels |= (
-            referred_2(subpass.pInputAttachments, subpass.inputAttachmentCount)
-            | referred_2(subpass.pColorAttachments, subpass.colorAttachmentCount)
-            | referred_2(subpass.pResolveAttachments, subpass.colorAttachmentCount)
-            | referred_2(subpass.pDepthStencilAttachment, 1))
+cdef inline uint64_t subpass_uses(const VkSubpassDescription2 *subpass, bint again) noexcept nogil:
+    """The attachments of a subpass."""
+    cdef const VkSubpassDescriptionDepthStencilResolve *resolve = NULL
+    if again:
         resolve = <const VkSubpassDescriptionDepthStencilResolve *>chain_find(
             subpass, VK_STRUCTURE_TYPE_SUBPASS_DESCRIPTION_DEPTH_STENCIL_RESOLVE)
-        if resolve != NULL:
-            extent.texels |= referred_2(resolve.pDepthStencilResolveAttachment, 1)
+    return (referred(subpass.pInputAttachments, subpass.inputAttachmentCount, again)
+            | referred(subpass.pColorAttachments, subpass.colorAttachmentCount, again)
+            | referred(subpass.pResolveAttachments, subpass.colorAttachmentCount, again)
+            | referred(subpass.pDepthStencilAttachment, 1, again)
+            | (referred(resolve.pDepthStencilResolveAttachment, 1, again)
+               if resolve != NULL else 0))
+
+
+cdef inline void pass_extent(const void *info, bint again, Extent *extent) noexcept nogil:
+    """Of a VkRenderPassCreateInfo, or (again) a VkRenderPassCreateInfo2: the attachments.
+
+    And the views, in the upper bits of the size, so that it is not all ones.
+    """
+    cdef const VkRenderPassCreateInfo *old = <const VkRenderPassCreateInfo *>info
+    cdef const VkRenderPassCreateInfo2 *new = <const VkRenderPassCreateInfo2 *>info
+    cdef const VkRenderPassMultiviewCreateInfo *views = <const VkRenderPassMultiviewCreateInfo *>(
+        chain_find(info, VK_STRUCTURE_TYPE_RENDER_PASS_MULTIVIEW_CREATE_INFO))
+    cdef VkSubpassDescription2 subpass
+    cdef uint64_t most = 0
+    cdef uint32_t i
+    extent.texels = 0
+    for i in range(new.subpassCount if again else old.subpassCount):
+        if again:
+            subpass = new.pSubpasses[i]
+        else:
+            widen(&old.pSubpasses[i], &subpass)
+            if views != NULL and views.pViewMasks != NULL and i < views.subpassCount:
+                subpass.viewMask = views.pViewMasks[i]
+        extent.texels |= subpass_uses(&subpass, again)
         if views_in(subpass.viewMask) > most:
             most = views_in(subpass.viewMask)
     extent.size = most << VIEWS
@@ -201,17 +208,23 @@ cdef inline bint area_holds(const VkRect2D *area, uint64_t extent, Place *place)
             and within(<uint32_t>area.offset.y, area.extent.height, flat_axis(extent, 1), place))
 
 
-cdef inline bint areas_hold(const void *info, const VkRect2D *area, uint64_t extent,
-                            Place *place) noexcept nogil:
-    """The area, or those that the physical devices of a group have in its place."""
+cdef inline bint areas_hold(Stream *s, const void *info, const VkRect2D *area, uint64_t extent,
+                            uint64_t layers, Place *place) noexcept nogil:
+    """The area, or those that the physical devices of a group have in its place; note where it is.
+
+    extent: all ones: nobody knows.  layers: that can be cleared there.
+    """
     cdef const VkDeviceGroupRenderPassBeginInfo *group = <const VkDeviceGroupRenderPassBeginInfo *>(
         chain_find(info, VK_STRUCTURE_TYPE_DEVICE_GROUP_RENDER_PASS_BEGIN_INFO))
+    cdef uint32_t count = 1
     cdef uint32_t i
-    if group == NULL or group.deviceRenderAreaCount == 0 or group.pDeviceRenderAreas == NULL:
-        return area_holds(area, extent, place)
-    for i in range(group.deviceRenderAreaCount):
-        if not area_holds(&group.pDeviceRenderAreas[i], extent, place):
+    if group != NULL and group.deviceRenderAreaCount and group.pDeviceRenderAreas != NULL:
+        area = <const VkRect2D *>group.pDeviceRenderAreas
+        count = group.deviceRenderAreaCount
+    for i in range(count):
+        if extent != <uint64_t>-1 and not area_holds(&area[i], extent, place):
             return False
+    begin_area(s, area, count, layers)
     return True
 
 
@@ -222,8 +235,9 @@ cdef inline bint begin_holds(Stream *s, const VkRenderPassBeginInfo *info,
     cdef const Extent *framebuffer = &s.extents[1]
     cdef const VkRenderPassAttachmentBeginInfo *views
     if info.framebuffer == 0 or framebuffer.size == <uint64_t>-1:
-        return True
-    if not areas_hold(info, &info.renderArea, framebuffer.texels, place):
+        return areas_hold(s, info, &info.renderArea, <uint64_t>-1, 0xffff, place)
+    if not areas_hold(s, info, &info.renderArea, framebuffer.texels,
+                      1 if framebuffer.size >> VIEWS else flat_axis(framebuffer.texels, 2), place):
         return False
     if info.renderPass == 0 or render_pass.size == <uint64_t>-1:
         return True
@@ -260,10 +274,14 @@ cdef inline void note_least(Stream *s, const Extent *view) noexcept nogil:
 cdef inline bint rendering_holds(Stream *s, const VkRenderingInfo *info,
                                  Place *place) noexcept nogil:
     """An area without a render pass, within all that is rendered to."""
+    cdef const VkPhysicalDeviceLimits *limits = <const VkPhysicalDeviceLimits *>limits_of(s)
     cdef uint64_t least = ~s.attached
     cdef uint64_t layers = views_in(info.viewMask) if info.viewMask else info.layerCount
     s.attached = 0
-    if least == <uint64_t>-1:
-        return True
-    return (areas_hold(info, &info.renderArea, least, place)
+    if least == <uint64_t>-1 and limits != NULL:
+        # Without attachments, drivers make something of that size all the same.
+        least = flat_extent(limits.maxFramebufferWidth, limits.maxFramebufferHeight,
+                            limits.maxFramebufferLayers)
+    return (areas_hold(s, info, &info.renderArea, least,
+                       1 if info.viewMask else info.layerCount, place)
             and within(0, layers, flat_axis(least, 2), place))

@@ -10,23 +10,27 @@ from hesper_commands cimport (
     COMMAND_vkBindImageMemory2, COMMAND_vkGetBufferMemoryRequirements,
     COMMAND_vkGetImageMemoryRequirements, COMMAND_vkGetImageMemoryRequirements2,
     VK_QUERY_RESULT_64_BIT, VK_QUERY_RESULT_WITH_AVAILABILITY_BIT,
-    VK_QUERY_RESULT_WITH_STATUS_BIT_KHR, VK_REMAINING_ARRAY_LAYERS,
+    VK_QUERY_RESULT_WITH_STATUS_BIT_KHR, VK_QUEUE_FAMILY_FOREIGN_EXT, VK_REMAINING_ARRAY_LAYERS,
     VK_STRUCTURE_TYPE_BIND_IMAGE_PLANE_MEMORY_INFO,
     VK_STRUCTURE_TYPE_IMAGE_MEMORY_REQUIREMENTS_INFO_2,
     VK_STRUCTURE_TYPE_IMAGE_PLANE_MEMORY_REQUIREMENTS_INFO,
     VK_STRUCTURE_TYPE_MEMORY_REQUIREMENTS_2, VkBindImagePlaneMemoryInfo, VkBufferImageCopy,
     VkFramebufferCreateInfo, VkImageMemoryRequirementsInfo2, VkImagePlaneMemoryRequirementsInfo,
     VkImageViewCreateInfo, VkMemoryRequirements, VkMemoryRequirements2, VkRenderPassBeginInfo,
-    VkRenderingAttachmentInfo, VkRenderingInfo, VkSparseImageMemoryBind,
-    vkCmdCopyQueryPoolResults_parameters,
+    VkRenderingAttachmentInfo, VkRenderingInfo, VkShaderModuleCreateInfo,
+    VkSparseImageMemoryBind, vkCmdClearAttachments_parameters,
+    vkCmdCopyQueryPoolResults_parameters, vkCmdExecuteCommands_parameters,
     vkGetImageMemoryRequirements2_parameters, vkGetImageMemoryRequirements_parameters)
 
 from hesper.kernel.core.attachments cimport (
     begin_holds, framebuffer_holds, note_attached, rendering_holds)
+from hesper.kernel.core.cleared cimport begin_areas, clears_hold, executed_holds
+from hesper.kernel.core.code cimport check_code
 from hesper.kernel.core.extents cimport image_layers, number_at, staged_image
 from hesper.kernel.core.objects cimport Entry, Extent, object_find, object_kin
 from hesper.kernel.core.regions cimport Place, box_holds, corners_hold, range_holds, tile_bytes
-from hesper.kernel.core.state cimport ERROR_ALIGNMENT, ERROR_BOUND, Stream, fail
+from hesper.kernel.core.relations cimport NUMBER_FAMILIES, device_number
+from hesper.kernel.core.state cimport ERROR_ALIGNMENT, ERROR_BOUND, ERROR_NULL, Stream, fail
 from hesper.kernel.core.structs cimport chain_find
 from hesper.kernel.core.tables cimport *
 from hesper.kernel.core.texels cimport block_of, blocks, format_of
@@ -51,10 +55,34 @@ cdef inline int check_bound(Stream *s, const hesper_op *op, const uint8_t *base)
                           s.extents[op.inner].size)
     if op.code == OP_BOUND:
         return check_row(s, op, &hesper_bounds[op.ref], base)
+    if op.code == OP_BOUND_PUSHED:
+        return check_pushed(s, op, base)
+    if op.code == OP_BOUND_OWNERS:
+        return check_owners(s, op, <const uint32_t *>(base + op.offset))
     if check_row(s, op, &hesper_bounds[op.length], base):
         return -1
     if op.code == OP_BOUND_COPIES:
         return check_row(s, op, &hesper_bounds[op.length + 1], base)
+    return 0
+
+
+cdef inline int check_pushed(Stream *s, const hesper_op *op, const uint8_t *base) noexcept nogil:
+    """OP_BOUND_PUSHED, which does not hold."""
+    if (<const uint64_t *>(base + op.inner_from))[0] == 0:
+        return 0 if s.dead_argument or op.flags & FLAG_NULLABLE else fail(s, ERROR_NULL, op, 0)
+    return fail_bound(s, op, (<const uint32_t *>(base + op.offset))[0],
+                      (<const uint32_t *>(base + op.size))[0], ~s.extents[op.inner].texels)
+
+
+cdef inline int check_owners(Stream *s, const hesper_op *op,
+                             const uint32_t *families) noexcept nogil:
+    """OP_BOUND_OWNERS of two that are not the same."""
+    cdef uint32_t most = device_number(s, NUMBER_FAMILIES)
+    cdef uint32_t i
+    for i in range(2):
+        # VK_QUEUE_FAMILY_IGNORED, ..._EXTERNAL and ..._FOREIGN_EXT are the last numbers.
+        if most <= families[i] < VK_QUEUE_FAMILY_FOREIGN_EXT and most:
+            return fail_bound(s, op, families[i], 1, most)
     return 0
 
 
@@ -165,18 +193,26 @@ cdef inline int check_drawn(Stream *s, const hesper_op *op, const hesper_bound *
     """What is seen of an image, or rendered to: the whole struct at `base`."""
     cdef Place place
     cdef bint good = True
-    if b.span == SPAN_ATTACHED:
+    if b.span == SPAN_CODE:
+        return check_code(s, op, <const VkShaderModuleCreateInfo *>base)
+    if b.span == SPAN_BEGUN:
+        begin_areas(s)
+    elif b.span == SPAN_CLEARED:
+        good = clears_hold(s, <const vkCmdClearAttachments_parameters *>base, &place)
+    elif b.span == SPAN_EXECUTED:
+        good = executed_holds(s, <const vkCmdExecuteCommands_parameters *>base, &place)
+    elif b.span == SPAN_ATTACHED:
         note_attached(s, <const VkRenderingAttachmentInfo *>base)
     elif b.span == SPAN_RENDERING:
         good = rendering_holds(s, <const VkRenderingInfo *>base, &place)
+    elif b.span == SPAN_PASS:
+        good = begin_holds(s, <const VkRenderPassBeginInfo *>base, &place)
     elif (<const uint64_t *>(base + b.handle))[0] == 0 or s.extents[b.slot].size == <uint64_t>-1:
         return 0
     elif b.span == SPAN_VIEW:
         good = range_holds(<const VkImageViewCreateInfo *>base, &s.extents[b.slot], &place)
-    elif b.span == SPAN_FRAMEBUFFER:
-        good = framebuffer_holds(s, <const VkFramebufferCreateInfo *>base, &place)
     else:
-        good = begin_holds(s, <const VkRenderPassBeginInfo *>base, &place)
+        good = framebuffer_holds(s, <const VkFramebufferCreateInfo *>base, &place)
     return 0 if good else fail_bound(s, op, place.first, place.span, place.most)
 
 

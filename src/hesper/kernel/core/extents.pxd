@@ -8,8 +8,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from hesper_commands cimport (
     COMMAND_vkCreateComputePipelines, COMMAND_vkCreateGraphicsPipelines,
-    COMMAND_vkCreateRayTracingPipelinesKHR, HANDLE_VkBuffer, HANDLE_VkDeviceMemory,
-    HANDLE_VkImage, HANDLE_VkPipeline, HANDLE_VkQueryPool,
+    COMMAND_vkCreateRayTracingPipelinesKHR, HANDLE_VkBuffer, HANDLE_VkCommandBuffer,
+    HANDLE_VkDeviceMemory, HANDLE_VkImage, HANDLE_VkPipeline, HANDLE_VkQueryPool,
     VK_IMAGE_CREATE_BLOCK_TEXEL_VIEW_COMPATIBLE_BIT, VK_QUERY_TYPE_PIPELINE_STATISTICS,
     VK_PIPELINE_BIND_POINT_COMPUTE, VK_PIPELINE_BIND_POINT_GRAPHICS,
     VK_PIPELINE_BIND_POINT_RAY_TRACING_KHR, VK_QUERY_TYPE_TRANSFORM_FEEDBACK_STREAM_EXT,
@@ -20,8 +20,8 @@ from hesper_commands cimport (
 from hesper.kernel.core.objects cimport Entry, Extent, object_extent, object_with
 from hesper.kernel.core.state cimport Stream
 from hesper.kernel.core.tables cimport (
-    BOUND_NOWHERE, BOUND_WHOLE, OP_BOUND_COPIES, OP_BOUND_SAME, hesper_bound,
-    hesper_bounds, hesper_commands, hesper_op)
+    BOUND_NOWHERE, BOUND_WHOLE, OP_BOUND, OP_BOUND_COPIES, OP_BOUND_PUSHED, OP_BOUND_SAME,
+    hesper_bound, hesper_bounds, hesper_commands, hesper_op)
 
 
 cdef inline void extent_of_new(Stream *s, Extent *extent) noexcept nogil:
@@ -38,6 +38,8 @@ cdef inline void extent_of_new(Stream *s, Extent *extent) noexcept nogil:
         extent.size = (<vkAllocateMemory_parameters *>s.parameters).pAllocateInfo.allocationSize
     elif type == HANDLE_VkQueryPool:
         extent.size = pool_extent((<vkCreateQueryPool_parameters *>s.parameters).pCreateInfo)
+    elif type == HANDLE_VkCommandBuffer:
+        extent.size = 0
     elif type == HANDLE_VkImage:
         image_extent((<vkCreateImage_parameters *>s.parameters).pCreateInfo, extent)
 
@@ -167,12 +169,19 @@ cdef inline bint bound_holds(Stream *s, const hesper_op *op, uint8_t code,
     False leaves it to `check_bound`, which knows all kinds and says what is wrong.
     """
     cdef uint64_t most
+    if code == OP_BOUND:
+        return plain_holds(s, &hesper_bounds[op.ref], base)
     if code == OP_BOUND_SAME:
         most = s.extents[op.inner].size
         return (<const uint32_t *>(base + op.offset))[0] == most or most == <uint64_t>-1
     if code == OP_BOUND_COPIES:
         return copies_hold(s, op, base)
-    return plain_holds(s, &hesper_bounds[op.ref], base)
+    if code == OP_BOUND_PUSHED:
+        return ((<const uint64_t *>(base + op.inner_from))[0] != 0
+                and <uint64_t>(<const uint32_t *>(base + op.offset))[0]
+                + (<const uint32_t *>(base + op.size))[0] <= ~s.extents[op.inner].texels)
+    return ((<const uint32_t *>(base + op.offset))[0]
+            == (<const uint32_t *>(base + op.offset))[1])
 
 
 cdef inline bint copies_hold(Stream *s, const hesper_op *op, const uint8_t *base) noexcept nogil:

@@ -102,6 +102,17 @@ cdef inline uint64_t describe_pipeline(Stream *s, const VkPipelineLayoutCreateIn
     return description_add(all, made)
 
 
+cdef inline uint64_t pushed_end(const VkPipelineLayoutCreateInfo *info) noexcept nogil:
+    """Where the last of its push constants ends."""
+    cdef uint64_t last = 0
+    cdef uint64_t end
+    cdef uint32_t i
+    for i in range(info.pushConstantRangeCount if info.pPushConstantRanges != NULL else 0):
+        end = (<uint64_t>info.pPushConstantRanges[i].offset) + info.pPushConstantRanges[i].size
+        last = end if end > last else last
+    return last
+
+
 cdef inline uint64_t describe_set(Stream *s, const VkDescriptorSetAllocateInfo *info,
                                   uint32_t index, Extent *extent) noexcept nogil:
     """A reference to what a new set's layout has; 0 without memory."""
@@ -150,6 +161,7 @@ cdef inline bint describe_new(Stream *s, New *new) noexcept nogil:
     """
     cdef uint32_t type = s.command.new_type
     cdef const VkDescriptorSetAllocateInfo *sets
+    cdef const VkPipelineLayoutCreateInfo *pipeline
     cdef uint64_t i
     if (type != HANDLE_VkDescriptorSet and type != HANDLE_VkDescriptorSetLayout
             and type != HANDLE_VkPipelineLayout):
@@ -167,8 +179,9 @@ cdef inline bint describe_new(Stream *s, New *new) noexcept nogil:
                 &s.core.objects.descriptions,
                 (<vkCreateDescriptorSetLayout_parameters *>s.parameters).pCreateInfo)
         else:
-            new.extents[i].size = describe_pipeline(
-                s, (<vkCreatePipelineLayout_parameters *>s.parameters).pCreateInfo)
+            pipeline = (<vkCreatePipelineLayout_parameters *>s.parameters).pCreateInfo
+            new.extents[i].size = describe_pipeline(s, pipeline)
+            new.extents[i].texels = ~pushed_end(pipeline)
         if new.extents[i].size == 0:
             return False
     return True

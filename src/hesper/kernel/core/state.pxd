@@ -82,6 +82,7 @@ cdef enum Error:
     ERROR_ALIGNMENT             # an offset into memory that the object may not have
     ERROR_BOUND                 # a place outside of an object, or beyond a limit
     ERROR_SET                   # what a SetFault says
+    ERROR_CODE                  # what a CodeFault says
     ERROR_STOPPED               # the context is being closed
 
 
@@ -103,6 +104,16 @@ cdef enum SetFault:
     SET_VARIABLE
     SET_LIMIT
     SET_REACH
+
+
+cdef enum CodeFault:
+    # What is wrong with a shader's words: `messages.pyx` has the sentences.
+    CODE_SHORT = 0
+    CODE_MAGIC
+    CODE_VERSION
+    CODE_BOUND
+    CODE_SCHEMA
+    CODE_LENGTH
 
 
 # Looks at the command at the cursor, which may be for what a guest looks at: `feedback.pxd`.
@@ -423,6 +434,7 @@ cdef struct Stream:
     const hesper_relation *error_relation   # that is broken: by `error_value` and this
     uint64_t error_right
     SetFault error_set
+    CodeFault error_code
     uint64_t error_start        # ERROR_BOUND: the first byte or element
     uint64_t error_most         # and how many there are
     uint64_t commands

@@ -47,7 +47,10 @@ enum {
     OP_BOUND_COPIES, /* structs of size bytes at the pointer at offset, so many as the u32 at inner_from
                      * says, that hold two offsets and a size from inner_step on; length: as `ref`
                      * before, for the first handle, then for the second */
-    OP_BOUND_SAME    /* the u32 at offset has the size in the extent of the handle in slot `inner` */
+    OP_BOUND_SAME,   /* the u32 at offset has the size in the extent of the handle in slot `inner` */
+    OP_BOUND_PUSHED, /* the u32 at offset and that at `size` lie in the push constants of the pipeline
+                      * layout at inner_from, in slot `inner` */
+    OP_BOUND_OWNERS  /* the u32 at offset and the one behind it are queue families, or the same */
 };
 
 enum {
@@ -178,7 +181,12 @@ enum {
     SPAN_FRAMEBUFFER,
     SPAN_PASS,
     SPAN_ATTACHED,
-    SPAN_RENDERING
+    SPAN_RENDERING,
+    /* What a command buffer does to that, which is kept beside it. */
+    SPAN_BEGUN,
+    SPAN_CLEARED,
+    SPAN_EXECUTED,
+    SPAN_CODE /* a VkShaderModuleCreateInfo */
 };
 
 enum {

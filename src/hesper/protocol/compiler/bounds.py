@@ -41,6 +41,10 @@ class Span(IntEnum):
     PASS = 11
     ATTACHED = 12
     RENDERING = 13
+    BEGUN = 14
+    CLEARED = 15
+    EXECUTED = 16
+    CODE = 17
 
 
 class Flag(IntFlag):
@@ -102,6 +106,13 @@ class Rule:
     same: str = ""
     groups: bool = False
     tile: bool = False
+    pushed: bool = False
+    owners: str = ""
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it becomes a row, not an operation alone."""
+        return self.kind != "noted" and not (self.same or self.pushed or self.owners)
 
 
 _KEYS = {"with": "within", "in": "elements"}
@@ -162,12 +173,35 @@ class Bounds:
         Raises BoundsError.
         """
         rules = self._rules.get(owner.name, ())
-        return [self._add(owner, rule) for rule in rules if rule.kind != "noted" and not rule.same]
+        return [self._add(owner, rule) for rule in rules if rule.is_row]
 
     def same(self, owner: Command | Struct) -> list[tuple[int, int]]:
         """Fields that must have the number of a handle's extent: (offset, the handle's slot)."""
         rules = (rule for rule in self._rules.get(owner.name, ()) if rule.same)
         return [(_field(owner, r.same).offset, self.measured(owner)[r.of]) for r in rules]
+
+    def pushed(self, owner: Command | Struct) -> list[tuple[int, int, int, int, int]]:
+        """Push constants: (offset of the first, of their size, of the layout, its slot, flags)."""
+        rules = (rule for rule in self._rules.get(owner.name, ()) if rule.pushed)
+        return [
+            (
+                _field(owner, r.first).offset,
+                _field(owner, r.size).offset,
+                _field(owner, r.of).offset,
+                self.measured(owner)[r.of],
+                int(_field(owner, r.of).optional),
+            )
+            for r in rules
+        ]
+
+    def owners(self, owner: Command | Struct) -> list[int]:
+        """Offsets of two queue families beside each other.  Raises BoundsError."""
+        rules = (rule for rule in self._rules.get(owner.name, ()) if rule.owners)
+        found = [_field(owner, rule.owners) for rule in rules]
+        after = [f.offset + f.size for f in found]
+        if any(f.size != 4 for f in found) or not set(after) <= {f.offset for f in owner.fields}:
+            raise BoundsError(f"facts/bounds.toml: {owner.name} has no two queue families")
+        return [field.offset for field in found]
 
     def _add(self, owner: Command | Struct, rule: Rule) -> tuple[int, int]:
         place: Command | Struct = owner

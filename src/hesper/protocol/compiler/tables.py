@@ -52,6 +52,8 @@ class Code(enum.IntEnum):
     BOUND = 30
     BOUND_COPIES = 31
     BOUND_SAME = 32
+    BOUND_PUSHED = 33
+    BOUND_OWNERS = 34
 
 
 AMONG = 2
@@ -334,8 +336,13 @@ class TableBuilder:
         if look is not None:
             at = next((i + 1 for i, op in enumerate(ops) if op.offset == look.after), len(ops))
             ops.insert(at, Op(Code.SETS, look.after or 0, ref=look.kind))
-        same = [Op(Code.BOUND_SAME, at, inner=slot) for at, slot in self.bounds.same(owner)]
-        return ops + _joined(bounds, self.bounds.rows) + same
+        special = [Op(Code.BOUND_SAME, at, inner=slot) for at, slot in self.bounds.same(owner)]
+        special += [
+            Op(Code.BOUND_PUSHED, first, size, inner=slot, inner_from=handle, flags=flags)
+            for first, size, handle, slot, flags in self.bounds.pushed(owner)
+        ]
+        special += [Op(Code.BOUND_OWNERS, at) for at in self.bounds.owners(owner)]
+        return ops + _joined(bounds, self.bounds.rows) + special
 
     def _field_ops(self, f: Field, siblings: tuple[Field, ...], *, partial: bool) -> list[Op]:
         """Operations of a struct member."""

@@ -1,0 +1,212 @@
+"""What is cleared of attachments lies in what is being rendered to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hesper.kernel.errors import ProtocolError
+from kernel.conftest import Host
+from kernel.image_messages import (
+    EMPTY,
+    MANY,
+    PASS,
+    SPARING,
+    VIEW,
+    area,
+    attachment,
+    attachments,
+    begin,
+    framebuffer,
+    group,
+    make_images,
+    rendering,
+    send,
+)
+
+POOL, PRIMARY, SECONDARY, NESTED, UNKNOWN = 300, 301, 302, 303, 304
+VIEWS, DEEP_FRAME = 310, 311
+Rect = tuple[dict[str, Any], int, int]
+
+
+@pytest.fixture
+def host(object_driver: Path) -> Iterator[Host]:
+    """Command buffers, the first of which renders to 64 by 40 by 4."""
+    host = Host(object_driver)
+    make_images(host)
+    send(host, "vkCreateCommandPool", device=3, pCreateInfo={"flags": 2}, pCommandPool=POOL)
+    for level, ids in ((0, [PRIMARY]), (1, [SECONDARY, NESTED])):
+        info = {"commandPool": POOL, "level": level, "commandBufferCount": len(ids)}
+        send(host, "vkAllocateCommandBuffers", device=3, pAllocateInfo=info, pCommandBuffers=ids)
+    host.engine.objects.add(UNKNOWN, "VkCommandBuffer", 70, device=3)
+    name, values = framebuffer([VIEW, VIEW], 64, 40, 4)
+    send(host, name, **values | {"pFramebuffer": DEEP_FRAME})
+    name, values = framebuffer([VIEW, VIEW], 64, 40, of=MANY)
+    send(host, name, **values | {"pFramebuffer": VIEWS})
+    for each in (PRIMARY, SECONDARY, NESTED):
+        begin_recording(host, each)
+    render(host)
+    yield host
+    host.engine.stop()
+
+
+def begin_recording(host: Host, of: int) -> None:
+    send(host, "vkBeginCommandBuffer", commandBuffer=of, pBeginInfo={"flags": 0})
+
+
+def render(
+    host: Host, command: tuple[str, dict[str, Any]] | None = None, of: int = PRIMARY
+) -> None:
+    name, values = command or begin(area(0, 0, 64, 40), PASS, DEEP_FRAME)
+    send(host, name, **values | {"commandBuffer": of})
+
+
+def clear(host: Host, *rects: Rect, of: int = PRIMARY) -> None:
+    """Rects: an area, its first layer and how many there are."""
+    one = {"aspectMask": 1, "colorAttachment": 0, "clearValue": (0, (0, [0.0] * 4))}
+    told = [{"rect": r, "baseArrayLayer": base, "layerCount": count} for r, base, count in rects]
+    send(
+        host,
+        "vkCmdClearAttachments",
+        commandBuffer=of,
+        attachmentCount=1,
+        pAttachments=[one],
+        rectCount=len(told),
+        pRects=told,
+    )
+
+
+def execute(host: Host, *ids: int, of: int = PRIMARY) -> None:
+    values = {"commandBufferCount": len(ids), "pCommandBuffers": list(ids)}
+    send(host, "vkCmdExecuteCommands", commandBuffer=of, **values)
+
+
+BEYOND: list[Rect] = [
+    (area(0, 0, 65, 1), 0, 1),
+    (area(0, 0, 1, 41), 0, 1),
+    (area(64, 0, 1, 1), 0, 1),
+    (area(-1, 0, 1, 1), 0, 1),
+    (area(0, -3, 2, 2), 0, 1),
+    (area(0, 0, 0xFFFFFFFF, 1), 0, 1),
+    (area(2, 0, 0xFFFFFFFF, 1), 0, 1),
+    (area(0, 0, 1, 1), 0, 5),
+    (area(0, 0, 1, 1), 4, 1),
+    (area(0, 0, 1, 1), 0xFFFFFFFF, 1),
+]
+
+
+def test_clears_within_what_is_rendered_to(host: Host) -> None:
+    clear(host, (area(0, 0, 64, 40), 0, 4), (area(63, 39, 1, 1), 3, 1))
+    assert host.fatal == []
+
+
+@pytest.mark.parametrize("rect", BEYOND, ids=str)
+def test_clears_beyond_what_is_rendered_to(host: Host, rect: Rect) -> None:
+    with pytest.raises(ProtocolError, match=r"pRects: \d+ from 0 on, where there are"):
+        clear(host, (area(0, 0, 1, 1), 0, 1), rect)
+
+
+@pytest.mark.parametrize(
+    ("command", "last", "beyond"),
+    [
+        (
+            begin(area(8, 4, 24, 16), PASS, DEEP_FRAME),
+            (area(31, 19, 1, 1), 0, 4),
+            (area(32, 0, 1, 1), 0, 1),
+        ),
+        (
+            begin(area(0, 0, 9, 9), PASS, DEEP_FRAME, group(area(0, 0, 8, 8), area(0, 8, 16, 8))),
+            (area(0, 0, 16, 16), 0, 1),
+            (area(0, 0, 17, 1), 0, 1),
+        ),
+        (
+            begin(area(0, 0, 48, 20), SPARING, EMPTY, attachments(VIEW, VIEW)),
+            (area(0, 0, 48, 20), 0, 1),
+            (area(0, 0, 1, 1), 1, 1),
+        ),
+        (begin(area(0, 0, 8, 8), MANY, VIEWS), (area(0, 0, 8, 8), 0, 1), (area(0, 0, 1, 1), 0, 2)),
+        (
+            rendering(area(0, 0, 32, 40), attachment(VIEW), deep=3),
+            (area(0, 0, 32, 40), 2, 1),
+            (area(0, 0, 32, 40), 3, 1),
+        ),
+        (
+            rendering(area(0, 0, 32, 40), attachment(VIEW), deep=3, views=7),
+            (area(0, 0, 32, 40), 0, 1),
+            (area(0, 0, 32, 40), 0, 2),
+        ),
+    ],
+    ids=["area", "group", "imageless", "views", "rendering", "rendering-views"],
+)
+def test_each_way_to_render(
+    host: Host, command: tuple[str, dict[str, Any]], last: Rect, beyond: Rect
+) -> None:
+    render(host, command)
+    clear(host, last)
+    with pytest.raises(ProtocolError, match="pRects"):
+        clear(host, beyond)
+
+
+def test_nothing_is_cleared_before_something_is_rendered_to(host: Host) -> None:
+    begin_recording(host, PRIMARY)
+    with pytest.raises(ProtocolError, match="pRects"):
+        clear(host, (area(0, 0, 1, 1), 0, 1))
+
+
+@pytest.mark.parametrize("render_first", [False, True])
+def test_what_a_secondary_clears_is_held_where_it_is_executed(
+    host: Host, render_first: bool
+) -> None:
+    if render_first:
+        # A rendering of its own, which it has begun after that.
+        clear(host, (area(0, 0, 64, 40), 0, 4), of=SECONDARY)
+        render(host, rendering(area(0, 0, 8, 8), attachment(VIEW)), SECONDARY)
+        clear(host, (area(0, 0, 8, 8), 0, 1), of=SECONDARY)
+    clear(host, (area(0, 0, 8, 8), 0, 1), of=SECONDARY)
+    execute(host, NESTED, SECONDARY)
+    render(host, begin(area(0, 0, 8, 7), PASS, DEEP_FRAME))
+    execute(host, NESTED)
+    with pytest.raises(ProtocolError, match="pCommandBuffers"):
+        execute(host, NESTED, SECONDARY)
+
+
+def test_secondaries_of_secondaries(host: Host) -> None:
+    clear(host, (area(0, 0, 1, 1), 0, 5), of=NESTED)
+    execute(host, NESTED, of=SECONDARY)
+    with pytest.raises(ProtocolError, match="pCommandBuffers"):
+        execute(host, SECONDARY)
+
+
+def test_a_secondary_that_is_begun_again_has_cleared_nothing(host: Host) -> None:
+    clear(host, (area(0, 0, 999, 1), 0, 1), of=SECONDARY)
+    begin_recording(host, SECONDARY)
+    execute(host, SECONDARY)
+
+
+def test_a_command_buffer_that_nobody_knows_bounds_nothing(host: Host) -> None:
+    begin_recording(host, UNKNOWN)
+    clear(host, (area(0, 0, 999, 1), 0, 1), of=UNKNOWN)
+
+
+@pytest.mark.parametrize("past", [False, True])
+def test_a_rendering_without_attachments_has_the_limits_of_the_device(
+    host: Host, know: Callable[..., None], past: bool
+) -> None:
+    know(host, maxFramebufferWidth=100, maxFramebufferHeight=50, maxFramebufferLayers=8)
+    render(host, rendering(area(0, 0, 100, 50), attachment(0), deep=8))
+    clear(host, (area(99, 49, 1, 1), 7, 1))
+    for rejected in (
+        rendering(area(1, 0, 100, 50), attachment(0)),
+        rendering(area(0, 0, 100, 50), attachment(0), deep=9),
+    )[past : past + 1]:
+        with pytest.raises(ProtocolError, match="renderArea"):
+            render(host, rejected)
+
+
+def test_a_pass_of_a_framebuffer_that_nobody_knows(host: Host) -> None:
+    host.engine.objects.add(400, "VkFramebuffer", 9, device=3)
+    render(host, begin(area(0, 0, 500, 500), PASS, 400))
+    clear(host, (area(0, 0, 500, 500), 0, 9))
