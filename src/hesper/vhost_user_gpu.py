@@ -39,6 +39,10 @@ class VhostUserTransport:
         """See `Transport`."""
         return [GuestRegion(*region) for region in self._vmm.memory.regions]
 
+    def queue_addresses(self) -> list[int]:
+        """See `Transport`."""
+        return self._vmm.queue_addresses()
+
     def map(self, offset: int, fd: int, size: int, done: Done) -> None:
         """See `Transport`."""
         self._vmm.map(SHM_ID_HOST_VISIBLE, fd, offset, size, done)

@@ -89,6 +89,9 @@ class InProcessVmm:
             GuestRegion(GUEST_BASE + at, view) for at, view in zip((0, SEAM), regions, strict=True)
         ]
 
+    def queue_addresses(self) -> list[int]:
+        return []
+
     def map(self, offset: int, fd: int, size: int, done: Done) -> None:
         copy = os.dup(fd)
         if self.delayed is None:

@@ -32,15 +32,17 @@ from hypothesis import strategies as st
 
 from hesper.display.scanout import Rect
 from hesper.gpu.backing import SPARE_PIECES, Backing, most_pieces, read_entries
+from hesper.gpu.guest_pages import GuestPages
 from hesper.gpu.limits import Limits
 from hesper.gpu.request import GpuError
 from hesper.gpu.resources import MAPPED_BLOBS
-from hesper.gpu.transport import GuestRegion
+from hesper.gpu.transport import GuestRegion, NoTransport
 from hesper.gpu.wire import BlobMemory, Command, Response
 from open_files import assert_no_more_descriptors, count_descriptors
 
 OK, NO_MEMORY = Response.OK_NODATA, Response.ERR_OUT_OF_MEMORY
 DETACH_BACKING = Command.RESOURCE_DETACH_BACKING
+PAGES = GuestPages(NoTransport)
 
 
 def apart(count: int) -> list[tuple[int, int]]:
@@ -123,7 +125,7 @@ def test_a_piece_costs_few_bytes() -> None:
     count = 200_000
     body = entries([(32 * index, 16) for index in range(count)])
     tracemalloc.start()
-    backing = finished(read_entries([region], body, count, count * 4096))
+    backing = finished(read_entries([region], body, count, count * 4096, PAGES))
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(backing) == count
@@ -147,7 +149,7 @@ def test_a_list_is_the_memory_that_it_names(data: st.DataObject) -> None:
     piece = st.tuples(st.integers(0, at - GUEST_BASE), st.integers(0, 200))
     pieces = data.draw(st.lists(piece, max_size=12))
     wanted = [GUEST_BASE + start + i for start, length in pieces for i in range(length)]
-    work = read_entries(regions, entries(pieces), len(pieces), 1 << 20)
+    work = read_entries(regions, entries(pieces), len(pieces), 1 << 20, PAGES)
     if not all(address in memory for address in wanted):
         with pytest.raises(GpuError, match="guest memory"):
             finished(work)
@@ -165,7 +167,7 @@ def test_pieces_that_touch_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hesper.gpu.backing.ENTRIES_A_STEP", 3)
     region = GuestRegion(GUEST_BASE, memoryview(bytearray(4096)))
     body = entries([(index * 16, 16) for index in range(10)])
-    backing = finished(read_entries([region], body, 10, 4096))
+    backing = finished(read_entries([region], body, 10, 4096, PAGES))
     assert len(backing) == 1
     assert backing.whole is not None
     assert backing.size == 160

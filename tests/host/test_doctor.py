@@ -101,6 +101,14 @@ def test_broken_manifests_are_named(tmp_path: Path) -> None:
     assert find(findings, "driver search").status == NOTE
 
 
+def test_what_guests_need_on_a_host_with_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not [each for each in diagnose(environ(LAVAPIPE)) if each.topic == "guests' pages"]
+    monkeypatch.setattr(diagnosis, "page_size", lambda: 16384)
+    finding = find(diagnose(environ(LAVAPIPE)), "guests' pages")
+    assert finding.status == NOTE
+    assert all(word in finding.text for word in ("16384", "arm64-16k", "Linux 7.2", "Mesa 26.2"))
+
+
 def test_venus_and_its_version() -> None:
     finding = find(diagnose(environ(LAVAPIPE)), "Venus client")
     assert finding.status == OK

@@ -17,6 +17,7 @@ from hesper.gpu.request import GpuError
 from hesper.gpu.wire import MEM_ENTRY, Response
 
 if TYPE_CHECKING:
+    from hesper.gpu.guest_pages import GuestPages
     from hesper.gpu.transport import GuestRegion
 
 Bytes = npt.NDArray[np.uint8]
@@ -189,10 +190,11 @@ class _Regions:
 
 
 def read_entries(
-    regions: Sequence[GuestRegion], body: memoryview, count: int, size: int
+    regions: Sequence[GuestRegion], body: memoryview, count: int, size: int, pages: GuestPages
 ) -> Generator[None, None, Backing]:
     """Read, in steps, the `count` memory entries in `body`, for a resource of `size` bytes.
 
+    `pages` learns of them.
     Raises `GpuError`: invalid parameter when there are fewer, or one is not guest memory; out of
     memory for more than `most_pieces`.
     """
@@ -212,8 +214,10 @@ def read_entries(
         part = entries[at : at + ENTRIES_A_STEP]
         part = part[part["length"] > 0]
         if len(part):
-            address = part["address"].astype(np.uint64)
-            runs = memory.find(address, part["length"].astype(np.uint64))
+            address, length = part["address"].astype(np.uint64), part["length"].astype(np.uint64)
+            if pages.undecided:
+                pages.saw(int(np.bitwise_or.reduce(address | length)))
+            runs = memory.find(address, length)
             _append(found, _joined(runs))
         yield
     nothing = np.empty(0, np.int64)

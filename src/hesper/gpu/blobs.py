@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from hesper.gpu.context_client import NewBlob
     from hesper.gpu.contexts import Contexts
     from hesper.gpu.descriptors import Descriptor, Descriptors
+    from hesper.gpu.guest_pages import GuestPages
     from hesper.gpu.long_work import LongWork, Work
     from hesper.gpu.request import Request
-    from hesper.gpu.transport import Transport
     from hesper.gpu.wire import CreateBlob, MapBlob, ResourceId
 
 
@@ -66,10 +66,10 @@ class Blobs:
         *,
         awaited: Callable[[int, int], bool],
         descriptors: Descriptors,
-        transport: Callable[[], Transport],
+        pages: GuestPages,
         window: int,
     ) -> None:
-        """`transport` returns what the guest is reached by now.
+        """`pages` knows what the guest is reached by now, too.
 
         window: bytes of the host-visible region.  awaited: whether a request that is not of a
         context (the second) waits for a resource (the first).
@@ -83,18 +83,17 @@ class Blobs:
         """Blobs that contexts are making, by resource."""
         self._looking = False
         self._descriptors = descriptors
-        self._transport = transport
+        self._transport = pages.transport
         self._window = window
         self._generation = 0
-        self.aligned = False
-        """Whether the driver keeps to our blob alignment."""
+        self._pages = pages
 
     def create(self, request: Request, asked: CreateBlob) -> Answer | Pending | None:
         """`RESOURCE_CREATE_BLOB`; memory entries may follow."""
         size = asked.size
         if asked.memory not in BlobMemory.__members__.values():
             raise GpuError(Response.ERR_INVALID_PARAMETER, f"blob memory {asked.memory}")
-        if asked.flags & ~BLOB_FLAGS or size == 0 or (self.aligned and size % page_size()):
+        if asked.flags & ~BLOB_FLAGS or size == 0 or (self._pages.aligned and size % page_size()):
             raise GpuError(
                 Response.ERR_INVALID_PARAMETER, f"blob of {size} bytes with flags {asked.flags:#x}"
             )
@@ -114,7 +113,7 @@ class Blobs:
     ) -> Work:
         """Make a blob that lies in guest memory, perhaps in a context's as well."""
         regions = self._transport().guest_memory()
-        backing = yield from read_entries(regions, entries, asked.entries, blob.size)
+        backing = yield from read_entries(regions, entries, asked.entries, blob.size, self._pages)
         if backing.size < blob.size:
             raise GpuError(
                 Response.ERR_INVALID_PARAMETER,
@@ -137,6 +136,8 @@ class Blobs:
     def _create_on_host(self, blob: Blob, ctx_id: int, blob_id: int) -> Pending:
         """Have a context make the blob's memory."""
         client = self._contexts.client(ctx_id)
+        # A driver makes them of whole pages of its own.
+        self._pages.saw(blob.size)
         pending = Pending(in_order=True)
         generation = self._generation
 

@@ -85,6 +85,8 @@ class ContextClient:
         self._loop = loop
         self._lost = lost
         self._open = True
+        self.submitted = False
+        """Whether there were any commands; the first makes a ring."""
         self.ended_here = False
         """Whether it was ended because of what the worker, or the guest, did."""
         self._outgoing: collections.deque[_Outgoing] = collections.deque()
@@ -109,6 +111,7 @@ class ContextClient:
 
     def submit(self, commands: bytes | memoryview, sent: Callable[[], None] | None) -> None:
         """Run `commands`, at most `MAX_SUBMIT` bytes; `sent` is called when the worker has room."""
+        self.submitted = True
         self._send(Down.SUBMIT, commands, sent=sent)
 
     def create_blob(

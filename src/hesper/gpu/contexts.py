@@ -17,6 +17,7 @@ from hesper.gpu.request import OK, Answer, GpuError, Pending
 from hesper.gpu.resources import Blob, Resource, ResourceTable
 from hesper.gpu.wire import (
     CAPSET_INFO,
+    CAPSET_UNUSED,
     CAPSET_VENUS,
     CONTEXT_INIT_CAPSET_ID_MASK,
     SUBMIT_3D,
@@ -27,6 +28,7 @@ from hesper.protocol.virtgpu import MAX_TIMELINES
 
 if TYPE_CHECKING:
     from hesper.event_loop import EventLoop
+    from hesper.gpu.guest_pages import GuestPages
     from hesper.gpu.long_work import LongWork, Work
     from hesper.gpu.request import Request
     from hesper.gpu.wire import (
@@ -42,6 +44,9 @@ _log = get_logger(__name__)
 
 DROPPED_A_STEP = 256
 """Resources of a context that goes, between two looks at the clock."""
+
+NO_WIRE_FORMAT = bytes(4)
+"""What a capset begins with is the version of its wire format, from 1 on."""
 
 Connect = Callable[[], socket.socket]
 """Returns a socket to a fresh worker; raises `OSError` when there can be none."""
@@ -79,6 +84,8 @@ class Context:
         self.client: ContextClient | None = None
         self.resources: set[int] = set()
         """What is attached to it."""
+        self.refused = ""
+        """Why the last thing that was refused to it was."""
         self.lost = ""
         """Why it can run nothing any more."""
 
@@ -96,6 +103,7 @@ class Contexts:
         capset: bytes,
         limit: int,
         attachments: int,
+        pages: GuestPages,
     ) -> None:
         """`limit`: live contexts.  `capset`: what Venus clients are told of the renderer.
 
@@ -107,6 +115,7 @@ class Contexts:
         self._connect = connect
         self._capset = capset
         self._limit = limit
+        self._pages = pages
         self._most_attachments = attachments
         self._attached: dict[int, list[Context]] = {}
         """Contexts that know a resource, by its id."""
@@ -145,7 +154,8 @@ class Contexts:
             raise GpuError(
                 Response.ERR_INVALID_PARAMETER, f"capset index {asked.capset_index} of 1"
             )
-        return Answer(Response.OK_CAPSET_INFO, CAPSET_INFO.pack(CAPSET_VENUS, 0, len(self._capset)))
+        capset = CAPSET_UNUSED if self._pages.unfit() else CAPSET_VENUS
+        return Answer(Response.OK_CAPSET_INFO, CAPSET_INFO.pack(capset, 0, len(self._capset)))
 
     def capset(self, _request: Request, asked: GetCapset) -> Answer:
         """`GET_CAPSET`."""
@@ -153,7 +163,10 @@ class Contexts:
             raise GpuError(
                 Response.ERR_INVALID_PARAMETER, f"capset {asked.id} version {asked.version}"
             )
-        return Answer(Response.OK_CAPSET, self._capset)
+        # With a wire format that it does not know, Mesa's Venus has no device, and nothing fails.
+        # By now the guest may have shown what it had not when it asked for the capset's number.
+        capset = NO_WIRE_FORMAT + self._capset[4:] if self._pages.unfit() else self._capset
+        return Answer(Response.OK_CAPSET, capset)
 
     # Life and resources of a context.
 
@@ -199,8 +212,26 @@ class Contexts:
         context = self.find(request.header.ctx_id)
         del self._contexts[context.id]
         if context.client is not None:
+            if not context.client.submitted:
+                self._explain_no_ring(context)
             context.client.close()
         return self._work.run(self._drop_all(context))
+
+    def _explain_no_ring(self, context: Context) -> None:
+        """Say why a context has gone that could run something, and has run nothing."""
+        reason = self._pages.why_no_ring() or context.refused
+        _log.of("no ring").warning(
+            "a program's Vulkan has ended before it began: it has made no ring",
+            context=context.id,
+            name=context.name,
+            reason=reason or "unknown: nothing was refused",
+        )
+
+    def note_refusal(self, ctx_id: int, reason: str) -> None:
+        """Remember why something was refused to a context, should it end for that."""
+        context = self._contexts.get(ctx_id)
+        if context is not None:
+            context.refused = reason
 
     def _drop_all(self, context: Context) -> Work:
         """Note that a context knows nothing any more."""

@@ -14,6 +14,7 @@ from hesper.gpu import wire
 from hesper.gpu.blobs import Blobs
 from hesper.gpu.contexts import Connect, Contexts
 from hesper.gpu.descriptors import Descriptors
+from hesper.gpu.guest_pages import GuestPages
 from hesper.gpu.limits import Limits
 from hesper.gpu.long_work import LongWork
 from hesper.gpu.ordering import Ordering
@@ -109,6 +110,7 @@ class GpuDevice:
             memory_limit=limits.picture_memory,
             pieces_limit=limits.pieces,
         )
+        self._pages = GuestPages(lambda: self._transport)
         self._work = LongWork(loop)
         self._cleaning = LongWork(loop)
         """What is left of drivers that have gone."""
@@ -121,8 +123,9 @@ class GpuDevice:
             capset=capset,
             limit=limits.contexts,
             attachments=limits.attachments,
+            pages=self._pages,
         )
-        self._pictures = Pictures(self._resources, self._work, lambda: self._transport)
+        self._pictures = Pictures(self._resources, self._work, self._pages)
         self._blobs = Blobs(
             self._resources,
             self._contexts,
@@ -130,7 +133,7 @@ class GpuDevice:
             loop,
             awaited=self._awaited,
             descriptors=Descriptors(limits.descriptors),
-            transport=lambda: self._transport,
+            pages=self._pages,
             window=window,
         )
         self._ordering = Ordering(self._start, self._loop.call)
@@ -189,10 +192,11 @@ class GpuDevice:
 
     def negotiated(self, features: int) -> None:
         """Learn which of `features` the driver has chosen; other bits are of no interest."""
-        self._blobs.aligned = bool(features & Feature.BLOB_ALIGNMENT)
+        self._pages.aligned = bool(features & Feature.BLOB_ALIGNMENT)
 
     def reset(self) -> None:
         """Forget everything that the driver has set up; what was mapped is gone already."""
+        self._pages.reset()
         self._scanouts.reset()
         self._blobs.reset()
         # Contexts first: their outcomes that are still to come find nothing left to do.
@@ -367,6 +371,7 @@ class GpuDevice:
 
     def _complain(self, request: Request, error: GpuError) -> None:
         """Log a refusal; each kind has an allowance of its own: a guest can send millions."""
+        self._contexts.note_refusal(request.header.ctx_id, str(error))
         kind = request.header.type
         is_known = kind in self._operations
         allowance = f"{kind if is_known else 0:#x} {error.response.name}"

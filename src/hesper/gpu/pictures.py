@@ -5,7 +5,7 @@ Source: VIRTIO 1.3, section 5.7.6.8 "Device Operation: controlq", 2D commands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,10 +17,10 @@ from hesper.gpu.resources import Blob, Picture, ResourceTable
 from hesper.gpu.wire import RESOURCE_ATTACH_BACKING, Response
 
 if TYPE_CHECKING:
+    from hesper.gpu.guest_pages import GuestPages
     from hesper.gpu.long_work import LongWork, Work
     from hesper.gpu.request import Answer, Pending, Request
     from hesper.gpu.resources import Resource
-    from hesper.gpu.transport import Transport
     from hesper.gpu.wire import (
         AttachBacking,
         ResourceCreate2d,
@@ -32,13 +32,12 @@ if TYPE_CHECKING:
 class Pictures:
     """The 2D commands."""
 
-    def __init__(
-        self, resources: ResourceTable, work: LongWork, transport: Callable[[], Transport]
-    ) -> None:
-        """`transport` returns what the guest is reached by now."""
+    def __init__(self, resources: ResourceTable, work: LongWork, pages: GuestPages) -> None:
+        """`pages` knows what the guest is reached by now, too."""
+        self._pages = pages
         self._resources = resources
         self._work = work
-        self._transport = transport
+        self._transport = pages.transport
 
     def create(self, _request: Request, asked: ResourceCreate2d) -> None:
         """`RESOURCE_CREATE_2D`."""
@@ -59,7 +58,7 @@ class Pictures:
 
     def _attach(self, resource: Resource, entries: memoryview, count: int) -> Work:
         regions = self._transport().guest_memory()
-        backing = yield from read_entries(regions, entries, count, resource.size)
+        backing = yield from read_entries(regions, entries, count, resource.size, self._pages)
         self._resources.attach(resource, backing)
         return None
 

@@ -52,6 +52,9 @@ class Transport(Protocol):
     def guest_memory(self) -> Sequence[GuestRegion]:
         """Return all of the guest's memory as it is now, by addresses; regions do not overlap."""
 
+    def queue_addresses(self) -> Sequence[int]:
+        """Return the guest addresses of the queues' descriptor tables, as far as they are known."""
+
     def map(self, offset: int, fd: int, size: int, done: Done) -> None:
         """Show the first `size` bytes of `fd` to the guest at `offset` of the host-visible region.
 
@@ -71,6 +74,10 @@ class NoTransport:
     """The `Transport` of a device without a VM: there is no memory, and nothing can be mapped."""
 
     def guest_memory(self) -> Sequence[GuestRegion]:
+        """See `Transport`."""
+        return ()
+
+    def queue_addresses(self) -> Sequence[int]:
         """See `Transport`."""
         return ()
 

@@ -104,6 +104,8 @@ EVENT_DISPLAY = 1 << 0
 
 CONTEXT_INIT_CAPSET_ID_MASK = 0xFF
 CAPSET_VENUS = 4
+CAPSET_UNUSED = 30
+"""A capset that nobody has; Linux shifts a 32-bit number by it, so it is none of 31 to 63."""
 
 HEADER = Struct("<IIQIB3x")
 """type, flags, fence_id, ctx_id, ring_idx"""

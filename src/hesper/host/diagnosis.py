@@ -29,6 +29,8 @@ BROKEN = "broken"
 
 VENUS_MINIMUM = (24, 0)
 """Mesa before this has no Venus worth using."""
+GUEST_PAGE = 4096
+"""What a guest's pages are as a rule."""
 QEMU_MINIMUM = (11, 1)
 """The first QEMU with `vhost-user-test-device-pci` and shared-memory maps."""
 
@@ -108,6 +110,18 @@ def _machine(_: Mapping[str, str]) -> Iterator[Finding]:
     if not memfd and os.path.isdir("/dev/shm"):
         room = f", {shutil.disk_usage('/dev/shm').free >> 20} MiB free in /dev/shm"
     yield Finding("shared memory", OK, ("memfd" if memfd else "POSIX shm_open") + room)
+
+
+@_check
+def _guest_pages(_: Mapping[str, str]) -> Iterator[Finding]:
+    """What guests need on a host whose pages are larger than most of theirs."""
+    if page_size() > GUEST_PAGE:
+        text = (
+            f"virtual machines get Venus with pages of {page_size()} bytes (Debian: the kernel"
+            " linux-image-arm64-16k), or with Linux 7.2 and Mesa 26.2; from others it is withheld,"
+            " since none of their Vulkan would work"
+        )
+        yield Finding("guests' pages", NOTE, text)
 
 
 @_check

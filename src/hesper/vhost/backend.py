@@ -107,6 +107,10 @@ class Backend:
 
     # For the device.
 
+    def queue_addresses(self) -> list[int]:
+        """See `Vmm`."""
+        return self._queues.guest_addresses()
+
     def map(self, region: int, fd: int, offset: int, length: int, answered: Answered) -> None:
         """See `Vmm`."""
         self._regions.map(region, fd, offset, length, answered)

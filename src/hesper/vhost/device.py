@@ -18,6 +18,9 @@ class Vmm(Protocol):
     def memory(self) -> GuestMemory:
         """The guest's memory, as it is now."""
 
+    def queue_addresses(self) -> list[int]:
+        """Return the guest addresses of the descriptor tables of the queues that are set up."""
+
     def map(self, region: int, fd: int, offset: int, length: int, answered: Answered) -> None:
         """Show the first `length` bytes of `fd` to the guest at `offset` of a region.
 

@@ -127,10 +127,23 @@ class GuestMemory:
 
         Raises `GuestMemoryError` when they do not.
         """
+        region = self._user_region(address, length)
+        offset = address - region.entry.user_address
+        return region.view[offset : offset + length]
+
+    def guest_address(self, address: int) -> int:
+        """Return where the guest has what is at the front-end's user address `address`.
+
+        Raises `GuestMemoryError` when it is not the guest's.
+        """
+        entry = self._user_region(address, 1).entry
+        return address - entry.user_address + entry.guest_address
+
+    def _user_region(self, address: int, length: int) -> MemoryRegion:
         for region in self._regions:
             offset = address - region.entry.user_address
             if 0 <= offset < region.entry.size and length <= region.entry.size - offset:
-                return region.view[offset : offset + length]
+                return region
         raise GuestMemoryError(
             f"{length:#x} bytes at the front-end's {address:#x} are not guest memory"
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesper.log import get_logger
-from hesper.vhost.guest_memory import GuestMemory
+from hesper.vhost.guest_memory import GuestMemory, GuestMemoryError
 from hesper.vhost.stream import FrontendError, Message
 from hesper.vhost.virtqueue import Chain, QueueError, VirtQueue
 from hesper.vhost.wire import (
@@ -94,6 +94,16 @@ class QueueSet:
     def running(self) -> bool:
         """Whether any of them runs."""
         return any(queue.running for queue in self._queues)
+
+    def guest_addresses(self) -> list[int]:
+        """Return where the guest has the descriptor tables of the queues that are set up."""
+        found = []
+        for queue in self._queues:
+            if queue.addresses is not None:
+                # Not all of them need have been started, which is when places are checked.
+                with contextlib.suppress(GuestMemoryError):
+                    found.append(self._memory.guest_address(queue.addresses.descriptors))
+        return found
 
     def set_event_idx(self, used: bool) -> None:
         """Whether the driver says by index when it wants to be told (`VIRTIO_F_EVENT_IDX`)."""
