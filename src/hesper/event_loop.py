@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hesper.portable import WakePipe
+from hesper.portable import WakePipe, selector
 
 Callback = Callable[[], object]
 
@@ -32,7 +32,7 @@ class EventLoop:
 
     def __init__(self) -> None:
         """Make an empty loop."""
-        self._selector = selectors.DefaultSelector()
+        self._selector = selector()
         self._wake = WakePipe()
         self._calls: collections.deque[Callback] = collections.deque()
         self._after: list[Callback] = []

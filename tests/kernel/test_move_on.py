@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kernel.conftest import compile_library
+from native import native
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="a thread cannot choose its processor"
@@ -22,6 +23,7 @@ def library(tmp_path: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(compile_library("move_on", tmp_path)))
 
 
+@native
 def test_it_goes_to_another_and_may_come_back(library: ctypes.CDLL) -> None:
     if len(os.sched_getaffinity(0)) == 1:
         pytest.skip("there is no other processor")

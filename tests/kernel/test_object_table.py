@@ -14,6 +14,7 @@ from hesper.portable import process_usage
 from hesper.protocol.codec import Codec
 from kernel.conftest import BOUND, COMMAND_BUFFER, Host
 from kernel.ring_guest import Guest
+from native import native
 
 PAGE = 1024
 """Objects whose entries lie together."""
@@ -104,6 +105,7 @@ def test_an_object_aside_of_the_table_is_found_once_its_page_is_there(host: Host
     assert host.engine.objects.lookup(aside) is None
 
 
+@native  # others give memory back when somebody needs it
 def test_memory_of_many_objects_is_given_back(fake_driver: Path) -> None:
     host = Host(fake_driver, object_limit=1 << 20, memory_limit=1 << 32)
     ids = np.arange(PAGE, 400 * PAGE, dtype=np.uint64)

@@ -11,6 +11,7 @@ import pytest
 
 from hesper.protocol.codec import Codec
 from kernel.conftest import Host
+from native import native
 
 CODEC = Codec()
 RESOURCE = 7
@@ -57,6 +58,7 @@ def replies(fake_driver: Path) -> Iterator[Replies]:
     replies.host.engine.stop()
 
 
+@native
 def test_a_piece_at_a_time_as_replies_come_to_it(replies: Replies) -> None:
     assert replies.pieces() == [False] * 5
     replies.set(0, 24)
@@ -67,11 +69,13 @@ def test_a_piece_at_a_time_as_replies_come_to_it(replies: Replies) -> None:
     assert replies.pieces() == [True, True, False, False, False]
 
 
+@native
 def test_the_end_of_the_resource_is_the_end(replies: Replies) -> None:
     replies.set(4 * PIECE, mmap.PAGESIZE)
     assert replies.pieces() == [False] * 4 + [True]
 
 
+@native
 def test_only_the_first_piece_of_a_long_range(replies: Replies) -> None:
     for _ in range(3):
         replies.set(0, SIZE)

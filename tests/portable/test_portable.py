@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import hesper
 from hesper import portable
-from hesper.portable import SharedMemory, WakePipe
+from hesper.portable import SharedMemory, WakePipe, processes, sockets
 from open_files import assert_closed_since, open_files
 
 LARGE_PAGE = 4 * mmap.PAGESIZE
@@ -245,9 +245,9 @@ def test_the_other_end_of_a_socket_is_known_on_macos() -> None:
             return self.answers[option][:size]
 
     sock = Sock()
-    assert portable._peer_by_xucred(sock) == (501, 7)  # type: ignore[arg-type]  # noqa: SLF001
+    assert sockets._peer_by_xucred(sock) == (501, 7)  # type: ignore[arg-type]  # noqa: SLF001
     sock.answers = {}  # type: ignore[misc]
-    assert portable._peer_by_xucred(sock) == (-1, 0)  # type: ignore[arg-type]  # noqa: SLF001
+    assert sockets._peer_by_xucred(sock) == (-1, 0)  # type: ignore[arg-type]  # noqa: SLF001
 
 
 def test_peers_are_named_by_what_is_known_of_them() -> None:
@@ -281,7 +281,7 @@ def test_the_descriptor_limit_is_raised_to_the_most_allowed() -> None:
     [
         portable.process_usage,
         # How other systems find out: by ps.
-        pytest.param(portable._ps_usage, marks=pytest.mark.programs),  # noqa: SLF001
+        pytest.param(processes._ps_usage, marks=pytest.mark.programs),  # noqa: SLF001
     ],
 )
 def test_usage_of_a_process(way: Callable[[int], portable.ProcessUsage]) -> None:
@@ -296,8 +296,9 @@ def test_usage_of_a_process(way: Callable[[int], portable.ProcessUsage]) -> None
 
 def test_no_other_file_asks_for_the_system() -> None:
     package = Path(hesper.__file__).parent
-    asking = {p.name for p in package.rglob("*.py") if "sys.platform" in p.read_text()}
-    assert asking == {"portable.py"}
+    files = package.rglob("*.py")
+    asking = {str(p.relative_to(package)) for p in files if "sys.platform" in p.read_text()}
+    assert asking == {"portable/platform.py"}
 
 
 def test_waiting_for_what_comes_can_have_a_bound() -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from hesper.log import get_logger
+from hesper.portable import pipe
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a command to end."""
@@ -42,7 +43,7 @@ def handled(signals: Sequence[signal.Signals], handler: Callable[[int], None]) -
 @contextlib.contextmanager
 def _listening() -> Iterator[None]:
     """Have a thread that calls what `_handlers` has; Python writes each signal into a pipe."""
-    read_fd, write_fd = os.pipe()
+    read_fd, write_fd = pipe()
     os.set_blocking(write_fd, False)
     thread = threading.Thread(target=_listen, args=[read_fd], name="signals", daemon=True)
     thread.start()

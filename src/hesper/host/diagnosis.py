@@ -18,7 +18,7 @@ from hesper.host.drivers import GUEST_DRIVERS, Driver, choose_driver, find_drive
 from hesper.host.loader import find_loader
 from hesper.host.probe import probe_drivers
 from hesper.host.ranking import obstacle, why_lost
-from hesper.portable import SharedMemory, architecture, page_size, system
+from hesper.portable import SharedMemory, architecture, has_memfd, is_translated, page_size, system
 from hesper.vk.version import make_version, version_text
 
 OK = "ok"
@@ -93,7 +93,12 @@ def _machine(_: Mapping[str, str]) -> Iterator[Finding]:
         f"{system()} {architecture()}, Python {platform.python_version()},"
         f" {os.cpu_count()} processors, pages of {page_size()} bytes{simulated}"
     )
-    yield Finding("machine", OK, text)
+    if is_translated():
+        mend = "/opt/homebrew/bin/brew install python   (then install Hesper with that Python)"
+        text += "; this Python is for Intel Macs and runs under Rosetta, Hesper does not"
+        yield Finding("machine", BROKEN, text, mend)
+    else:
+        yield Finding("machine", OK, text)
     try:
         SharedMemory.create(1 << 20, "hesper-doctor").close()
     except OSError as error:
@@ -104,8 +109,7 @@ def _machine(_: Mapping[str, str]) -> Iterator[Finding]:
             "make /dev/shm larger, or leave HESPER_SHARED_MEMORY unset",
         )
         return
-    portable = os.environ.get("HESPER_SHARED_MEMORY") == "posix"
-    memfd = hasattr(os, "memfd_create") and not portable
+    memfd = has_memfd()
     room = ""
     if not memfd and os.path.isdir("/dev/shm"):
         room = f", {shutil.disk_usage('/dev/shm').free >> 20} MiB free in /dev/shm"

@@ -6,7 +6,6 @@ It imports almost nothing: a worker's process calls it before anything else.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 from collections.abc import Callable
@@ -69,6 +68,7 @@ def _failure(function: Callable[[], None]) -> BaseException | None:
 
 
 def _give_way() -> None:
-    if hasattr(os, "SCHED_IDLE"):
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    from hesper.portable import give_way
+
+    with contextlib.suppress(OSError):
+        give_way()

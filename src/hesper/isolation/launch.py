@@ -16,7 +16,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from hesper.log import get_logger
-from hesper.portable import exit_watch, has_ended, kill_watched, spawn
+from hesper.portable import exit_watch, has_ended, has_templates, kill_watched, pipe, spawn
 from hesper.sandbox.environment import scrubbed
 from hesper.sandbox.nodes import make_nodes
 
@@ -87,7 +87,7 @@ class SpawnedProcess:
         """Start it.  Raises `OSError`."""
         command = worker_command(control.fileno(), sandbox, background=background)
         with contextlib.ExitStack() as stack:
-            self.watch, end = os.pipe()
+            self.watch, end = pipe()
             for fd in (self.watch, end):
                 stack.callback(os.close, fd)
             self._process = spawn(command, fds=[control.fileno()], env=environment(sandbox))
@@ -337,7 +337,7 @@ def new_launcher(service: str, sandbox: Mode) -> Launcher:
     """
     if sandbox == "on":
         make_nodes()
-    watch = -1 if os.environ.get("HESPER_WORKERS") == "spawn" else exit_watch(os.getpid())
+    watch = exit_watch(os.getpid()) if has_templates() else -1
     if watch < 0:
         return Spawner(sandbox)
     os.close(watch)

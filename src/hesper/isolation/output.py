@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from hesper.log import get_logger
+from hesper.portable import pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ class Output:
         self._turns = turns
         self._rest = b""
         self._pausing: Timer | None = None
-        self._fd, self.theirs = os.pipe()
+        self._fd, self.theirs = pipe()
         """The worker's end, until `given`."""
         os.set_blocking(self._fd, False)
         turns.watch(self._fd, self._look)

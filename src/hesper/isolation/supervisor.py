@@ -24,7 +24,7 @@ from hesper.isolation.total import SLACK, Total
 from hesper.isolation.turns import Turns
 from hesper.isolation.waiting import WaitingClient, WaitingRoom
 from hesper.log import get_logger
-from hesper.portable import processors
+from hesper.portable import accept, processors
 
 if TYPE_CHECKING:
     import socket
@@ -260,7 +260,7 @@ class Supervisor:
             self._turns.watch(listener.sock, partial(self._accept, listener))
         with old, contextlib.suppress(OSError):
             while True:
-                self._doorstep.receive(WaitingClient(old.accept()[0]))
+                self._doorstep.receive(WaitingClient(accept(old)))
 
     def _close_listeners(self) -> None:
         for keeper in self._keepers:
@@ -271,7 +271,7 @@ class Supervisor:
     def _accept(self, listener: Listener) -> None:
         """Let one client in."""
         try:
-            sock, _ = listener.sock.accept()
+            sock = accept(listener.sock)
         except (BlockingIOError, ConnectionError):
             return  # it has left already
         except OSError as error:
@@ -312,7 +312,7 @@ class Supervisor:
         os.close(self._spare)
         self._spare = -1
         with contextlib.suppress(OSError):
-            client = WaitingClient(listener.sock.accept()[0])
+            client = WaitingClient(accept(listener.sock))
             self._room.send_away(client, f"the server has no descriptor left: {error.strerror}")
 
     def _still_waits(self, client: WaitingClient) -> None:

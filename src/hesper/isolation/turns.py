@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from hesper.portable import WakePipe
+from hesper.portable import WakePipe, selector
 
 Action = Callable[[], None]
 
@@ -44,7 +44,7 @@ class Turns:
 
     def __init__(self) -> None:
         """Watch nothing yet."""
-        self._selector = selectors.DefaultSelector()
+        self._selector = selector()
         self._actions: dict[int, Action] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()

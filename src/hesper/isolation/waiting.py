@@ -7,7 +7,6 @@ Mesa's reads the same end of the stream again and again.  So it is told, in its 
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hesper.isolation.peers import Crowd
 from hesper.log import get_logger
-from hesper.portable import Peer, peer
+from hesper.portable import Peer, has_hung_up, peer
 
 if TYPE_CHECKING:
     from hesper.isolation.service import Refusal, Refuse
@@ -159,9 +158,7 @@ class WaitingRoom:
 
 def has_left(client: socket.socket) -> bool:
     """Whether a client has closed, as one does that looks for a live server."""
-    end = select.poll()
-    end.register(client, 0)
-    if end.poll(0):
+    if has_hung_up(client):
         return True
     try:
         return not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)

@@ -21,7 +21,7 @@ from hesper.isolation.background import in_both_threads, run_in_background
 from hesper.isolation.lease import Lease
 from hesper.isolation.service import ClientError, Service
 from hesper.kernel.crashes import report_crashes
-from hesper.portable import raise_descriptor_limit
+from hesper.portable import has_hung_up, poll_tells_of_end, raise_descriptor_limit
 from hesper.sandbox import worker as sandbox
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 GRACE = 4.0
 """Seconds from being told to stop to the hard end; less than the supervisor's patience."""
+LOOK_AFTER = 1.0
+"""Seconds between two looks whether the client is there, where the system does not tell."""
 LEAVE_GRACE = 1.0
 """Seconds in which the end of the connection alone has to end the worker."""
 NOTE_PATIENCE = 3.0
@@ -64,6 +66,8 @@ class Worker:
         self._lease: Lease | None = None
         self._is_warm = False
         self._in_background = False
+        self._looked_at: socket.socket | None = None
+        """The client's connection, as long as it has to be looked at."""
 
     def prepare(self, *, background: bool) -> Service:
         """Get ready to serve by the service that is returned; ends the process if that cannot be.
@@ -114,7 +118,10 @@ class Worker:
         # Before `serve` may close it.
         watched = select.poll()
         watched.register(self._control, select.POLLIN)
-        watched.register(client, 0)  # reports the end of the connection alone
+        if poll_tells_of_end():
+            watched.register(client, 0)  # reports the end of the connection alone
+        else:
+            self._looked_at = client.dup()
         if self._lease is not None:
             watched.register(self._lease.wake.read_fd, select.POLLIN)
         threading.Thread(
@@ -179,7 +186,13 @@ class Worker:
             left = self._lease.patience if self._lease is not None else None
             if until is not None:
                 left = max(0.0, until - time.monotonic())
+            elif self._looked_at is not None:
+                left = min(LOOK_AFTER, left or LOOK_AFTER)
             events = watched.poll(None if left is None else left * 1000)
+            if until is None and self._looked_at is not None and has_hung_up(self._looked_at):
+                self._looked_at.close()
+                self._looked_at = None
+                until = time.monotonic() + LEAVE_GRACE
             if until is not None and time.monotonic() >= until:
                 return "its client had left"
             for fd, _ in events:

@@ -191,7 +191,7 @@ cdef class Rings:
 
     cdef object start_watch(self):
         if hesper_timer_init(&self.ref.core.watch_timer):
-            raise ProtocolError("no descriptor for the timer of a ring's signs of life")
+            raise ProtocolError("no timer for a ring's signs of life")
         self.watch = threading.Thread(target=self._watch, name="ring-watch", daemon=True)
         try:
             self.watch.start()

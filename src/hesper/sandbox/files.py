@@ -11,10 +11,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from hesper.portable import has_memfd
 from hesper.sandbox.landlock import Files
 from hesper.sandbox.needs import Needs, table
 from hesper.sandbox.process import own_files
 
+SHARED_MEMORY = "/dev/shm"
+"""Where Linux keeps POSIX shared memory, which is used for tests only."""
 LIBRARIES = (
     *("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec"),
     *("/usr/local/lib", "/usr/local/lib64", "/nix/store", "/gnu/store", "/run/opengl-driver"),
@@ -56,6 +59,8 @@ def needed(needs: Needs, driver: Sequence[str]) -> Files:
     read = [*common(), *_with_folder(driver)]
     write = [*table().files.write]
     write += [os.environ.get(name, "") for name in _CACHES]
+    if not has_memfd():
+        write.append(SHARED_MEMORY)
     for need in needs:
         read += glob.glob(need.read) if need.read else []
         write += glob.glob(need.write) if need.write else []

@@ -9,6 +9,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from hesper.log import get_logger
+from hesper.portable import accept
 from hesper.vhost.backend import Backend
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class DeviceServer:
 
     def _accept(self) -> None:
         try:
-            sock, _ = self._listener.accept()
+            sock = accept(self._listener)
         except OSError as error:
             if error.errno in {errno.EMFILE, errno.ENFILE}:
                 # Left in the queue, it would be news again at once, and for ever.
@@ -63,7 +64,7 @@ class DeviceServer:
             os.close(self._spare)
             self._spare = -1
         with contextlib.suppress(OSError):
-            self._listener.accept()[0].close()
+            accept(self._listener).close()
         with contextlib.suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 

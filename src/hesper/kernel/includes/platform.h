@@ -9,6 +9,8 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -17,11 +19,25 @@
 
 #ifdef __linux__
 #include <sys/prctl.h>
-#include <sys/timerfd.h>
 #include <ucontext.h>
-#else
-#include <sys/event.h>
 #endif
+
+/* Whether to do without what only this system has: HESPER_PORTABLE=1 asks for it, so that what every
+   other system does is tested on Linux. */
+static inline int hesper_is_portable(void) {
+#ifdef __linux__
+    static int known; /* 0: not yet, 1: no, 2: yes */
+    int found = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (!found) {
+        const char *asked = getenv("HESPER_PORTABLE");
+        found = asked && !strcmp(asked, "1") ? 2 : 1;
+        __atomic_store_n(&known, found, __ATOMIC_RELAXED);
+    }
+    return found == 2;
+#else
+    return 1;
+#endif
+}
 
 static inline struct timespec hesper_timespec(uint64_t ns) {
     struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
@@ -39,7 +55,8 @@ static inline uint64_t hesper_now_ns(void) {
 /* Linux stretches every sleep by 50 us unless the thread asks it not to. */
 static inline void hesper_precise_sleep(void) {
 #ifdef __linux__
-    prctl(PR_SET_TIMERSLACK, 1000ul, 0, 0, 0);
+    if (!hesper_is_portable())
+        prctl(PR_SET_TIMERSLACK, 1000ul, 0, 0, 0);
 #endif
 }
 
@@ -47,7 +64,7 @@ static inline void hesper_precise_sleep(void) {
 static inline void hesper_move_on(void) {
 #ifdef __linux__
     cpu_set_t all, others;
-    int here = sched_getcpu();
+    int here = hesper_is_portable() ? -1 : sched_getcpu();
     if (here < 0 || sched_getaffinity(0, sizeof all, &all))
         return;
     others = all;
@@ -117,50 +134,14 @@ static inline int hesper_refused_call(const siginfo_t *info, const void *context
 #endif
 }
 
-/* Timers, which are descriptors */
-
-/* The descriptor, or -1 without one. */
-static inline int hesper_alarm_open(void) {
-#ifdef __linux__
-    return timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
-#else
-    return kqueue();
-#endif
-}
-
-/* Have it fire once in `ns`; 0: not at all. */
-static inline void hesper_alarm_set(int fd, uint64_t ns) {
-#ifdef __linux__
-    struct itimerspec when = {{0, 0}, hesper_timespec(ns)};
-    timerfd_settime(fd, 0, &when, 0);
-#else
-    struct kevent change;
-    EV_SET(&change, 1, EVFILT_TIMER, ns ? EV_ADD | EV_ONESHOT : EV_DELETE, NOTE_NSECONDS,
-           (intptr_t)ns, 0);
-    kevent(fd, &change, 1, 0, 0, 0);
-#endif
-}
-
-/* Block until it fires. */
-static inline void hesper_alarm_wait(int fd) {
-#ifdef __linux__
-    uint64_t fired;
-    while (read(fd, &fired, sizeof fired) < 0 && errno == EINTR)
-        ;
-#else
-    struct kevent fired;
-    while (kevent(fd, 0, 0, &fired, 1, 0) < 0 && errno == EINTR)
-        ;
-#endif
-}
-
 /* Memory */
 
 /* Has the system give pages of a shared mapping now, where it can, and not one by one when they are
    written.  `at` lies on a page; a failure shows nowhere but in the time that writing takes. */
 static inline void hesper_populate(void *at, size_t size) {
 #ifdef MADV_POPULATE_WRITE
-    (void)madvise(at, size, MADV_POPULATE_WRITE);
+    if (!hesper_is_portable())
+        (void)madvise(at, size, MADV_POPULATE_WRITE);
 #else
     (void)at;
     (void)size;
@@ -172,12 +153,16 @@ static inline void hesper_populate(void *at, size_t size) {
 static inline void hesper_discard(void *at, size_t start, size_t end) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     start = (start + page - 1) / page * page;
+    if (start >= end)
+        return;
 #ifdef __linux__
-    if (start < end)
+    if (!hesper_is_portable()) {
         (void)madvise((uint8_t *)at + start, end - start, MADV_DONTNEED);
-#elif defined(MADV_FREE)
-    if (start < end)
-        (void)madvise((uint8_t *)at + start, end - start, MADV_FREE);
+        return;
+    }
+#endif
+#ifdef MADV_FREE
+    (void)madvise((uint8_t *)at + start, end - start, MADV_FREE);
 #endif
 }
 
@@ -186,45 +171,48 @@ static inline void hesper_discard(void *at, size_t start, size_t end) {
 /* A pipe that children do not inherit; 0, or -1 with errno set. */
 static inline int hesper_pipe(int *ends) {
 #ifdef __linux__
-    return pipe2(ends, O_CLOEXEC);
-#else
+    if (!hesper_is_portable())
+        return pipe2(ends, O_CLOEXEC);
+#endif
     if (pipe(ends))
         return -1;
     fcntl(ends[0], F_SETFD, FD_CLOEXEC);
     fcntl(ends[1], F_SETFD, FD_CLOEXEC);
     return 0;
-#endif
 }
 
 /* Sends up to `count` (1 or 2) messages; how many bytes that were, or -1 with errno set. */
 static inline ssize_t hesper_send_some(int fd, struct msghdr *messages, unsigned count) {
 #ifdef __linux__
-    /* In one call: whoever is woken by the first finds the second there. */
-    struct mmsghdr both[2] = {{messages[0], 0}, {messages[count - 1], 0}};
-    int sent = sendmmsg(fd, both, count, 0);
-    if (sent < 0)
-        return -1;
-    return (ssize_t)both[0].msg_len + (sent == 2 ? (ssize_t)both[1].msg_len : 0);
-#else
+    if (!hesper_is_portable()) {
+        /* In one call: whoever is woken by the first finds the second there. */
+        struct mmsghdr both[2] = {{messages[0], 0}, {messages[count - 1], 0}};
+        int sent = sendmmsg(fd, both, count, 0);
+        if (sent < 0)
+            return -1;
+        return (ssize_t)both[0].msg_len + (sent == 2 ? (ssize_t)both[1].msg_len : 0);
+    }
+#endif
     (void)count;
     return sendmsg(fd, messages, 0);
-#endif
 }
 
 /* Waits until there is something to read, at most `ns` (below a second). */
 static inline void hesper_await(int fd, uint64_t ns) {
     struct timespec t = hesper_timespec(ns);
 #ifdef __linux__
-    struct pollfd wanted = {fd, POLLIN, 0};
-    ppoll(&wanted, 1, &t, 0);
-#else
+    if (!hesper_is_portable()) {
+        struct pollfd wanted = {fd, POLLIN, 0};
+        ppoll(&wanted, 1, &t, 0);
+        return;
+    }
+#endif
     /* poll() counts in milliseconds. */
     fd_set wanted;
     FD_ZERO(&wanted);
     if (fd < FD_SETSIZE)
         FD_SET(fd, &wanted);
     pselect(fd < FD_SETSIZE ? fd + 1 : 0, &wanted, 0, 0, &t, 0);
-#endif
 }
 
 #endif

@@ -129,7 +129,8 @@ static inline ssize_t hesper_receive(int fd, void *data, size_t size, int flags,
 
 /* Whether the other end of a pipe, which is written to here, is closed. */
 static inline int hesper_is_left(int fd) {
-    struct pollfd asked = {fd, 0, 0};
+    /* Some systems (macOS) say nothing of a descriptor of which nothing is asked. */
+    struct pollfd asked = {fd, POLLOUT, 0};
     return poll(&asked, 1, 0) == 1 && asked.revents & (POLLERR | POLLHUP);
 }
 

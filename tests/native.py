@@ -1,0 +1,9 @@
+"""Tests of what only Linux has, which is not used with `HESPER_PORTABLE=1`."""
+
+from __future__ import annotations
+
+import pytest
+
+from hesper.portable import is_portable
+
+native = pytest.mark.skipif(is_portable(), reason="HESPER_PORTABLE=1 does without")
