@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -79,11 +80,32 @@ def test_what_the_device_has_mapped_is_no_guest_memory(vm: ToyVm) -> None:
     assert not is_guest_memory(vm, WINDOW)
     # What is somebody else's is guest memory, and so is what the device has had.
     with SharedMemory.create(PAGE, "other") as other:
-        assert vm.frontend.set_memory((WINDOW, PAGE, other.fd)) == 0
-    assert is_guest_memory(vm, WINDOW)
+        # Where memory has no inodes it is told by its place, where a VMM has nobody else's.
+        place = WINDOW if os.fstat(other.fd).st_ino else WINDOW + 2 * PAGE
+        assert vm.frontend.set_memory((place, PAGE, other.fd)) == 0
+    assert is_guest_memory(vm, place)
     assert vm.frontend.call(unmap_request(0)) == YES
     assert vm.frontend.set_memory((WINDOW, PAGE, vm.device.memory.fd)) == 0
     assert is_guest_memory(vm, WINDOW)
+
+
+def test_memory_without_inodes_is_told_by_its_place(
+    vm: ToyVm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS, for shared memory."""
+    monkeypatch.setattr("hesper.vhost.shared_memory._identity", lambda _: None)
+    assert vm.frontend.call(map_request(2 * PAGE)) == YES
+    ours = (WINDOW + 2 * PAGE, PAGE, vm.frontend.mapped_fds[2 * PAGE])
+    assert vm.frontend.set_memory(ours) == 0
+    assert not is_guest_memory(vm, WINDOW + 2 * PAGE)
+    # Memory of the guest's: at another place, and of another size.
+    for at, size in ((3 * PAGE, PAGE), (2 * PAGE, 2 * PAGE)):
+        with SharedMemory.create(size, "guest") as other:
+            assert vm.frontend.set_memory((WINDOW + at, size, other.fd)) == 0
+        assert is_guest_memory(vm, WINDOW + at)
+    assert vm.frontend.call(unmap_request(2 * PAGE)) == YES
+    assert vm.frontend.set_memory((*ours[:2], vm.device.memory.fd)) == 0
+    assert is_guest_memory(vm, WINDOW + 2 * PAGE)
 
 
 def test_a_reset_takes_the_maps_away(vm: ToyVm) -> None:

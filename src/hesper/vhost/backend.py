@@ -230,11 +230,10 @@ class Backend:
             raise FrontendError(f"{count} regions came with {len(message.fds)} descriptors")
         # The VMM also tells of what the device has mapped.  Holding on to that would keep it in
         # memory after the guest has freed it: QEMU stops telling when there is too much.
-        ours = [self._regions.is_mapped(fd) for fd in message.fds]
         regions = [
             (entry, fd)
-            for entry, fd, own in zip(entries, message.fds, ours, strict=True)
-            if not own
+            for entry, fd in zip(entries, message.fds, strict=True)
+            if not self._regions.is_mapped(entry, fd)
         ]
         try:
             self.memory = GuestMemory.from_table(regions, self.memory)

@@ -9,8 +9,8 @@ And since a stop may overtake a request that is on its way, a request begins wit
 its first bytes.  QEMU reads them and waits for the rest, and as it does so nothing can stop the
 device: that is the moment to send the rest.  Has the device been stopped before, the rest makes a
 message out of it that QEMU does not know and throws away.  The socket tells of that moment by
-becoming writable, its buffer being so small that the announcement fills it.  Where a system does
-not count like that, it is writable at once, and a stop may still overtake a request.
+becoming writable.  On Linux its buffer is so small that the announcement fills it; elsewhere
+(macOS) a socket can be told not to be writable before all of its buffer is free.
 """
 
 from __future__ import annotations
@@ -90,6 +90,9 @@ class BackendChannel:
         self.closed = False
         self._suspended = True
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        with contextlib.suppress(OSError):  # Linux cannot, and need not
+            size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDLOWAT, size)
         self._stream = MessageStream(sock)
         self._loop = loop
         self._waiting: collections.deque[_Order] = collections.deque()

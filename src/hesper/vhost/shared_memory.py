@@ -16,11 +16,13 @@ from hesper.vhost.wire import MAX_SHMEM_REGIONS, SHMEM_CONFIG
 
 if TYPE_CHECKING:
     from hesper.vhost.channel import Answered, BackendChannel
+    from hesper.vhost.wire import MemoryRegionEntry
 
 _log = get_logger(__name__)
 
-Identity: TypeAlias = tuple[int, int]
-"""Device and inode of a memory object."""
+Mark: TypeAlias = tuple[int, ...]
+"""What mapped memory is known by: device and inode of the object; or, where the system has none for
+shared memory (macOS), region, offset and length."""
 
 
 class SharedMemoryRegions:
@@ -47,15 +49,15 @@ class SharedMemoryRegions:
             answered(False)
             return
         mapped = self._mapped
-        identity = _identity(fd)
+        mark = _identity(fd) or (region, offset, length)
         # From now on: the VMM tells of it in its memory table before it answers.
-        mapped.add(identity)
+        mapped.add(mark)
 
         def done(accepted: bool) -> None:
             if accepted:
-                mapped.places[region, offset] = identity
+                mapped.places[region, offset] = mark
             else:
-                mapped.remove(identity)
+                mapped.remove(mark)
             answered(accepted)
 
         channel.map(region, fd, offset, length, done)
@@ -71,16 +73,23 @@ class SharedMemoryRegions:
         def done(accepted: bool) -> None:
             if not accepted and mapped is self._mapped and not channel.closed:
                 _log.error("the VMM does not unmap", region=region, offset=offset, length=length)
-            identity = mapped.places.pop((region, offset), None)
-            if identity is not None:
-                mapped.remove(identity)
+            mark = mapped.places.pop((region, offset), None)
+            if mark is not None:
+                mapped.remove(mark)
             answered(accepted)
 
         channel.unmap(region, offset, length, done)
 
-    def is_mapped(self, fd: int) -> bool:
-        """Whether `fd` is memory that the device has had mapped."""
-        return _identity(fd) in self._mapped
+    def is_mapped(self, entry: MemoryRegionEntry, fd: int) -> bool:
+        """Whether an entry of the VMM's memory table is what the device has had mapped."""
+        identity = _identity(fd)
+        if identity is not None:
+            return identity in self._mapped
+        # A region begins where the guest's firmware has put it, at a multiple of its size (PCI).
+        return entry.fd_offset == 0 and any(
+            (region, entry.guest_address % size, entry.size) in self._mapped
+            for region, size in self._sizes.items()
+        )
 
     def reset(self) -> None:
         """Forget what is mapped: the VMM has taken it away.  Late answers change nothing."""
@@ -91,23 +100,23 @@ class _Mapped:
     """What is mapped in one life of the driver; the same memory perhaps more than once."""
 
     def __init__(self) -> None:
-        self.places: dict[tuple[int, int], Identity] = {}
+        self.places: dict[tuple[int, int], Mark] = {}
         """What the VMM has confirmed, by region and offset."""
-        self._counts: collections.Counter[Identity] = collections.Counter()
+        self._counts: collections.Counter[Mark] = collections.Counter()
 
-    def __contains__(self, identity: Identity) -> bool:
-        # Some systems have no inodes for shared memory; the guest's own must not be mistaken.
-        return identity[1] != 0 and identity in self._counts
+    def __contains__(self, mark: Mark) -> bool:
+        return mark in self._counts
 
-    def add(self, identity: Identity) -> None:
-        self._counts[identity] += 1
+    def add(self, mark: Mark) -> None:
+        self._counts[mark] += 1
 
-    def remove(self, identity: Identity) -> None:
-        self._counts[identity] -= 1
-        if not self._counts[identity]:
-            del self._counts[identity]
+    def remove(self, mark: Mark) -> None:
+        self._counts[mark] -= 1
+        if not self._counts[mark]:
+            del self._counts[mark]
 
 
-def _identity(fd: int) -> Identity:
+def _identity(fd: int) -> Mark | None:
+    """Device and inode; None where shared memory has none."""
     status = os.fstat(fd)
-    return status.st_dev, status.st_ino
+    return (status.st_dev, status.st_ino) if status.st_ino else None
