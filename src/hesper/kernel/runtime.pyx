@@ -19,7 +19,9 @@ from hesper.kernel.core.layouts cimport layout_overrides
 from hesper.kernel.core.ledger cimport ACCOUNT_OBJECTS
 from hesper.kernel.core.objects cimport Entry, object_find, object_kin, objects_free
 from hesper.kernel.core.overrides cimport fill_overrides
-from hesper.kernel.core.platform cimport hesper_add_u64, hesper_monitor_destroy, hesper_monitor_init
+from hesper.kernel.core.platform cimport (
+    hesper_add_u64, hesper_monitor_destroy, hesper_monitor_init, hesper_thread,
+    hesper_thread_begin, hesper_thread_end)
 from hesper.kernel.core.progress cimport core_catch_up
 from hesper.kernel.core.relations cimport check_relations
 from hesper.kernel.core.resources cimport resources_free
@@ -163,7 +165,12 @@ cdef int ring_serve(RingCore *ring) noexcept nogil:
 
 cdef bint timeline_serve(TimelineCore *t) noexcept nogil:
     """Body of the thread that waits for a queue's fences."""
-    return timeline_loop(t)
+    cdef hesper_thread thread
+    cdef bint refused
+    hesper_thread_begin(&thread)
+    refused = timeline_loop(t, &thread)
+    hesper_thread_end(&thread)
+    return refused
 
 
 cdef void alive_serve(Core *core) noexcept nogil:

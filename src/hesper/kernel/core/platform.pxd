@@ -58,6 +58,13 @@ cdef extern from "threads.h" nogil:
         pthread_mutex_t mutex
         pthread_cond_t condition
 
+    ctypedef struct hesper_thread:
+        pass
+
+    void hesper_thread_begin(hesper_thread *t)
+    void hesper_thread_end(hesper_thread *t)
+    void hesper_thread_rest(hesper_thread *t)
+    void hesper_thread_worked(hesper_thread *t)
     int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
     int pthread_mutex_destroy(pthread_mutex_t *mutex)
     int pthread_mutex_lock(pthread_mutex_t *mutex)

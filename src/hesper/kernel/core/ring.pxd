@@ -267,11 +267,15 @@ cdef inline int ring_loop(RingCore *ring) noexcept nogil:
     """The ring thread: until it is stopped, or its guest breaks the protocol (-1)."""
     cdef Core *core = ring.stream.core
     cdef Poll *poll = &ring.poll
+    cdef hesper_thread thread
+    cdef int result = 0
     hesper_precise_sleep()
+    hesper_thread_begin(&thread)
     begin_commands(ring)
     while not (hesper_load_acquire(&ring.stopping) or hesper_load_acquire(&core.fatal)):
         if hesper_load_acquire(ring.tail) == hesper_noted(&ring.position):
             if not poll_step(poll, &core.polling):
+                hesper_thread_rest(&thread)
                 ring_sleep(ring)
                 begin_commands(ring)
             continue
@@ -283,9 +287,12 @@ cdef inline int ring_loop(RingCore *ring) noexcept nogil:
             ring_run(ring, hesper_load_acquire(ring.tail), 0)
         hesper_spin_unlock(&ring.owned)
         if ring.stream.error != ERROR_NONE:
-            return -1
+            result = -1
+            break
+        hesper_thread_worked(&thread)
         begin_commands(ring)
-    return 0
+    hesper_thread_end(&thread)
+    return result
 
 
 cdef inline void begin_commands(RingCore *ring) noexcept nogil:

@@ -13,8 +13,9 @@ from hesper.kernel.core.lost cimport device_lose, is_lost, settle_if_lost, settl
 from hesper.kernel.core.objects cimport Entry
 from hesper.kernel.core.platform cimport (
     hesper_add_u64, hesper_load_acquire, hesper_load_u64, hesper_monitor_init,
-    hesper_monitor_wait_for, hesper_now_ns, pthread_cond_broadcast, pthread_cond_wait,
-    pthread_mutex_lock, pthread_mutex_unlock)
+    hesper_monitor_wait_for, hesper_now_ns, hesper_thread, hesper_thread_worked,
+    pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock,
+    pthread_mutex_unlock)
 from hesper.kernel.core.polling cimport POLL_FENCE, poll_begin, poll_step
 from hesper.kernel.core.state cimport TIMELINES, Core, Pending, QueueState, TimelineCore, retired_fn
 from hesper.kernel.core.tables cimport hesper_commands
@@ -269,7 +270,7 @@ cdef inline void timeline_rest(TimelineCore *t) noexcept nogil:
             pthread_mutex_lock(&t.monitor.mutex)
 
 
-cdef inline bint timeline_loop(TimelineCore *t) noexcept nogil:
+cdef inline bint timeline_loop(TimelineCore *t, hesper_thread *thread) noexcept nogil:
     """The waiter: until the timeline is stopped and through, or past its deadline.
 
     Returns True, once, when the queue has refused a fence: call it again then.
@@ -302,6 +303,7 @@ cdef inline bint timeline_loop(TimelineCore *t) noexcept nogil:
                 if deadline and hesper_now_ns() > deadline:
                     return False
                 continue
+        hesper_thread_worked(thread)
         pthread_mutex_lock(&t.monitor.mutex)
         retire_signalled(t, 1)
 

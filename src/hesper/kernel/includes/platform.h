@@ -2,6 +2,7 @@
 #ifndef HESPER_PLATFORM_H
 #define HESPER_PLATFORM_H
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -51,6 +52,52 @@ static inline uint64_t hesper_now_ns(void) {
 }
 
 /* Threads */
+
+/* What a thread that calls drivers has of macOS's libraries, where they are loaded.  They are looked up
+   by their names, so that no other system has to be asked for and a stub stands for them in tests. */
+typedef struct {
+    void *(*push)(void);
+    void (*pop)(void *);
+    void *pool;
+    unsigned rounds;
+} hesper_thread;
+
+#define HESPER_QOS_USER_INTERACTIVE 0x21u
+#define HESPER_DRAIN_ROUNDS 256u
+
+/* Begins with the class of what somebody waits for: others may be kept on slow cores.  And with a pool
+   for what drivers in Objective-C have released later; without one it would stay for ever. */
+static inline void hesper_thread_begin(hesper_thread *t) {
+    int (*set_class)(unsigned, int) =
+        (int (*)(unsigned, int))dlsym(RTLD_DEFAULT, "pthread_set_qos_class_self_np");
+    if (set_class)
+        (void)set_class(HESPER_QOS_USER_INTERACTIVE, 0);
+    t->push = (void *(*)(void))dlsym(RTLD_DEFAULT, "objc_autoreleasePoolPush");
+    t->pop = (void (*)(void *))dlsym(RTLD_DEFAULT, "objc_autoreleasePoolPop");
+    t->pool = t->push && t->pop ? t->push() : 0;
+    t->rounds = 0;
+}
+
+static inline void hesper_thread_end(hesper_thread *t) {
+    if (t->pool)
+        t->pop(t->pool);
+    t->pool = 0;
+}
+
+/* Lets go of what was released: when there is time. */
+static inline void hesper_thread_rest(hesper_thread *t) {
+    if (t->pool) {
+        t->pop(t->pool);
+        t->pool = t->push();
+        t->rounds = 0;
+    }
+}
+
+/* After some work, of which there may be no end. */
+static inline void hesper_thread_worked(hesper_thread *t) {
+    if (t->pool && ++t->rounds == HESPER_DRAIN_ROUNDS)
+        hesper_thread_rest(t);
+}
 
 /* Linux stretches every sleep by 50 us unless the thread asks it not to. */
 static inline void hesper_precise_sleep(void) {
