@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from guest_client import DEVICE, PHYSICAL_DEVICE, Guest, MakeGuest
 
+from hesper.guest.physical_device import seen_under
 from hesper.guest.sparse import missing_feature
-from hesper.host.profile import ExternalHandles, Profile
+from hesper.host.profile import ExternalHandles, Profile, load_profile
+from hesper.host.seen import MemorySeen
 from hesper.kernel.views import Scratch
 
 R8G8B8A8, OPTIMAL = 37, 0
@@ -212,6 +214,14 @@ def test_an_extension_goes_with_what_it_needs(make_guest: MakeGuest) -> None:
     lost = extensions(None) - extensions(Profile("x", hidden_extensions=frozenset(hidden)))
     more = {"VK_EXT_graphics_pipeline_library", "VK_EXT_pipeline_library_group_handles"}
     assert hidden < lost <= hidden | more
+
+
+def test_a_profile_counts_for_what_was_tried() -> None:
+    seen = MemorySeen(alignment=4096, sparse=True)
+    mac = load_profile("moltenvk")
+    assert seen_under(Profile("none"), seen) == seen
+    assert seen_under(mac, seen) == MemorySeen(alignment=16384, sparse=False)
+    assert seen_under(mac, MemorySeen(alignment=65536)).alignment == 65536
 
 
 def test_without_host_pointers_there_is_no_device(make_guest: MakeGuest) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hesper.errors import NoDriverError
 from hesper.host import probe
 from hesper.host.drivers import Device, Driver, choose_driver, find_drivers
+from hesper.host.loader import MOLTENVK
 from hesper.host.probe import probe_drivers
 from hesper.host.seen import MemorySeen
 
@@ -55,6 +56,22 @@ def test_lavapipe_is_found_and_said_to_be_software(lavapipe: Path) -> None:
     assert driver.devices[0].imports_host_memory
     assert driver.is_software
     assert "no GPU is used" in driver.notice
+
+
+@pytest.mark.parametrize(("library", "is_moltenvk"), [("MoltenVK", True), ("vulkan_lvp", False)])
+def test_moltenvk_is_told_how_to_be(tmp_path: Path, library: str, is_moltenvk: bool) -> None:
+    """Unless the user has told it."""
+    manifest = tmp_path / "some_icd.json"
+    (tmp_path / f"lib{library}.dylib").touch()
+    icd = {"library_path": f"./lib{library}.dylib", "api_version": "1.4.0"}
+    manifest.write_text(json.dumps({"file_format_version": "1.0.1", "ICD": icd}))
+    (driver,) = find_drivers(
+        {"VK_DRIVER_FILES": str(manifest), "MVK_CONFIG_LOG_LEVEL": "4"}
+    ).drivers
+    told = {name: value for name, value in driver.environment.items() if name.startswith("MVK_")}
+    expected = {**MOLTENVK}
+    del expected["MVK_CONFIG_LOG_LEVEL"]
+    assert told == (expected if is_moltenvk else {})
 
 
 def test_a_manifest_may_be_named(lavapipe: Path, tmp_path: Path) -> None:

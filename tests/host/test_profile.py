@@ -48,12 +48,13 @@ def test_moltenvk() -> None:
     assert profile.version(1 << 22 | 3 << 12 | 5) == 1 << 22 | 3 << 12 | 5
 
 
-def test_moltenvks_names_are_the_registrys() -> None:
+@pytest.mark.parametrize("name", ["moltenvk", "kosmickrisp"])
+def test_names_of_ours_are_the_registrys(name: str) -> None:
     """A misspelt struct or field would hide nothing."""
     import vulkan_object
 
     registry = vulkan_object.get_vulkan_object()
-    profile = load_profile("moltenvk")
+    profile = load_profile(name)
     assert profile.extensions is not None
     assert profile.extensions <= set(registry.extensions)
     tables = (profile.features_off, profile.at_most, profile.at_least, profile.flags)
@@ -61,6 +62,26 @@ def test_moltenvks_names_are_the_registrys() -> None:
         for struct, fields in table.items():
             known = {member.name for member in registry.structs[struct].members}
             assert set(fields) <= known, struct
+
+
+def test_what_a_stage_and_a_set_may_have() -> None:
+    profile = load_profile("moltenvk")
+    wanted = {"Samplers": 16, "UniformBuffers": 31, "StorageBuffers": 31, "SampledImages": 256}
+    for kind, stage in wanted.items():
+        assert profile.limit(LIMITS, f"maxPerStageDescriptor{kind}", 1 << 20) == stage
+        assert profile.limit(LIMITS, f"maxDescriptorSet{kind}", 1 << 20) == 5 * stage
+
+
+def test_kosmickrisp() -> None:
+    profile = load_profile("kosmickrisp")
+    assert not profile.hides_extension("VK_EXT_external_memory_host")
+    assert profile.hides_extension("VK_EXT_image_drm_format_modifier")
+    assert profile.hides_extension("VK_KHR_portability_subset")
+    robustness = "VkPhysicalDeviceRobustness2FeaturesKHR"
+    assert not profile.feature_off(robustness, "nullDescriptor")
+    assert profile.feature_off("VkPhysicalDeviceFeatures", "geometryShader")
+    assert profile.limit(LIMITS, "minMemoryMapAlignment", 64) == 16384
+    assert profile.external_memory(0x1 | 0x80 | 0x200) == 0x80
 
 
 def test_files_of_both_kinds(tmp_path: Path) -> None:
@@ -104,7 +125,9 @@ def test_bad_files_say_why(tmp_path: Path, text: str, reason: str) -> None:
 
 
 def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match=r"no host profile 'metal': .* one of: moltenvk"):
+    with pytest.raises(
+        ProfileError, match=r"no host profile 'metal': .* one of: kosmickrisp, moltenvk"
+    ):
         load_profile("metal")
     with pytest.raises(ProfileError, match="No such file"):
         load_profile(str(tmp_path / "gone.toml"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hesper import protocol
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hesper.guest.backing import Strategy
     from hesper.guest.context import Context
     from hesper.host.drivers import Device
+    from hesper.host.seen import MemorySeen
     from hesper.kernel.handlers import Call
     from hesper.kernel.views import View
     from hesper.kernel.vulkan import ProcTable
@@ -133,7 +134,7 @@ class PhysicalDevice:
             )
         if described.memory is None:
             raise UnfitDeviceError("no VkDevice of it could be made when the server started")
-        self.seen = described.memory
+        self.seen = seen_under(self.profile, described.memory)
         host_types = self._read_memory_types()
         self.strategy = self._choose_strategy(host_types)
         self.memory_types = self._make_memory_types(host_types)
@@ -332,6 +333,14 @@ class PhysicalDevice:
         command = "vkGetPhysicalDeviceExternalFenceProperties"
         self.table.call(command, self.handle, question, answer)
         return bool(answer.externalFenceFeatures & VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT)
+
+
+def seen_under(profile: Profile, seen: MemorySeen) -> MemorySeen:
+    """What a trial has seen of a device, as far as `profile` says something else of it."""
+    host = "VkPhysicalDeviceExternalMemoryHostPropertiesEXT"
+    alignment = profile.limit(host, "minImportedHostPointerAlignment", seen.alignment)
+    sparse = seen.sparse and not profile.feature_off("VkPhysicalDeviceFeatures", "sparseBinding")
+    return replace(seen, alignment=int(alignment), sparse=sparse)
 
 
 def _cache_identity(properties: View) -> bytes:

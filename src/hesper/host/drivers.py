@@ -166,7 +166,7 @@ def _driver(manifest: Manifest, taken: set[str], environ: Mapping[str, str]) -> 
         api_version=manifest.api_version,
         is_portability=manifest.is_portability,
         library=find_loader() or manifest.library_path,
-        environment=driver_environment(manifest.path, environ),
+        environment=driver_environment(manifest.path, manifest.library_path, environ),
     )
 
 

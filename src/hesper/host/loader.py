@@ -33,7 +33,20 @@ def find_loader() -> str | None:
     return None
 
 
-def driver_environment(manifest: Path, environ: Mapping[str, str]) -> dict[str, str]:
+MOLTENVK = {
+    "MVK_CONFIG_LOG_LEVEL": "1",
+    "MVK_CONFIG_SYNCHRONOUS_QUEUE_SUBMITS": "0",
+    "MVK_CONFIG_MAX_ACTIVE_METAL_COMMAND_BUFFERS_PER_QUEUE": "512",
+}
+"""How MoltenVK is to be, unless the user has said: errors alone are logged, and not what it is, by
+every worker; a ring's thread does not encode what it submits; and a queue takes more than 64
+submissions before one has to wait.  Source: its `MoltenVK_Configuration_Parameters.md`; tried on no
+Mac."""
+
+
+def driver_environment(
+    manifest: Path, library_path: str, environ: Mapping[str, str]
+) -> dict[str, str]:
     """Variables to set before the loader is opened, so that it sees `manifest` alone.
 
     Implicit layers (overlays, device selection) are for programs with a window; they stay out
@@ -44,4 +57,6 @@ def driver_environment(manifest: Path, environ: Mapping[str, str]) -> dict[str, 
     if "VK_LOADER_LAYERS_DISABLE" not in environ:
         variables["VK_LOADER_LAYERS_DISABLE"] = "~implicit~"
         variables["NODEVICE_SELECT"] = "1"  # loaders before 1.3.234 do not know the filter
+    if "moltenvk" in os.path.basename(library_path).lower():
+        variables |= {name: value for name, value in MOLTENVK.items() if name not in environ}
     return variables
