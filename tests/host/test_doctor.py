@@ -148,6 +148,49 @@ def test_doctor_ends_with_1_where_not() -> None:
     assert broken == ["host driver"]
 
 
+def test_a_report_is_one_file_that_tells_of_the_machine_and_not_of_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MVK_CONFIG_LOG_LEVEL", "4")
+    monkeypatch.setenv("HESPER_TOKEN", "secret-value")
+    monkeypatch.setenv("COMPANY_PROJECT", "private-value")
+    manifest = tmp_path / "lavapipe.json"
+    manifest.write_text(LAVAPIPE.read_text())
+    file = tmp_path / "report.json"
+    done = hesper("doctor", "--report", str(file), manifests=manifest)
+    assert done.returncode == 0, done.stderr
+    assert str(file) in done.stdout
+    text = file.read_text()
+    told = json.loads(text)
+    assert told["findings"]
+    assert told["page"]["system"] == os.sysconf("SC_PAGE_SIZE")
+    assert told["environment"]["MVK_CONFIG_LOG_LEVEL"] == "4"
+    (driver,) = told["drivers"]
+    assert driver["manifest"] == "~/lavapipe.json"
+    assert driver["devices"][0]["memory"]["imported"]
+    assert not any(word in text for word in ("secret-value", "private-value", str(tmp_path)))
+    missing = tmp_path / "no" / "report.json"
+    done = hesper("doctor", "--report", str(missing), manifests=manifest)
+    assert done.returncode == 1
+    assert f"--report {missing}" in done.stderr
+
+
+def test_rosetta_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def told(name: str) -> bytes:
+        asked.append(name)
+        return (1).to_bytes(4, "little")
+
+    monkeypatch.setattr("hesper.portable.platform.control", told)
+    finding = find(diagnose(environ(LAVAPIPE)), "machine")
+    assert asked == ["sysctl.proc_translated"]
+    assert finding.status == BROKEN
+    assert "Rosetta" in finding.text
+    assert "/opt/homebrew" in finding.mend
+
+
 def test_drivers_lists_all_and_marks_one() -> None:
     done = hesper("drivers", "--json", manifests=f"{VENUS}:{LAVAPIPE}")
     assert done.returncode == 0, done.stderr

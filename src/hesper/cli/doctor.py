@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json as json_module
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from hesper import diagnose
 from hesper.api.diagnosis import BROKEN, NOTE, OK, Diagnosis
-from hesper.cli import EXIT_FAILURE, PLAIN_WIDTH
+from hesper.api.report import report as make_report
+from hesper.cli import EXIT_FAILURE, PLAIN_WIDTH, fail
 
 _MARKS = {OK: ("ok", "green"), NOTE: ("note", "yellow"), BROKEN: ("BROKEN", "red")}
 
 
-def command(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+def command(
+    *, json: Annotated[bool, Parameter(negative=())] = False, report: Path | None = None
+) -> None:
     """Say what Hesper needs on this machine, what is missing, and the command that mends it.
 
     Tells a real GPU from a silent fall-back to software. Ends with 1 when guests could not be
@@ -25,14 +29,25 @@ def command(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
     ----------
     json:
         Print the findings as JSON.
+    report:
+        Write the findings, all drivers with what was tried of them, and what machine this is, to
+        this file, to be sent with a report of what does not work. Read it before: it is text.
     """
     found = diagnose()
+    if report is not None:
+        try:
+            text = json_module.dumps(make_report(found), indent=2)
+            report.write_text(f"{text}\n", encoding="utf-8")
+        except OSError as error:
+            fail(f"--report {report}: {error.strerror}")
     if json:
         findings = [asdict(each) for each in found.findings]
         answer = {"able": found.able, "findings": findings, "mend": found.mends}
         print(json_module.dumps(answer, indent=2))
     else:
         _show(found)
+        if report is not None:
+            print(f"written: {report}")
     if not found.able:
         raise SystemExit(EXIT_FAILURE)
 
