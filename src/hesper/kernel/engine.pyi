@@ -18,6 +18,7 @@ from hesper.kernel.rings import Rings
 from hesper.kernel.shm import Pool
 from hesper.kernel.timelines import Timelines
 from hesper.kernel.vulkan import Vulkan
+from hesper.kernel.watch import Watch
 
 class Engine:
     """A context's own stream and fences; its parts are attributes."""
@@ -27,6 +28,7 @@ class Engine:
     devices: Devices
     rings: Rings
     timelines: Timelines
+    watch: Watch
     pool: Pool
     """The context's shared memory."""
     ledger: Ledger

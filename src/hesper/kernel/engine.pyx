@@ -32,11 +32,10 @@ from hesper.kernel.port import ContextPort
 from hesper.kernel.resources import ResourceTable
 from hesper.kernel.rings import Rings
 from hesper.kernel.timelines import Timelines
+from hesper.kernel.watch import STAGE_NAMES, Watch
 
 cdef enum:
     LOOKOUT_NS = 250000000      # a queue at work is looked at that often
-
-STAGE_NAMES = ("asleep", "wait", "decode", "driver", "reply", "handler")
 
 
 cdef class Engine:
@@ -50,6 +49,7 @@ cdef class Engine:
     cdef readonly object devices
     cdef readonly object rings
     cdef readonly object timelines
+    cdef readonly object watch
     cdef object on_fatal
     cdef int crash_slot
 
@@ -84,6 +84,7 @@ cdef class Engine:
         self.devices = Devices(ref, self.objects)
         self.rings = Rings(ref, self.poison)
         self.timelines = Timelines(ref)
+        self.watch = Watch(ref)
         self.handlers = Handlers(
             ref, vulkan, self.objects, self.rings.by_id, self.ledger, handlers, asleep,
             on_notice)

@@ -64,7 +64,7 @@ cdef class Timeline:
         while t.count:
             first = t.pending[t.first]
             t.first = (t.first + 1) % t.capacity
-            count_fence(t, <uint32_t>-1)
+            count_fence(t, &first, <uint32_t>-1)
             idle = idle and first.fence == 0
             with nogil:
                 first.retired(first.data, False)
@@ -100,6 +100,7 @@ cdef class Timelines:
             raise ProtocolError(f"timeline {ring_idx}: too many threads (--limit threads)")
         timeline.is_counted = True
         timeline.core = timeline_new(self.ref.core, state, entry, device)
+        timeline.core.ring_idx = ring_idx
         timeline.core.next = self.ref.core.all_timelines
         self.ref.core.all_timelines = timeline.core
         pthread_mutex_lock(&timeline.core.queue.monitor.mutex)

@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 from hesper_commands cimport COMMAND_vkGetDeviceProcAddr
 
 from hesper.kernel.core.driver cimport queue_leave
-from hesper.kernel.core.platform cimport pthread_mutex_lock
+from hesper.kernel.core.platform cimport hesper_count, pthread_mutex_lock
 from hesper.kernel.core.state cimport QueueState
 from hesper.kernel.core.tables cimport *
 from hesper.kernel.views cimport View, address_of, write_scalar
@@ -93,7 +93,7 @@ cdef class ProcTable:
         with nogil:
             if queue != NULL:
                 pthread_mutex_lock(&queue.monitor.mutex)
-                queue.calls += 1
+                hesper_count(&queue.calls, 1)
             c.call(self.functions[index], block)
             if queue != NULL:
                 queue_leave(queue)

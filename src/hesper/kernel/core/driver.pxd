@@ -12,10 +12,13 @@ from hesper.kernel.core.dead cimport command_result, set_result
 from hesper.kernel.core.fences cimport fence_ahead, fence_is_ahead
 from hesper.kernel.core.lost cimport device_of, is_lost
 from hesper.kernel.core.platform cimport (
-    hesper_load_acquire, pthread_cond_broadcast, pthread_mutex_lock, pthread_mutex_unlock)
+    hesper_count, hesper_load_acquire, pthread_cond_broadcast, pthread_mutex_lock,
+    pthread_mutex_unlock)
 from hesper.kernel.core.state cimport (
     ERROR_FUNCTION, ERROR_MEMORY, ERROR_OBJECT, QueueState, Stream, TimelineCore, fail, queue_state)
 from hesper.kernel.core.tables cimport hesper_base, hesper_commands, hesper_function
+from hesper.kernel.core.timeline cimport timeline_time
+from hesper.kernel.core.watch cimport watched_now
 
 
 cdef enum:
@@ -68,7 +71,7 @@ cdef inline void call_host(Stream *s, hesper_function function) noexcept nogil:
         s.command.call(function, s.parameters)
         return
     pthread_mutex_lock(&queue.monitor.mutex)
-    queue.calls += 1
+    hesper_count(&queue.calls, 1)
     s.command.call(function, s.parameters)
     queue_leave(queue)
 
@@ -80,20 +83,27 @@ cdef inline int submit_to_queue(Stream *s, uint64_t *fence, submits_fn signals) 
     """
     cdef QueueState *queue
     cdef hesper_function function = host_function(s)
+    cdef TimelineCore *timeline
     cdef uint64_t ahead = 0
+    cdef uint64_t now = 0       # while somebody watches
     if function == NULL:
         return -1
     queue = queue_state(s.core, s.first)
     if queue == NULL:
         return fail(s, ERROR_OBJECT, NULL, s.first_id)
     pthread_mutex_lock(&queue.monitor.mutex)
-    queue.calls += 1
+    hesper_count(&queue.calls, 1)
     if queue.fences != NULL:
+        now = watched_now(s.core)
+        queue.fences.wanted = queue.fences.wanted or now != 0
         ahead = fence_ahead(queue.fences, fence, queue.fences.wanted and signals(s))
     s.command.call(function, s.parameters)
     if ahead:
         fence_is_ahead(queue, ahead, command_result(s))
+    timeline = queue.timeline
     queue_leave(queue)
+    if now and timeline != NULL:
+        timeline_time(timeline, now)
     return 0
 
 

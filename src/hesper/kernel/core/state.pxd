@@ -153,6 +153,21 @@ cdef enum Stage:
     STAGES
 
 
+cdef enum SpanKind:
+    SPAN_STREAM = 1             # a command; track: 0 the socket, else a ring; value: stage, number
+    SPAN_QUEUE                  # work of a queue; track: its timeline; value: which submission
+    SPAN_FENCE                  # that a guest waits for, from when it was asked for; the same
+
+
+cdef struct Span:
+    # What happened from when to when (ns): see `watch.pxd`.  Others read it from shared memory.
+    uint64_t begin
+    uint64_t end
+    uint32_t kind               # a SpanKind
+    uint32_t track
+    uint64_t value
+
+
 cdef struct Resource:
     uint32_t id
     bint is_stream              # rings, replies and command streams may lie in it
@@ -230,6 +245,8 @@ cdef struct Fences:
 cdef struct Pending:
     uint64_t fence              # a host VkFence; 0: the queue takes none, and counts as through
     uint64_t calls              # of the queue that it covers
+    bint unasked                # by the guest: nobody waits for it
+    uint64_t began              # when that was submitted, or asked for (ns); 0: nobody watches
     retired_fn retired
     void *data
 
@@ -240,7 +257,10 @@ cdef struct TimelineCore:
     uint32_t capacity
     uint32_t first
     uint32_t count
+    uint32_t ring_idx           # by which guests name it
     Poll poll                   # of who asks for a fence
+    uint64_t busy_ns            # for how long the queue has worked, while somebody watched
+    uint64_t last_end           # when it was last seen to be through (ns)
     uint64_t through            # calls of the queue that are known to be done
     uint64_t deadline           # when a stopped timeline gives up; 0 while it lives
     bint waiting                # the waiter waits for the first fence, or retires it
@@ -335,6 +355,12 @@ cdef struct Core:
     uint32_t stopping
     hesper_timer watch_timer        # when ALIVE is set next
     uint64_t watch_ns               # how often it is
+    uint64_t watched_until          # somebody watches the queues until then (ns); 0: nobody
+    uint32_t tracing                # and wants to know what happened when
+    uint32_t span_lock              # guards what follows
+    Span *spans                     # null while nobody does
+    uint64_t span_count
+    uint64_t span_limit
     RingCore *ahead_of              # the ring that the context's own stream has run ahead of
     uint32_t ahead_seqno            # and where that ring has to be
     bint runs_ahead                 # it may do so

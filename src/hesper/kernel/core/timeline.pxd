@@ -12,18 +12,20 @@ from hesper.kernel.core.ledger cimport LIMIT_FENCES
 from hesper.kernel.core.lost cimport device_lose, is_lost, settle_if_lost, settle_lost
 from hesper.kernel.core.objects cimport Entry
 from hesper.kernel.core.platform cimport (
-    hesper_add_u64, hesper_load_acquire, hesper_load_u64, hesper_monitor_init,
+    hesper_add_u64, hesper_count, hesper_load_acquire, hesper_load_u64, hesper_monitor_init,
     hesper_monitor_wait_for, hesper_now_ns, hesper_thread, hesper_thread_worked,
-    pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock,
-    pthread_mutex_unlock)
+    pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock)
 from hesper.kernel.core.polling cimport POLL_FENCE, poll_begin, poll_step
-from hesper.kernel.core.state cimport TIMELINES, Core, Pending, QueueState, TimelineCore, retired_fn
+from hesper.kernel.core.state cimport (
+    SPAN_FENCE, SPAN_QUEUE, TIMELINES, Core, Pending, QueueState, TimelineCore, retired_fn)
 from hesper.kernel.core.tables cimport hesper_commands
+from hesper.kernel.core.watch cimport note_span, watched_now
 
 
 cdef enum:
     FENCE_WAIT_NS = 250000000   # of one vkWaitForFences: a waiter must notice that it has to stop
     RETIRED_AT_ONCE = 32
+    MOST_TIMED = 64             # pending fences of a queue; beyond, none is asked for to time it
 
 
 cdef inline bint grow_timeline(TimelineCore *t) noexcept nogil:
@@ -53,12 +55,18 @@ cdef inline int32_t timeline_look(TimelineCore *t, uint64_t fence) noexcept nogi
 cdef inline bint begin_fence(TimelineCore *t, Pending *place) noexcept nogil:
     """Ask the queue for a fence; False if it has nothing to do.  The monitor is held."""
     cdef QueueState *queue = t.queue
+    cdef const Pending *last = NULL
     cdef bint busy
+    if t.count:
+        last = &t.pending[(t.first + t.count - 1) % t.capacity]
     pthread_mutex_lock(&queue.monitor.mutex)
     place.calls = queue.calls
     # Mesa asks for a fence alone where a submission holds nothing.
     busy = t.count != 0 or t.waiting or t.through != place.calls
-    if busy:
+    if last != NULL and last.fence and last.calls == place.calls and last.unasked:
+        # Who watches has asked for one behind the same work: this is through when that is.
+        place.fence = 0
+    elif busy:
         place.fence = 0 if is_lost(queue.device) else fence_submit(queue)
         if place.fence == 0:
             if queue.fences.result == VK_ERROR_DEVICE_LOST:
@@ -68,8 +76,26 @@ cdef inline bint begin_fence(TimelineCore *t, Pending *place) noexcept nogil:
     return busy
 
 
+cdef inline void time_fence(TimelineCore *t, const Pending *place) noexcept nogil:
+    """Count for how long the queue has worked; once where fences are asked for in a row."""
+    cdef uint64_t now = hesper_now_ns()
+    cdef uint64_t begin = place.began if place.began > t.last_end else t.last_end
+    if not place.unasked:
+        note_span(t.context, SPAN_FENCE, t.ring_idx, place.began, now, place.calls)
+    if place.fence:
+        hesper_count(&t.busy_ns, now - begin)
+        t.last_end = now
+        note_span(t.context, SPAN_QUEUE, t.ring_idx, begin, now, place.calls)
+
+
+cdef inline void nobody_waits(void *data, bint lost) noexcept nogil:
+    pass
+
+
 cdef inline void end_fence(TimelineCore *t, const Pending *place) noexcept nogil:
     """A fence is through.  The monitor is held."""
+    if place.began:
+        time_fence(t, place)
     if place.fence == 0:
         return
     t.through = place.calls
@@ -78,9 +104,12 @@ cdef inline void end_fence(TimelineCore *t, const Pending *place) noexcept nogil
     pthread_mutex_unlock(&t.queue.monitor.mutex)
 
 
-cdef inline void count_fence(TimelineCore *t, uint32_t change) noexcept nogil:
+cdef inline void count_fence(TimelineCore *t, const Pending *place,
+                             uint32_t change) noexcept nogil:
     """One pending fence more, or with -1 less.  The monitor is held."""
     t.count += change
+    if place.unasked:
+        return                  # a guest's limit counts its own
     hesper_add_u64(&t.context.pool.ledger.count[LIMIT_FENCES], <uint64_t><int32_t>change)
 
 
@@ -113,11 +142,13 @@ cdef inline bint timeline_fence(TimelineCore *t, retired_fn retired, void *data,
     place = &t.pending[(t.first + t.count) % t.capacity]
     place.retired = retired
     place.data = data
+    place.unasked = False
+    place.began = watched_now(t.context)
     if not begin_fence(t, place):
         pthread_mutex_unlock(&t.monitor.mutex)
         retired(data, is_lost(t.queue.device))
     elif hold and place.fence and not t.waiting:
-        count_fence(t, 1)
+        count_fence(t, place, 1)
         began = not t.held
         t.held = True
         pthread_mutex_unlock(&t.monitor.mutex)
@@ -127,7 +158,7 @@ cdef inline bint timeline_fence(TimelineCore *t, retired_fn retired, void *data,
         settle_if_lost(t.context)
         retired(data, is_lost(t.queue.device))
     else:
-        count_fence(t, 1)
+        count_fence(t, place, 1)
         # The waiter has to say that the queue has refused a fence.
         t.held = t.held and place.fence != 0
         pthread_mutex_unlock(&t.monitor.mutex)
@@ -155,7 +186,7 @@ cdef inline bint retire_signalled(TimelineCore *t, uint32_t known) noexcept nogi
         count += 1
         end_fence(t, first)
         t.first = (t.first + 1) % t.capacity
-        count_fence(t, <uint32_t>-1)
+        count_fence(t, &through[count - 1], <uint32_t>-1)
     held = t.held and t.count != 0
     t.held = held
     pthread_mutex_unlock(&t.monitor.mutex)
@@ -207,10 +238,6 @@ cdef inline void rest_until_called(TimelineCore *t, uint64_t calls) noexcept nog
     pthread_cond_wait(&t.monitor.condition, &t.monitor.mutex)
 
 
-cdef inline void nobody_waits(void *data, bint lost) noexcept nogil:
-    pass
-
-
 cdef inline bint look_out(TimelineCore *t) noexcept nogil:
     """Ask for a fence that nobody waits for but the waiter.  The monitor is held."""
     cdef Pending *place
@@ -219,6 +246,8 @@ cdef inline bint look_out(TimelineCore *t) noexcept nogil:
         return False
     place = &t.pending[(t.first + t.count) % t.capacity]
     place.retired = nobody_waits
+    place.unasked = True
+    place.began = 0
     if not begin_fence(t, place):
         return False
     # The guest's submissions need not take any along for this.
@@ -226,8 +255,27 @@ cdef inline bint look_out(TimelineCore *t) noexcept nogil:
     if place.fence == 0:
         t.through = place.calls
     else:
-        count_fence(t, 1)
+        count_fence(t, place, 1)
     return True
+
+
+cdef inline void timeline_time(TimelineCore *t, uint64_t began) noexcept nogil:
+    """Have it noted when the queue is through with what it was given at that time (ns)."""
+    cdef Pending *place
+    cdef bint asked = False
+    pthread_mutex_lock(&t.monitor.mutex)
+    if t.deadline == 0 and t.count < MOST_TIMED and (t.count < t.capacity or grow_timeline(t)):
+        place = &t.pending[(t.first + t.count) % t.capacity]
+        place.retired = nobody_waits
+        place.unasked = True
+        place.began = began
+        asked = begin_fence(t, place) and place.fence != 0
+        if asked:
+            count_fence(t, place, 1)
+    pthread_mutex_unlock(&t.monitor.mutex)
+    if asked:
+        # With the monitor held, the waiter would wake up only to wait for it.
+        pthread_cond_broadcast(&t.monitor.condition)
 
 
 cdef inline void timeline_rest(TimelineCore *t) noexcept nogil:
