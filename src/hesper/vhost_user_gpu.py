@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from hesper.display.scanout import Display
     from hesper.event_loop import EventLoop
-    from hesper.gpu.contexts import ContextFigures
     from hesper.gpu.device import GpuDevice
     from hesper.vhost.device import Vmm
     from hesper.vhost.virtqueue import Chain
@@ -107,9 +106,10 @@ class VhostUserGpu:
         """The scanouts."""
         return self._runner.display
 
-    def figures(self) -> list[ContextFigures]:
-        """Return what every context does; from any thread."""
-        return self._runner.figures()
+    @property
+    def runner(self) -> GpuRunner:
+        """What runs the device, of whatever transport."""
+        return self._runner
 
     def start(self) -> None:
         """Start; the socket takes connections from then on.

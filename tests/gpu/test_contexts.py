@@ -239,16 +239,16 @@ def test_resources_are_shared_between_contexts(vm: Vm) -> None:
 
 def test_figures_come_from_the_workers(vm: Vm) -> None:
     worker = vm.open_context(1)
-    vm.device.figures()
+    vm.device.survey.figures()
     vm.settle()
     worker.say(Up.FIGURES, struct.pack("=20Q", 1000, 8000, 1 << 20, 1 << 30, *range(16)))
     # A fence behind it, so that the figures have arrived.
     waiting = vm.guest.post(submit(1, b"1234", fence_id=1, ring_idx=1))
     worker.retire(1)
     vm.guest.wait(*waiting)
-    vm.device.figures()
+    vm.device.survey.figures()
     vm.settle()
-    (figures,) = vm.device.figures()
+    (figures,) = vm.device.survey.figures()
     assert figures[:6] == (1, "test", 1000, 8000, 1 << 20, 1 << 30)
     assert figures.accounts == {
         "memory": 0, "spare": 1, "decoded": 2, "rings": 3, "objects": 4, "recorded": 5,

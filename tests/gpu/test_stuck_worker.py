@@ -184,7 +184,7 @@ def test_figures_are_asked_for_once_at_a_time(vm: Vm) -> None:
 
     stuck.__dict__["handle"] = note
     for _ in range(100):
-        vm.device.figures()
+        vm.device.survey.figures()
     vm.settle()
     assert vm.guest.send(submit(1, b"last")).type == OK
     stuck.wait(lambda: stuck.commands == [b"last"])

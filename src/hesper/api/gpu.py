@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from hesper.api.checks import check_kind, check_number
 from hesper.api.options import HostOptions, for_workers
-from hesper.api.server import Run, Server
+from hesper.api.server import WATCH_PATIENCE, Run, Server
 from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
 from hesper.display.surface import check_size
 from hesper.errors import HesperError, OptionError, StateError
+from hesper.figures import ContextFigures
 from hesper.gpu import runner
-from hesper.gpu.contexts import ContextFigures
 from hesper.gpu.limits import DEFAULT_CONTEXTS
 from hesper.gpu.wire import CONFIG, DEVICE_ID, QUEUE_COUNT
 from hesper.portable import page_size
 from hesper.vhost_user_gpu import VhostUserGpu
+
+if TYPE_CHECKING:
+    from hesper.isolation.tracing import OnContext
 
 __all__ = [
     "CONFIG_SIZE",
@@ -32,6 +36,9 @@ __all__ = [
     "GpuOptions",
     "Size",
 ]
+
+FIGURES_SECONDS = 0.1
+"""In which workers answer, unless they are stuck."""
 
 CONFIG_SIZE = CONFIG.size
 """Bytes of the device's configuration space, which a VMM has to know, as `DEVICE_ID` (the device's
@@ -104,6 +111,24 @@ class _GpuRun(Run):
     def stop(self, *, at_once: bool) -> None:  # noqa: ARG002  nobody is left to end in order
         self._over.set()
 
+    def survey(self, watch: float) -> list[ContextFigures]:
+        runner = self.gpu.runner
+        runner.figures(watch)
+        # What was asked for is there when it is asked for again.
+        time.sleep(FIGURES_SECONDS)
+        runner.figures(watch)
+        time.sleep(FIGURES_SECONDS)
+        return runner.figures(watch)
+
+    def end(self, context: int, why: str) -> bool:
+        return self.gpu.runner.end(context, why, WATCH_PATIENCE)
+
+    def trace(self, seconds: float, on_context: OnContext) -> bool:
+        return self.gpu.runner.trace(seconds, on_context, WATCH_PATIENCE)
+
+    def end_trace(self, on_context: OnContext) -> None:
+        self.gpu.runner.end_trace(on_context)
+
 
 class GpuDevice(Server):
     """The GPU of one virtual machine at a time, for a QEMU (11.1 or later) that connects to it.
@@ -160,4 +185,4 @@ class GpuDevice(Server):
     def figures(self) -> list[ContextFigures]:
         """What every program in the guest has done and holds; from any thread."""
         run = self._run
-        return run.gpu.figures() if isinstance(run, _GpuRun) and self.is_running else []
+        return run.gpu.runner.figures() if isinstance(run, _GpuRun) and self.is_running else []

@@ -15,6 +15,12 @@ from hesper.log import get_logger
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from hesper.figures import ContextFigures
+    from hesper.isolation.tracing import OnContext
+
+WATCH_PATIENCE = 1.0
+"""Seconds in which a server says what its clients do."""
+
 _log = get_logger(__name__)
 
 
@@ -55,6 +61,22 @@ class Run(abc.ABC):
     @abc.abstractmethod
     def stop(self, *, at_once: bool) -> None:
         """Make `serve` return soon.  From any thread, and from a signal's handler."""
+
+    @abc.abstractmethod
+    def survey(self, watch: float) -> list[ContextFigures]:
+        """See `Server.survey`."""
+
+    @abc.abstractmethod
+    def end(self, context: int, why: str) -> bool:
+        """See `Server.end`."""
+
+    @abc.abstractmethod
+    def trace(self, seconds: float, on_context: OnContext) -> bool:
+        """See `Server.trace`."""
+
+    @abc.abstractmethod
+    def end_trace(self, on_context: OnContext) -> None:
+        """See `Server.end_trace`."""
 
 
 class Server(abc.ABC):
@@ -177,6 +199,42 @@ class Server(abc.ABC):
         if self._error is not None:
             raise self._error
         return True
+
+    # Watching.  Each takes a moment, a second at most; none may be called on the server's thread.
+
+    def survey(self, watch: float = 0.0) -> list[ContextFigures]:
+        """What every client has done and holds, and what it does now; empty while it does not run.
+
+        watch: seconds for which the clients' queues are timed from now on, 300 at most: how long
+        they have worked is known only for while somebody watches.  It costs a fence a submission.
+        """
+        run = self._watchable()
+        return run.survey(watch) if run is not None else []
+
+    def end(self, context: int, why: str = "somebody has ended it") -> bool:
+        """End a client, by its number in `survey`; whether there is one.  The log says why."""
+        run = self._watchable()
+        return run is not None and run.end(context, why)
+
+    def trace(self, seconds: float, on_context: OnContext) -> bool:
+        """Note for so long what all clients do, and those that come meanwhile.
+
+        on_context: called on the server's thread for each, with its number and the descriptor of
+        shared memory, which it closes; what is in there says `kernel.watch.Watch.trace`, and the
+        client may have written it: do not map it.
+        Returns False where that is going on already.
+        """
+        run = self._watchable()
+        return run is not None and run.trace(seconds, on_context)
+
+    def end_trace(self, on_context: OnContext) -> None:
+        """Tell `on_context` of no more clients."""
+        run = self._watchable()
+        if run is not None:
+            run.end_trace(on_context)
+
+    def _watchable(self) -> Run | None:
+        return self._run if self.is_running else None
 
     def __enter__(self) -> Self:
         """Start."""

@@ -6,12 +6,12 @@ import os
 import socket as socket_module
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from hesper.api.checks import check_kind, check_number
 from hesper.api.client import client_environment, find_venus
 from hesper.api.options import HostOptions, for_workers
-from hesper.api.server import Run, Server
+from hesper.api.server import WATCH_PATIENCE, Run, Server
 from hesper.errors import OptionError, StartError, StateError
 from hesper.isolation.doorstep import Admission
 from hesper.isolation.listen import Access, Listener, adopt, bind
@@ -21,6 +21,10 @@ from hesper.portable import group_id, physical_memory
 from hesper.vtest.introduction import introduced
 from hesper.vtest.refusal import VtestRefuser
 from hesper.vtest.wire import DEFAULT_SOCKET
+
+if TYPE_CHECKING:
+    from hesper.figures import ContextFigures
+    from hesper.isolation.tracing import OnContext
 
 SERVICE = "hesper.vtest.service"
 
@@ -148,6 +152,18 @@ class _VtestRun(Run):
 
     def stop(self, *, at_once: bool) -> None:
         self.supervisor.stop(at_once="the server stops at once" if at_once else "")
+
+    def survey(self, watch: float) -> list[ContextFigures]:
+        return self.supervisor.survey(watch, WATCH_PATIENCE)
+
+    def end(self, context: int, why: str) -> bool:
+        return self.supervisor.end(context, why, WATCH_PATIENCE)
+
+    def trace(self, seconds: float, on_context: OnContext) -> bool:
+        return self.supervisor.trace(seconds, on_context, WATCH_PATIENCE)
+
+    def end_trace(self, on_context: OnContext) -> None:
+        self.supervisor.end_trace(on_context)
 
 
 class VtestServer(Server):

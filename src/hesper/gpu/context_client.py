@@ -11,10 +11,13 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from hesper import ancillary
+from hesper.figures import Figures, no_less
 from hesper.gpu import context_wire as wire
 from hesper.gpu.context_wire import MAX_UP, Down, Up
 from hesper.portable import FRAME
@@ -44,23 +47,6 @@ class NewBlob(NamedTuple):
     map_info: int
     fd: int
     """Belongs to whoever is told; -1 when there is none."""
-
-
-class Figures(NamedTuple):
-    """What a context has done and holds."""
-
-    commands: int
-    """Vulkan commands since its start."""
-    stream_bytes: int
-    """Bytes of command stream since its start."""
-    memory: int
-    """Bytes of device and shared memory."""
-    limit: int
-    """Bytes of memory that it may have."""
-    accounts: Mapping[str, int]
-    """Bytes that are taken of that limit, by what they are for, as `recorded`."""
-    held: Mapping[str, tuple[int, int]]
-    """How many things there are, and how many may be, by their kinds, as `devices`."""
 
 
 class _Outgoing(NamedTuple):
@@ -97,7 +83,7 @@ class ContextClient:
         self._blobs: dict[int, Callable[[NewBlob | None], None]] = {}
         self._fences: dict[int, Callable[[], None]] = {}
         self._figures_asked = False
-        self.figures = Figures(0, 0, 0, 0, {}, {})
+        self.figures = Figures()
         """As the worker last said."""
         self._handlers: dict[int, Callable[[bytes, int], bool]] = {
             Up.RETIRED: self._retired,
@@ -144,11 +130,15 @@ class ContextClient:
         self._fences[self._serial] = retired
         self._send(Down.FENCE, wire.FENCE.pack(ring_idx, self._serial))
 
-    def ask_figures(self) -> None:
-        """Have `figures` brought up to date; soon."""
+    def ask_figures(self, seconds: float) -> None:
+        """Have `figures` brought up to date; soon.  seconds: see `wire.FIGURES`."""
         if not self._figures_asked:
             self._figures_asked = True
-            self._send(Down.FIGURES, b"")
+            self._send(Down.FIGURES, wire.FIGURES.pack(seconds))
+
+    def trace(self, memory: Descriptor, seconds: float) -> None:
+        """Have what happens for so long noted in shared memory."""
+        self._send(Down.TRACE, wire.TRACE.pack(seconds), memory)
 
     def close(self, reason: str = "") -> None:
         """End the context.  What waits for it is told; `lost` too, if there is a reason."""
@@ -299,21 +289,14 @@ class ContextClient:
         return True
 
     def _take_figures(self, body: bytes, _fd: int) -> bool:
-        commands, stream_bytes, memory, limit, *others = wire.FIGURES.unpack(body)
-        accounts, others = others[: len(wire.ACCOUNTS)], others[len(wire.ACCOUNTS) :]
-        pairs = zip(others[: len(wire.HELD)], others[len(wire.HELD) :], strict=True)
-        figures = Figures(
-            commands,
-            stream_bytes,
-            memory,
-            limit,
-            dict(zip(wire.ACCOUNTS, accounts, strict=True)),
-            dict(zip(wire.HELD, pairs, strict=True)),
-        )
         if not self._figures_asked:
             raise ValueError("figures that nobody has asked for")
+        try:
+            figures = msgspec.json.decode(body, type=Figures)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"figures: {error}") from None
         self._figures_asked = False
-        self.figures = figures
+        self.figures = no_less(figures, self.figures)
         return False
 
     def _fatal(self, body: bytes, _fd: int) -> bool:

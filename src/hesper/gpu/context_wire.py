@@ -31,6 +31,8 @@ class Down(IntEnum):
     """Answer with `Up.RETIRED` when a timeline has done all it had to do so far."""
     FIGURES = 7
     """Answer with `Up.FIGURES`."""
+    TRACE = 8
+    """Note in shared memory, whose descriptor comes along, what happens."""
 
 
 class Up(IntEnum):
@@ -43,7 +45,7 @@ class Up(IntEnum):
     FATAL = 3
     """The context is lost (the reason follows as UTF-8)."""
     FIGURES = 4
-    """What the context has done and holds."""
+    """What the context has done and holds: `figures.Figures` in JSON."""
 
 
 class Frame(NamedTuple):
@@ -102,13 +104,10 @@ DESTROY = Struct("=I")
 FENCE = Struct("=IQ")
 BLOB = Struct("=III")
 RETIRED = Struct("=Q")
-ACCOUNTS = ("memory", "spare", "decoded", "rings", "objects", "recorded")
-"""What bytes of a context's memory limit are taken for, see `kernel.ledger`."""
-HELD = ("objects", "devices", "threads", "descriptors", "fences")
-"""What else is counted."""
-FIGURES = Struct(f"={4 + len(ACCOUNTS) + 2 * len(HELD)}Q")
-"""Vulkan commands and bytes of command stream so far, bytes of memory in use and the memory limit;
-bytes by account; how many are held, and how many may be"""
+FIGURES = Struct("=d")
+"""seconds for which the context's queues are to be timed"""
+TRACE = Struct("=d")
+"""seconds for which what happens is to be noted"""
 
 LAYOUTS = {
     Frame: Struct(FRAME.format + "I"),

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from hesper.figures import ContextFigures
 from hesper.gpu.context_client import ContextClient
 from hesper.gpu.context_wire import MAX_SUBMIT
 from hesper.gpu.request import OK, Answer, GpuError, Pending
@@ -52,27 +53,6 @@ Connect = Callable[[], socket.socket]
 """Returns a socket to a fresh worker; raises `OSError` when there can be none."""
 
 
-class ContextFigures(NamedTuple):
-    """What one context has done so far, and what it holds."""
-
-    context: int
-    """A number that no other context of the device has or had."""
-    name: str
-    """What the guest calls it: a program's name, as a rule."""
-    commands: int
-    """Vulkan commands since its start."""
-    stream_bytes: int
-    """Bytes of command stream since its start."""
-    memory: int
-    """Bytes of device and shared memory it holds."""
-    limit: int = 0
-    """Bytes of memory that it may have (`Limits.memory`)."""
-    accounts: Mapping[str, int] = MappingProxyType({})
-    """Bytes that are taken of that limit, by what they are for, as `recorded`."""
-    held: Mapping[str, tuple[int, int]] = MappingProxyType({})
-    """How many things there are, and how many may be, by their kinds, as `devices`."""
-
-
 class Context:
     """A context of the guest.  Without a client it is only a name: it can run nothing."""
 
@@ -88,6 +68,7 @@ class Context:
         """Why the last thing that was refused to it was."""
         self.lost = ""
         """Why it can run nothing any more."""
+        self.since = time.monotonic()
 
 
 class Contexts:
@@ -123,6 +104,8 @@ class Contexts:
         self._contexts: dict[int, Context] = {}
         self._lost = 0
         self._numbers = itertools.count(1)
+        self.began: Callable[[Context], None] = lambda _: None
+        """Called when something runs a new context."""
 
     def __len__(self) -> int:
         """Count the contexts."""
@@ -193,6 +176,8 @@ class Contexts:
             )
         # A driver makes one without a capset for a program that only ever shows its own pixels.
         self._contexts[ctx_id] = context
+        if context.client is not None:
+            self.began(context)
 
     def _lose(self, context: Context, reason: str) -> None:
         client, context.client = context.client, None
@@ -352,16 +337,29 @@ class Contexts:
         else:
             context.client.fence(ring_idx, retired)
 
-    def figures(self) -> list[ContextFigures]:
-        """Return what the contexts that run do, as of the last call; ask for newer figures."""
+    def figures(self, seconds: float = 0.0) -> list[ContextFigures]:
+        """Return what the contexts that run do, as of the last call; ask for newer figures.
+
+        seconds: time their queues for so long from now on.
+        """
         running = []
+        now = time.monotonic()
         for context in self._contexts.values():
             if context.client is not None:
-                context.client.ask_figures()
+                context.client.ask_figures(seconds)
                 running.append(
-                    ContextFigures(context.number, context.name, *context.client.figures)
+                    ContextFigures.of(
+                        context.number,
+                        context.name,
+                        context.client.figures,
+                        seconds=now - context.since,
+                    )
                 )
         return running
+
+    def running(self) -> list[Context]:
+        """The contexts that something runs."""
+        return [context for context in self._contexts.values() if context.client is not None]
 
     def reset(self) -> None:
         """End all contexts."""

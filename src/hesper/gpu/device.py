@@ -34,6 +34,7 @@ from hesper.gpu.request import (
 )
 from hesper.gpu.resources import ResourceTable
 from hesper.gpu.scanouts import Scanouts
+from hesper.gpu.survey import Survey
 from hesper.gpu.transport import NoTransport, Transport
 from hesper.gpu.wire import Command, Feature, Response
 from hesper.log import get_logger
@@ -42,7 +43,6 @@ from hesper.portable import page_size
 if TYPE_CHECKING:
     from hesper.display.scanout import Display
     from hesper.event_loop import EventLoop
-    from hesper.gpu.contexts import ContextFigures
     from hesper.gpu.long_work import Work
     from hesper.gpu.resources import Resource
     from hesper.gpu.transport import QueueElement
@@ -75,7 +75,7 @@ class _Operation:
 class GpuDevice:
     """One virtio-gpu device, whatever transport its guest is reached by (see `transport`).
 
-    For the loop's thread, but for `post_display_event` and `figures`.  A request is read,
+    For the loop's thread, but for `post_display_event` and `survey.figures`.  A request is read,
     waits until what it touches is free, is done, perhaps waits for its fence, and is answered.
     """
 
@@ -99,7 +99,6 @@ class GpuDevice:
         self._loop = loop
         self._transport: Transport = NoTransport()
         self._events = 0
-        self._figures: list[ContextFigures] = []
         self._most_waiting = limits.waiting
         self._waiting = 0
         """Bytes of requests that are not done."""
@@ -125,6 +124,8 @@ class GpuDevice:
             attachments=limits.attachments,
             pages=self._pages,
         )
+        self.survey = Survey(self._contexts, loop)
+        """What contexts do."""
         self._pictures = Pictures(self._resources, self._work, self._pages)
         self._blobs = Blobs(
             self._resources,
@@ -232,16 +233,6 @@ class GpuDevice:
     def _display_event(self) -> None:
         self._events |= wire.EVENT_DISPLAY
         self._transport.config_changed()
-
-    # Figures.
-
-    def figures(self) -> list[ContextFigures]:
-        """Return what every context does, as of a moment ago.  From any thread."""
-        self._loop.call(self._collect_figures)
-        return self._figures
-
-    def _collect_figures(self) -> None:
-        self._figures = self._contexts.figures()
 
     # Requests.
 

@@ -18,7 +18,8 @@ from hesper.log import get_logger
 from hesper.portable import page_size
 
 if TYPE_CHECKING:
-    from hesper.gpu.contexts import ContextFigures
+    from hesper.figures import ContextFigures
+    from hesper.isolation.tracing import OnContext
     from hesper.sandbox import Mode
 
 DEFAULT_WINDOW = 8 << 30
@@ -134,6 +135,31 @@ class GpuRunner:
         self._loop.stop()
         thread.join(JOIN_TIMEOUT)
 
-    def figures(self) -> list[ContextFigures]:
-        """Return what every context does; from any thread."""
-        return self._device.figures()
+    def figures(self, seconds: float = 0.0) -> list[ContextFigures]:
+        """Return what every context does; from any thread.  See `Survey.figures`."""
+        return self._device.survey.figures(seconds)
+
+    def end(self, number: int, why: str, patience: float) -> bool:
+        """End a context, by its number; whether there is one.  From any other thread."""
+        return self._on_loop(lambda: self._device.survey.end(number, why), patience)
+
+    def trace(self, seconds: float, on_context: OnContext, patience: float) -> bool:
+        """Trace all contexts for so long, see `Survey.trace`.  From any other thread."""
+        return self._on_loop(lambda: self._device.survey.trace(seconds, on_context), patience)
+
+    def end_trace(self, on_context: OnContext) -> None:
+        """Tell `on_context` of no contexts any more.  From any thread."""
+        self._loop.call(lambda: self._device.survey.end_trace(on_context))
+
+    def _on_loop(self, action: Callable[[], bool], patience: float) -> bool:
+        """Call `action` on the device's thread; what it says, False after so many seconds."""
+        found: list[bool] = []
+        over = threading.Event()
+
+        def call() -> None:
+            found.append(action())
+            over.set()
+
+        self._loop.call(call)
+        over.wait(patience)
+        return found == [True]

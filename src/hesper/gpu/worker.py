@@ -9,6 +9,8 @@ import os
 import socket
 from collections.abc import Callable
 
+import msgspec
+
 from hesper.gpu import context_wire as wire
 from hesper.gpu.context_wire import Down, Up
 from hesper.gpu.server import Server
@@ -20,6 +22,7 @@ from hesper.guest import (
     OutOfMemoryError,
     ResourceError,
 )
+from hesper.guest.watching import ContextWatch
 from hesper.isolation.service import ClientError
 from hesper.log import get_logger
 
@@ -39,11 +42,18 @@ class ContextWorker:
     def run(self, context: Context) -> None:
         """Serve `context`.  Raises `ClientError` when the guest broke the protocol."""
         self._context = context
+        watched = ContextWatch(context)
+        try:
+            self._run(context, watched)
+        finally:
+            watched.close()
+
+    def _run(self, context: Context, watched: ContextWatch) -> None:
         self._server.attach(context.port)
         while (message := self._server.next()) is not None:
             kind, body, fds = message
             try:
-                self._handle(context, kind, body, fds)
+                self._handle(context, watched, kind, body, fds)
             finally:
                 for fd in fds:
                     os.close(fd)
@@ -63,9 +73,18 @@ class ContextWorker:
         self._ended(reason)
         self._server.send(Up.FATAL, reason.encode()[:1000])
 
-    def _handle(self, context: Context, kind: int, body: memoryview, fds: list[int]) -> None:
+    def _handle(
+        self, context: Context, watched: ContextWatch, kind: int, body: memoryview, fds: list[int]
+    ) -> None:
         if kind == Down.FIGURES:
-            self._server.send(Up.FIGURES, _figures(context))
+            (seconds,) = wire.FIGURES.unpack(body)
+            found = watched.figures(seconds)
+            self._server.send(Up.FIGURES, msgspec.json.encode(found))
+        elif kind == Down.TRACE:
+            if len(fds) != 1:
+                raise ConnectionError(f"TRACE with {len(fds)} descriptors")
+            (seconds,) = wire.TRACE.unpack(body)
+            watched.trace(fds[0], seconds)
         elif kind == Down.IMPORT:
             if len(fds) != 1 or len(body) != wire.IMPORT.size:
                 raise ConnectionError(f"IMPORT of {len(body)} bytes and {len(fds)} descriptors")
@@ -102,16 +121,3 @@ class ContextWorker:
         """End the context."""
         if self._context is not None:
             self._context.poison(str(error))
-
-
-def _figures(context: Context) -> bytes:
-    """What a context has done and holds, as `wire.FIGURES`."""
-    counts, ledger = context.engine.statistics(), context.engine.ledger.figures()
-    held = {**ledger, "objects": counts["objects"]}
-    limits = context.limits
-    return wire.FIGURES.pack(
-        *(counts["commands"], counts["bytes"], context.pool.used, ledger["limit"]),
-        *(ledger[name] for name in wire.ACCOUNTS),
-        *(held[name] for name in wire.HELD),
-        *(getattr(limits, name) for name in wire.HELD),
-    )

@@ -94,6 +94,8 @@ class Context:
         """`submit`, `fence`, `create_blob` and `destroy_blob` for compiled frontends."""
         self.instance: Instance | None = None
         self.devices: dict[int, Device] = {}
+        self.frames = 0
+        """Images of swapchains that the guest has got to draw to."""
         self.is_abandoned = False
         """Whether `close` has left work on the driver that did not end; the process must end."""
         self._has_instance = False

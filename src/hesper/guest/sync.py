@@ -130,6 +130,8 @@ def import_semaphore_resource(context: Context, call: Call) -> None:
     source = call.args.pImportSemaphoreResourceInfo
     if source.resourceId:
         raise ProtocolError(f"semaphore payloads in resources (here {source.resourceId})")
+    # Whoever draws frames does this with what each image comes with.
+    context.frames += 1
     if device.physical.has_sync_fd_semaphores:
         info = Scratch().new(
             "VkImportSemaphoreFdInfoKHR",

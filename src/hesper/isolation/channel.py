@@ -6,6 +6,8 @@ Down, as messages of `portable.send_message`, each one JSON object with the key 
   serve    client; with its socket       once, when ready
            lease, slack; with a page     where all clients share memory, see `isolation.lease`
   lease    lease                         how much of it the client may take from now on
+  figures  watch                         say what the client does, and time its queues for so long
+  trace    seconds; with shared memory   note there what happens for so long
   noted                                  the log has why its client is ended
   stop                                   end in order
 Up, as lines of JSON with the key `is`, because the supervisor must never block on a worker that
@@ -15,6 +17,7 @@ a guest may have taken over:
   named    name                          what the client calls itself
   wants    lease                         the client wants to take so much memory
   gives    lease                         it takes no more than that from now on
+  figures  those of `figures.Figures`    once for each order to say them
   log      level, logger, event, fields
   end      reason                        the client's fault, or ours; before the client is told,
                                          and before the process ends

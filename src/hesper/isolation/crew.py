@@ -59,6 +59,8 @@ class Crew:
         """Called when a worker has got ready or has ended, or when one may be started again."""
         self.on_end: Callable[[WorkerProcess], None] = lambda _: None
         """Called when a worker has ended, before `on_change`."""
+        self.on_figures: Callable[[WorkerProcess, dict[str, Any]], None] = lambda _, __: None
+        """Called with what a worker says its client does."""
         self.total: Total[WorkerProcess] | None = None
         """What all clients may have together, if they are bounded."""
         self._turns = turns
@@ -122,7 +124,7 @@ class Crew:
     def kill_all(self, why: str) -> None:
         """Kill all workers."""
         for worker in self.workers:
-            self._kill(worker, why)
+            self.kill(worker, why)
 
     def end(self) -> None:
         """Leave nothing behind, whatever has happened."""
@@ -213,7 +215,7 @@ class Crew:
 
     def _too_slow(self, worker: WorkerProcess, patience: float) -> None:
         if worker.state == "starting":
-            self._kill(worker, f"not ready after {patience:g} s")
+            self.kill(worker, f"not ready after {patience:g} s")
 
     def _start_failed(self, why: str, kind: str = "") -> None:
         """Give up if no worker has ever been ready; else try again, less and less often."""
@@ -234,7 +236,7 @@ class Crew:
         except (BrokenPipeError, ConnectionResetError):
             pass  # it is about to end
         except OSError as error:
-            self._kill(worker, f"it takes no orders: {error.strerror}")
+            self.kill(worker, f"it takes no orders: {error.strerror}")
 
     def _hear(self, worker: WorkerProcess) -> None:
         """Read what a worker has to say."""
@@ -245,15 +247,13 @@ class Crew:
             if messages is None:
                 # It is about to end; its launcher says when.
                 self._unhear(worker)
-                self._turns.after(
-                    STOP_PATIENCE, lambda: self._kill(worker, "it hung up and stayed")
-                )
+                self._turns.after(STOP_PATIENCE, lambda: self.kill(worker, "it hung up and stayed"))
                 return
             for message in messages:
                 self._heard(worker, message)
         except (ChannelError, *WRONG) as error:
             # Only a worker that a guest has taken over would do that.
-            self._kill(worker, f"it sends nonsense: {error!r}")
+            self.kill(worker, f"it sends nonsense: {error!r}")
 
     def _unhear(self, worker: WorkerProcess) -> None:
         self._turns.unwatch(worker.control)
@@ -280,6 +280,8 @@ class Crew:
             )
         elif kind in ("wants", "gives"):
             self._share(worker, kind, int(message["lease"]))
+        elif kind == "figures":
+            self.on_figures(worker, message)
         elif kind == "end":
             self._ends(worker, str(message["reason"]))
         elif kind == "crashed":
@@ -319,7 +321,7 @@ class Crew:
         used = {worker: own_memory(worker.process.pid) for worker in serving}
         if (liar := self.total.liar(used)) is not None:
             granted = self.total.granted(liar)
-            self._kill(liar, f"it has {used[liar]} bytes of memory, and was granted {granted}")
+            self.kill(liar, f"it has {used[liar]} bytes of memory, and was granted {granted}")
 
     def _ends(self, worker: WorkerProcess, reason: str) -> None:
         """Log at once why a client is ended: its worker waits for that."""
@@ -332,11 +334,12 @@ class Crew:
     def _tell_to_stop(self, worker: WorkerProcess) -> None:
         if worker.state == "serving":
             self.order(worker, "stop")
-            self._turns.after(STOP_PATIENCE, lambda: self._kill(worker, "it did not stop"))
+            self._turns.after(STOP_PATIENCE, lambda: self.kill(worker, "it did not stop"))
         else:
-            self._kill(worker, "stopping")
+            self.kill(worker, "stopping")
 
-    def _kill(self, worker: WorkerProcess, why: str) -> None:
+    def kill(self, worker: WorkerProcess, why: str) -> None:
+        """End a worker at once; the log says why."""
         if worker in self.workers and not worker.killed:
             worker.killed = why
             worker.process.kill()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from hesper.figures import Figures
     from hesper.kernel.ledger import Ledger
 
 
@@ -38,6 +39,16 @@ Introduced: TypeAlias = Callable[[bytes], bool]
 False: more is to come.  Raises `ClientError` for what no client sends first."""
 
 
+class Watched(Protocol):
+    """What can be seen of a context.  From any thread."""
+
+    def figures(self, seconds: float) -> Figures:
+        """What it has done and holds.  seconds: time its queues for so long from now on."""
+
+    def trace(self, fd: int, seconds: float) -> None:
+        """Note for so long, in the shared memory `fd`, what happens; returns at once."""
+
+
 class Hearer(Protocol):
     """Is told what becomes of a client.  From any thread."""
 
@@ -52,6 +63,9 @@ class Hearer(Protocol):
 
     def lend(self, ledger: Ledger) -> None:
         """Have what its context takes bounded by what all clients together may have."""
+
+    def show(self, watched: Watched) -> None:
+        """Let whoever watches the server see what its context does."""
 
 
 class Service(Protocol):

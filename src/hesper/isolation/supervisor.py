@@ -9,6 +9,7 @@ import collections
 import contextlib
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ from hesper.isolation.crew import Crew
 from hesper.isolation.doorstep import Admission, Doorstep
 from hesper.isolation.path_keeper import PathKeeper
 from hesper.isolation.peers import Crowd, Rates
+from hesper.isolation.survey import Survey
 from hesper.isolation.total import SLACK, Total
 from hesper.isolation.turns import Turns
 from hesper.isolation.waiting import WaitingClient, WaitingRoom
@@ -29,7 +31,9 @@ from hesper.portable import accept, processors
 if TYPE_CHECKING:
     import socket
 
+    from hesper.figures import ContextFigures
     from hesper.isolation.listen import Listener
+    from hesper.isolation.tracing import OnContext
     from hesper.isolation.worker_process import WorkerProcess
     from hesper.sandbox import Mode
 
@@ -53,6 +57,11 @@ ACCEPT_PAUSE = 1.0
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 _log = get_logger(__name__)
+
+
+def _hand(found: list[Any], done: Callable[[], None], what: list[Any]) -> None:
+    found += what
+    done()
 
 
 class Supervisor:
@@ -95,6 +104,8 @@ class Supervisor:
         self._crew.on_hopeless = self._hopeless
         self._crew.on_change = self._refill
         self._crew.on_end = self._left
+        self._survey = Survey(self._turns, self._crew)
+        self._seen: list[ContextFigures] = []
         self._room = WaitingRoom(self._turns, admission.refuse)
         self._doorstep = Doorstep(self._turns, admission, self._let_in)
         self._quota = admission.quota
@@ -175,6 +186,42 @@ class Supervisor:
         """No worker can start."""
         self._failed = start_error(kind, why)
         self._stop()
+
+    def survey(self, seconds: float, patience: float) -> list[ContextFigures]:
+        """What all clients do; after so many seconds of patience what they did the last time.
+
+        From any other thread.  seconds: their queues are timed for so long from now on.
+        """
+        found: list[ContextFigures] = []
+        if self._call(
+            lambda done: self._survey.ask(seconds, partial(_hand, found, done)), patience
+        ):
+            self._seen = found
+        return self._seen
+
+    def end(self, client: int, why: str, patience: float) -> bool:
+        """End a client; whether there is one of that number.  From any other thread."""
+        found: list[bool] = []
+        self._call(lambda done: _hand(found, done, [self._survey.end(client, why)]), patience)
+        return found == [True]
+
+    def trace(self, seconds: float, on_context: OnContext, patience: float) -> bool:
+        """Trace all clients for so long; see `Survey.trace`.  From any other thread."""
+        found: list[bool] = []
+        self._call(
+            lambda done: _hand(found, done, [self._survey.trace(seconds, on_context)]), patience
+        )
+        return found == [True]
+
+    def end_trace(self, on_context: OnContext) -> None:
+        """Tell `on_context` of no clients any more.  From any thread."""
+        self._turns.call(lambda: self._survey.end_trace(on_context))
+
+    def _call(self, action: Callable[[Callable[[], None]], None], patience: float) -> bool:
+        """Have `action` called in a turn; whether it has called what it is given in that time."""
+        over = threading.Event()
+        self._turns.call(lambda: action(over.set))
+        return over.wait(patience)
 
     @property
     def serving(self) -> int:
@@ -346,6 +393,7 @@ class Supervisor:
             self._served.add(worker, client.peer)
             self._order_to_serve(worker, sock)
             _log.debug("client has a worker", client=worker.client, worker=worker.process.pid)
+        self._survey.began(worker)
         self._recent.append(worker.since)
         delay = REFILL_DELAY if self._crew.count("ready") else HURRIED_REFILL_DELAY
         if self._lately() > 1:

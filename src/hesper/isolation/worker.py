@@ -14,12 +14,15 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import msgspec
+
 from hesper import log
 from hesper.errors import StartError
+from hesper.figures import Figures
 from hesper.isolation import channel
 from hesper.isolation.background import in_both_threads, run_in_background
 from hesper.isolation.lease import Lease
-from hesper.isolation.service import ClientError, Service
+from hesper.isolation.service import ClientError, Service, Watched
 from hesper.kernel.crashes import report_crashes
 from hesper.portable import has_hung_up, poll_tells_of_end, raise_descriptor_limit
 from hesper.sandbox import worker as sandbox
@@ -64,6 +67,10 @@ class Worker:
         self._speaking = threading.Lock()
         self._noted = threading.Event()
         self._lease: Lease | None = None
+        self._showing = threading.Lock()
+        self._watched: Watched | None = None
+        self._early_trace: tuple[int, float] | None = None
+        """Where to, and until when, a client is to be traced that has no context yet."""
         self._is_warm = False
         self._in_background = False
         self._looked_at: socket.socket | None = None
@@ -148,6 +155,16 @@ class Worker:
         if self._lease is not None:
             self._lease.lend(ledger)
 
+    def show(self, watched: Watched) -> None:
+        """See `isolation.service.Hearer`."""
+        with self._showing:
+            self._watched = watched
+            early, self._early_trace = self._early_trace, None
+        if early is not None:
+            fd, until = early
+            watched.trace(fd, until - time.monotonic())
+            os.close(fd)
+
     @contextlib.contextmanager
     def _fatal(self) -> Iterator[None]:
         """End the process when something fails that should not."""
@@ -221,14 +238,35 @@ class Worker:
             message = channel.receive_down(self._control)
         except OSError:
             return False
-        order: dict[str, Any] = message[0] if message is not None else {"do": "stop"}
+        order, fds = message if message is not None else ({"do": "stop"}, [])
         if order["do"] == "noted":
             self._noted.set()
         elif order["do"] == "lease" and self._lease is not None:
             self._lease.answer(order["lease"])
+        elif order["do"] == "figures":
+            self._show_figures(order["watch"])
+        elif order["do"] == "trace":
+            self._trace(fds, order["seconds"])
         else:
             return False
         return True
+
+    def _show_figures(self, seconds: float) -> None:
+        """Say what the client's context does; nothing yet where it has none."""
+        found = self._watched.figures(seconds) if self._watched is not None else Figures()
+        self._say("figures", **msgspec.to_builtins(found))
+
+    def _trace(self, fds: list[int], seconds: float) -> None:
+        """Begin a trace; of a client that has no context yet, when it gets one."""
+        (fd,) = fds
+        with self._showing:
+            watched = self._watched
+            if watched is None and self._early_trace is None:
+                self._early_trace = (fd, time.monotonic() + seconds)
+                return
+        if watched is not None:
+            watched.trace(fd, seconds)
+        os.close(fd)
 
     def _say(self, is_: str, **values: Any) -> None:
         # Where the supervisor is gone, `_watch` has noticed.

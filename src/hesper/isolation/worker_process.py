@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hesper.figures import Figures
 from hesper.log import get_logger
 from hesper.sandbox.seccomp import remedy
 
@@ -51,6 +52,12 @@ class WorkerProcess:
     """What bound of its control group it has died of."""
     is_told: bool = False
     """Whether the log says how its client has ended, while it still ends."""
+    asked: bool = False
+    """Whether it is to answer what its client does."""
+    answered: float = 0.0
+    """When it did so last; `time.monotonic`."""
+    figures: Figures = field(default_factory=Figures)
+    """What it said then."""
     starting: Timer | None = None
     """What happens if it does not get ready."""
 

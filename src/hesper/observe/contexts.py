@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from hesper.api.gpu import ContextFigures
 from hesper.display.web.live import GpuFigures
+from hesper.figures import ContextFigures
 
 ContextSource: TypeAlias = Callable[[], Iterable[ContextFigures]]
 """Gives the figures of all open contexts; called from any thread, must not block."""

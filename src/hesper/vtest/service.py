@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hesper.guest import Context, ResourceError, capset
+from hesper.guest.watching import ContextWatch
 from hesper.isolation import driver
 from hesper.isolation.driver import DriverOptions, OpenDriver, open_driver
 from hesper.kernel.errors import ProtocolError
@@ -97,6 +98,7 @@ class VtestService:
         )
         if self._hear is not None:
             self._hear.lend(context.engine.ledger)
+            self._hear.show(ContextWatch(context))
         if self._sample_ns:
             self._sampler = threading.Thread(target=self._sample, args=[context], name="sampler")
             self._sampler.start()
