@@ -27,6 +27,7 @@ EXTRAS = {
     "cdi": "cdi",
     "gpu": "display",
     "kubernetes": "kubernetes",
+    "top": "watch",
     "vm": "vm",
 }
 """Commands that a plain installation lacks packages for, and the extra that brings them."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -35,6 +35,9 @@ from hesper.vm.outputs import (
     Outputs,
     parse_place,
 )
+
+if TYPE_CHECKING:
+    from hesper.cli._watch import WatchOptions
 
 GPU = Group("GPU", sort_key=1)
 DISPLAY = Group("Display", sort_key=2)
@@ -208,9 +211,19 @@ class Stop:
 
 @contextlib.contextmanager
 def running(
-    socket: Path, device: DeviceOptions, options: DisplayOptions, stop: Stop
+    socket: Path,
+    device: DeviceOptions,
+    options: DisplayOptions,
+    watch: WatchOptions,
+    stop: Stop,
+    *,
+    kind: str,
 ) -> Iterator[tuple[GpuDevice, Outputs]]:
-    """Run a device at `socket` and its outputs.  Ends the program when they cannot start."""
+    """Run a device at `socket` and its outputs.  Ends the program when they cannot start.
+
+    kind: the command that it is.
+    """
+    watch.check()
     raise_descriptor_limit()
     if device.sandbox == "on":
         groups.settle()
@@ -221,6 +234,7 @@ def running(
             gpu = stack.enter_context(GpuDevice(socket, device.options(), on_end=stop.fail))
             outputs = stack.enter_context(Outputs(gpu.display, wanted, gpu.figures))
             stack.enter_context(_files(gpu.display, options))
+            stack.enter_context(watch.watched(gpu, kind, lambda: [gpu.socket], gpu.display))
         except OSError as error:
             stack.close()
             fail(str(error))

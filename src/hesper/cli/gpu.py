@@ -13,6 +13,7 @@ from hesper import log
 from hesper.cli import EXIT_FAILURE
 from hesper.cli._gpu import DeviceOptions, DisplayOptions, Stop, running, wait
 from hesper.cli._signals import STOPPING, handled
+from hesper.cli._watch import WatchOptions
 from hesper.sandbox.helper import harden
 from hesper.vm.libvirt import libvirt_xml
 from hesper.vm.machine import MACHINES, gpu_arguments, memory_arguments
@@ -26,6 +27,7 @@ def command(
     print_libvirt: Annotated[bool, Parameter(negative=())] = False,
     device: DeviceOptions = DeviceOptions(),  # noqa: B008  frozen
     display: DisplayOptions = DisplayOptions(),  # noqa: B008  frozen
+    watch: WatchOptions = WatchOptions(),  # noqa: B008  frozen
 ) -> None:
     """Be the GPU of a virtual machine, for a QEMU that you start.
 
@@ -47,6 +49,8 @@ def command(
         What the GPU is like.
     display:
         Where the screens are shown.
+    watch:
+        How it can be seen what programs do.
     """
     log.configure(level=device.log_level)
     log.take_over("asyncio", "aiohttp")
@@ -61,7 +65,7 @@ def command(
     stop = Stop()
     with (
         handled(STOPPING, lambda _: stop()),
-        running(path, device, display, stop) as (gpu, outputs),
+        running(path, device, display, watch, stop, kind="gpu") as (gpu, outputs),
     ):
         print(f"ready on {path} with {gpu.about.device} ({gpu.about.driver})")
         for place in outputs.places:

@@ -21,6 +21,7 @@ from hesper.api.client import client_environment, find_venus
 from hesper.cli import EXIT_USAGE, fail
 from hesper.cli._server import ServerOptions
 from hesper.cli._signals import handled
+from hesper.cli._watch import WatchOptions
 from hesper.errors import StoppedError
 from hesper.portable import private_folder
 
@@ -47,6 +48,7 @@ def run(
     venus: Annotated[Path | None, Parameter(negative=())] = None,
     print_env: Annotated[bool, Parameter(negative=())] = False,
     server: ServerOptions = ServerOptions(),  # noqa: B008  frozen
+    watch: WatchOptions = WatchOptions(),  # noqa: B008  frozen
 ) -> None:
     """Run a program whose Vulkan goes through Hesper.
 
@@ -66,6 +68,8 @@ def run(
         Print the variables that lead a program to `hesper serve`, and do nothing else.
     server:
         How the program is served.
+    watch:
+        How it can be seen what it does.
     """
     manifest = find_venus(venus)
     if print_env:
@@ -81,10 +85,13 @@ def run(
     if socket is not None:
         os.execvpe(words[0], words, os.environ | client_environment(manifest, str(socket)))
     log.configure(level=server.log_level or "warning")
-    _end_like(_serve(words, manifest, server))
+    watch.check()
+    _end_like(_serve(words, manifest, server, watch))
 
 
-def _serve(words: tuple[str, ...], manifest: Path, options: ServerOptions) -> int:
+def _serve(
+    words: tuple[str, ...], manifest: Path, options: ServerOptions, watch: WatchOptions
+) -> int:
     """Run the program beside a server of its own; return its exit status (negative: signal)."""
     program: subprocess.Popen[bytes] | None = None
     interrupted = 0
@@ -102,7 +109,12 @@ def _serve(words: tuple[str, ...], manifest: Path, options: ServerOptions) -> in
 
     with private_folder() as folder:
         server = VtestServer(folder / "vtest", options.options(warm=1))
-        with handled(FORWARDED, signalled), contextlib.suppress(StoppedError), server:
+        with (
+            handled(FORWARDED, signalled),
+            contextlib.suppress(StoppedError),
+            server,
+            watch.watched(server, "run", lambda: list(server.sockets)),
+        ):
             if not interrupted:
                 environment = os.environ | server.client_environment(manifest)
                 try:

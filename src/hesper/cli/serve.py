@@ -16,6 +16,7 @@ from hesper import VtestServer, log
 from hesper.cli import _systemd, fail
 from hesper.cli._server import ServerOptions
 from hesper.cli._signals import STOPPING, handled
+from hesper.cli._watch import WatchOptions
 from hesper.errors import StoppedError
 from hesper.portable import raise_descriptor_limit
 from hesper.sandbox import groups
@@ -30,6 +31,7 @@ def command(
     ready_fd: int | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     server: ServerOptions = ServerOptions(),  # noqa: B008  frozen
+    watch: WatchOptions = WatchOptions(),  # noqa: B008  frozen
 ) -> None:
     """Serve Venus clients on a Unix socket, as virgl_test_server does.
 
@@ -54,8 +56,11 @@ def command(
         Log, and say ready, in JSON.
     server:
         How clients are served.
+    watch:
+        How it can be seen what they do.
     """
     log.configure(level=server.log_level or "info", json=json)
+    watch.check()
     raise_descriptor_limit()
     if server.sandbox == "on":
         groups.settle()
@@ -82,7 +87,8 @@ def command(
         try:
             if not over.is_set():
                 service.start()
-                over.wait()
+                with watch.watched(service, "serve", lambda: list(service.sockets)):
+                    over.wait()
         except StoppedError:
             pass
         finally:

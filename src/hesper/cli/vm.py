@@ -25,6 +25,7 @@ from hesper.cli._gpu import (
 )
 from hesper.cli._signals import STOPPING, handled
 from hesper.cli._sizes import parse_size
+from hesper.cli._watch import WatchOptions
 from hesper.portable import physical_memory, private_folder
 from hesper.sandbox.helper import harden
 from hesper.vm.disks import DiskBoot, FileKind, check_disk, disk_boot, file_kind
@@ -89,6 +90,7 @@ def command(
     machine: MachineOptions = MachineOptions(),
     device: DeviceOptions = DeviceOptions(),  # noqa: B008  frozen
     display: DisplayOptions = DisplayOptions(),  # noqa: B008  frozen
+    watch: WatchOptions = WatchOptions(),  # noqa: B008  frozen
 ) -> None:
     """Run a virtual machine with the host's GPU in it.
 
@@ -110,6 +112,8 @@ def command(
         What the GPU is like.
     display:
         Where the screens are shown.
+    watch:
+        How it can be seen what programs do.
     """
     log.configure(level=device.log_level)
     log.take_over("asyncio", "aiohttp")
@@ -133,7 +137,7 @@ def command(
         if dry_run:
             print(shlex.join(arguments))
             return
-        status = _run(arguments, guest, device, display)
+        status = _run(arguments, guest, device, display, watch)
     raise SystemExit(status)
 
 
@@ -237,7 +241,11 @@ def _port(text: str) -> tuple[int, int]:
 
 
 def _run(
-    arguments: list[str], guest: Machine, device: DeviceOptions, display: DisplayOptions
+    arguments: list[str],
+    guest: Machine,
+    device: DeviceOptions,
+    display: DisplayOptions,
+    watch: WatchOptions,
 ) -> int:
     """Run the machine; returns the exit status."""
     stop = Stop()
@@ -257,7 +265,7 @@ def _run(
 
     with (
         handled(STOPPING, signalled),
-        running(guest.gpu_socket, device, display, stop) as (
+        running(guest.gpu_socket, device, display, watch, stop, kind="vm") as (
             gpu,
             outputs,
         ),

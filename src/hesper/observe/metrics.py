@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
+
+from hesper.observe.rates import waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prometheus_client.metrics_core import Metric
 
+    from hesper.api.server import Server
     from hesper.display.rfb.service import RfbService
+    from hesper.display.scanout import Display
     from hesper.observe.contexts import ContextLedger
 
 
@@ -80,9 +84,35 @@ class ContextCollector(Collector):
         most = GaugeMetricFamily(
             "hesper_context_held_limit", "What an open context may hold", labels=[*label, "kind"]
         )
+        submissions = CounterMetricFamily(
+            "hesper_context_submissions", "Calls of an open context's queues", labels=label
+        )
+        busy = CounterMetricFamily(
+            "hesper_context_queue_busy_seconds",
+            "Time for which an open context's queues had work, from a submission until its fence"
+            " was seen, while somebody watched",
+            labels=label,
+        )
+        frames = CounterMetricFamily(
+            "hesper_context_frames",
+            "Images of swapchains that an open context has got to draw to",
+            labels=label,
+        )
+        age = GaugeMetricFamily("hesper_context_age_seconds", "Since it was opened", labels=label)
+        waits = GaugeMetricFamily(
+            "hesper_context_waits",
+            "1 for what an open context was waiting for at this moment",
+            labels=[*label, "for"],
+        )
         for figures in totals.open:
             labels = [str(figures.context), figures.name]
             commands.add_metric(labels, figures.commands)
+            submissions.add_metric(labels, figures.submissions)
+            busy.add_metric(labels, figures.busy_ns / 1e9)
+            frames.add_metric(labels, figures.frames)
+            age.add_metric(labels, figures.seconds)
+            kind = waits_for(list(figures.doing)).partition(" (")[0]
+            waits.add_metric([*labels, kind], 1)
             memory.add_metric(labels, figures.memory)
             limit.add_metric(labels, figures.limit)
             for name, size in figures.accounts.items():
@@ -91,6 +121,30 @@ class ContextCollector(Collector):
                 held.add_metric([*labels, kind], number)
                 most.add_metric([*labels, kind], bound)
         yield from (commands, memory, limit, account, held, most)
+        yield from (submissions, busy, frames, age, waits)
+
+
+class ServerCollector(Collector):
+    """What clients are served with, and screens that no viewer has to look at."""
+
+    def __init__(self, server: Server, display: Display | None) -> None:
+        """Report `server`, and `display` if it has one."""
+        self._server = server
+        self._display = display
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask the server."""
+        if not self._server.is_running:
+            return
+        about = self._server.about
+        info = InfoMetricFamily("hesper_driver", "What clients are served with")
+        info.add_metric([], {"driver": about.driver, "device": about.device})
+        yield info
+        if self._display is not None:
+            frames = CounterMetricFamily("hesper_guest_frames", "Frames flushed", labels=["screen"])
+            for each in self._display:
+                frames.add_metric([str(each.index + 1)], each.flushes)
+            yield frames
 
 
 class Metrics:
@@ -103,6 +157,10 @@ class Metrics:
     def add_display(self, service: RfbService) -> None:
         """Report a display's screens."""
         self.registry.register(DisplayCollector(service))
+
+    def add_server(self, server: Server, display: Display | None) -> None:
+        """Report a server, and its screens where `add_display` does not."""
+        self.registry.register(ServerCollector(server, display))
 
     def add_contexts(self, ledger: ContextLedger) -> None:
         """Report contexts."""
