@@ -121,9 +121,7 @@ def _trace(path: Path, socket: Path | None, seconds: float) -> None:
         print(f"tracing for {seconds:g} s", flush=True)
         trace = server.trace(seconds)
         try:
-            writer = TraceWriter(names)
-            count = writer.add(trace, title)
-            file.write(writer.serialize())
+            count = TraceWriter(file, names).add(trace, title)
         finally:
             trace.close()
     programs = len(trace.clients)

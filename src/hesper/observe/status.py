@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import select
 import socket
 import threading
 import time
@@ -119,9 +120,12 @@ class StatusServer:
                 self._refuse(sock, "only the server's own user may ask")
                 continue
             with self._lock:
-                has_room = not self._stopping and len(self._connections) < MOST_CONNECTIONS
-                if has_room:
+                has_room = len(self._connections) < MOST_CONNECTIONS
+                if has_room and not self._stopping:
                     self._connections.add(sock)
+            if self._stopping:
+                sock.close()
+                return
             if not has_room:
                 self._refuse(sock, f"{MOST_CONNECTIONS} ask already")
                 continue
@@ -211,7 +215,8 @@ class StatusServer:
             names: dict[int, tuple[str, int]] = {}
             while not self._stopping:
                 left = end - time.monotonic()
-                time.sleep(max(0.0, min(BATCH_SECONDS, left)))
+                if _says_something(sock, max(0.0, min(BATCH_SECONDS, left))):
+                    raise ConnectionError("who traces has left, or asks something else")
                 self._send_news(sock, came, frames)
                 for each in self._server.survey():
                     names[each.context] = (each.name, each.process)
@@ -235,6 +240,13 @@ class StatusServer:
         shown = [frames.popleft() for _ in range(len(frames))]
         if shown:
             send_message(sock, _encode(wire.Flushed(shown)))
+
+
+def _says_something(sock: socket.socket, seconds: float) -> bool:
+    """Wait for so long; whether something, or the end, has come."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _size(scanout: Scanout) -> tuple[int, int]:

@@ -9,12 +9,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TrackEvent
-from perfetto.trace_builder.proto_builder import TraceProtoBuilder
+from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder
 
 from hesper.observe.rates import ORDERING, WAITING
+from hesper.observe.words import plain
 
 if TYPE_CHECKING:
     from hesper.observe.asking import Trace
@@ -75,12 +76,12 @@ def _makes_sense(span: Span, begin: int, end: int) -> bool:
 
 
 class TraceWriter:
-    """Makes a trace of what one server, or several, have said."""
+    """Writes what servers have said while they were traced."""
 
-    def __init__(self, commands: Mapping[int, str]) -> None:
-        """commands: their names, by number."""
+    def __init__(self, file: BinaryIO, commands: Mapping[int, str]) -> None:
+        """Write to `file`.  commands: their names, by number."""
         self._commands = commands
-        self._builder = TraceProtoBuilder()
+        self._builder = StreamingTraceProtoBuilder(file)
         self._tracks = 0
 
     def add(self, trace: Trace, title: str) -> int:
@@ -89,7 +90,7 @@ class TraceWriter:
         count = 0
         for context, fd in sorted(trace.memory.items()):
             name, process = trace.clients.get(context, ("", 0))
-            parent = self._process(f"{name or 'client'} ({context})", process or context)
+            parent = self._process(f"{plain(name) or 'client'} ({context})", process or context)
             count += self._add_client(parent, list(spans(fd, begin, end)))
         if trace.frames:
             parent = self._process(title, 0)
@@ -100,11 +101,6 @@ class TraceWriter:
                 self._event(tracks[screen], TrackEvent.TYPE_INSTANT, when, "frame", "screen")
             count += len(trace.frames)
         return count
-
-    def serialize(self) -> bytes:
-        """The file."""
-        found: bytes = self._builder.serialize()
-        return found
 
     def _add_client(self, parent: int, found: list[Span]) -> int:
         """Add what a client did: a track each for its streams, queues and fences."""
@@ -138,23 +134,25 @@ class TraceWriter:
 
     def _process(self, name: str, pid: int) -> int:
         self._tracks += 1
-        packet = self._builder.add_packet()
+        packet = self._builder.create_packet()
         packet.track_descriptor.uuid = self._tracks
         # Each is a process of its own in the picture, whatever its program is.
         packet.track_descriptor.process.pid = self._tracks
         packet.track_descriptor.process.process_name = f"{name}, process {pid}" if pid else name
+        self._builder.write_packet(packet)
         return self._tracks
 
     def _track(self, name: str, parent: int) -> int:
         self._tracks += 1
-        packet = self._builder.add_packet()
+        packet = self._builder.create_packet()
         packet.track_descriptor.uuid = self._tracks
         packet.track_descriptor.parent_uuid = parent
         packet.track_descriptor.name = name
+        self._builder.write_packet(packet)
         return self._tracks
 
     def _event(self, track: int, kind: int, when: int, name: str = "", category: str = "") -> None:
-        packet = self._builder.add_packet()
+        packet = self._builder.create_packet()
         packet.timestamp = when
         packet.trusted_packet_sequence_id = _SEQUENCE
         packet.track_event.type = kind
@@ -162,6 +160,7 @@ class TraceWriter:
         if name:
             packet.track_event.name = name
             packet.track_event.categories.append(category)
+        self._builder.write_packet(packet)
 
 
 def _title(kind: int, track: int, lane: int) -> str:
