@@ -10,9 +10,12 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from typing import get_args
 
+import msgspec
 import pytest
 
+from hesper.figures import Account, Figures, Held
 from hesper.gpu import context_wire as wire
 from hesper.gpu.context_wire import Down, Up
 from hesper.gpu.server import Server
@@ -551,13 +554,17 @@ def test_figures_are_what_the_ledger_says() -> None:
     worked = Worked(by_kernel=True)
     try:
         start(worked)
-        kind, body, _ = worked.ask(Down.FIGURES)
+        kind, body, _ = worked.ask(Down.FIGURES, wire.FIGURES.pack(0.0))
         assert kind == Up.FIGURES
-        numbers = wire.FIGURES.unpack(body)
+        figures = msgspec.json.decode(body, type=Figures)
         limits, ledger = worked.context.limits, worked.context.engine.ledger.figures()
-        assert numbers[3] == limits.most_memory
-        assert list(numbers[4:10]) == [ledger[name] for name in wire.ACCOUNTS]
-        assert dict(zip(wire.HELD, numbers[10:15], strict=True))["devices"] == 1
-        assert list(numbers[15:]) == [getattr(limits, name) for name in wire.HELD]
+        assert figures.limit == limits.most_memory
+        assert set(figures.accounts) == set(get_args(Account))
+        assert figures.accounts == {name: ledger[name] for name in figures.accounts}
+        assert set(figures.held) == set(get_args(Held))
+        assert figures.held["devices"] == (1, limits.devices)
+        for name, (_, most) in figures.held.items():
+            assert most == getattr(limits, name)
+        assert figures.doing[0][0] == "asleep"
     finally:
         worked.close()

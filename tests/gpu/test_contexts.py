@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import msgspec
 import pytest
 from gpu_requests import (
     PAGE,
@@ -24,6 +25,7 @@ from gpu_requests import (
 )
 from gpu_vm import CAPSET, MakeVm, Vm
 
+from hesper.figures import Figures
 from hesper.gpu.context_wire import MAX_SUBMIT, Up
 from hesper.gpu.limits import Limits
 from hesper.gpu.wire import CAPSET_VENUS, HEADER, Command, HeaderFlag, Response
@@ -241,7 +243,19 @@ def test_figures_come_from_the_workers(vm: Vm) -> None:
     worker = vm.open_context(1)
     vm.device.survey.figures()
     vm.settle()
-    worker.say(Up.FIGURES, struct.pack("=20Q", 1000, 8000, 1 << 20, 1 << 30, *range(16)))
+    said = Figures(
+        commands=1000,
+        stream_bytes=8000,
+        memory=1 << 20,
+        limit=1 << 30,
+        accounts={"memory": 1, "recorded": 5},
+        held={"devices": (7, 12)},
+        submissions=9,
+        busy_ns=10,
+        frames=11,
+        doing=[("driver", "vkQueueSubmit")],
+    )
+    worker.say(Up.FIGURES, msgspec.json.encode(said))
     # A fence behind it, so that the figures have arrived.
     waiting = vm.guest.post(submit(1, b"1234", fence_id=1, ring_idx=1))
     worker.retire(1)
@@ -250,10 +264,8 @@ def test_figures_come_from_the_workers(vm: Vm) -> None:
     vm.settle()
     (figures,) = vm.device.survey.figures()
     assert figures[:6] == (1, "test", 1000, 8000, 1 << 20, 1 << 30)
-    assert figures.accounts == {
-        "memory": 0, "spare": 1, "decoded": 2, "rings": 3, "objects": 4, "recorded": 5,
-    }  # fmt: skip
-    assert figures.held == {
-        "objects": (6, 11), "devices": (7, 12), "threads": (8, 13), "descriptors": (9, 14),
-        "fences": (10, 15),
-    }  # fmt: skip
+    assert figures.accounts == {"memory": 1, "recorded": 5}
+    assert figures.held == {"devices": (7, 12)}
+    assert (figures.submissions, figures.busy_ns, figures.frames) == (9, 10, 11)
+    assert figures.doing == (("driver", "vkQueueSubmit"),)
+    assert (figures.process, figures.user) == (0, -1)

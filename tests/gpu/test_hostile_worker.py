@@ -179,6 +179,35 @@ def test_nonsense_ends_the_context_and_nothing_else(vm: Vm, name: str) -> None:
     other.wait(lambda: other.commands == [b"fine"])
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"7",
+        b"[" * 4000,
+        b'{"commands": -1}',
+        b'{"commands": 9223372036854775808}',
+        b'{"commands": 1e3000}',
+        b'{"user": 0}',
+        b'{"accounts": {"\\u001b[2J": 1}}',
+        b'{"doing": [["driver", "[bold]"]]}',
+        b'{"held": {"devices": [1, 2, 3]}}',
+        bytes(160),
+    ],
+)
+def test_figures_that_make_no_sense_end_the_context(vm: Vm, said: bytes) -> None:
+    worker, other = vm.open_context(1), vm.open_context(2)
+    vm.device.survey.figures()
+    vm.settle()
+    worker.say(Up.FIGURES, said)
+    assert worker.ended.wait(30)
+    other.say(Up.FIGURES, b'{"commands": 7}')
+    assert vm.guest.send(submit(2, b"fine")).type == OK
+    vm.device.survey.figures()
+    vm.settle()
+    assert [each.name for each in vm.device.survey.figures()] == ["test"]
+
+
 @pytest.mark.parametrize("body", [b"", b"ab", struct.pack("=I", 99), struct.pack("=I", Up.RETIRED)])
 def test_what_comes_with_nonsense_is_closed(vm: Vm, body: bytes) -> None:
     worker = vm.open_context(1)

@@ -152,7 +152,7 @@ def test_it_runs_on_any_thread_and_leaves_signals_alone(tmp_path: Path) -> None:
     def serve() -> None:
         with VhostUserGpu(tmp_path / "gpu", GpuOptions(), unexpected) as gpu:
             assert gpu.about["device"]
-            assert not gpu.figures()
+            assert not gpu.runner.figures()
             features.append(offered(tmp_path / "gpu"))
             assert {number: signal.getsignal(number) for number in before} == before
         gpu.stop()

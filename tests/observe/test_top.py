@@ -139,7 +139,7 @@ def test_programs_are_shown(watching: Watching) -> None:
             ["3", "1234", "vkcube", user(FIGURES.user), "0%", "0", "0", "0", "5.0M", "1%",
              "1 min 15 s", "the GPU (vkWaitForFences)"]
         ]  # fmt: skip
-        assert "llvmpipe (lvp): 1 programs" in shown.text("#servers")
+        assert "llvmpipe (lvp): 1 program," in shown.text("#servers")
         more = shown.text("#more")
         assert "recorded 1.0M" in more
         assert "ring 1: driver vkWaitForFences" in more

@@ -84,7 +84,7 @@ class TopApp(App[str]):
         Binding("s", "sort", "sort by another"),
         Binding("k", "end", "end program"),
     ]
-    DEFAULT_CSS = """
+    CSS = """
     #servers { height: auto; padding: 0 1; background: $panel; }
     #more { height: auto; max-height: 40%; padding: 0 1; border-top: solid $primary; }
     DataTable { height: 1fr; }
@@ -201,7 +201,8 @@ def server_line(seen: Seen) -> Text:
     report = seen.report
     line = Text(f"hesper {report.kind}", style="bold")
     line.append(f" on {plain(_place(seen))}, {plain(report.device)} ({plain(report.driver)}): ")
-    line.append(f"{len(seen.rows)} programs", style="bold")
+    count = len(seen.rows)
+    line.append(f"{count} program{'' if count == 1 else 's'}", style="bold")
     line.append(f", {rate(sum(row.commands for row in seen.rows))} commands/s")
     line.append(f", {amount(sum(row.client.memory for row in seen.rows))}")
     for screen in seen.screens:
