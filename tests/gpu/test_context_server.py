@@ -406,7 +406,7 @@ class Worked:
     def _run(self) -> None:
         try:
             self.worker.run(self.context)
-        except ClientError as error:
+        except (ClientError, ConnectionError) as error:
             self.error = error
         self.context.close()
         self.worker.close()
@@ -548,6 +548,42 @@ def test_commands_that_break_the_protocol_end_the_context() -> None:
     assert worked.ask(Down.FENCE, wire.FENCE.pack(0, 5)) == (Up.RETIRED, wire.RETIRED.pack(5), 0)
     worked.close()
     assert str(worked.error) == reason.decode()
+
+
+def test_a_trace_has_what_the_queue_did() -> None:
+    worked = Worked(by_kernel=True)
+    work = {"queue": QUEUE, "submitCount": 0, "pSubmits": None, "fence": 0}
+    try:
+        start(worked)
+        with SharedMemory.create(1 << 16, "trace") as memory:
+            trace = wire.KIND.pack(Down.TRACE) + wire.TRACE.pack(BOUND)
+            send_message(worked.device, trace, [memory.fd])
+            spans: list[tuple[int, ...]] = []
+            for serial in range(1, 1000):
+                commands = CODEC.encode("vkQueueSubmit", work)
+                send_message(worked.device, wire.KIND.pack(Down.SUBMIT) + commands)
+                fence = wire.FENCE.pack(RING_IDX, serial)
+                assert worked.ask(Down.FENCE, fence)[0] == Up.RETIRED
+                spans = list(struct.iter_unpack("=QQIIQ", memory.view[: 1 << 15]))
+                if any(kind == 2 for _, _, kind, _, _ in spans):
+                    break
+            tracks = {track for _, _, kind, track, _ in spans if kind == 2}
+            assert tracks == {RING_IDX}
+            seen = msgspec.json.decode(worked.ask(Down.FIGURES, wire.FIGURES.pack(1.0))[1])
+            assert seen["submissions"] >= 1
+    finally:
+        worked.close()
+
+
+def test_a_trace_wants_memory() -> None:
+    worked = Worked(by_kernel=True)
+    try:
+        start(worked)
+        send_message(worked.device, wire.KIND.pack(Down.TRACE) + wire.TRACE.pack(1.0))
+        worked._thread.join(BOUND)  # noqa: SLF001
+        assert isinstance(worked.error, ConnectionError)
+    finally:
+        worked.close()
 
 
 def test_figures_are_what_the_ledger_says() -> None:

@@ -107,6 +107,14 @@ def test_who_has_just_answered_is_not_asked_again(asked: Asked) -> None:
     assert [each.commands for each in asked.answers[-1]] == [1, 2]
 
 
+def test_who_wants_queues_timed_has_it_asked(asked: Asked) -> None:
+    asked.ask(0.0)
+    asked.say(1)
+    asked.say(2)
+    asked.ask(5.0)
+    assert [values for _, _, values, _ in asked.crew.orders[2:]] == [{"watch": 5.0}] * 2
+
+
 NONSENSE: dict[str, dict[str, Any]] = {
     "a negative count": {"commands": -1},
     "no number": {"commands": "many"},

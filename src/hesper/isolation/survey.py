@@ -44,9 +44,11 @@ class Survey:
         now = time.monotonic()
         asked = set()
         for worker in self._serving():
-            if worker.asked or (now - worker.answered < FRESH_SECONDS):
+            is_fresh = now - worker.answered < FRESH_SECONDS and seconds <= worker.watch
+            if worker.asked or is_fresh:
                 continue
             worker.asked = True
+            worker.watch = seconds
             self._crew.order(worker, "figures", watch=seconds)
             asked.add(worker)
         question = _Question(asked, done)

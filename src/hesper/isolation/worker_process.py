@@ -56,6 +56,8 @@ class WorkerProcess:
     """Whether it is to answer what its client does."""
     answered: float = 0.0
     """When it did so last; `time.monotonic`."""
+    watch: float = 0.0
+    """Seconds for which its client's queues were to be timed from then on."""
     figures: Figures = field(default_factory=Figures)
     """What it said then."""
     starting: Timer | None = None

@@ -78,6 +78,7 @@ class Watched:
         """Trace for so long, all clients and screens.  Raises `WatchError`, `OSError`."""
         began = self._ask(wire.AskTrace(seconds), wire.Began)
         trace = Trace(began.time, seconds)
+        self._sock.settimeout(seconds + PATIENCE)
         try:
             while True:
                 answer, fds = self._hear()
