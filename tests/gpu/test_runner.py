@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import mmap
+import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from hesper.event_loop import EventLoop
 from hesper.gpu.device import GpuDevice
 from hesper.gpu.runner import GpuOptions, GpuRunner
 from hesper.gpu.wire import Response
+from hesper.isolation.tracing import TRACE_BYTES
 from hesper.protocol.codec import Codec, Reader
 from hesper.vhost.wire import HEADER, U64, Request
 from hesper.vhost_user_gpu import VhostUserGpu
@@ -40,6 +43,7 @@ from open_files import assert_closed_since, open_files
 OK = Response.OK_NODATA
 CODEC = Codec()
 REPLY_SIZE = 16 * PAGE
+PATIENCE = 60.0
 
 
 def unexpected() -> None:
@@ -130,6 +134,40 @@ def test_a_vmm_without_vhost_user_resets_it(gpu: WholeGpu) -> None:
     assert gpu.context_names() == []
     assert guest.send(unref(7)).type == Response.ERR_INVALID_RESOURCE_ID
     assert guest.send(create_context(1)).type == OK
+
+
+def test_contexts_are_seen_traced_and_ended(gpu: WholeGpu) -> None:
+    guest, runner = gpu.guest, gpu.runner
+    got: list[tuple[int, int]] = []
+
+    def on_context(number: int, fd: int) -> None:
+        got.append((number, os.fstat(fd).st_size))
+        os.close(fd)
+
+    assert guest.send(create_context(1, b"program")).type == OK
+    assert runner.trace(60.0, on_context, PATIENCE)
+    assert not runner.trace(60.0, lambda *_: None, PATIENCE), "one at a time"
+    assert guest.send(create_context(2, b"another")).type == OK
+    assert guest.send(create_blob(7, REPLY_SIZE, ctx_id=1)).type == OK
+
+    def held() -> list[int]:
+        return [figures.memory for figures in runner.figures(5.0)]
+
+    end = time.monotonic() + PATIENCE
+    while held() != [REPLY_SIZE, 0]:
+        assert time.monotonic() < end, runner.figures()
+        time.sleep(0.01)
+    one, two = runner.figures()
+    assert (one.name, two.name) == ("program", "another")
+    assert one.limit > REPLY_SIZE
+    assert one.held["descriptors"][0] >= 1
+    assert one.doing
+    assert got == [(one.context, TRACE_BYTES), (two.context, TRACE_BYTES)]
+    runner.end_trace(on_context)
+    assert runner.end(one.context, "so it is", PATIENCE)
+    assert not runner.end(99, "nobody", PATIENCE)
+    assert guest.send(submit(1, b"1234")).type == Response.ERR_UNSPEC
+    assert gpu.context_names() == ["another"]
 
 
 # At a socket.

@@ -27,17 +27,17 @@ class FakeCrew:
     """Workers that do nothing by themselves."""
 
     def __init__(self, count: int) -> None:
-        self.workers = {cast(WorkerProcess, self._worker(number)) for number in range(1, count + 1)}
+        self.workers = {self._worker(number) for number in range(1, count + 1)}
         self.orders: list[tuple[int, str, dict[str, Any], int]] = []
         self.killed: list[tuple[int, str]] = []
         self.on_figures: Any = None
 
     @staticmethod
     def _worker(number: int) -> WorkerProcess:
-        process = SimpleNamespace(pid=number)
-        worker: Any = WorkerProcess(*([cast(Any, process)] + [cast(Any, None)] * 3), False)
+        nothing: Any = SimpleNamespace(pid=number)
+        worker = WorkerProcess(nothing, nothing, nothing, nothing, background=False)
         worker.state, worker.client, worker.name = "serving", number, f"program {number}"
-        return cast(WorkerProcess, worker)
+        return worker
 
     def worker(self, number: int) -> WorkerProcess:
         return next(worker for worker in self.workers if worker.client == number)

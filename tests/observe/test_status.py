@@ -37,7 +37,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 def closed(sock: socket.socket) -> list[dict[str, object]]:
     """What comes until the server hangs up."""
-    said = []
+    said: list[dict[str, object]] = []
     while True:
         try:
             message = recv_message(sock)
@@ -135,7 +135,7 @@ def test_descriptors_are_not_kept(watching: Watching) -> None:
 def test_another_user_is_told_nothing(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
     user = os.geteuid()
     place = places.status_socket(watching.place)
-    monkeypatch.setattr(status.os, "geteuid", lambda: user + 1)
+    monkeypatch.setattr("hesper.observe.status.os.geteuid", lambda: user + 1)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(BOUND)
         sock.connect(str(place))
