@@ -25,7 +25,7 @@ from hesper.display.rfb.service import RfbService
 from hesper.display.scanout import Display
 from hesper.display.web.live import GpuFigures
 from hesper.display.web.server import WebServer
-from hesper.gpu.contexts import ContextFigures
+from hesper.figures import ContextFigures
 from hesper.observe.contexts import ContextLedger
 from hesper.observe.metrics import Metrics
 

@@ -39,6 +39,8 @@ def test_rates_are_between_two_reports() -> None:
     new = Client.of(FIGURES._replace(context=4, commands=1 << 60))
     (row, other), (screen,) = rates.rows(report(12.0, later, new, frames=120))
     assert (row.commands, row.frames, row.submissions, row.busy) == (1000, 60, 5, 0.5)
+    assert row.each == 0.1
+    assert first.each == 0
     assert other.commands == 0, "what it did before it was seen is no rate"
     assert screen.frames == 60
     # The same moment, or an earlier one, is no reason to fail.
@@ -198,6 +200,9 @@ def test_a_program_is_ended_once_that_is_confirmed(watching: Watching) -> None:
             assert ended == []
             await pilot.press("k")
             await seen(pilot, lambda: isinstance(shown.app.screen, AskEnd))
+            # It goes on looking meanwhile.
+            looks = len(watching.server.watched)
+            await seen(pilot, lambda: len(watching.server.watched) > looks + 4)  # noqa: B023
             await pilot.press(answer)
             await seen(pilot, lambda: not isinstance(shown.app.screen, AskEnd))
         await seen(pilot, lambda: ended)

@@ -96,6 +96,7 @@ def _client(row: Row) -> dict[str, Any]:
         "frames_per_second": round(row.frames, 3),
         "queue_busy_seconds": client.busy_ns / 1e9,
         "queue_busy": round(row.busy, 6),
+        "queue_seconds_per_submission": round(row.each, 9),
         "memory": client.memory,
         "memory_used": sum(client.accounts.values()),
         "memory_limit": client.limit,

@@ -35,6 +35,11 @@ class Row:
     waits_for: str
     """What its streams wait for, in a few words."""
 
+    @property
+    def each(self) -> float:
+        """Seconds of a queue's work for each submission; 0 where there was none."""
+        return self.busy / self.submissions if self.submissions else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class ScreenRow:

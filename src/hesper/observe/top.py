@@ -97,28 +97,28 @@ class TopApp(App[str]):
         self._interval = interval
         self._end = end
         self._order = 0
+        # Asked for by their names, they would be looked for on the screen in front.
+        self._servers = Static(id="servers")
+        self._programs: DataTable[Text] = DataTable(
+            id="programs", cursor_type="row", zebra_stripes=True
+        )
+        self._more = Static(id="more")
         self._rows: list[tuple[str, Row]] = []
 
     def compose(self) -> ComposeResult:
         """Servers, their programs, and what one of these has."""
         with Vertical():
-            yield Static(id="servers")
-            table: DataTable[Text] = DataTable(id="programs", cursor_type="row", zebra_stripes=True)
-            yield table
-            yield Static(id="more")
+            yield self._servers
+            yield self._programs
+            yield self._more
         yield Footer()
 
     def on_mount(self) -> None:
         """Begin to look."""
-        table = self._table()
         for title, _ in COLUMNS:
-            table.add_column(title, key=title)
+            self._programs.add_column(title, key=title)
         self.look_again()
         self.set_interval(self._interval, self.look_again)
-
-    def _table(self) -> DataTable[Text]:
-        found: DataTable[Text] = self.query_one("#programs", DataTable)
-        return found
 
     def look_again(self) -> None:
         """Look once more, in a thread; what there is shows itself."""
@@ -134,12 +134,14 @@ class TopApp(App[str]):
 
     def show(self, seen: list[Seen]) -> None:
         """Show what was seen."""
-        self.query_one("#servers", Static).update(Text("\n").join(map(server_line, seen)))
+        if not self._programs.is_mounted:
+            return  # it has ended meanwhile
+        self._servers.update(Text("\n").join(map(server_line, seen)))
         rows = [(_place(each), row) for each in seen for row in each.rows]
         rows.sort(key=lambda row: ORDERS[self._order][1](row[1]), reverse=True)
         chosen = self._chosen()
         self._rows = rows
-        table = self._table()
+        table = self._programs
         table.clear()
         for _, row in rows:
             table.add_row(*row_cells(row))
@@ -150,7 +152,7 @@ class TopApp(App[str]):
 
     def _chosen(self) -> tuple[str, int] | None:
         """The program at the cursor."""
-        place = self._table().cursor_coordinate
+        place = self._programs.cursor_coordinate
         if place == Coordinate(0, 0) or not 0 <= place.row < len(self._rows):
             return None
         where, row = self._rows[place.row]
@@ -161,9 +163,8 @@ class TopApp(App[str]):
         self._show_more()
 
     def _show_more(self) -> None:
-        row = self._table().cursor_row
-        more = self.query_one("#more", Static)
-        more.update(_more(self._rows[row][1]) if 0 <= row < len(self._rows) else _nobody())
+        row = self._programs.cursor_row
+        self._more.update(_more(self._rows[row][1]) if 0 <= row < len(self._rows) else _nobody())
 
     def action_sort(self) -> None:
         """Sort by something else."""
@@ -173,7 +174,7 @@ class TopApp(App[str]):
 
     def action_end(self) -> None:
         """End the program at the cursor, if that is wanted."""
-        number = self._table().cursor_row
+        number = self._programs.cursor_row
         if not 0 <= number < len(self._rows):
             return
         place, row = self._rows[number]
@@ -206,8 +207,8 @@ def server_line(seen: Seen) -> Text:
     line.append(f", {rate(sum(row.commands for row in seen.rows))} commands/s")
     line.append(f", {amount(sum(row.client.memory for row in seen.rows))}")
     for screen in seen.screens:
-        line.append(f"; screen {screen.screen}: {screen.width}x{screen.height}")
-        line.append(f", {rate(screen.frames)} frames/s")
+        size = f"{screen.width}x{screen.height}" if screen.width else "nothing"
+        line.append(f"; screen {screen.screen}: {size}, {rate(screen.frames)} frames/s")
     return line
 
 
@@ -239,7 +240,10 @@ def _more(row: Row) -> Text:
     """What a program holds, and what each of its streams does."""
     client = row.client
     text = Text(plain(client.name) or "-", style="bold")
-    text.append(f", {rate(client.commands)} commands in {age(client.seconds)}\n", style="not bold")
+    done = f", {rate(client.commands)} commands in {age(client.seconds)}"
+    if row.each:
+        done += f", {row.each * 1e3:.3g} ms of the GPU a submission"
+    text.append(f"{done}\n", style="not bold")
     accounts = ", ".join(f"{name} {amount(size)}" for name, size in client.accounts.items())
     text.append(f"memory limit {amount(client.limit)}, of it: {accounts}\n", style="not bold")
     held = ", ".join(f"{kind} {number} of {most}" for kind, (number, most) in client.held.items())
