@@ -16,6 +16,7 @@ from hesper.kernel.port import Port
 from hesper.kernel.resources import ResourceTable
 from hesper.kernel.rings import Rings
 from hesper.kernel.shm import Pool
+from hesper.kernel.tape import Tape
 from hesper.kernel.timelines import Timelines
 from hesper.kernel.vulkan import Vulkan
 from hesper.kernel.watch import Watch
@@ -47,6 +48,7 @@ class Engine:
         most: dict[str, int] | None = None,
         asleep: Sequence[str] = (),
         on_notice: Callable[[str, dict[str, Any]], None] | None = None,
+        tape: Tape | None = None,
     ) -> None:
         """`handlers`: command name to handler.  Commands the kernel serves itself need none.
 
@@ -64,6 +66,7 @@ class Engine:
         `size` and `memory_type`.
         "limit reached", once for each limit, with its name (`limit`), what it is (`most`) and the
         `option` that changes it.
+        tape: what everything is noted on, see `tape`.
         Raises `KeyError` for a name that is no command, or no limit.
         """
     def change_layouts(self) -> None:

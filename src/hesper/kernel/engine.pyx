@@ -21,8 +21,10 @@ from hesper.kernel.ledger cimport Ledger
 from hesper.kernel.messages cimport describe
 from hesper.kernel.port cimport call_retired, too_many
 from hesper.kernel.runtime cimport (
-    CoreRef, commands_ready, context_fence, context_poison, layouts_change, stream_run)
+    CoreRef, commands_ready, context_fence, context_poison, context_tape, layouts_change,
+    stream_run)
 from hesper.kernel.shm cimport Pool
+from hesper.kernel.tape cimport Tape
 from hesper.kernel.vulkan cimport Vulkan
 
 from hesper.kernel.devices import Devices
@@ -58,8 +60,11 @@ cdef class Engine:
 
     def __init__(self, Vulkan vulkan not None, dict handlers, *, size_t arena_limit,
                  uint32_t object_limit, uint32_t resource_limit, uint64_t memory_limit, on_fatal,
-                 dict most=None, on_notice=None, asleep=()):
+                 dict most=None, on_notice=None, asleep=(), Tape tape=None):
         cdef CoreRef ref = CoreRef()
+        if tape is not None:
+            ref.tape = tape
+            context_tape(ref.core, tape.core)
         self.ref = ref
         self.vulkan = vulkan
         self.on_fatal = on_fatal

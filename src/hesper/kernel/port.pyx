@@ -12,7 +12,8 @@ from hesper.kernel.core.polling cimport polling_patience
 from hesper.kernel.core.state cimport TIMELINES, Core, Stream, TimelineCore, retired_fn
 from hesper.kernel.core.timeline cimport timeline_attend, timeline_leave
 from hesper.kernel.runtime cimport (
-    CoreRef, context_catch_up, context_create_blob, context_destroy_blob, context_fence, stream_run)
+    CoreRef, context_catch_up, context_create_blob, context_destroy_blob, context_fence,
+    context_taped_blob, context_taped_gone, stream_run)
 
 from hesper.kernel.errors import InvalidParameterError, InvalidResourceError
 
@@ -132,15 +133,22 @@ cdef class ContextPort(Port):
 
     cdef int create_blob(self, uint32_t id, uint64_t memory, uint64_t size,
                          uint32_t flags) noexcept nogil:
+        cdef Core *core = self.stream.core
+        cdef bint apart = (flags & ~<uint32_t>BLOB_USE_MAPPABLE) != 0
         cdef int fd = -1
-        context_catch_up(self.stream.core)
+        context_catch_up(core)
         if id and memory and not flags & ~<uint32_t>BLOB_FLAGS:
-            fd = context_create_blob(self.stream.core, id, memory, size,
-                                     (flags & ~<uint32_t>BLOB_USE_MAPPABLE) != 0)
-        return fd if fd >= 0 else Port.create_blob(self, id, memory, size, flags)
+            fd = context_create_blob(core, id, memory, size, apart)
+        if fd < 0:
+            fd = Port.create_blob(self, id, memory, size, flags)
+        if fd >= 0 and core.tape != NULL:
+            context_taped_blob(core, id, memory, size, flags, apart)
+        return fd
 
     cdef int destroy_blob(self, uint32_t id) noexcept nogil:
         context_catch_up(self.stream.core)
+        if self.stream.core.tape != NULL:
+            context_taped_gone(self.stream.core, id)
         if context_destroy_blob(self.stream.core, id):
             return 0
         return Port.destroy_blob(self, id)

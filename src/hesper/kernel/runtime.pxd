@@ -5,11 +5,13 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from hesper.kernel.core.created cimport New
 from hesper.kernel.core.state cimport Core, RingCore, Stream, TimelineCore, retired_fn
 from hesper.kernel.core.tables cimport hesper_function
+from hesper.kernel.core.tape cimport Tape
 
 
 cdef class CoreRef:
     cdef Core *core
     cdef Stream *stream
+    cdef object tape            # owns the core's, or None
 
 
 # Commands.
@@ -37,3 +39,9 @@ cdef int context_fence(Core *core, uint32_t ring_idx, retired_fn retired, void *
 cdef int context_create_blob(Core *core, uint32_t id, uint64_t memory, uint64_t size,
                              bint apart) noexcept nogil
 cdef bint context_destroy_blob(Core *core, uint32_t id) noexcept nogil
+
+# For a context with a tape; the first before it runs anything.
+cdef void context_tape(Core *core, Tape *tape) noexcept nogil
+cdef void context_taped_blob(Core *core, uint32_t id, uint64_t memory, uint64_t size,
+                             uint32_t flags, bint apart) noexcept nogil
+cdef void context_taped_gone(Core *core, uint32_t id) noexcept nogil

@@ -31,6 +31,9 @@ from hesper.kernel.core.shm_pool cimport pool_drop, pool_room
 from hesper.kernel.core.state cimport (
     QUEUES, Core, DeviceState, Hot, RingCore, Row, Stream, TimelineCore, retired_fn)
 from hesper.kernel.core.tables cimport hesper_command_count, hesper_function, hesper_number_count
+from hesper.kernel.core.tape cimport Tape
+from hesper.kernel.core.taped cimport taped_blob, taped_gone
+from hesper.kernel.core.taped_loops cimport fill_taped_loops
 from hesper.kernel.core.timeline cimport timeline_free, timeline_loop
 
 
@@ -198,3 +201,17 @@ cdef int context_create_blob(Core *core, uint32_t id, uint64_t memory, uint64_t 
 
 cdef bint context_destroy_blob(Core *core, uint32_t id) noexcept nogil:
     return blob_destroy(core, id)
+
+
+cdef void context_tape(Core *core, Tape *tape) noexcept nogil:
+    core.tape = tape
+    fill_taped_loops(core)
+
+
+cdef void context_taped_blob(Core *core, uint32_t id, uint64_t memory, uint64_t size,
+                             uint32_t flags, bint apart) noexcept nogil:
+    taped_blob(core, id, memory, size, flags, apart)
+
+
+cdef void context_taped_gone(Core *core, uint32_t id) noexcept nogil:
+    taped_gone(core, id)

@@ -26,6 +26,7 @@ from hesper.kernel.core.shm_pool cimport ShmRegion, region_release
 from hesper.kernel.core.state cimport (
     STAGE_ASLEEP, STATUS_FATAL, Core, Resource, RingCore, Stream, TimelineCore, retired_fn)
 from hesper.kernel.core.tables cimport hesper_command_index, hesper_number_count
+from hesper.kernel.core.taped cimport TapedFence, tape_fence, taped_retired
 from hesper.kernel.core.timeline cimport core_timeline, timeline_fence
 
 
@@ -69,6 +70,8 @@ cdef inline int run_span(Stream *s, const uint8_t *data, uint64_t size) noexcept
     cdef const uint8_t *piece
     if hesper_load_acquire(&s.core.fatal):
         return -1
+    if s.core.up.run_span != NULL:
+        return s.core.up.run_span(s, data, size)
     s.start = data
     s.cursor = data
     s.end = data + size
@@ -95,12 +98,18 @@ cdef inline int core_fence(Core *core, uint32_t ring_idx, retired_fn retired, vo
     """
     cdef TimelineCore *timeline = core_timeline(core, ring_idx)
     cdef Ledger *ledger = &core.pool.ledger
+    cdef TapedFence *taped = NULL
     if timeline == NULL and ring_idx and not hesper_load_acquire(&core.fatal):
         return -1
     if (timeline != NULL and hesper_load_u64(&ledger.count[LIMIT_FENCES])
             >= ledger.most[LIMIT_FENCES]):
         ledger_note(ledger, LIMIT_FENCES)
         return -2
+    if core.tape != NULL:
+        taped = tape_fence(core, ring_idx, retired, data)
+        if taped != NULL:
+            retired = taped_retired
+            data = taped
     if core.ahead_of != NULL and defer_fence(core, ring_idx, retired, data):
         return 0
     if timeline == NULL:

@@ -170,6 +170,8 @@ cdef inline int ring_run(RingCore *ring, uint32_t tail, uint32_t limit) noexcept
     if size > ring.size or size & 3:
         s.command = NULL
         return fail(s, ERROR_RING, NULL, size)
+    if s.core.up.run_ring != NULL:
+        return s.core.up.run_ring(ring, tail, limit)
     if size > first:
         memcpy(ring.linear, data, first)
         memcpy(ring.linear + first, ring.buffer, size - first)

@@ -16,6 +16,7 @@ from hesper.kernel.core.set_layouts cimport Seen
 from hesper.kernel.core.shm_pool cimport ShmPool, ShmRegion
 from hesper.kernel.core.tables cimport (
     FACTS, hesper_call_fn, hesper_command, hesper_op, hesper_relation)
+from hesper.kernel.core.tape cimport Tape, TapeRunning
 
 
 cdef struct Core
@@ -316,6 +317,10 @@ cdef struct Upcalls:
     void (*dropped)(Stream *s, const hesper_relation *relation) noexcept nogil
     void (*device_lost)(Core *core, DeviceState *device) noexcept nogil
     void (*limit_reached)(Core *core) noexcept nogil
+    # What runs the commands of a context with a tape; null without one.  See `taped_loops.pxd`.
+    int (*run_span)(Stream *s, const uint8_t *data, uint64_t size) noexcept nogil
+    int (*run_ring)(RingCore *ring, uint32_t tail, uint32_t limit) noexcept nogil
+    int (*run_stream)(Stream *s, Arena *mark) noexcept nogil
 
 
 # Looks at an OP_SETS: 0, or -1 with the error noted.
@@ -375,6 +380,7 @@ cdef struct Core:
     char reason[384]
     uint64_t replies
     uint64_t handler_calls
+    Tape *tape                      # null: nobody records
 
 
 cdef struct Victim:
@@ -467,6 +473,7 @@ cdef struct Stream:
     uint64_t bytes
     uint32_t stage              # a Stage
     uint32_t number             # of the command it is about
+    TapeRunning *tape_running   # where a tape notes the same; null: nowhere so far
 
 
 cdef struct RingCore:

@@ -146,6 +146,8 @@ cdef inline int execute_stream(Stream *s, const VkCommandStreamDescriptionMESA *
     s.end = s.start + info.size
     s.arena.limit = limit + info.size
     recording_begin(s)
+    if core.up.run_stream != NULL:
+        result = core.up.run_stream(s, mark)
     while s.cursor < s.end and result == 0:
         piece = piece_end(s)
         while s.cursor < piece:

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "last_words.h"
 #include "platform.h"
 
 #define HESPER_CRASH_SLOTS 2048
@@ -123,6 +124,7 @@ static void hesper_crashed(int number, siginfo_t *info, void *context)
     }
     hesper_crash_raw(&line, "}\n");
     (void)!send(hesper_crash_fd, line.text, line.length, MSG_DONTWAIT);
+    hesper_last_words();
     /* The default action, once this handler returns: the process dies of it. */
     signal(number, SIG_DFL);
     raise(number);
