@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,6 +13,9 @@ from hesper.errors import OptionError
 from hesper.isolation.cache_key import cache_key
 from hesper.limits import Limits
 from hesper.sandbox import MODES, Mode
+
+if TYPE_CHECKING:
+    from hesper.isolation.recordings import RecordOptions
 
 MOST_PATIENCE = 100_000
 """Microseconds."""
@@ -36,6 +39,10 @@ class HostOptions:
     sandbox: Mode = "on"
     """How the processes are confined that run guests' commands: `on`; `report`, which logs what
     would be refused, for a driver that needs more; `off`."""
+
+    record: RecordOptions | None = None
+    """Record every client, or every program in a virtual machine: where, and how much.  None: not
+    at all.  Wants `hesper[trace]`."""
 
     def __post_init__(self) -> None:
         """Check them."""
@@ -62,4 +69,5 @@ def for_workers(options: HostOptions) -> dict[str, Any]:
         "limits": msgspec.to_builtins(options.limits),
         "patience": options.patience,
         "cache_key": cache_key().hex(),
+        "recording": None if options.record is None else msgspec.to_builtins(options.record),
     }

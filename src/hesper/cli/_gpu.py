@@ -17,6 +17,7 @@ from cyclopts import Group, Parameter
 from hesper import GpuDevice, Limits
 from hesper.api.gpu import GpuOptions
 from hesper.cli import fail
+from hesper.cli._recording import Recorded
 from hesper.cli._server import Patience, parse_limit
 from hesper.cli._signals import handled
 from hesper.cli._sizes import parse_size
@@ -72,7 +73,7 @@ def _check(parse: Any) -> Any:
 
 @Parameter(name="*", group=GPU)
 @dataclass(frozen=True, kw_only=True)
-class DeviceOptions:
+class DeviceOptions(Recorded):
     """What the guest's GPU is like."""
 
     driver: str | None = None
@@ -120,6 +121,7 @@ class DeviceOptions:
             resolution=parse_resolution(self.resolution),
             hostmem=parse_size(self.hostmem),
             max_contexts=self.max_contexts,
+            record=self.recording,
         )
 
 

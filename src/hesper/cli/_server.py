@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 from hesper import Limits
 from hesper.api.options import MOST_PATIENCE
 from hesper.api.vtest import MOST_PLACES, VtestOptions
+from hesper.cli._recording import Recorded
 from hesper.cli._sizes import UNITS
 
 SERVER = Group("Server", sort_key=1)
@@ -48,7 +49,7 @@ Patience = Annotated[
 
 @Parameter(name="*", group=SERVER)
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
+class ServerOptions(Recorded):
     """How clients are served."""
 
     driver: str | None = None
@@ -113,4 +114,5 @@ class ServerOptions:
             silence_timeout=self.silence_timeout or None,
             handshake_timeout=self.handshake_timeout or None,
             sample=self.sample,
+            record=self.recording,
         )

@@ -71,8 +71,8 @@ def run(
     watch:
         How it can be seen what it does.
     """
-    manifest = find_venus(venus)
     if print_env:
+        manifest = find_venus(venus)
         path = str(socket or VtestServer.DEFAULT_SOCKET)
         for name, value in client_environment(manifest, path).items():
             print(f"export {name}={shlex.quote(value)}")
@@ -80,17 +80,27 @@ def run(
     if not words:
         print("hesper: no program: say hesper run -- COMMAND", file=sys.stderr)
         raise SystemExit(EXIT_USAGE)
-    if not shutil.which(words[0]):
-        fail(f"cannot run {words[0]}: no such program")
+    manifest = manifest_for(words[0], venus)
     if socket is not None:
         os.execvpe(words[0], words, os.environ | client_environment(manifest, str(socket)))
     log.configure(level=server.log_level or "warning")
     watch.check()
-    _end_like(_serve(words, manifest, server, watch))
+    end_like(serve_program(words, manifest, server, watch))
 
 
-def _serve(
-    words: tuple[str, ...], manifest: Path, options: ServerOptions, watch: WatchOptions
+def manifest_for(program: str, venus: Path | None) -> Path:
+    """The manifest of Venus for a program that can be run; ends the command where it cannot."""
+    manifest = find_venus(venus)
+    if not shutil.which(program):
+        fail(f"cannot run {program}: no such program")
+    return manifest
+
+
+def serve_program(
+    words: tuple[str, ...],
+    manifest: Path,
+    options: ServerOptions,
+    watch: WatchOptions = WatchOptions(),  # noqa: B008  frozen
 ) -> int:
     """Run the program beside a server of its own; return its exit status (negative: signal)."""
     program: subprocess.Popen[bytes] | None = None
@@ -143,7 +153,7 @@ def _in_foreground() -> bool:
         os.close(terminal)
 
 
-def _end_like(status: int) -> NoReturn:
+def end_like(status: int) -> NoReturn:
     """End as the program has: with its status, or by its signal."""
     if status < 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

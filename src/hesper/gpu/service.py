@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,13 +17,19 @@ from hesper.portable import recv_message
 
 if TYPE_CHECKING:
     from hesper.isolation.service import Hearer
+    from hesper.trace.recorder import Recorder
 
 preload = driver.preload
+
+RECORDER = "hesper.trace.recorder"
+"""Wants packages that a plain installation lacks."""
 
 
 def prepare(options: dict[str, Any]) -> ContextService:
     """Choose and open the driver.  Raises `StartError`."""
     wanted = msgspec.convert(options, DriverOptions)
+    if wanted.recording is not None:
+        import_module(RECORDER)  # before the sandbox closes
     return ContextService(wanted, open_driver(wanted))
 
 
@@ -57,6 +64,9 @@ class ContextService:
             name = message[0][wire.KIND.size :].decode(errors="replace")
             hear.named(name)
             worker = ContextWorker(sock, hear.ended)
+            recorder: Recorder | None = None
+            if hear.files:
+                recorder = import_module(RECORDER).begin(hear.files, name, self._host, "virtio-gpu")
             context = Context(
                 self._host.driver,
                 name=name,
@@ -66,12 +76,15 @@ class ContextService:
                 patience=self._host.patience,
                 cache_key=self._host.cache_key,
                 window=self._host.window,
+                tape=recorder.tape if recorder is not None else None,
             )
             hear.lend(context.engine.ledger)
             try:
                 worker.run(context)
             finally:
                 context.close()
+                if recorder is not None:
+                    recorder.close()
                 worker.close()
 
     def stop(self) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hesper.host.drivers import Driver
     from hesper.host.profile import Profile
     from hesper.kernel.shm import Pool, Region
+    from hesper.kernel.tape import Tape
 
 log = get_logger(__name__)
 
@@ -39,7 +40,7 @@ class Context:
     a `ProtocolError` means that it is poisoned (see `fatal`).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but two are given by name
         self,
         driver: Driver,
         *,
@@ -50,6 +51,7 @@ class Context:
         patience: int | None = None,
         window: int | None = None,
         cache_key: bytes | None = None,
+        tape: Tape | None = None,
     ) -> None:
         """Open `driver`, whose `environment` is this process's; nothing is asked of it yet.
 
@@ -58,7 +60,7 @@ class Context:
         patience: microseconds for which threads look out for what comes next before they block;
         None: what suits the device and this machine.  window: bytes in which the guest can map
         memory, where that is bounded.  cache_key: what pipeline caches are signed with, up to 64
-        bytes; None: with a key of this context alone.
+        bytes; None: with a key of this context alone.  tape: what everything is noted on.
         Raises `kernel.engine.VulkanLoadError`.
         """
         self.name = name
@@ -67,6 +69,8 @@ class Context:
         self.patience = patience
         self.window = window
         self.cache_key = cache_key or secrets.token_bytes(32)
+        self.tape = tape
+        self._on_fatal = on_fatal
         self.driver = driver
         self.vulkan = Vulkan(driver.library)
         self.engine = Engine(
@@ -82,9 +86,10 @@ class Context:
                 "descriptors": self.limits.descriptors,
                 "fences": self.limits.fences,
             },
-            on_fatal=on_fatal,
+            on_fatal=self._fatal,
             asleep=asleep(),
             on_notice=self._notice,
+            tape=tape,
         )
         self.lock = threading.Lock()
         self.resources = Resources(self.engine)
@@ -124,6 +129,11 @@ class Context:
         For a frontend whose guest is gone or unwanted; any thread may call it.
         """
         self.engine.poison(reason)
+
+    def _fatal(self, reason: str) -> None:
+        if self.tape is not None:
+            self.tape.end(reason)
+        self._on_fatal(reason)
 
     def _notice(self, event: str, facts: dict[str, Any]) -> None:
         if "result" in facts:
@@ -189,6 +199,8 @@ class Context:
         self.resources.check_new(resource_id)
         region = regions.adopt(self.pool, fd, size)
         self.resources.add(resource_id, region, size, is_stream=False)
+        if self.tape is not None:
+            self.tape.imported(resource_id, size)
 
     def destroy_resource(self, resource_id: int) -> None:
         """Forget a resource.  A ring that lies in it poisons the context.
@@ -259,6 +271,10 @@ class Context:
             self.is_abandoned = True
             return
         self.is_abandoned = False
+        if self.tape is not None:
+            self.tape.last()
+            if not self.fatal:
+                self.tape.end("")
         self.resources.close()
         self.pool.close()
 

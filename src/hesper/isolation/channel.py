@@ -5,6 +5,7 @@ Down, as messages of `portable.send_message`, each one JSON object with the key 
            log_level; with a pipe        for standard output and error
   serve    client; with its socket       once, when ready
            lease, slack; with a page     where all clients share memory, see `isolation.lease`
+           files; with so many, last     where it is to be recorded, see `isolation.recordings`
   lease    lease                         how much of it the client may take from now on
   figures  watch                         say what the client does, and time its queues for so long
   trace    seconds; with shared memory   note there what happens for so long

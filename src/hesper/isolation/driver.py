@@ -18,6 +18,7 @@ from hesper.host.consequences import all_consequences
 from hesper.host.drivers import Driver, choose_driver
 from hesper.host.profile import Profile, load_profile
 from hesper.isolation.background import in_both_threads
+from hesper.isolation.recordings import RecordOptions  # noqa: TC001  msgspec asks for it
 from hesper.kernel.errors import VulkanLoadError
 from hesper.kernel.vulkan import Vulkan
 from hesper.sandbox import worker as sandbox
@@ -41,6 +42,8 @@ class DriverOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Bytes in which a guest can map memory, see `guest.Context`."""
     cache_key: str | None = None
     """In hexadecimal, see `isolation.cache_key`."""
+    recording: RecordOptions | None = None
+    """How clients are recorded."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class OpenDriver:
     patience: int | None
     window: int | None = None
     cache_key: bytes | None = None
+    recording: RecordOptions | None = None
 
     def warm_up(self) -> None:
         """Let the driver do once what takes it long the first time.
@@ -116,4 +120,6 @@ def open_driver(options: DriverOptions) -> OpenDriver:
     preload()  # now rather than when a client waits
     options.chosen = driver
     key = bytes.fromhex(options.cache_key) if options.cache_key else None
-    return OpenDriver(driver, limits, profile, options.patience, options.window, key)
+    return OpenDriver(
+        driver, limits, profile, options.patience, options.window, key, options.recording
+    )

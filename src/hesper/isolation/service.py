@@ -52,6 +52,9 @@ class Watched(Protocol):
 class Hearer(Protocol):
     """Is told what becomes of a client.  From any thread."""
 
+    files: list[int]
+    """Where the client is to be recorded, for the service to take over; empty: nowhere."""
+
     def named(self, name: str) -> None:
         """Take note of what it calls itself."""
 

@@ -15,12 +15,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from hesper import log
 from hesper.errors import StartError, start_error
 from hesper.isolation.crew import Crew
 from hesper.isolation.doorstep import Admission, Doorstep
 from hesper.isolation.path_keeper import PathKeeper
 from hesper.isolation.peers import Crowd, Rates
+from hesper.isolation.recordings import Recordings, RecordOptions
 from hesper.isolation.survey import Survey
 from hesper.isolation.total import SLACK, Total
 from hesper.isolation.turns import Turns
@@ -99,6 +102,10 @@ class Supervisor:
         self._patience = patience
         self._turns = Turns()
         self._crew = Crew(self._turns, service, options, sandbox)
+        recording = options.get("recording")
+        self._recordings = (
+            Recordings(msgspec.convert(recording, RecordOptions)) if recording else None
+        )
         self._crew.total = Total(admission.memory) if admission.memory else None
         self._crew.on_settled = self._settled
         self._crew.on_hopeless = self._hopeless
@@ -346,6 +353,8 @@ class Supervisor:
 
     def _left(self, worker: WorkerProcess) -> None:
         self._served.remove(worker)
+        if self._recordings is not None:
+            self._recordings.end(worker)
 
     def _cannot_accept(self, listener: Listener, error: OSError) -> None:
         """Accepting has failed; for want of a descriptor, there is one for clients to be told."""
@@ -402,14 +411,22 @@ class Supervisor:
         self._turns.after(delay, self._refill)
 
     def _order_to_serve(self, worker: WorkerProcess, sock: socket.socket) -> None:
+        files = self._recordings.begin(worker.client) if self._recordings is not None else []
+        try:
+            self._order(worker, [sock.fileno()], files)
+        finally:
+            for fd in files:
+                os.close(fd)
+
+    def _order(self, worker: WorkerProcess, fds: list[int], files: list[int]) -> None:
+        told = {"client": worker.client, "files": len(files)}
         total = self._crew.total
-        if total is None:
-            self._crew.order(worker, "serve", [sock.fileno()], client=worker.client)
-            return
-        fds = [sock.fileno(), total.fd]
-        lease = total.begin(worker)
-        self._crew.order(worker, "serve", fds, client=worker.client, lease=lease, slack=SLACK)
-        self._audit_later()
+        if total is not None:
+            fds.append(total.fd)
+            told |= {"lease": total.begin(worker), "slack": SLACK}
+        self._crew.order(worker, "serve", fds + files, **told)
+        if total is not None:
+            self._audit_later()
 
     def _audit_later(self) -> None:
         if not self._auditing and self._serving:

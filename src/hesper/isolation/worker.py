@@ -71,6 +71,8 @@ class Worker:
         self._watched: Watched | None = None
         self._early_trace: tuple[int, float] | None = None
         """Where to, and until when, a client is to be traced that has no context yet."""
+        self.files: list[int] = []
+        """See `isolation.service.Hearer`."""
         self._is_warm = False
         self._in_background = False
         self._looked_at: socket.socket | None = None
@@ -120,6 +122,7 @@ class Worker:
             return 0
         order, (fd, *page) = message
         client = socket.socket(fileno=fd)
+        self.files = [page.pop() for _ in range(order["files"])][::-1]
         if page:
             self._lease = Lease(order["lease"], order["slack"], page[0])
         # Before `serve` may close it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +20,7 @@ from hesper.vtest.session import Session
 
 if TYPE_CHECKING:
     from hesper.isolation.service import Hearer
+    from hesper.trace.recorder import Recorder
 
 _log = get_logger(__name__)
 
@@ -36,10 +38,15 @@ class Options(DriverOptions):
 
 preload = driver.preload
 
+RECORDER = "hesper.trace.recorder"
+"""Wants packages that a plain installation lacks."""
+
 
 def prepare(options: dict[str, Any]) -> VtestService:
     """Open the driver.  Raises `StartError`."""
     wanted = msgspec.convert(options, Options)
+    if wanted.recording is not None:
+        import_module(RECORDER)  # before the sandbox closes
     return VtestService(wanted, open_driver(wanted))
 
 
@@ -62,6 +69,7 @@ class VtestService:
         self._hear: Hearer | None = None
         self._sample_ns = options.sample * 1000
         self._sampler: threading.Thread | None = None
+        self._recorder: Recorder | None = None
 
     def warm_up(self) -> None:
         """Use the time until a client comes."""
@@ -78,6 +86,8 @@ class VtestService:
         finally:
             if self._sampler is not None:
                 self._sampler.join()
+            if self._recorder is not None:
+                self._recorder.close()
 
     def stop(self) -> None:
         """Make `serve` return soon."""
@@ -87,6 +97,10 @@ class VtestService:
 
     def create_context(self, name: str, on_fatal: Callable[[str], None]) -> Context:
         """Make the client's context."""
+        if self._hear is not None and self._hear.files:
+            self._recorder = import_module(RECORDER).begin(
+                self._hear.files, name, self._host, "vtest"
+            )
         context = Context(
             self._host.driver,
             name=name,
@@ -95,6 +109,7 @@ class VtestService:
             profile=self._host.profile,
             patience=self._host.patience,
             cache_key=self._host.cache_key,
+            tape=self._recorder.tape if self._recorder is not None else None,
         )
         if self._hear is not None:
             self._hear.lend(context.engine.ledger)

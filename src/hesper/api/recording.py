@@ -1,0 +1,59 @@
+"""Recording guests, and what becomes of recordings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import IO, TYPE_CHECKING, Any
+
+from hesper.api.options import HostOptions, for_workers
+from hesper.errors import OptionError
+from hesper.extras import needed
+from hesper.isolation.recordings import SUFFIX, RecordOptions
+
+if TYPE_CHECKING:
+    from hesper.trace.frames import Request
+    from hesper.trace.session import Said
+
+__all__ = ["SUFFIX", "RecordOptions", "ask", "check_recording", "make_request"]
+
+
+def check_recording() -> None:
+    """Raise `errors.MissingExtraError` where recordings cannot be written or read."""
+    with needed("recordings", "trace"):
+        import zstandard  # noqa: F401
+
+
+def make_request(what: str, **values: Any) -> Request:
+    """A `trace.frames.Request`.  Raises `errors.MissingExtraError`."""
+    check_recording()
+    import msgspec
+
+    from hesper.trace.frames import Request
+
+    return msgspec.convert({"what": what, **values}, Request)
+
+
+def ask(
+    paths: Sequence[str | os.PathLike[str]], request: Request, host: HostOptions
+) -> Iterator[Said]:
+    """Have recordings, which are hostile, read by a process in its sandbox; what it says of them.
+
+    host: what a recording is replayed on.  Raises `errors.HesperError`: above all
+    `trace.chunks.RecordingError`, whose text has the offset.
+    """
+    from hesper.trace import session
+
+    is_replay = request.what == "replay"
+    options = for_workers(host) | {"wants_driver": is_replay}
+    with ExitStack() as stack:
+        files: list[IO[bytes]] = []
+        for path in paths:
+            try:
+                files.append(stack.enter_context(open(path, "rb")))
+            except OSError as error:
+                raise OptionError("recording", os.fspath(path), str(error.strerror)) from None
+        yield from session.ask(
+            files, request, options, sandbox=host.sandbox, memory=host.limits.total_memory
+        )
