@@ -26,7 +26,10 @@ EXTRAS = {
     "bench": "bench",
     "cdi": "cdi",
     "gpu": "display",
+    "inspect": "trace",
     "kubernetes": "kubernetes",
+    "record": "trace",
+    "replay": "trace",
     "top": "watch",
     "vm": "vm",
 }

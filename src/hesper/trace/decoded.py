@@ -1,0 +1,117 @@
+"""Commands of a recording as values, by the protocol's tables."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hesper.protocol.codec import Codec, CodecError, Reader
+from hesper.trace.records import FAILED, NESTED, Record, command_of
+
+if TYPE_CHECKING:
+    from hesper.protocol.model import Command as Description
+
+
+class Decoded(NamedTuple):
+    """A command that was run."""
+
+    number: int
+    """Of the commands in the recording, from 0 on."""
+    name: str
+    time: int
+    """Nanoseconds since the recording began."""
+    duration: int
+    stream: int
+    is_nested: bool
+    has_failed: bool
+    data: bytes
+    reply: bytes
+    parameters: dict[str, Any] | None
+    """None where they cannot be read: `problem` says why."""
+    result: int | None
+    """What it returned, where it was answered and returns something."""
+    outputs: dict[str, Any]
+    """What else was answered."""
+    problem: str
+
+
+@functools.cache
+def codec() -> Codec:
+    """The reference codec."""
+    return Codec()
+
+
+def name_of(data: bytes) -> str:
+    """The name of the command that stands there, or its number."""
+    number = int.from_bytes(data[:4], "little")
+    command = codec().model.commands_by_number.get(number)
+    return command.name if command is not None else f"command {number}"
+
+
+def decode(number: int, record: Record) -> Decoded:
+    """Decode a COMMAND.  Raises `RecordingError` for a body that is none."""
+    body = command_of(record)
+    parameters: dict[str, Any] | None = None
+    result: int | None = None
+    outputs: dict[str, Any] = {}
+    problem = ""
+    try:
+        description, _, parameters = codec().decode(Reader(body.data))
+        if body.reply:
+            result, outputs = _answer(description, body.reply, parameters)
+    except (CodecError, RecursionError, ValueError, TypeError, AttributeError) as error:
+        problem = str(error) or type(error).__name__
+    return Decoded(
+        number,
+        name_of(body.data),
+        record.time,
+        body.duration,
+        record.stream,
+        bool(record.flags & NESTED),
+        bool(record.flags & FAILED),
+        body.data,
+        body.reply,
+        parameters,
+        result,
+        outputs,
+        problem,
+    )
+
+
+def _answer(
+    description: Description, reply: bytes, parameters: dict[str, Any]
+) -> tuple[int | None, dict[str, Any]]:
+    command, result, outputs = codec().decode_reply(Reader(reply), parameters)
+    if command.name != description.name:
+        raise CodecError(f"it is answered as {command.name}")
+    return (None if command.result == "void" else result), outputs
+
+
+def handles(value: Any, of: Description) -> Iterator[int]:
+    """The objects that decoded parameters name."""
+    for field in of.fields:
+        yield from _handles(value.get(field.name), field)
+
+
+def _handles(value: Any, field: Any) -> Iterator[int]:
+    if value is None:
+        return
+    if field.kind == "handle":
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, list):
+                yield from each
+            else:
+                yield each
+    elif field.kind == "struct":
+        struct = codec().model.structs[field.type]
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                yield from _of_struct(each, struct)
+
+
+def _of_struct(value: dict[str, Any], struct: Any) -> Iterator[int]:
+    for field in struct.fields:
+        yield from _handles(value.get(field.name), field)
+    for name, chained in value.get("pNext") or []:
+        yield from _of_struct(chained, codec().model.structs[name])

@@ -1,0 +1,104 @@
+"""Memory that the guest and the device both write to, as a replay has it."""
+
+from __future__ import annotations
+
+import mmap
+
+PAGE = 4096
+_ZEROS = bytes(PAGE)
+MOST_TAKEN_BACK = 64
+"""Words of a page; where it is more, that is no place where fences are looked for."""
+
+
+class ReplayedMemory:
+    """A resource's memory, and what the recording has said of it last.
+
+    A page is noted when its contents have changed, and it cannot be told by whom: the device may
+    have been in the middle of writing it.  Here the device is through.  So where the device has
+    written here, since the page was noted last, what it wrote stays; all else is the guest's.
+    """
+
+    def __init__(self, fd: int, size: int) -> None:
+        """Map the first `size` bytes of `fd`, which stays the caller's.  Raises `OSError`."""
+        self.size = size
+        self._memory = mmap.mmap(fd, size)
+        self._noted: dict[int, bytes] = {}
+        self._taken_back: dict[int, set[int]] = {}
+        """By pages, words that the device has written here and that were as before when noted."""
+
+    def close(self) -> None:
+        """Unmap it."""
+        self._memory.close()
+
+    def write(self, offset: int, data: bytes) -> int:
+        """Put what was noted of pages from `offset` on, a multiple of `PAGE`.
+
+        Returns how many of them the device has written here already, to the same bytes.
+        """
+        confirmed = 0
+        for at in range(0, len(data), PAGE):
+            noted = data[at : at + PAGE]
+            start = offset + at
+            before = self._noted.get(start, _ZEROS)[: len(noted)]
+            here = self._memory[start : start + len(noted)]
+            if here == before:
+                self._memory[start : start + len(noted)] = noted
+            elif here == noted:
+                confirmed += 1
+            else:
+                found, kept = merged(before, noted, here)
+                self._memory[start : start + len(noted)] = found
+                if kept:
+                    self._taken_back.setdefault(start, set()).update(kept)
+            self._noted[start] = noted
+        return confirmed
+
+    def expect(self, offset: int, data: bytes) -> None:
+        """Take note of what pages from `offset` on held in the end."""
+        for at in range(0, len(data), PAGE):
+            self._noted[offset + at] = data[at : at + PAGE]
+
+    def differing(self) -> tuple[int, list[int]]:
+        """How many pages are what was noted of them last, and where the others begin.
+
+        A few words of a page may differ that the device writes and the guest puts back to what
+        they were, as it does where it looks for fences: nothing was noted of that.
+        """
+        others = [
+            start for start, noted in sorted(self._noted.items()) if not self._is_as(start, noted)
+        ]
+        return len(self._noted) - len(others), others
+
+    def _is_as(self, start: int, noted: bytes) -> bool:
+        here = self._memory[start : start + len(noted)]
+        if here == noted:
+            return True
+        taken_back = self._taken_back.get(start, set())
+        if not 0 < len(taken_back) <= MOST_TAKEN_BACK:
+            return False
+        return all(
+            here[at : at + 4] == noted[at : at + 4] or at in taken_back
+            for at in range(0, len(noted), 4)
+        )
+
+
+def merged(before: bytes, noted: bytes, here: bytes) -> tuple[bytes, list[int]]:
+    """By words of 4 bytes, and what is left over by bytes: what was noted, where nobody wrote here.
+
+    All three have one length.  Also returns where words are that are noted as before, not as here.
+    """
+    kept = []
+    found = bytearray(noted)
+    whole = len(noted) // 4 * 4
+    old, new = (memoryview(each[:whole]).cast("I") for each in (before, here))
+    into = memoryview(found)[:whole].cast("I")
+    for i, word in enumerate(new):
+        if word != old[i]:
+            if into[i] == old[i]:
+                kept.append(4 * i)
+            into[i] = word
+    into.release()
+    for i in range(whole, len(noted)):
+        if here[i] != before[i]:
+            found[i] = here[i]
+    return bytes(found), kept

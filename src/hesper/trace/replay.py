@@ -1,0 +1,364 @@
+"""Plays the guest's part: tells a context what is in a recording."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hesper.errors import HesperError
+from hesper.guest import Context, ResourceError
+from hesper.kernel import port
+from hesper.kernel.errors import ProtocolError
+from hesper.portable import SharedMemory
+from hesper.trace.decoded import Decoded, codec, decode, name_of
+from hesper.trace.memory import PAGE, ReplayedMemory
+from hesper.trace.records import (
+    BLOB_BODY,
+    FAILED,
+    REPLIED,
+    Kind,
+    Reader,
+    Record,
+    command_of,
+    memory_of,
+)
+from hesper.trace.translate import ASKS, Translation
+
+if TYPE_CHECKING:
+    from hesper.isolation.driver import OpenDriver
+
+TRANSPORT = frozenset(
+    {
+        "vkCreateRingMESA",
+        "vkDestroyRingMESA",
+        "vkNotifyRingMESA",
+        "vkWriteRingExtraMESA",
+        "vkSubmitVirtqueueSeqnoMESA",
+        "vkWaitVirtqueueSeqnoMESA",
+        "vkWaitRingSeqnoMESA",
+        "vkSetReplyCommandStreamMESA",
+        "vkSeekReplyCommandStreamMESA",
+        "vkExecuteCommandStreamsMESA",
+    }
+)
+"""Commands of the guest's way to us, which a replay has no use for."""
+
+SUBMISSIONS = frozenset({"vkQueueSubmit", "vkQueueSubmit2", "vkQueueBindSparse"})
+_FREE = (
+    "vkCmd",
+    "vkCreate",
+    "vkEnumerate",
+    "vkWait",
+    "vkGetPhysical",
+    "vkGetDevice",
+    "vkGetBuffer",
+)
+"""What begins so does no harm to work that is under way."""
+_FREE_TOO = SUBMISSIONS | {"vkSignalSemaphore", "vkSetEvent", "vkEndCommandBuffer"}
+
+POLLS = frozenset(
+    {
+        "vkGetFenceStatus",
+        "vkGetEventStatus",
+        "vkGetSemaphoreCounterValue",
+        "vkWaitForFences",
+        "vkWaitSemaphores",
+        "vkGetQueryPoolResults",
+    }
+)
+"""Whose answers depend on the time."""
+
+REPLIES = 0xFFFFFFF1
+"""Id of the resource for replies: no guest counts so far."""
+REPLY_BYTES = 64 << 20
+PATIENCE = 10.0
+"""Seconds for work that waits for what comes later in the recording, the first time."""
+IMPATIENCE = 0.1
+"""And after that, until it is through."""
+MOST_TOLD = 20
+
+
+class ReplayOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How to replay."""
+
+    real: bool = False
+    """At the speed of the recording; else as fast as it goes."""
+    until: int | None = None
+    """Number of the command before which to stop."""
+    verify: bool = False
+    """Compare what comes out."""
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What has come of it."""
+
+    commands: int = 0
+    submissions: int = 0
+    left_out: int = 0
+    """Commands of the transport, and those that had failed then."""
+    seconds: float = 0.0
+    pages_confirmed: int = 0
+    """Times that a page was noted that the device had written here to the same bytes."""
+    pages_same: int = 0
+    """Pages that held in the end what they held then."""
+    pages_other: int = 0
+    results_same: int = 0
+    results_other: int = 0
+    stuck: int = 0
+    """Times that work was not waited for any longer."""
+    translated: dict[str, int] = {}
+    differences: list[str] = []
+    """The first of them."""
+    fatal: str = ""
+    """Why the context has ended, and with it the replay."""
+
+
+class ReplayError(HesperError):
+    """A recording that cannot be replayed."""
+
+
+class Replay:
+    """One replay.  Life: made, `run`, `close`d."""
+
+    def __init__(
+        self, host: OpenDriver, options: ReplayOptions, tell: Callable[[int, str], None]
+    ) -> None:
+        """On `host`.  tell: is told number and name of commands that may be the last."""
+        self.outcome = Outcome()
+        self._options = options
+        self._tell = tell
+        self._context = Context(
+            host.driver,
+            name="replay",
+            on_fatal=self._fatal,
+            limits=host.limits,
+            profile=host.profile,
+            patience=host.patience,
+            cache_key=host.cache_key,
+        )
+        self._translation = Translation()
+        self._blobs: dict[int, ReplayedMemory] = {}
+        self._timelines: set[int] = set()
+        self._pending = False
+        self._is_stuck = False
+        self._is_closing = False
+        fd = self._context.create_blob(REPLIES, 0, REPLY_BYTES, 0)
+        self._replies = mmap.mmap(fd, REPLY_BYTES)
+        stream = {"resourceId": REPLIES, "offset": 0, "size": REPLY_BYTES}
+        self._submit(codec().encode("vkSetReplyCommandStreamMESA", {"pStream": stream}))
+        self._seek = codec().encode("vkSeekReplyCommandStreamMESA", {"position": 0})
+
+    def close(self) -> None:
+        """Free everything."""
+        for memory in self._blobs.values():
+            memory.close()
+        self._replies.close()
+        self._is_closing = True  # the replies' memory is used to the end
+        self._context.close()
+
+    def _fatal(self, reason: str) -> None:
+        if not self._is_closing:
+            self.outcome.fatal = self.outcome.fatal or reason
+
+    def run(self, reader: Reader) -> Outcome:
+        """Replay.  Raises `RecordingError`, `ReplayError`."""
+        if reader.about.last or reader.missing:
+            raise ReplayError(
+                "the recording lacks its beginning (--last): it can be inspected, not replayed"
+            )
+        begun = time.monotonic()
+        number = -1
+        try:
+            for record in reader:
+                number += record.kind == Kind.COMMAND
+                if number == self._options.until:
+                    break
+                if self._options.real:
+                    time.sleep(max(0.0, record.time / 1e9 - (time.monotonic() - begun)))
+                self._play(number, record)
+            else:
+                self._settle()
+                for resource in self._blobs:
+                    self._verify(resource)
+            self._settle()
+        except ProtocolError as error:
+            self.outcome.fatal = self.outcome.fatal or str(error)
+        except ResourceError as error:
+            raise ReplayError(f"after command {number}: {error}") from None
+        self.outcome.seconds = time.monotonic() - begun
+        if self.outcome.fatal:
+            self.outcome.fatal = f"command {number}: {self.outcome.fatal}"
+        self.outcome.translated = {
+            "memory types": len(self._translation.types),
+            "queue families": len(self._translation.families),
+        }
+        return self.outcome
+
+    def _play(self, number: int, record: Record) -> None:
+        if record.kind == Kind.COMMAND:
+            self._command(number, record)
+        elif record.kind == Kind.MEMORY:
+            self._settle()
+            self._write(record)
+        elif record.kind == Kind.LAST:
+            self._expect(record)
+        elif record.kind == Kind.BLOB:
+            self._make_blob(record)
+        elif record.kind == Kind.IMPORT:
+            resource, size, _ = memory_of(record)
+            self._import(resource, size)
+        elif record.kind == Kind.GONE:
+            self._settle()
+            self._drop(int.from_bytes(record.body[:4], "little"))
+
+    # Commands.
+
+    def _command(self, number: int, record: Record) -> None:
+        data = command_of(record).data
+        name = name_of(data)
+        if name in TRANSPORT or record.flags & FAILED:
+            self.outcome.left_out += 1
+            return
+        if not name.startswith("vkCmd"):
+            self._tell(number, name)
+        if not name.startswith(_FREE) and name not in _FREE_TOO:
+            self._settle()
+        then: Decoded | None = None
+        if self._wants(name, record):
+            then = decode(number, record)
+            self._note(then)
+            data = self._translation.apply(then)
+        if record.flags & REPLIED:
+            # One submission: nothing may come between.
+            self._submit(self._seek + data)
+            self._compare_reply(number, name, record, then)
+        else:
+            self._submit(data)
+        self.outcome.commands += 1
+        if name in SUBMISSIONS:
+            self.outcome.submissions += 1
+            self._pending = True
+
+    def _wants(self, name: str, record: Record) -> bool:
+        """Whether a command has to be decoded."""
+        return (
+            self._translation.is_needed
+            or name in ("vkAllocateMemory", "vkGetDeviceQueue2", "vkCreateBuffer")
+            or (name in ASKS and bool(record.flags & REPLIED))
+        )
+
+    def _note(self, then: Decoded) -> None:
+        parameters = then.parameters or {}
+        if then.name == "vkGetDeviceQueue2":
+            for name, chained in (parameters.get("pQueueInfo") or {}).get("pNext") or []:
+                if name == "VkDeviceQueueTimelineInfoMESA":
+                    self._timelines.add(chained["ringIdx"])
+        elif then.name == "vkCreateBuffer":
+            info = parameters.get("pCreateInfo") or {}
+            self._translation.sizes[parameters.get("pBuffer") or 0] = info.get("size", 0)
+
+    def _submit(self, data: bytes) -> None:
+        port.submit(self._context.port, data)
+
+    def _compare_reply(self, number: int, name: str, record: Record, then: Decoded | None) -> None:
+        recorded = command_of(record).reply
+        reply = self._replies[: max(len(recorded), 1 << 16)]
+        if then is not None and name in ASKS:
+            self._translation.learn(then, reply)
+        if codec().model.commands[name].result != "VkResult" or name in POLLS:
+            return
+        if recorded[4:8] == reply[4:8]:
+            self.outcome.results_same += 1
+            return
+        self.outcome.results_other += 1
+        was, now = (int.from_bytes(each[4:8], "little", signed=True) for each in (recorded, reply))
+        self._differs(f"command {number}, {name}: VkResult {now}, was {was}")
+
+    def _differs(self, what: str) -> None:
+        if len(self.outcome.differences) < MOST_TOLD:
+            self.outcome.differences.append(what)
+
+    def _settle(self) -> None:
+        """Wait for what was submitted, as the guest did, by whatever it looked at."""
+        if not self._pending:
+            return
+        self._pending = False
+        over = threading.Event()
+        left = len(self._timelines)
+        lock = threading.Lock()
+
+        def retired() -> None:
+            nonlocal left
+            with lock:
+                left -= 1
+                if left == 0:
+                    over.set()
+
+        for timeline in sorted(self._timelines):
+            self._context.fence(timeline, retired)
+        if not self._timelines:
+            return
+        if over.wait(IMPATIENCE if self._is_stuck else PATIENCE):
+            self._is_stuck = False
+        else:
+            self._is_stuck = True
+            self.outcome.stuck += 1
+
+    # Memory.
+
+    def _make_blob(self, record: Record) -> None:
+        resource, flags, memory, size = BLOB_BODY.unpack_from(record.body)
+        if memory == 0:
+            return  # streams and replies lay in it
+        self._settle()
+        fd = self._context.create_blob(resource, memory, size, flags)
+        self._blobs[resource] = ReplayedMemory(fd, size)
+
+    def _import(self, resource: int, size: int) -> None:
+        with SharedMemory.create(size, "hesper-replay") as memory:
+            self._context.import_resource(resource, memory.fd, size)
+
+    def _drop(self, resource: int) -> None:
+        if resource in self._blobs:
+            self._verify(resource)
+            self._blobs.pop(resource).close()
+            self._context.destroy_resource(resource)
+
+    def _place(self, record: Record) -> tuple[ReplayedMemory, int, bytes] | None:
+        resource, offset, data = memory_of(record)
+        memory = self._blobs.get(resource)
+        if memory is None:
+            return None
+        if offset % PAGE or offset > memory.size or len(data) > memory.size - offset:
+            raise ReplayError(
+                f"byte {record.offset}: {len(data)} bytes at {offset} of resource {resource},"
+                f" which has {memory.size}"
+            )
+        return memory, offset, data
+
+    def _write(self, record: Record) -> None:
+        place = self._place(record)
+        if place is not None:
+            memory, offset, data = place
+            self.outcome.pages_confirmed += memory.write(offset, data)
+
+    def _expect(self, record: Record) -> None:
+        place = self._place(record)
+        if place is not None:
+            memory, offset, data = place
+            memory.expect(offset, data)
+
+    def _verify(self, resource: int) -> None:
+        """Compare a resource, as it is in the end, with what it was."""
+        if not self._options.verify:
+            return
+        same, others = self._blobs[resource].differing()
+        self.outcome.pages_same += same
+        self.outcome.pages_other += len(others)
+        for start in others:
+            self._differs(f"resource {resource}: the page at {start} is another")

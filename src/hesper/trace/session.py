@@ -1,0 +1,154 @@
+"""Has a recording read, or replayed, by a worker in its sandbox; the side that is trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+import msgspec
+
+from hesper.errors import HesperError
+from hesper.isolation.doorstep import Admission
+from hesper.isolation.listen import bind
+from hesper.isolation.supervisor import Supervisor
+from hesper.portable import private_folder
+from hesper.trace.frames import AT, DONE, ERROR, FILE, OUTCOME, PIECE, Frames, Request
+from hesper.trace.replay import Outcome
+
+if TYPE_CHECKING:
+    from hesper.sandbox import Mode
+
+SERVICE = "hesper.trace.service"
+_MOST_LINE = 1 << 20
+
+
+class Said(msgspec.Struct):
+    """What the worker says: one of these."""
+
+    text: str | None = None
+    file: tuple[str, bytes] | None = None
+    outcome: Outcome | None = None
+
+
+class WorkerDiedError(HesperError):
+    """The worker is gone: the recording has killed it, by a driver's fault mostly."""
+
+
+@contextlib.contextmanager
+def _supervised(options: dict[str, Any], sandbox: Mode, memory: int) -> Iterator[str]:
+    """A supervisor of one worker: the path where it listens.  Raises `StartError`."""
+    with private_folder() as folder:
+        path = str(folder / "trace")
+        supervisor = Supervisor(
+            [bind(path)],
+            SERVICE,
+            options,
+            warm=1,
+            max_clients=2,
+            patience=120.0,
+            admission=Admission(memory=memory),
+            sandbox=sandbox,
+        )
+        failed: list[HesperError] = []
+        ready = threading.Event()
+
+        def run() -> None:
+            try:
+                supervisor.run(lambda _: ready.set())
+            except HesperError as error:
+                failed.append(error)
+            finally:
+                ready.set()
+
+        thread = threading.Thread(target=run, name="supervisor")
+        thread.start()
+        try:
+            ready.wait()
+            if failed:
+                raise failed[0]
+            yield path
+        finally:
+            supervisor.stop()
+            thread.join()
+
+
+def ask(
+    files: Sequence[IO[bytes]],
+    request: Request,
+    options: dict[str, Any],
+    *,
+    sandbox: Mode,
+    memory: int,
+) -> Iterator[Said]:
+    """Have `files`, which are hostile, read: what the worker says of them, as it comes.
+
+    options: for `service.Options`.  memory: bytes that it may use.
+    Raises `HesperError`: what is wrong with a file, with its offset; `WorkerDiedError`.
+    """
+    with (
+        _supervised(options, sandbox, memory) as path,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock,
+    ):
+        sock.connect(path)
+        frames = Frames(sock)
+        sender = threading.Thread(target=_send, args=[frames, files, request], daemon=True)
+        sender.start()
+        try:
+            yield from _hear(frames)
+        finally:
+            # It may be sending to a worker that wants no more.
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sender.join()
+
+
+def _send(frames: Frames, files: Sequence[IO[bytes]], request: Request) -> None:
+    with contextlib.suppress(OSError):
+        frames.send(msgspec.msgpack.encode(request))
+        for file in files:
+            while piece := file.read(PIECE):
+                frames.send(piece)
+            frames.send(b"")
+
+
+def _hear(frames: Frames) -> Iterator[Said]:
+    at = ""
+    while True:
+        try:
+            frame = frames.receive()
+        except (OSError, ValueError):
+            frame = None
+        if not frame:
+            where = f" at command {at}" if at else ""
+            raise WorkerDiedError(f"the process that read the recording has died{where}")
+        kind, body = frame[0], frame[1:]
+        if kind == DONE:
+            return
+        if kind == ERROR:
+            raise HesperError(_printable(body))
+        if kind == AT:
+            number = int.from_bytes(body[:8], "little")
+            at = f"{number}, {_printable(body[8:])[:100]}"
+        else:
+            yield _said(kind, body)
+
+
+def _said(kind: int, body: bytes) -> Said:
+    if kind == FILE:
+        name, _, data = body.partition(b"\0")
+        return Said(file=(_printable(name)[:100], data))
+    if kind == OUTCOME:
+        try:
+            return Said(outcome=msgspec.msgpack.decode(body, type=Outcome))
+        except msgspec.MsgspecError:
+            raise WorkerDiedError("the process that read the recording spoke nonsense") from None
+    return Said(text=_printable(body))
+
+
+def _printable(data: bytes) -> str:
+    """What a terminal may be shown of what a guest has had a hand in."""
+    text = data[:_MOST_LINE].decode(errors="replace")
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,170 @@
+"""What another driver calls otherwise than the one that was recorded.
+
+Object ids are the guest's and stay.  Memory types, queue families and device addresses are found
+by what both drivers have answered, and put into commands' fields.  What a guest has written of
+them elsewhere (memory, push constants, descriptor data) is not found.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable
+from typing import Any
+
+from hesper.protocol.codec import CodecError, Reader
+from hesper.trace.decoded import Decoded, codec
+
+_TYPES = ("vkGetPhysicalDeviceMemoryProperties", "vkGetPhysicalDeviceMemoryProperties2")
+_FAMILIES = (
+    "vkGetPhysicalDeviceQueueFamilyProperties",
+    "vkGetPhysicalDeviceQueueFamilyProperties2",
+)
+_ADDRESSES = ("vkGetBufferDeviceAddress", "vkGetAccelerationStructureDeviceAddressKHR")
+ASKS = frozenset(_TYPES + _FAMILIES + _ADDRESSES)
+"""Commands whose answers are looked at."""
+
+_FAMILY_FIELDS = frozenset(
+    {"queueFamilyIndex", "srcQueueFamilyIndex", "dstQueueFamilyIndex", "pQueueFamilyIndices"}
+)
+_SPECIAL_FAMILIES = 0xFFFFFFFD
+"""From here on: VK_QUEUE_FAMILY_FOREIGN_EXT, EXTERNAL and IGNORED."""
+
+
+class Translation:
+    """From the recording's driver to this one."""
+
+    def __init__(self) -> None:
+        """Nothing is known to differ."""
+        self.types: dict[int, int] = {}
+        """Memory types by those of the recording; those that stay are not in it."""
+        self.families: dict[int, int] = {}
+        self.sizes: dict[int, int] = {}
+        """Bytes of buffers by their ids."""
+        self._starts: list[int] = []
+        self._ranges: dict[int, tuple[int, int]] = {}
+        """From an address of the recording: bytes, address here."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether commands have to be looked at as a whole."""
+        return bool(self.families or self._starts)
+
+    def learn(self, then: Decoded, reply: bytes) -> None:
+        """Take note of what was answered then, and is now."""
+        if then.parameters is None:
+            return
+        try:
+            _, result, outputs = codec().decode_reply(Reader(reply), then.parameters)
+        except (CodecError, ValueError, TypeError, AttributeError):
+            return
+        if then.name in _TYPES:
+            self.types = _match(_types(then.outputs), _types(outputs))
+        elif then.name in _FAMILIES:
+            self.families = _match(_families(then.outputs), _families(outputs))
+        elif then.result and result and then.result != result:
+            info = then.parameters.get("pInfo") or {}
+            size = self.sizes.get(info.get("buffer") or 0, 1)
+            if then.result not in self._ranges:
+                bisect.insort(self._starts, then.result)
+            self._ranges[then.result] = (max(size, 1), result)
+
+    def address(self, value: int) -> int:
+        """What an address of the recording is here."""
+        at = bisect.bisect_right(self._starts, value) - 1
+        if at >= 0:
+            start = self._starts[at]
+            size, here = self._ranges[start]
+            if value - start < size:
+                return here + value - start
+        return value
+
+    def family(self, value: int) -> int:
+        """What a queue family of the recording is here."""
+        return value if value >= _SPECIAL_FAMILIES else self.families.get(value, value)
+
+    def apply(self, then: Decoded) -> bytes:
+        """The command's bytes for this driver."""
+        if then.parameters is None:
+            return then.data
+        changed = False
+        if then.name == "vkAllocateMemory" and self.types:
+            info = then.parameters.get("pAllocateInfo") or {}
+            index = info.get("memoryTypeIndex", 0)
+            if index in self.types:
+                info["memoryTypeIndex"] = self.types[index]
+                changed = True
+        if self.is_needed:
+            changed |= _walk(then.parameters, codec().model.commands[then.name].fields, self._place)
+        if not changed:
+            return then.data
+        flags = int.from_bytes(then.data[4:8], "little")
+        try:
+            return codec().encode(then.name, then.parameters, reply=bool(flags & 1))
+        except (CodecError, ValueError, TypeError, AttributeError):
+            return then.data
+
+    def _place(self, field: Any, value: int) -> int:
+        if field.type in ("VkDeviceAddress", "VkDeviceOrHostAddressConstKHR"):
+            return self.address(value)
+        if field.name in _FAMILY_FIELDS:
+            return self.family(value)
+        return value
+
+
+def _walk(values: dict[str, Any], fields: Any, place: Callable[[Any, int], int]) -> bool:
+    """Put other numbers into decoded values; whether there were any."""
+    changed = False
+    for field in fields:
+        value = values.get(field.name)
+        if value is None:
+            continue
+        if field.kind == "scalar" and not field.is_float:
+            changed |= _put(values, field, value, place)
+        elif field.kind == "struct":
+            struct = codec().model.structs[field.type]
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, dict):
+                    changed |= _walk(each, struct.fields, place)
+    for name, chained in values.get("pNext") or []:
+        changed |= _walk(chained, codec().model.structs[name].fields, place)
+    return changed
+
+
+def _put(values: dict[str, Any], field: Any, value: Any, place: Callable[[Any, int], int]) -> bool:
+    if isinstance(value, int):
+        values[field.name] = place(field, value)
+    elif isinstance(value, list) and all(isinstance(each, int) for each in value):
+        values[field.name] = [place(field, each) for each in value]
+    return bool(values[field.name] != value)
+
+
+def _types(outputs: dict[str, Any]) -> list[int]:
+    """The property flags of memory types."""
+    found = outputs.get("pMemoryProperties") or {}
+    found = found.get("memoryProperties") or found
+    count = found.get("memoryTypeCount", 0)
+    return [each["propertyFlags"] for each in (found.get("memoryTypes") or [])[:count]]
+
+
+def _families(outputs: dict[str, Any]) -> list[int]:
+    """The flags of queue families."""
+    found = outputs.get("pQueueFamilyProperties") or []
+    return [
+        (each.get("queueFamilyProperties") or each).get("queueFlags", 0)
+        for each in found
+        if isinstance(each, dict)
+    ]
+
+
+def _match(then: list[int], now: list[int]) -> dict[int, int]:
+    """For each of `then` the first of `now` that has its flags, and few others."""
+    found: dict[int, int] = {}
+    for index, flags in enumerate(then):
+        if index < len(now) and now[index] == flags:
+            continue
+        fitting = [i for i, each in enumerate(now) if each & flags == flags]
+        if fitting:
+            best = min(fitting, key=lambda i: ((now[i] & ~flags).bit_count(), i))
+            if best != index:
+                found[index] = best
+    return found
