@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from hesper import log
 from hesper.api.options import HostOptions
 from hesper.api.recording import ask, make_request
-from hesper.cli import EXIT_FAILURE
+from hesper.cli import EXIT_FAILURE, fail
+from hesper.extras import needed
+
+if TYPE_CHECKING:
+    from hesper.trace.picture import Picture
+    from hesper.trace.replay import Outcome
 
 
 def command(
@@ -21,6 +26,7 @@ def command(
     speed: Literal["real", "max"] = "max",
     until: Annotated[int | None, Parameter(metavar="NUMBER", negative=())] = None,
     verify: Annotated[bool, Parameter(negative=())] = False,
+    picture: Annotated[Path | None, Parameter(metavar="FILE", negative=())] = None,
     sandbox: Literal["on", "report", "off"] = "on",
 ) -> None:
     """Do again what was recorded, on any driver, without the guest.
@@ -43,38 +49,57 @@ def command(
         Stop before the command of this number (see `hesper inspect --commands`).
     verify:
         Compare results, and memory that the guest had mapped, with what they were.
+    picture:
+        Write the last picture that the program could see to this file (PNG): what it copied from
+        an image last, or an image in memory that it had mapped.
     sandbox:
         How the process is confined that replays.
     """
     log.configure(level="warning")
     options = {"real": speed == "real", "until": until, "verify": verify}
+    options["picture"] = picture is not None
     request = make_request("replay", replay=options)
     host = HostOptions(driver=driver, host_profile=host_profile, sandbox=sandbox)
-    is_good = False
-    for said in ask([recording], request, host):
-        found = said.outcome
-        if found is None:
-            continue
-        rate = found.submissions / found.seconds if found.seconds else 0.0
-        print(
-            f"{found.commands} commands, {found.submissions} submissions in {found.seconds:.3f} s"
-            f" ({rate:.1f} submissions/s)"
-        )
-        for what, count in found.translated.items():
-            if count:
-                print(f"translated: {count} {what}")
-        if found.stuck:
-            print(f"{found.stuck} times work was not waited for: it waits for what comes later")
-        if verify:
-            print(
-                f"results: {found.results_same} the same, {found.results_other} others\n"
-                f"pages in the end: {found.pages_same} the same, {found.pages_other} others\n"
-                f"pages written to the same bytes meanwhile: {found.pages_confirmed}"
-            )
-        for difference in found.differences:
-            print(difference)
-        if found.fatal:
-            print(f"ended at {found.fatal}")
-        is_good = not found.fatal and not (verify and (found.results_other or found.pages_other))
-    if not is_good:
+    outcome = next((said.outcome for said in ask([recording], request, host) if said.outcome), None)
+    if outcome is None:
+        fail("the process that replays has said nothing")
+    _print(outcome, is_verified=verify)
+    if picture is not None:
+        _save(outcome.picture, picture)
+    if outcome.fatal or (verify and (outcome.results_other or outcome.pages_other)):
         raise SystemExit(EXIT_FAILURE)
+
+
+def _print(found: Outcome, *, is_verified: bool) -> None:
+    """Say what has come of it."""
+    rate = found.submissions / found.seconds if found.seconds else 0.0
+    print(
+        f"{found.commands} commands, {found.submissions} submissions in {found.seconds:.3f} s"
+        f" ({rate:.1f} submissions/s)"
+    )
+    for what, count in found.translated.items():
+        if count:
+            print(f"translated: {count} {what}")
+    if found.stuck:
+        print(f"{found.stuck} times work was not waited for: it waits for what comes later")
+    if is_verified:
+        print(f"results: {found.results_same} the same, {found.results_other} others")
+        print(f"pages in the end: {found.pages_same} the same, {found.pages_other} others")
+        print(f"pages written to the same bytes meanwhile: {found.pages_confirmed}")
+    for difference in found.differences:
+        print(difference)
+    if found.fatal:
+        print(f"ended at {found.fatal}")
+
+
+def _save(picture: Picture | None, path: Path) -> None:
+    """Write it as a PNG, which has no order of colours but one."""
+    if picture is None:
+        fail("--picture: the program could see no picture, of 8 bits a colour, in mapped memory")
+    with needed("--picture", "display"):
+        from PIL import Image
+    size = (picture.width, picture.height)
+    if len(picture.pixels) != 4 * picture.width * picture.height:
+        fail("--picture: the process that replays spoke nonsense")
+    raw = f"{picture.order[:3]}X"
+    Image.frombytes("RGB", size, picture.pixels, "raw", raw).save(path, "PNG")

@@ -131,9 +131,13 @@ class Context:
         self.engine.poison(reason)
 
     def _fatal(self, reason: str) -> None:
-        if self.tape is not None:
-            self.tape.end(reason)
+        self._note_end(reason)
         self._on_fatal(reason)
+
+    def _note_end(self, reason: str) -> None:
+        """Note how the context ends, once."""
+        if self.tape is not None and self.first_of("end"):
+            self.tape.end(reason)
 
     def _notice(self, event: str, facts: dict[str, Any]) -> None:
         if "result" in facts:
@@ -273,8 +277,7 @@ class Context:
         self.is_abandoned = False
         if self.tape is not None:
             self.tape.last()
-            if not self.fatal:
-                self.tape.end("")
+            self._note_end("")
         self.resources.close()
         self.pool.close()
 

@@ -15,9 +15,8 @@ from typing import Any
 
 import msgspec
 
-from hesper.protocol.codec import CodecError
 from hesper.trace.chunks import ABOUT, MAGIC, RECORDS, pack
-from hesper.trace.decoded import codec, decode
+from hesper.trace.decoded import UNREADABLE, codec, decode
 from hesper.trace.records import (
     COMMAND_BODY,
     HEAD,
@@ -106,7 +105,7 @@ def _command(count: int, record: Record) -> Record | None:
     flags = int.from_bytes(found.data[4:8], "little")
     try:
         data = codec().encode(found.name, found.parameters, reply=bool(flags & 1))
-    except (CodecError, ValueError, TypeError, AttributeError):
+    except UNREADABLE:
         return None
     reply = found.reply if found.name in ASKS else b""
     body = COMMAND_BODY.pack(found.duration, len(reply), 0) + data + reply

@@ -50,7 +50,7 @@ class Chunk(NamedTuple):
 
 def pack(kind: int, number: int, data: bytes | memoryview) -> bytes:
     """The bytes of a chunk, compressed."""
-    stored = zstandard.compress(data, LEVEL)
+    stored: bytes = zstandard.compress(data, LEVEL)
     size = len(data)
     return HEAD.pack(CHUNK, ZSTANDARD, kind, 0, number, len(stored), size, zlib.crc32(stored)) + (
         stored
@@ -125,7 +125,7 @@ def _unpack(offset: int, codec: int, data: bytes, size: int, checksum: int) -> b
         says = zstandard.get_frame_parameters(data).content_size
         if says != size:
             raise RecordingError(f"byte {offset + 16}: {size} bytes of a frame that has {says}")
-        found = zstandard.ZstdDecompressor(max_window_size=MOST_UNPACKED).decompress(
+        found: bytes = zstandard.ZstdDecompressor(max_window_size=MOST_UNPACKED).decompress(
             data, allow_extra_data=False
         )
     except zstandard.ZstdError as error:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from hesper.protocol.model import Command as Description
 
 
+UNREADABLE = (CodecError, RecursionError, ValueError, TypeError, AttributeError, LookupError)
+"""What the codec raises for bytes that are no command: it is made for those that are."""
+
+
 class Decoded(NamedTuple):
     """A command that was run."""
 
@@ -60,7 +64,7 @@ def decode(number: int, record: Record) -> Decoded:
         description, _, parameters = codec().decode(Reader(body.data))
         if body.reply:
             result, outputs = _answer(description, body.reply, parameters)
-    except (CodecError, RecursionError, ValueError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         problem = str(error) or type(error).__name__
     return Decoded(
         number,

@@ -20,7 +20,8 @@ from hesper.trace.replay import ReplayOptions
 SIZE = struct.Struct("<I")
 PIECE = 1 << 20
 """Bytes of a file in one frame."""
-MOST_FRAME = 64 << 20
+MOST_FRAME = 320 << 20
+"""More than the largest picture."""
 
 TEXT, FILE, AT, OUTCOME, ERROR, DONE = b"TFAOED"
 """A line of text; a name, NUL and the bytes of a file; number and name of a command that may be

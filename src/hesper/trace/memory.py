@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 
+from hesper.trace.picture import Picture, Place, cut_out
+
 PAGE = 4096
 _ZEROS = bytes(PAGE)
 MOST_TAKEN_BACK = 64
@@ -52,6 +54,10 @@ class ReplayedMemory:
                     self._taken_back.setdefault(start, set()).update(kept)
             self._noted[start] = noted
         return confirmed
+
+    def picture(self, place: Place) -> Picture | None:
+        """The picture that lies at a place, if it does."""
+        return cut_out(self._memory, self.size, place)
 
     def expect(self, offset: int, data: bytes) -> None:
         """Take note of what pages from `offset` on held in the end."""

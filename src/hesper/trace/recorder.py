@@ -93,13 +93,13 @@ class Recorder:
                 continue
             try:
                 if not self.tape.is_over:
-                    self._put(data)
+                    self.put(data)
             except OSError as error:
                 _log.error("the recording ends here", reason=str(error))
                 self.tape.stop()
             self.tape.written(self._number, self._files[0])
 
-    def _put(self, data: bytes) -> None:
+    def put(self, data: bytes) -> None:
         """Write one chunk, or why there are no more."""
         now = time.monotonic()
         chunk = pack(RECORDS, self._number, data)

@@ -17,6 +17,7 @@ from hesper.kernel.errors import ProtocolError
 from hesper.portable import SharedMemory
 from hesper.trace.decoded import Decoded, codec, decode, name_of
 from hesper.trace.memory import PAGE, ReplayedMemory
+from hesper.trace.picture import WANTS, Picture, Pictures
 from hesper.trace.records import (
     BLOB_BODY,
     FAILED,
@@ -92,6 +93,8 @@ class ReplayOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Number of the command before which to stop."""
     verify: bool = False
     """Compare what comes out."""
+    picture: bool = False
+    """Keep the last picture."""
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -114,6 +117,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     translated: dict[str, int] = {}
     differences: list[str] = []
     """The first of them."""
+    picture: Picture | None = None
     fatal: str = ""
     """Why the context has ended, and with it the replay."""
 
@@ -143,6 +147,9 @@ class Replay:
         )
         self._translation = Translation()
         self._blobs: dict[int, ReplayedMemory] = {}
+        self._memories: dict[int, int] = {}
+        self._pictures = Pictures()
+        self._has_copy = False
         self._timelines: set[int] = set()
         self._pending = False
         self._is_stuck = False
@@ -186,6 +193,8 @@ class Replay:
                 for resource in self._blobs:
                     self._verify(resource)
             self._settle()
+            for resource in self._blobs:
+                self._look(resource)
         except ProtocolError as error:
             self.outcome.fatal = self.outcome.fatal or str(error)
         except ResourceError as error:
@@ -250,10 +259,13 @@ class Replay:
             self._translation.is_needed
             or name in ("vkAllocateMemory", "vkGetDeviceQueue2", "vkCreateBuffer")
             or (name in ASKS and bool(record.flags & REPLIED))
+            or (self._options.picture and name in WANTS)
         )
 
     def _note(self, then: Decoded) -> None:
         parameters = then.parameters or {}
+        if self._options.picture and then.name in WANTS:
+            self._pictures.note(then)
         if then.name == "vkGetDeviceQueue2":
             for name, chained in (parameters.get("pQueueInfo") or {}).get("pNext") or []:
                 if name == "VkDeviceQueueTimelineInfoMESA":
@@ -318,6 +330,7 @@ class Replay:
         self._settle()
         fd = self._context.create_blob(resource, memory, size, flags)
         self._blobs[resource] = ReplayedMemory(fd, size)
+        self._memories[resource] = memory
 
     def _import(self, resource: int, size: int) -> None:
         with SharedMemory.create(size, "hesper-replay") as memory:
@@ -326,6 +339,7 @@ class Replay:
     def _drop(self, resource: int) -> None:
         if resource in self._blobs:
             self._verify(resource)
+            self._look(resource)
             self._blobs.pop(resource).close()
             self._context.destroy_resource(resource)
 
@@ -352,6 +366,18 @@ class Replay:
         if place is not None:
             memory, offset, data = place
             memory.expect(offset, data)
+
+    def _look(self, resource: int) -> None:
+        """Keep a picture that lies in a resource, unless there is a better one."""
+        if not self._options.picture:
+            return
+        for place in self._pictures.places(self._memories[resource]):
+            is_copy = self._pictures.is_copied_to(place)
+            found = self._blobs[resource].picture(place)
+            if found is not None and (is_copy or not self._has_copy):
+                self.outcome.picture = found
+                self._has_copy = is_copy
+                return
 
     def _verify(self, resource: int) -> None:
         """Compare a resource, as it is in the end, with what it was."""

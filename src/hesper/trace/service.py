@@ -88,9 +88,9 @@ class TraceService:
             hear.named(request.what)
             try:
                 self._answer(request, frames)
+                frames.send(bytes([DONE]))
             except HesperError as error:
                 frames.send(bytes([ERROR]) + str(error).encode())
-            frames.send(bytes([DONE]))
 
     def stop(self) -> None:
         """Make `serve` return soon."""

@@ -11,8 +11,8 @@ import bisect
 from collections.abc import Callable
 from typing import Any
 
-from hesper.protocol.codec import CodecError, Reader
-from hesper.trace.decoded import Decoded, codec
+from hesper.protocol.codec import Reader
+from hesper.trace.decoded import UNREADABLE, Decoded, codec
 
 _TYPES = ("vkGetPhysicalDeviceMemoryProperties", "vkGetPhysicalDeviceMemoryProperties2")
 _FAMILIES = (
@@ -55,7 +55,7 @@ class Translation:
             return
         try:
             _, result, outputs = codec().decode_reply(Reader(reply), then.parameters)
-        except (CodecError, ValueError, TypeError, AttributeError):
+        except UNREADABLE:
             return
         if then.name in _TYPES:
             self.types = _match(_types(then.outputs), _types(outputs))
@@ -100,7 +100,7 @@ class Translation:
         flags = int.from_bytes(then.data[4:8], "little")
         try:
             return codec().encode(then.name, then.parameters, reply=bool(flags & 1))
-        except (CodecError, ValueError, TypeError, AttributeError):
+        except UNREADABLE:
             return then.data
 
     def _place(self, field: Any, value: int) -> int:
