@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from hesper.guest import Context, Limits
 from hesper.host.drivers import Driver
 from hesper.host.profile import Profile
+from hesper.kernel.tape import Tape
 from hesper.portable import SharedMemory
 from hesper.protocol.codec import Codec, Reader
 
@@ -37,7 +38,12 @@ class Guest:
     """
 
     def __init__(
-        self, driver: Driver, *, limits: Limits | None = None, profile: Profile | None = None
+        self,
+        driver: Driver,
+        *,
+        limits: Limits | None = None,
+        profile: Profile | None = None,
+        tape: Tape | None = None,
     ) -> None:
         self.fatal: list[str] = []
         os.environ.update(driver.environment)
@@ -47,6 +53,7 @@ class Guest:
             on_fatal=self.fatal.append,
             limits=limits or Limits(),
             profile=profile,
+            tape=tape,
         )
         self._next_id = FIRST_FREE_ID
         self._next_resource = REPLY_RESOURCE + 1

@@ -1,0 +1,164 @@
+"""Real programs are recorded, looked into, cut off, and done again without them."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from screen import virtual_screen
+
+from hesper.protocol.codec import Codec, Reader
+from hesper.trace.records import Kind, command_of
+from hesper.trace.records import Reader as RecordingReader
+
+pytestmark = [pytest.mark.programs, pytest.mark.slow]
+
+HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
+COMPUTE = Path(__file__).parents[1] / "clients" / "compute_program.py"
+SECONDS = 240.0
+
+
+def hesper(*words: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    return subprocess.run(
+        [*HESPER, *map(str, words)],
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def record(folder: Path, *program: str | Path, **environ: str) -> Path:
+    """The recording of a program; it must be one."""
+    done = hesper("record", "--driver", "lavapipe", "--record", folder, "--", *program, **environ)
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("*.hesper")
+    assert path.stat().st_mode & 0o777 == 0o600
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recordings")
+
+
+@pytest.fixture(scope="module")
+def vulkaninfo(folder: Path) -> Path:
+    return record(folder / "vulkaninfo", "vulkaninfo")
+
+
+@pytest.fixture(scope="module")
+def compute(folder: Path) -> Path:
+    out = folder / "product"
+    path = record(folder / "compute", sys.executable, COMPUTE, out)
+    assert out.stat().st_size
+    return path
+
+
+@pytest.fixture(scope="module")
+def vkcube(folder: Path) -> Path:
+    with virtual_screen() as screen:
+        return record(
+            folder / "vkcube",
+            *("vkcube", "--c", "30", "--suppress_popups"),
+            DISPLAY=screen.display,
+            MESA_VK_WSI_DEBUG="sw",
+        )
+
+
+@pytest.fixture(params=["vulkaninfo", "compute", "vkcube"])
+def recording(request: pytest.FixtureRequest) -> Path:
+    """Each of them."""
+    path: Path = request.getfixturevalue(request.param)
+    return path
+
+
+def test_a_recording_says_what_it_is_of(recording: Path) -> None:
+    done = hesper("inspect", recording)
+    assert done.returncode == 0, done.stderr
+    assert "llvmpipe" in done.stdout
+    assert "cut off" not in done.stdout
+    assert "end: " in done.stdout
+
+
+def test_a_replay_without_the_program_comes_to_the_same(recording: Path) -> None:
+    done = hesper("replay", recording, "--driver", "lavapipe", "--verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 others" in done.stdout
+
+
+def test_vkcubes_pictures_are_drawn_again(vkcube: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "cube.png"
+    done = hesper("replay", vkcube, "--driver", "lavapipe", "--verify", "--picture", picture)
+    assert done.returncode == 0, done.stdout + done.stderr
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        assert image.size == (500, 500)
+        assert len(image.getcolors(1 << 20) or []) > 100, "the cube has a texture"
+
+
+def test_a_replay_goes_on_with_less(vulkaninfo: Path) -> None:
+    done = hesper("replay", vulkaninfo, "--driver", "lavapipe", "--host-profile", "moltenvk")
+    assert "ended at" not in done.stdout, done.stdout
+    assert done.returncode == 0, done.stderr
+
+
+def commands(path: Path) -> Sequence[bytes]:
+    with path.open("rb") as file:
+        return [command_of(r).data for r in RecordingReader(file) if r.kind == Kind.COMMAND]
+
+
+def test_the_codec_makes_the_same_of_every_command(recording: Path) -> None:
+    codec = Codec()
+    found = commands(recording)
+    assert len(found) > 100
+    for data in found:
+        command, flags, parameters = codec.decode(Reader(data))
+        again = codec.encode(command.name, parameters, reply=bool(flags & 1))
+        # Mesa leaves what was there in the padding behind strings.
+        assert len(again) == len(data), command.name
+        assert codec.decode(Reader(again)) == (command, flags, parameters)
+
+
+def test_ten_files_cut_off_anywhere_are_read(recording: Path) -> None:
+    whole = recording.read_bytes()
+    every = commands(recording)
+    random.seed(recording.parent.name)
+    with recording.open("rb") as file:
+        start = RecordingReader(file).chunks.position
+    for _ in range(10):
+        reader = RecordingReader(io.BytesIO(whole[: random.randrange(start, len(whole))]))
+        found = [command_of(r).data for r in reader if r.kind == Kind.COMMAND]
+        assert found == every[: len(found)]
+
+
+def test_what_is_given_away_names_nobody(recording: Path, tmp_path: Path) -> None:
+    other = tmp_path / "given.hesper"
+    done = hesper("inspect", recording, "--anonymize", other)
+    assert done.returncode == 0, done.stderr
+    text = hesper("inspect", other, "--commands", "--whole").stdout
+    assert text.count("\n") > 100
+    for word in (os.getcwd(), "vkcube", "wgpu", "python", str(recording.parent)):
+        assert word not in text
+    assert hesper("replay", other, "--driver", "lavapipe").returncode == 0
+
+
+def test_a_hostile_file_gets_a_sentence_with_the_byte(vulkaninfo: Path, tmp_path: Path) -> None:
+    broken = bytearray(vulkaninfo.read_bytes())
+    broken[len(broken) // 2] ^= 0xFF
+    path = tmp_path / "broken.hesper"
+    path.write_bytes(broken)
+    for what in ("inspect", "replay"):
+        done = hesper(what, path)
+        assert done.returncode == 1
+        assert done.stderr.startswith("hesper: byte "), done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
