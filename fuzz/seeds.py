@@ -10,6 +10,9 @@ import random
 import struct
 from pathlib import Path
 
+from hesper.protocol.codec import Codec
+from hesper.trace.records import BLOB_BODY, COMMAND_BODY, MEMORY_BODY, Kind, put
+
 CORPUS = Path(__file__).with_name("corpus")
 SETTINGS = (
     b'name = "x"\nhidden_extensions = ["VK_KHR_*"]\n',
@@ -45,6 +48,27 @@ def vnc() -> list[bytes]:
     return [head + each + request for each in messages] + [head + b"".join(messages) + request * 3]
 
 
+def recordings() -> list[bytes]:
+    """Records of a program that makes a few objects, asked each of the questions."""
+    codec = Codec()
+    shader = [0x07230203, 0x10000, 0, 9, 0, 2 << 16 | 17, 1, 3 << 16 | 5, 1, 0x6161]
+    commands = [
+        codec.encode("vkCreateInstance", {"pCreateInfo": {}, "pInstance": 1}),
+        codec.encode("vkCreateBuffer", {"device": 3, "pCreateInfo": {"size": 9}, "pBuffer": 17}),
+        codec.encode(
+            "vkCreateShaderModule",
+            {"device": 3, "pCreateInfo": {"codeSize": 40, "pCode": shader}, "pShaderModule": 18},
+        ),
+        codec.encode("vkCmdDraw", {"commandBuffer": 9, "vertexCount": 3}),
+    ]
+    records = b"".join(
+        put(Kind.COMMAND, COMMAND_BODY.pack(1000, 0, 0) + each, stream=5) for each in commands
+    )
+    records += put(Kind.MEMORY, MEMORY_BODY.pack(2, 0, 4096) + b"abcd")
+    records += put(Kind.BLOB, BLOB_BODY.pack(2, 1, 17, 8192)) + put(Kind.END, b"it is over")
+    return [bytes([1 | what << 1]) + records for what in range(6)]
+
+
 def main() -> None:
     """Write all."""
     inputs = {
@@ -60,6 +84,7 @@ def main() -> None:
             bytes([3]) + b"8G",
             bytes([4]) + b'{"memory": 1}',
         ],
+        "recording": recordings(),
     }
     for target, seeds in inputs.items():
         (CORPUS / target).mkdir(parents=True, exist_ok=True)
