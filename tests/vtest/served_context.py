@@ -7,7 +7,7 @@ import threading
 
 from vtest_client import Client
 
-from hesper.isolation.service import ClientError
+from hesper.isolation.service import ClientError, Watched
 from hesper.kernel.ledger import Ledger
 from hesper.vtest.service import VtestService
 
@@ -23,6 +23,9 @@ class Nobody:
 
     def lend(self, ledger: Ledger) -> None:
         """It has a ledger."""
+
+    def show(self, watched: Watched) -> None:
+        """It can be seen."""
 
 
 class ServedContext:
