@@ -15,6 +15,8 @@ from hesper.vtest.service import VtestService
 class Nobody:
     """Is told of a client, and does not mind."""
 
+    files: tuple[int, ...] = ()
+
     def named(self, name: str) -> None:
         """It has a name."""
 

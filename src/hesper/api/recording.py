@@ -14,9 +14,20 @@ from hesper.isolation.recordings import SUFFIX, RecordOptions
 
 if TYPE_CHECKING:
     from hesper.trace.frames import Request
-    from hesper.trace.session import Said
+    from hesper.trace.picture import Picture  # noqa: TC004  a type
+    from hesper.trace.replay import Outcome  # noqa: TC004  a type
+    from hesper.trace.session import Said  # noqa: TC004  a type
 
-__all__ = ["SUFFIX", "RecordOptions", "ask", "check_recording", "make_request"]
+__all__ = [
+    "SUFFIX",
+    "Outcome",
+    "Picture",
+    "RecordOptions",
+    "Said",
+    "ask",
+    "check_recording",
+    "make_request",
+]
 
 
 def check_recording() -> None:

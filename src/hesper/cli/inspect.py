@@ -15,7 +15,7 @@ from hesper.api.recording import ask, make_request
 from hesper.cli import fail
 
 if TYPE_CHECKING:
-    from hesper.trace.session import Said
+    from hesper.api.recording import Said
 
 
 def command(  # noqa: PLR0913  an option each

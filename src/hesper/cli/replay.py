@@ -14,8 +14,7 @@ from hesper.cli import EXIT_FAILURE, fail
 from hesper.extras import needed
 
 if TYPE_CHECKING:
-    from hesper.trace.picture import Picture
-    from hesper.trace.replay import Outcome
+    from hesper.api.recording import Outcome, Picture
 
 
 def command(
