@@ -197,7 +197,8 @@ class Replay:
                 self._look(resource)
         except ProtocolError as error:
             self.outcome.fatal = self.outcome.fatal or str(error)
-        except ResourceError as error:
+        except (ResourceError, OSError, ValueError, OverflowError) as error:
+            # Resources of sizes that no guest could have had.
             raise ReplayError(f"after command {number}: {error}") from None
         self.outcome.seconds = time.monotonic() - begun
         if self.outcome.fatal:
