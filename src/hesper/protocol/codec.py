@@ -363,7 +363,10 @@ class Codec:
 
     def _get_element(self, r: Reader, f: Field, depth: int) -> Any:
         if f.kind == "handle":
-            return r.u64()
+            handle = r.u64()
+            if handle == 0 and not f.may_be_null:
+                raise CodecError(f"{f.name}: VK_NULL_HANDLE is not allowed")
+            return handle
         if f.kind == "struct":
             return self._get_struct(r, self.model.structs[f.type], depth + 1)
         if f.kind == "union":

@@ -70,7 +70,9 @@ class Field(msgspec.Struct, frozen=True, omit_defaults=True):
     inner_of: str = ""
     """`nested`: the sibling array whose element i holds the inner length as `inner`."""
     optional: bool = False
-    """Whether a null pointer or null handle is allowed."""
+    """Whether a null pointer is allowed."""
+    may_be_null: bool = True
+    """Handles: whether it, or one of an array, may be VK_NULL_HANDLE."""
     output: bool = False
     """Command parameters: what the driver writes; travels back in the reply."""
     counts: bool = False

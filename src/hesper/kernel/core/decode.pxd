@@ -95,7 +95,7 @@ cdef inline int decode_found(Stream *s, const hesper_op *op, uint64_t id,
     s.cursor += 8
     if id == 0:
         target[0] = 0
-        if op.flags & FLAG_FIRST:
+        if op.flags & (FLAG_FIRST | FLAG_REQUIRED):
             return fail(s, ERROR_NULL, op, 0)
         return 0
     entry = object_find(&s.core.objects, id)
@@ -513,7 +513,7 @@ cdef inline bint common_handle(Stream *s, const hesper_op *op, uint64_t id,
         return False
     if id == 0:
         target[0] = 0
-        return not op.flags & FLAG_FIRST
+        return not op.flags & (FLAG_FIRST | FLAG_REQUIRED)
     entry = object_find(&s.core.objects, id)
     if entry == NULL or entry.type != op.ref + <uint32_t>1:
         return False

@@ -54,12 +54,13 @@ enum {
 };
 
 enum {
-    FLAG_NULLABLE = 1, /* a null pointer or handle is allowed where a length says otherwise */
+    FLAG_NULLABLE = 1, /* a null pointer is allowed, and no elements where a length says otherwise */
     FLAG_FIRST = 2,    /* the handle that a command is called on */
     FLAG_VICTIM = 4,   /* the handle (or handles) a command destroys */
     FLAG_PARENT = 8,   /* the pool that new objects belong to */
     FLAG_MEASURED = 16, /* a handle whose object's extent counts; inner: which of them */
-    FLAG_NOTED = 32 /* a handle of whose object a relation wants to know facts */
+    FLAG_NOTED = 32, /* a handle of whose object a relation wants to know facts */
+    FLAG_REQUIRED = 64 /* a handle that is not null */
 };
 
 /* What OP_SETS looks at: see facts/sets.toml. */

@@ -77,6 +77,8 @@ class Facts:
     victims: dict[str, str]
     null_pointers: set[str]
     nullable: set[str]
+    null_handles: set[str]
+    never_null: set[str]
     traits: dict[str, list[str]]
     structs: dict[str, MesaStruct]
     commands: dict[str, MesaCommand]
@@ -129,6 +131,8 @@ def read(folder: Path) -> Facts:
         victims=rules["victims"],
         null_pointers=set(rules["null_pointers"]["fields"]),
         nullable=set(rules["nullable"]["fields"]),
+        null_handles=set(rules["null_handles"]["may"]),
+        never_null=set(rules["null_handles"]["never"]),
         traits=rules["traits"],
         structs={
             name: MesaStruct(

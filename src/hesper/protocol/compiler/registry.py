@@ -215,6 +215,9 @@ class Builder:
                 or member.noAutoValidity
                 or f"{owner}.{member.name}" in self._facts.nullable
             ),
+            may_be_null=kind != "handle"
+            or shape == "fixed"
+            or self._may_be_null(owner, member, command=command),
             output=command and member.pointer and not member.const,
             selector=(getattr(member, "selector", None) or "") if kind == "union" else "",
             parent=self._facts.parents.get(owner) == member.name,
@@ -355,6 +358,17 @@ class Builder:
         if first.kind != "handle" or first.shape != "value":
             return "global"
         return "instance" if first.type in ("VkInstance", "VkPhysicalDevice") else "device"
+
+    def _may_be_null(self, owner: str, member: Any, *, command: bool) -> bool:
+        name = f"{owner}.{member.name}"
+        if name in self._facts.never_null:
+            return False
+        # Of an array the registry's second "optional" is about elements.
+        optional = member.optionalPointer if member.length else member.optional
+        output = command and member.pointer and not member.const
+        return bool(
+            optional or output or member.noAutoValidity or name in self._facts.null_handles
+        )
 
     def _is_victim(self, owner: str, member: Any) -> bool:
         named = self._facts.victims.get(owner)
