@@ -16,8 +16,10 @@ from initramfs import Tree
 
 from hesper.gpu.runner import GpuOptions
 from hesper.vhost_user_gpu import VhostUserGpu
+from hesper.vm import guest_image
 from hesper.vm.disks import DiskBoot, FileKind, disk_boot, file_kind
 from hesper.vm.firmware import Firmware
+from hesper.vm.guest_image import ImageError, ImageOptions
 from hesper.vm.machine import Disk
 
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
@@ -63,6 +65,41 @@ class ImageGuest(Guest):
     def run(self, command: str, **options: Any) -> str:
         """See `Guest.run`."""
         return super().run(f"{command}; echo guest: done $?", **options)
+
+
+def options(architecture: str, pages: str = "") -> ImageOptions:
+    return ImageOptions(output=Path("x"), architecture=architecture, pages=pages)
+
+
+def test_a_guest_for_apple_silicon_has_its_pages() -> None:
+    assert options("arm64").kernel == "linux-image-arm64-16k"
+    assert options("arm64", "4k").kernel == "linux-image-arm64"
+    assert options("amd64").kernel == "linux-image-amd64"
+    with pytest.raises(ImageError, match="amd64 has 4k"):
+        options("amd64", "16k")
+
+
+def test_another_architecture_needs_an_emulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it lacks is said before an image is begun."""
+    monkeypatch.setattr(guest_image, "_BINFMT", tmp_path)
+    monkeypatch.setattr(guest_image, "_check_tools", lambda: None)
+    asked: list[str] = []
+    for state in (None, "disabled\n"):
+        if state is not None:
+            (tmp_path / "qemu-aarch64").write_text(state)
+        with pytest.raises(ImageError, match="qemu-user"):
+            guest_image.build_image(options("arm64"), asked.append, asked.append)
+    assert asked == []
+    (tmp_path / "qemu-aarch64").write_text("enabled\ninterpreter /usr/bin/qemu-aarch64\n")
+    monkeypatch.setattr(guest_image, "_make_root", stop)
+    with pytest.raises(InterruptedError):
+        guest_image.build_image(options("arm64"), asked.append, asked.append)
+
+
+def stop(*_: object) -> None:
+    raise InterruptedError
 
 
 @pytest.mark.timeout(2 * BUILD_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,17 +20,32 @@ command = App(name="guest", help="Make disk images for guests.")
 _DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Debian:
+    """Which Debian it is."""
+
+    suite: str = "trixie"
+    """Debian's release."""
+    arch: Literal["amd64", "arm64"] | None = None
+    """Architecture of the guest, as Debian calls it. Default: this host's. Another one's programs
+    run emulated while the image is made (Debian's qemu-user), which takes some times as long."""
+    pages: Literal["4k", "16k"] | None = None
+    """Size of the kernel's pages. Default: 16k for arm64, as Apple Silicon has, else 4k."""
+    mirror: str = ""
+    """Where packages come from. Default: Debian's own servers."""
+
+
 @command.command
 def build(
     output: Path,
     *,
-    suite: str = "trixie",
     size: Annotated[str, Parameter(metavar="SIZE")] = "8G",
     desktop: Literal["none", "weston", "xorg", "xfce"] = "none",
     package: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     user: str = "guest",
     ssh_key: Path | None = None,
-    mirror: str = "",
+    debian: Debian = Debian(),
 ) -> None:
     """Make a bootable Debian with Mesa's Venus driver and Vulkan tools.
 
@@ -42,8 +58,6 @@ def build(
     ----------
     output:
         The image's name; it must not exist.
-    suite:
-        Debian's release.
     size:
         Size of the disk; the file takes what is used.
     desktop:
@@ -54,22 +68,23 @@ def build(
         Name of the user.
     ssh_key:
         File with a public key that may log in by SSH, as with `hesper vm --port 2222:22`.
-    mirror:
-        Where packages come from. Default: Debian's own servers.
+    debian:
+        Which Debian it is.
     """
     console = Console(stderr=True)
     started = time.monotonic()
     try:
         options = ImageOptions(
             output=output,
-            suite=suite,
-            architecture=_DEBIAN_ARCHITECTURES[host_architecture()],
+            suite=debian.suite,
+            architecture=debian.arch or _DEBIAN_ARCHITECTURES[host_architecture()],
+            pages=debian.pages or "",
             size=parse_size(size),
             desktop=desktop,
             packages=package,
             user=user,
             ssh_key=ssh_key.read_text(encoding="utf-8").strip() if ssh_key else "",
-            mirror=mirror,
+            mirror=debian.mirror,
         )
         with console.status("") as status:
             current = ""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hesper.errors import HesperError
+from hesper.portable import architecture
 
 SECTOR = 512
 MEBI = 1 << 20
@@ -75,6 +76,14 @@ _EFI = {
 """By Debian's architecture: GRUB's platform, the firmware's default program, the package."""
 
 
+PAGES = {"amd64": ("4k",), "arm64": ("16k", "4k")}
+"""By Debian's architecture: sizes of the kernel's pages, the default first.  On Apple Silicon,
+whose pages have 16 KiB, a guest with pages as large has Venus whatever its Mesa."""
+_FLAVOURS = {("arm64", "16k"): "arm64-16k"}
+"""Of Debian's kernels, where it is not the architecture."""
+_BINFMT = Path("/proc/sys/fs/binfmt_misc")
+_QEMU_USER = {"amd64": "qemu-x86_64", "arm64": "qemu-aarch64"}
+
 _SERIAL = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 """By Debian's architecture: the serial port of the machine that `hesper vm` makes."""
 
@@ -91,6 +100,8 @@ class ImageOptions:
     suite: str = "trixie"
     architecture: str = "amd64"
     """Debian's name."""
+    pages: str = ""
+    """Size of the kernel's pages, `4k` or `16k`; that of `PAGES` if empty."""
     size: int = 8 << 30
     """Bytes; the file takes what is used."""
     desktop: str = "none"
@@ -105,6 +116,11 @@ class ImageOptions:
         """Check them."""
         if self.architecture not in _EFI:
             raise ImageError(f"architecture {self.architecture}: must be one of {', '.join(_EFI)}")
+        if self.pages and self.pages not in PAGES[self.architecture]:
+            known = " or ".join(PAGES[self.architecture])
+            raise ImageError(
+                f"pages of {self.pages}: Debian's kernel for {self.architecture} has {known}"
+            )
         if self.desktop not in DESKTOPS:
             raise ImageError(f"desktop {self.desktop}: must be one of {', '.join(DESKTOPS)}")
         if self.size < LEAST_SIZE or self.size % MEBI:
@@ -113,6 +129,12 @@ class ImageOptions:
             raise ImageError(f"user {self.user!r}: use small letters")
         if len(self.ssh_key.splitlines()) > 1:
             raise ImageError("the SSH key must be one line")
+
+    @property
+    def kernel(self) -> str:
+        """The kernel's package."""
+        pages = self.pages or PAGES[self.architecture][0]
+        return f"linux-image-{_FLAVOURS.get((self.architecture, pages), self.architecture)}"
 
     @property
     def backports(self) -> str:
@@ -130,6 +152,7 @@ def build_image(options: ImageOptions, step: Step, detail: Step) -> None:
     The file appears whole or not at all.  Raises `ImageError`.
     """
     _check_tools()
+    _check_architecture(options.architecture)
     if options.output.exists():
         raise ImageError(f"{options.output} is there already: remove it, or choose another name")
     part = options.output.with_name(f".{options.output.name}.part")
@@ -164,6 +187,22 @@ def _check_tools() -> None:
         )
 
 
+def _check_architecture(wanted: str) -> None:
+    """Raise `ImageError` unless programs of that architecture run here, if only emulated."""
+    if {"x86_64": "amd64", "aarch64": "arm64"}.get(architecture()) == wanted:
+        return
+    handler = _BINFMT / _QEMU_USER[wanted]
+    try:
+        works = handler.read_text(encoding="utf-8").startswith("enabled")
+    except OSError:
+        works = False
+    if not works:
+        raise ImageError(
+            f"programs for {wanted} do not run here: install qemu-user-static (from Debian 13 on:"
+            " qemu-user-binfmt), and make sure that binfmt_misc is mounted"
+        )
+
+
 def _run(command: Sequence[str | Path], detail: Step, *, text: str = "") -> None:
     """Run a program, passing on what it says.  Raises `ImageError` when it fails."""
     try:
@@ -194,9 +233,8 @@ def _make_root(options: ImageOptions, work: Path, detail: Step) -> None:
     """Make `root.tar` and the boot loader in `work`."""
     platform, program, package = _EFI[options.architecture]
     _write_files(options, work / "files.tar")
-    kernel = f"linux-image-{options.architecture}"
     desktop = DESKTOPS[options.desktop]
-    packages = [*_BASE, *desktop, *options.packages, kernel, package, "grub-common"]
+    packages = [*_BASE, *desktop, *options.packages, options.kernel, package, "grub-common"]
     make_loader = (
         f"grub-mkstandalone --format={platform} --output=/root/{program}"
         " boot/grub/grub.cfg=/root/grub.cfg"
