@@ -8,7 +8,7 @@ import signal
 import stat
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,6 +36,11 @@ from hesper.vm.outputs import (
     Outputs,
     parse_place,
 )
+from hesper.vm.window import address_bits, largest_window
+
+if TYPE_CHECKING:
+    from hesper.vm.machine import Machine
+    from hesper.vm.qemu import Qemu
 
 if TYPE_CHECKING:
     from hesper.cli._watch import WatchOptions
@@ -108,6 +113,28 @@ class DeviceOptions(Recorded):
     nothing, but must hold all that programs map at a time."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Log what is at least as important as this."""
+
+    def fitting(self, guest: Machine, qemu: Qemu) -> DeviceOptions:
+        """The same with a `hostmem` that `guest` has addresses for.
+
+        Raises `ValueError` where the user wants more.
+        """
+        bits = address_bits(guest, qemu)
+        most = largest_window(guest.architecture, bits, guest.memory)
+        if parse_size(self.hostmem) <= most:
+            return self
+        room = f"{most >> 30}G" if most >> 30 else f"{most >> 20}M"
+        if self.hostmem != DeviceOptions.hostmem:
+            raise ValueError(
+                f"--hostmem {self.hostmem}: this guest has addresses of {bits} bits, which leave"
+                f" {room} at most"
+            )
+        _log.warning(
+            "the guest has few addresses: programs can map less of the GPU's memory at a time",
+            bits=bits,
+            hostmem=room,
+        )
+        return replace(self, hostmem=room)
 
     def options(self) -> GpuOptions:
         """The options for a device.  Raises `OptionError`."""

@@ -130,6 +130,7 @@ def command(
             qemu = Qemu.find(architecture, machine.qemu)
             guest = _machine(machine, architecture, qemu, disks, boot, extra, folder=folder)
             arguments = [*qemu.command, *guest.arguments(qemu)]
+            device = device.fitting(guest, qemu)
         except (QemuError, FirmwareError, ValueError) as error:
             fail(str(error))
         except OSError as error:
