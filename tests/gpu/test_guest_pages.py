@@ -44,7 +44,7 @@ def capset(vm: Vm) -> int:
     assert info.type == Response.OK_CAPSET_INFO
     number, version, size = struct.unpack("<3I4x", info.payload)
     assert (version, size) == (0, len(CAPSET))
-    return number
+    return int(number)
 
 
 def wire_format(vm: Vm) -> bytes:
@@ -155,7 +155,7 @@ def end_without_a_ring(vm: Vm, caplog: pytest.LogCaptureFixture, *, blob: int = 
         vm.guest.send(create_blob(9, blob, ctx_id=1))
     assert vm.guest.send(destroy_context(1)).type == OK
     (record,) = [r for r in caplog.records if "no ring" in r.message]
-    fields: dict[str, str] = record.fields
+    fields: dict[str, str] = record.__dict__["fields"]
     assert fields["name"] == "vkcube"
     return fields["reason"]
 
@@ -183,7 +183,7 @@ def test_so_is_what_was_refused(make_vm: MakeVm, caplog: pytest.LogCaptureFixtur
     assert vm.guest.send(create_blob(9, ctx_id=1)).type == Response.ERR_OUT_OF_MEMORY
     assert vm.guest.send(destroy_context(1)).type == OK
     (record,) = [r for r in caplog.records if "no ring" in r.message]
-    assert "refuses blob 9" in record.fields["reason"]
+    assert "refuses blob 9" in record.__dict__["fields"]["reason"]
 
 
 def test_a_context_that_has_run_something_is_not_talked_about(

@@ -70,7 +70,7 @@ def session(log: Path, environ: dict[str, str]) -> set[str]:
     """Have a client look at its devices through Hesper; return what of Linux's Hesper calls."""
     program = "from hesper.cli import main; main()"
     wanted = ",".join(sorted(LINUX_ONLY | {"madvise"}))
-    strace = ["strace", "-f", "-k", "-q", "-o", log, "-e", f"trace={wanted}"]
+    strace = ["strace", "-f", "-k", "-q", "-o", str(log), "-e", f"trace={wanted}"]
     hesper = [sys.executable, "-c", program, "run", "--driver", "lvp", "--"]
     done = subprocess.run(
         [*strace, *hesper, "vulkaninfo", "--summary"],
