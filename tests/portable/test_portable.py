@@ -7,6 +7,7 @@ import mmap
 import os
 import resource
 import select
+import selectors
 import socket
 import struct
 import sys
@@ -312,3 +313,69 @@ def test_waiting_for_what_comes_can_have_a_bound() -> None:
         portable.set_receive_timeout(left, None)
         threading.Timer(0.05, right.send, [b"x"]).start()
         assert left.recv(1) == b"x"
+
+
+@pytest.fixture(params=["", "1"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Linux has, and what every system has."""
+    monkeypatch.setenv("HESPER_PORTABLE", request.param)
+
+
+@pytest.mark.usefixtures("_way")
+def test_a_closed_end_is_seen_behind_what_is_left_to_read() -> None:
+    here, there = socket.socketpair()
+    with here:
+        assert not portable.has_hung_up(here)
+        there.send(b"left to read")
+        there.shutdown(socket.SHUT_WR)
+        assert not portable.has_hung_up(here), "it may still read"
+        there.close()
+        assert portable.has_hung_up(here)
+        assert here.recv(100) == b"left to read"
+
+
+@pytest.mark.usefixtures("_way")
+def test_a_taken_connection_waits_whatever_its_listener_does(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            portable.accept(listener)
+        listener.settimeout(0.01)
+        with pytest.raises(TimeoutError):
+            portable.accept(listener)
+        listener.setblocking(True)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "socket"))
+            with portable.accept(listener) as taken:
+                assert taken.gettimeout() is None
+                assert not taken.get_inheritable()
+                client.send(b"hello")
+                assert taken.recv(5) == b"hello"
+
+
+@pytest.mark.usefixtures("_way")
+def test_pipes_and_selectors_are_of_either_kind() -> None:
+    reading, writing = portable.pipe()
+    try:
+        assert not os.get_inheritable(reading)
+        assert not os.get_inheritable(writing)
+        with portable.selector() as selector:
+            assert isinstance(selector, selectors.PollSelector) is portable.is_portable()
+            selector.register(reading, selectors.EVENT_READ)
+            assert not selector.select(0)
+            os.write(writing, b"x")
+            assert selector.select(0)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_all_parts_of_being_portable_come_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HESPER_PORTABLE", "1")
+    assert not portable.has_memfd()
+    assert not portable.has_templates()
+    assert not portable.poll_tells_of_end()
+    assert portable.exit_watch(os.getpid()) == -1
+    assert portable.path_watch("/tmp") == -1
