@@ -231,9 +231,8 @@ class MachineProgram:
             wire.Up.BLOB: wire.BLOB.pack(serial, response, self._small()),
             wire.Up.RETIRED: wire.RETIRED.pack(self.source.choice((serial, self._size()))),
             wire.Up.FATAL: self.source.take(self.source.number(1)),
-            wire.Up.FIGURES: struct.pack("=QQQ", serial, self._small(), self._small()).ljust(
-                wire.FIGURES.size, b"\1"
-            ),
+            wire.Up.FIGURES: b'{"commands": %d, "memory": %d, "held": {"devices": [%d, 16]}}'
+            % (self._size(), self._size(), serial),
         }
         body = bodies.get(kind, b"")
         if self.source.number(1) >= 208:
