@@ -11,11 +11,13 @@ from cyclopts import Parameter
 
 from hesper import log
 from hesper.api.options import HostOptions
-from hesper.api.recording import ask, make_request
+from hesper.api.recording import ask, check_recording, make_request
 from hesper.cli import fail
 
 if TYPE_CHECKING:
     from hesper.api.recording import Said
+
+check_recording()
 
 
 def command(  # noqa: PLR0913  an option each

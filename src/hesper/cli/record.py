@@ -10,11 +10,12 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from hesper import log
-from hesper.api.recording import SUFFIX
+from hesper.api.recording import SUFFIX, check_recording
 from hesper.cli import EXIT_USAGE
 from hesper.cli._server import ServerOptions
 from hesper.cli.run import end_like, manifest_for, serve_program
 
+check_recording()
 command = App(name="record", usage="Usage: hesper record [OPTIONS] -- COMMAND...")
 
 

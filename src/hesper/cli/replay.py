@@ -9,12 +9,14 @@ from cyclopts import Parameter
 
 from hesper import log
 from hesper.api.options import HostOptions
-from hesper.api.recording import ask, make_request
+from hesper.api.recording import ask, check_recording, make_request
 from hesper.cli import EXIT_FAILURE, fail
 from hesper.extras import needed
 
 if TYPE_CHECKING:
     from hesper.api.recording import Outcome, Picture
+
+check_recording()
 
 
 def command(
