@@ -169,13 +169,13 @@ cdef inline bint bound_holds(Stream *s, const hesper_op *op, uint8_t code,
     False leaves it to `check_bound`, which knows all kinds and says what is wrong.
     """
     cdef uint64_t most
-    if code == OP_BOUND:
-        return plain_holds(s, &hesper_bounds[op.ref], base)
+    if code <= OP_BOUND_COPIES:
+        if code == OP_BOUND:
+            return plain_holds(s, &hesper_bounds[op.ref], base)
+        return copies_hold(s, op, base)
     if code == OP_BOUND_SAME:
         most = s.extents[op.inner].size
         return (<const uint32_t *>(base + op.offset))[0] == most or most == <uint64_t>-1
-    if code == OP_BOUND_COPIES:
-        return copies_hold(s, op, base)
     if code == OP_BOUND_PUSHED:
         return ((<const uint64_t *>(base + op.inner_from))[0] != 0
                 and <uint64_t>(<const uint32_t *>(base + op.offset))[0]

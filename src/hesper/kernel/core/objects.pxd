@@ -84,8 +84,8 @@ cdef struct Page:
     Page *next                  # of all there are
     uint64_t padding[4]
     Entry entries[PAGE_ENTRIES]
-    Kin kin[PAGE_ENTRIES]
     Extent extents[PAGE_ENTRIES]
+    Kin kin[PAGE_ENTRIES]
 
 
 cdef struct Objects:
@@ -156,7 +156,11 @@ cdef inline Kin *object_kin(Entry *entry) noexcept nogil:
 
 cdef inline Extent *object_extent(Entry *entry) noexcept nogil:
     """How large an object is."""
-    cdef Page *page = page_of(entry)
+    cdef Page *page
+    # The extents follow the entries, each of which is as large as an extent: no division.
+    if sizeof(Entry) == sizeof(Extent):
+        return <Extent *>(entry + PAGE_ENTRIES)
+    page = page_of(entry)
     return &page.extents[entry - &page.entries[0]]
 
 
