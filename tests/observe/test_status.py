@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from watched_server import FIGURES, Watching
 
-from hesper.observe import places, status, wire
+from hesper.observe import asking, places, status, wire
 from hesper.observe.asking import Watched, WatchError, servers
 from hesper.portable import FRAME, SharedMemory, recv_message, send_message
 
@@ -292,3 +292,18 @@ def test_a_server_of_another_version_is_said_to_be_one() -> None:
         with Watched(path) as server, pytest.raises(WatchError, match="another version"):
             server.report()
         thread.join()
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_server_that_is_stuck_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "PATIENCE", 0.05)
+    path = places.status_socket("other")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen()
+        with Watched(path) as server:
+            with pytest.raises(WatchError, match="does not answer: timed out"):
+                server.report()
+            sock.accept()[0].close()
+            with pytest.raises(WatchError, match=r"takes no question|does not answer|has ended"):
+                server.end(1)

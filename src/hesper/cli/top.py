@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as json_module
 from pathlib import Path
 from typing import Annotated
@@ -111,12 +112,12 @@ def _trace(path: Path, socket: Path | None, seconds: float) -> None:
     from hesper.api.commands import served_commands
 
     names = {each.number: each.name for each in served_commands()}
-    try:
-        file = path.open("wb")
-    except OSError as error:
-        fail(f"--trace {path}: {error.strerror}")
-    with file, servers(socket) as found:
+    with servers(socket) as found, contextlib.ExitStack() as stack:
         server = _only(found)
+        try:
+            file = stack.enter_context(path.open("wb"))
+        except OSError as error:
+            fail(f"--trace {path}: {error.strerror}")
         title = f"hesper {server.report().kind}"
         print(f"tracing for {seconds:g} s", flush=True)
         trace = server.trace(seconds)

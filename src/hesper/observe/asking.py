@@ -67,15 +67,15 @@ class Watched:
             raise
 
     def report(self, watch: float = 0.0) -> wire.Report:
-        """What everybody does.  watch: see `wire.AskReport`.  Raises `WatchError`, `OSError`."""
+        """What everybody does.  watch: see `wire.AskReport`.  Raises `WatchError`."""
         return self._ask(wire.AskReport(watch), wire.Report)
 
     def end(self, context: int) -> str | None:
-        """End a client; its name, None where there is none.  Raises `WatchError`, `OSError`."""
+        """End a client; its name, None where there is none.  Raises `WatchError`."""
         return self._ask(wire.AskEnd(context), wire.Ended).name
 
     def trace(self, seconds: float) -> Trace:
-        """Trace for so long, all clients and screens.  Raises `WatchError`, `OSError`."""
+        """Trace for so long, all clients and screens.  Raises `WatchError`."""
         began = self._ask(wire.AskTrace(seconds), wire.Began)
         trace = Trace(began.time, seconds)
         self._sock.settimeout(seconds + PATIENCE)
@@ -96,7 +96,10 @@ class Watched:
             raise
 
     def _ask(self, question: wire.Question, kind: type[Kind]) -> Kind:
-        send_message(self._sock, msgspec.json.encode(question))
+        try:
+            send_message(self._sock, msgspec.json.encode(question))
+        except OSError as error:
+            raise WatchError(f"the server takes no question: {error}") from error
         answer, fds = self._hear()
         for fd in fds:
             os.close(fd)
@@ -105,7 +108,10 @@ class Watched:
         return answer
 
     def _hear(self) -> tuple[wire.Answer, list[int]]:
-        message = recv_message(self._sock)
+        try:
+            message = recv_message(self._sock)
+        except OSError as error:
+            raise WatchError(f"the server does not answer: {error}") from error
         if message is None:
             raise WatchError("the server has ended")
         try:
