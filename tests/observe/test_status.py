@@ -192,9 +192,18 @@ def test_a_server_that_stops_hangs_up(runtime: Path) -> None:
         sock = connect(watching)
     assert closed(sock) == []
     sock.close()
+    assert list(runtime.iterdir()) == []
     assert places.status_sockets() == []
     with pytest.raises(WatchError, match="no server of yours runs"), servers():
         pass
+
+
+def test_a_server_that_stops_leaves_another_alone(watching: Watching, runtime: Path) -> None:
+    other = Watching(runtime)
+    other.place += "-2"
+    with other.status:
+        assert len(places.status_sockets()) == 2
+    still_answers(watching)
 
 
 @pytest.mark.usefixtures("runtime")

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -101,7 +102,10 @@ class StatusServer:
         self._thread.join()
         for handler in handlers:
             handler.join()
+        folder = Path(listening.sockets[0].getsockname()).parent
         listening.close()
+        with contextlib.suppress(OSError):  # another server's is there
+            folder.rmdir()
 
     def _accept(self) -> None:
         listening = self._listening
