@@ -46,9 +46,9 @@ def desktop(tree: Tree) -> Iterator[GpuGuest]:
 
 def test_the_compositor_draws_through_venus(desktop: GpuGuest) -> None:
     check_compositor(desktop)
-    names = [figures.name for figures in desktop.gpu.figures()]
+    names = [figures.name for figures in desktop.gpu.runner.figures()]
     desktop.run("usleep 100000")
-    names = [figures.name for figures in desktop.gpu.figures()] or names
+    names = [figures.name for figures in desktop.gpu.runner.figures()] or names
     assert {"weston", "vkcube"} <= set(names)
 
 

@@ -145,7 +145,7 @@ def test_what_maps_and_fences_cost(vm: GpuGuest) -> None:
 def typing(vm: GpuGuest) -> Iterator[None]:
     """What viewers do reaches the guest by QEMU's monitor."""
     nowhere = OutputOptions(vnc=None, web=None)
-    with Outputs(vm.display, nowhere, vm.gpu.figures) as outputs:
+    with Outputs(vm.display, nowhere, vm.gpu.runner.figures) as outputs:
         Monitor(str(vm.guest.input_socket), vm.display, outputs).start()
         yield
         vm.display.connect_input(None)
