@@ -114,6 +114,12 @@ def test_a_command_that_cannot_be_read_is_shown_all_the_same() -> None:
     assert names(recording([COMMANDS[1][:-4]])) == ["vkCreateBuffer"]
 
 
+def test_a_command_that_breaks_a_relation_is_shown_with_its_parameters() -> None:
+    data = encoded("vkCreateImage", device=3, pCreateInfo={"mipLevels": 0}, pImage=20)
+    (found,) = inspect.commands(reader(recording([data])), Filter())
+    assert "mipLevels=0" in inspect.line_of(found)
+
+
 def test_the_summary_says_how_it_ended() -> None:
     end = put(Kind.END, b"vkCmdDraw at byte 5: nonsense")
     text = "\n".join(inspect.summary(reader(recording(COMMANDS, end))))

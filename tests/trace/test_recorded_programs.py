@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from fake_drivers import METAL, make_driver
 from screen import virtual_screen
 
 from hesper.protocol.codec import Codec, Reader
@@ -104,6 +105,18 @@ def test_vkcubes_pictures_are_drawn_again(vkcube: Path, tmp_path: Path) -> None:
     with Image.open(picture) as image:
         assert image.size == (500, 500)
         assert len(image.getcolors(1 << 20) or []) > 100, "the cube has a texture"
+
+
+@pytest.mark.parametrize("mode", ["moltenvk", "discrete"])
+def test_vkcubes_pictures_are_those_of_other_drivers(
+    vkcube: Path, mode: str, tmp_path: Path
+) -> None:
+    driver = make_driver(tmp_path, mode)
+    pages = {"HESPER_PAGE_SIZE": "16384"} if mode in METAL else {}
+    done = hesper("replay", vkcube, "--driver", driver.manifest, "--verify", **pages)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "allocations" in done.stdout, "its memory types are others"
+    assert " 0 others" in done.stdout
 
 
 def test_a_replay_goes_on_with_less(vulkaninfo: Path) -> None:

@@ -299,6 +299,8 @@ def _end(reader: Reader, found: _Summary) -> Iterator[str]:
         yield f"left out: {reader.missing} chunks at the beginning"
     for reason in found.ends[:1]:
         yield f"end: {reason}" if reason else "end: the client has left in order"
+    if not found.ends:
+        yield "end: none was noted: the process has died, or still runs"
     for what in found.unfinished:
         yield f"unfinished when the process died: {what}"
     if not found.ends and found.last_begun is not None:

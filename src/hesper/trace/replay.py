@@ -15,6 +15,7 @@ from hesper.guest import Context, ResourceError
 from hesper.kernel import port
 from hesper.kernel.errors import ProtocolError
 from hesper.portable import SharedMemory
+from hesper.protocol.codec import Reader as WireReader
 from hesper.trace.decoded import Decoded, codec, decode, name_of
 from hesper.trace.memory import PAGE, ReplayedMemory
 from hesper.trace.picture import WANTS, Picture, Pictures
@@ -28,10 +29,11 @@ from hesper.trace.records import (
     command_of,
     memory_of,
 )
-from hesper.trace.translate import ASKS, Translation
+from hesper.trace.translate import ASKS, Translation, Wants
 
 if TYPE_CHECKING:
     from hesper.isolation.driver import OpenDriver
+    from hesper.trace.plan import Bound, Plan
 
 TRANSPORT = frozenset(
     {
@@ -130,9 +132,17 @@ class Replay:
     """One replay.  Life: made, `run`, `close`d."""
 
     def __init__(
-        self, host: OpenDriver, options: ReplayOptions, tell: Callable[[int, str], None]
+        self,
+        host: OpenDriver,
+        options: ReplayOptions,
+        tell: Callable[[int, str], None],
+        plan: Plan | None = None,
     ) -> None:
-        """On `host`.  tell: is told number and name of commands that may be the last."""
+        """On `host`.  tell: is told number and name of commands that may be the last.
+
+        plan: of the same recording, where the driver may be another.
+        """
+        self._plan = iter(plan.allocations if plan is not None else ())
         self.outcome = Outcome()
         self._options = options
         self._tell = tell
@@ -204,7 +214,7 @@ class Replay:
         if self.outcome.fatal:
             self.outcome.fatal = f"command {number}: {self.outcome.fatal}"
         self.outcome.translated = {
-            "memory types": len(self._translation.types),
+            "allocations": self._translation.allocations,
             "queue families": len(self._translation.families),
         }
         return self.outcome
@@ -242,7 +252,7 @@ class Replay:
         if self._wants(name, record):
             then = decode(number, record)
             self._note(then)
-            data = self._translation.apply(then)
+            data = self._translation.apply(then, self._allocation_wants(then))
         if record.flags & REPLIED:
             # One submission: nothing may come between.
             self._submit(self._seek + data)
@@ -274,6 +284,34 @@ class Replay:
         elif then.name == "vkCreateBuffer":
             info = parameters.get("pCreateInfo") or {}
             self._translation.sizes[parameters.get("pBuffer") or 0] = info.get("size", 0)
+
+    def _allocation_wants(self, then: Decoded) -> Wants | None:
+        """What an allocation has to be on this driver; None: what it was."""
+        if then.name != "vkAllocateMemory":
+            return None
+        found = next(self._plan, None)
+        if found is None or self._translation.types_then == self._translation.types_now:
+            return None
+        types, size = (1 << 32) - 1, 0
+        for bound in found.bound:
+            needs = self._needs(bound)
+            types &= needs.get("memoryTypeBits", types)
+            size = max(size, bound.offset + needs.get("size", 0))
+        return Wants(found.is_mapped, types, size)
+
+    def _needs(self, bound: Bound) -> dict[str, int]:
+        """What a buffer or image needs of memory here."""
+        kind = "Image" if bound.is_image else "Buffer"
+        asked = {
+            "device": bound.device,
+            "pInfo": {kind.lower(): bound.id},
+            "pMemoryRequirements": {},
+        }
+        data = codec().encode(f"vkGet{kind}MemoryRequirements2", asked, reply=True)
+        self._submit(self._seek + data)
+        _, _, outputs = codec().decode_reply(WireReader(self._replies[:4096]), asked)
+        found: dict[str, int] = outputs["pMemoryRequirements"]["memoryRequirements"]
+        return found
 
     def _submit(self, data: bytes) -> None:
         port.submit(self._context.port, data)

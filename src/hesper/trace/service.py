@@ -30,6 +30,7 @@ from hesper.trace.frames import (
     Frames,
     Request,
 )
+from hesper.trace.plan import Plan
 from hesper.trace.records import Reader
 from hesper.trace.replay import Replay
 
@@ -103,7 +104,9 @@ class TraceService:
     def _answer(self, request: Request, frames: Frames) -> None:
         first = Reader(cast("IO[bytes]", FrameFile(frames)))
         if request.what == "replay":
-            self._replay(request, first, frames)
+            # It comes twice.
+            plan = Plan(first)
+            self._replay(request, plan, Reader(cast("IO[bytes]", FrameFile(frames))), frames)
         elif request.what == "shaders":
             for name, code in inspect.shaders(first):
                 frames.send(bytes([FILE]) + name.encode() + b"\0" + code)
@@ -132,14 +135,14 @@ class TraceService:
             )
         return (line_of(found) for found in inspect.commands(first, request.filter))
 
-    def _replay(self, request: Request, reader: Reader, frames: Frames) -> None:
+    def _replay(self, request: Request, plan: Plan, reader: Reader, frames: Frames) -> None:
         if self._host is None:
             raise ClientError("there is no driver")
 
         def tell(number: int, name: str) -> None:
             frames.send(bytes([AT]) + number.to_bytes(8, "little") + name.encode())
 
-        replay = Replay(self._host, request.replay, tell)
+        replay = Replay(self._host, request.replay, tell, plan)
         try:
             outcome = replay.run(reader)
         finally:

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from hesper.protocol.codec import Reader
 from hesper.trace.decoded import UNREADABLE, Decoded, codec
+from hesper.vk.enumerants import (
+    VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
+    VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT,
+)
 
 _TYPES = ("vkGetPhysicalDeviceMemoryProperties", "vkGetPhysicalDeviceMemoryProperties2")
 _FAMILIES = (
@@ -23,6 +28,13 @@ _ADDRESSES = ("vkGetBufferDeviceAddress", "vkGetAccelerationStructureDeviceAddre
 ASKS = frozenset(_TYPES + _FAMILIES + _ADDRESSES)
 """Commands whose answers are looked at."""
 
+_HOST_VISIBLE = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT
+_HOST_FLAGS = (
+    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT
+    | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT
+    | VK_MEMORY_PROPERTY_HOST_CACHED_BIT
+)
+
 _FAMILY_FIELDS = frozenset(
     {"queueFamilyIndex", "srcQueueFamilyIndex", "dstQueueFamilyIndex", "pQueueFamilyIndices"}
 )
@@ -30,13 +42,26 @@ _SPECIAL_FAMILIES = 0xFFFFFFFD
 """From here on: VK_QUEUE_FAMILY_FOREIGN_EXT, EXTERNAL and IGNORED."""
 
 
+class Wants(NamedTuple):
+    """What an allocation has to be here."""
+
+    is_mapped: bool
+    types: int
+    """Mask of memory types that all can be bound to that will be."""
+    size: int
+    """Bytes that those need."""
+
+
 class Translation:
     """From the recording's driver to this one."""
 
     def __init__(self) -> None:
         """Nothing is known to differ."""
-        self.types: dict[int, int] = {}
-        """Memory types by those of the recording; those that stay are not in it."""
+        self.types_then: list[int] = []
+        """Property flags of the recording's memory types."""
+        self.types_now: list[int] = []
+        self.allocations = 0
+        """How many were made otherwise."""
         self.families: dict[int, int] = {}
         self.sizes: dict[int, int] = {}
         """Bytes of buffers by their ids."""
@@ -58,7 +83,7 @@ class Translation:
         except UNREADABLE:
             return
         if then.name in _TYPES:
-            self.types = _match(_types(then.outputs), _types(outputs))
+            self.types_then, self.types_now = _types(then.outputs), _types(outputs)
         elif then.name in _FAMILIES:
             self.families = _match(_families(then.outputs), _families(outputs))
         elif then.result and result and then.result != result:
@@ -82,17 +107,13 @@ class Translation:
         """What a queue family of the recording is here."""
         return value if value >= _SPECIAL_FAMILIES else self.families.get(value, value)
 
-    def apply(self, then: Decoded) -> bytes:
-        """The command's bytes for this driver."""
+    def apply(self, then: Decoded, wants: Wants | None = None) -> bytes:
+        """The command's bytes for this driver; wants: of a vkAllocateMemory."""
         if then.parameters is None:
             return then.data
         changed = False
-        if then.name == "vkAllocateMemory" and self.types:
-            info = then.parameters.get("pAllocateInfo") or {}
-            index = info.get("memoryTypeIndex", 0)
-            if index in self.types:
-                info["memoryTypeIndex"] = self.types[index]
-                changed = True
+        if then.name == "vkAllocateMemory" and wants is not None:
+            changed = self._allocate(then.parameters.get("pAllocateInfo") or {}, wants)
         if self.is_needed:
             changed |= _walk(then.parameters, codec().model.commands[then.name].fields, self._place)
         if not changed:
@@ -102,6 +123,33 @@ class Translation:
             return codec().encode(then.name, then.parameters, reply=bool(flags & 1))
         except UNREADABLE:
             return then.data
+
+    def _allocate(self, info: dict[str, Any], wants: Wants) -> bool:
+        """Choose type and size; whether they are others."""
+        index, size = info.get("memoryTypeIndex", 0), info.get("allocationSize", 0)
+        flags = self.types_then[index] if index < len(self.types_then) else 0
+        fitting = [
+            i
+            for i, each in enumerate(self.types_now)
+            if wants.types >> i & 1 and (not wants.is_mapped or each & _HOST_VISIBLE)
+        ]
+        if fitting:
+            # As little as can be is missing, and then as little as can be is too much; what is not
+            # mapped need not be visible.
+            wanted = flags if wants.is_mapped else flags & ~_HOST_FLAGS
+            best = min(
+                fitting,
+                key=lambda i: (
+                    (wanted & ~self.types_now[i]).bit_count(),
+                    (self.types_now[i] & ~wanted).bit_count(),
+                    i != index,
+                ),
+            )
+            info["memoryTypeIndex"] = best
+        info["allocationSize"] = max(size, wants.size)
+        changed = (info["memoryTypeIndex"], info["allocationSize"]) != (index, size)
+        self.allocations += changed
+        return changed
 
     def _place(self, field: Any, value: int) -> int:
         if field.type in ("VkDeviceAddress", "VkDeviceOrHostAddressConstKHR"):

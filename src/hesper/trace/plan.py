@@ -1,0 +1,79 @@
+"""What becomes of memory in a recording: read ahead of a replay on another driver.
+
+Where a guest's driver has one type of memory for everything, another has one for what is mapped and
+one for images; which of them an allocation wants is seen only later.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hesper.trace.decoded import decode, name_of
+from hesper.trace.records import BLOB_BODY, Kind, Reader, Record, command_of
+
+_BINDS = frozenset(
+    {"vkBindBufferMemory", "vkBindBufferMemory2", "vkBindImageMemory", "vkBindImageMemory2"}
+)
+_MAKES = {"vkCreateBuffer": "pBuffer", "vkCreateImage": "pImage"}
+LOOKED_AT = _BINDS | _MAKES.keys() | {"vkAllocateMemory"}
+
+
+class Bound(msgspec.Struct):
+    """A buffer or image that is bound to an allocation, and was there before it."""
+
+    id: int
+    offset: int
+    is_image: bool
+    device: int
+
+
+class Allocation(msgspec.Struct):
+    """What becomes of one."""
+
+    is_mapped: bool = False
+    """Whether the guest makes a resource of it."""
+    bound: list[Bound] = []
+
+
+class Plan:
+    """What becomes of a recording's allocations, in their order."""
+
+    def __init__(self, reader: Reader) -> None:
+        """Read all of it.  Raises `RecordingError`."""
+        self.allocations: list[Allocation] = []
+        self._live: dict[int, tuple[int, Allocation]] = {}
+        self._made: dict[int, int] = {}
+        self._number = 0
+        for record in reader:
+            if record.kind == Kind.BLOB:
+                memory = BLOB_BODY.unpack_from(record.body)[2]
+                if memory in self._live:
+                    self._live[memory][1].is_mapped = True
+            elif record.kind == Kind.COMMAND:
+                self._look(record)
+
+    def _look(self, record: Record) -> None:
+        self._number += 1
+        name = name_of(command_of(record).data)
+        if name not in LOOKED_AT:
+            return
+        parameters = decode(self._number, record).parameters or {}
+        if name == "vkAllocateMemory":
+            found = Allocation()
+            self.allocations.append(found)
+            self._live[parameters.get("pMemory") or 0] = (self._number, found)
+        elif name in _MAKES:
+            self._made[parameters.get(_MAKES[name]) or 0] = self._number
+        else:
+            for info in parameters.get("pBindInfos") or [parameters]:
+                self._bind(info, parameters.get("device") or 0)
+
+    def _bind(self, info: dict[str, Any], device: int) -> None:
+        of = info.get("image") or info.get("buffer") or 0
+        since, found = self._live.get(info.get("memory") or 0, (0, None))
+        # What was made after the memory cannot be asked about when that is allocated.
+        if found is not None and self._made.get(of, since) < since:
+            offset = info.get("memoryOffset") or 0
+            found.bound.append(Bound(of, offset, bool(info.get("image")), device))
