@@ -90,6 +90,15 @@ def test_a_plain_chunk_of_a_dying_process_is_read() -> None:
     assert [found.kind for found in records] == [Kind.END]
 
 
+def test_what_a_dying_process_has_spoilt_is_cut_off() -> None:
+    records = command(b"12345678") + command(b"abcdefgh")[:-3]
+    last = HEAD.pack(b"HCNK", PLAIN, RECORDS, 0, 2, len(records), len(records), 0) + records
+    before = file_of(command(b"whatever"))
+    reader, found = read(before + last)
+    assert [command_of(record).data for record in found] == [b"whatever", b"12345678"]
+    assert reader.cut == len(before)
+
+
 def head(**other: int) -> bytes:
     """The head of an empty chunk, but for what is said."""
     values = {

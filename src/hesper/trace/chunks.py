@@ -46,6 +46,8 @@ class Chunk(NamedTuple):
     offset: int
     """Of its head, in the file."""
     data: bytes
+    is_plain: bool = False
+    """Whether a process wrote it that was dying: its other threads may have gone on meanwhile."""
 
 
 def pack(kind: int, number: int, data: bytes | memoryview) -> bytes:
@@ -110,7 +112,8 @@ class ChunkReader:
         if len(data) < stored:
             self.cut = offset
             return None
-        return Chunk(kind, number, offset, _unpack(offset, codec, data, size, checksum))
+        unpacked = _unpack(offset, codec, data, size, checksum)
+        return Chunk(kind, number, offset, unpacked, codec == PLAIN)
 
 
 def _unpack(offset: int, codec: int, data: bytes, size: int, checksum: int) -> bytes:

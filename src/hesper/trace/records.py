@@ -171,28 +171,37 @@ class Reader:
         for chunk in self._chunks:
             if chunk.kind == ABOUT:
                 raise RecordingError(f"byte {chunk.offset}: it says twice what it is of")
-            for piece in _split(chunk.data, chunk.offset):
-                key = (piece.kind, piece.stream)
-                if piece.flags & MORE:
-                    pieces.setdefault(key, []).append(piece.body)
-                    held += len(piece.body)
+            try:
+                for piece in _split(chunk.data, chunk.offset):
+                    held += len(piece.body) if piece.flags & MORE else 0
                     if held > MOST_BODY:
                         raise RecordingError(
                             f"byte {chunk.offset}: records of more than {MOST_BODY} bytes"
                         )
-                    continue
-                if key in pieces:
-                    parts = pieces.pop(key)
-                    held -= sum(map(len, parts))
-                    whole = piece._replace(body=b"".join([*parts, piece.body]))
-                else:
-                    whole = piece
-                if len(whole.body) < _SMALLEST[whole.kind]:
-                    raise RecordingError(
-                        f"byte {chunk.offset}: {whole.kind.name} of {len(whole.body)} bytes"
-                    )
-                yield whole
+                    whole = _joined(pieces, piece)
+                    if whole is not None:
+                        held -= len(whole.body) - len(piece.body)
+                        yield whole
+            except RecordingError:
+                if not chunk.is_plain:
+                    raise
+                self.chunks.cut = chunk.offset
+                break
         self.unfinished = len(pieces)
+
+
+def _joined(pieces: dict[tuple[int, int], list[bytes]], piece: Record) -> Record | None:
+    """The record that a piece is the last of; None: others follow."""
+    key = (piece.kind, piece.stream)
+    if piece.flags & MORE:
+        pieces.setdefault(key, []).append(piece.body)
+        return None
+    whole = piece
+    if key in pieces:
+        whole = piece._replace(body=b"".join([*pieces.pop(key), piece.body]))
+    if len(whole.body) < _SMALLEST[whole.kind]:
+        raise RecordingError(f"byte {piece.offset}: {whole.kind.name} of {len(whole.body)} bytes")
+    return whole
 
 
 def _split(data: bytes, offset: int) -> Iterator[Record]:
