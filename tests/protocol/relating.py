@@ -183,7 +183,9 @@ class Relating(Values):
         for owner, of, holder in reversed(places):
             for r in self.model.relations.get(owner, ()) * (3 if good else 1):
                 if r is case.relation:
-                    if not good and not r.remedy:
+                    if good:
+                        self.mend(r, of, holder)
+                    elif not r.remedy:
                         return
                 elif good or r.left != case.relation.left:
                     self.mend(r, of, holder, keep=case.relation)
@@ -212,7 +214,7 @@ class Relating(Values):
         if f.kind == "struct":
             return self.least_struct(self.model.structs[f.type])
         if f.kind == "handle":
-            return 0 if f.optional else self.handle_of(f.type)
+            return 0 if f.may_be_null else self.handle_of(f.type)
         if f.kind == "union":
             return self._element(f, 9)
         return 0.0 if f.is_float else 0
@@ -339,7 +341,9 @@ class Relating(Values):
             if term.path is not None and term.path.steps[-1].kind == "fact":
                 continue
             if term.path is not None and term.kind in ("path", "bits"):
-                self.number(term.path, fields, holder, 3 if term.kind == "bits" else 2)
+                # What is chained goes by a count of the struct, which may go by an object's facts.
+                count = LIMIT if r.left.steps[0].kind == "chain" else 2
+                self.number(term.path, fields, holder, 3 if term.kind == "bits" else count)
             elif term.kind == "levels" and term.path is not None:
                 self.number(Path((*term.path.steps, Step("field", "width"))), fields, holder, 8)
             elif term.kind == "at" and term.path is not None:
@@ -462,6 +466,10 @@ class Relating(Values):
             if term.path is None:
                 continue
             if term.path.steps[-1].kind == "fact":
+                beside = self.fields_at(term.path, fields)
+                handle = next(f for f in beside if f.name == term.path.steps[-2].name)
+                if not handle.may_be_null:
+                    return False
                 self.number(Path(term.path.steps[:-1]), fields, holder, 0)
                 return True
             if term.kind == "levels":

@@ -169,7 +169,7 @@ class Values:
     def _element(self, f: Field, depth: int, *, required: bool = False) -> Any:
         if f.kind == "handle":
             value = self.handle(f.type)
-            while required and value == 0:
+            while (required or not f.may_be_null) and value == 0:
                 value = self.handle(f.type)
             return value
         if f.kind == "struct":
@@ -182,7 +182,8 @@ class Values:
             return self.rng.choice(FLOATS)
         if f.counts or f.name.endswith("SetCount") or f.name.endswith("BufferCount"):
             return self.rng.choice((0, 1, 1, 2, 3)) if depth < 4 else 0
-        bits = 8 * f.size
+        # No two of them reach beyond 64 bits.
+        bits = 60 if f.type == "VkDeviceSize" else 8 * f.size
         value = self.rng.choice((0, 1, 7, self.rng.getrandbits(bits)))
         return value - (1 << bits) if f.is_signed and value >> (bits - 1) else value
 

@@ -366,9 +366,7 @@ class Builder:
         # Of an array the registry's second "optional" is about elements.
         optional = member.optionalPointer if member.length else member.optional
         output = command and member.pointer and not member.const
-        return bool(
-            optional or output or member.noAutoValidity or name in self._facts.null_handles
-        )
+        return bool(optional or output or member.noAutoValidity or name in self._facts.null_handles)
 
     def _is_victim(self, owner: str, member: Any) -> bool:
         named = self._facts.victims.get(owner)

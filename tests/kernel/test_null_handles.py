@@ -1,0 +1,76 @@
+"""Null where Vulkan wants an object: refused before a driver follows it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hesper.kernel.errors import ProtocolError
+from hesper.protocol.codec import CodecError, Reader
+from hesper.protocol.model import Field
+from kernel.decoding import CODEC, MODEL, SENT, Bench
+
+Place = tuple[str, Callable[[int], None]]
+"""Where a handle stands, `VkBufferMemoryBarrier.buffer`, and what puts another there."""
+
+
+def handles(owner: str, fields: tuple[Field, ...], values: dict[str, Any]) -> Iterator[Place]:
+    """All handles in `values` that must not be null."""
+    for field in fields:
+        value = values.get(field.name)
+        if not value or field.shape == "nested" or (field.output and field.kind == "handle"):
+            continue
+        if field.kind == "handle" and not field.may_be_null:
+            name = f"{owner}.{field.name}"
+            if field.shape == "array":
+                yield name, lambda new, value=value: value.__setitem__(-1, new)
+            else:
+                yield name, lambda new, key=field.name: values.__setitem__(key, new)
+        elif field.kind == "struct" and not field.output:
+            struct = MODEL.structs[field.type]
+            for one in [value] if isinstance(value, dict) else value:
+                yield from inside(struct.name, one)
+
+
+def inside(name: str, value: dict[str, Any]) -> Iterator[Place]:
+    """Those in a struct and in what is chained to it."""
+    yield from handles(name, MODEL.structs[name].fields, value)
+    for chained, content in value.get("pNext") or ():
+        yield from inside(chained, content)
+
+
+def test_null_handles_are_refused() -> None:
+    bench = Bench()
+    tried: set[str] = set()
+    for name in SENT:
+        command = MODEL.commands[name]
+        for seed in range(20):
+            values = bench.values(random.Random(f"{name} {seed}")).parameters(command)
+            left = [each for each in handles(name, command.fields, values) if each[0] not in tried]
+            if not left:
+                continue
+            place, put = left[0]
+            tried.add(place)
+            put(0)
+            sent = CODEC.encode(name, values)
+            with pytest.raises(CodecError, match="VK_NULL_HANDLE is not allowed"):
+                CODEC.decode(Reader(sent))
+            if bench.engine.fatal:
+                bench.start()
+            bench.expected = {}
+            with pytest.raises(ProtocolError, match="null is not allowed"):
+                bench.engine.submit(sent)
+    assert {
+        "vkBindImageMemory.memory",
+        "vkCmdBindPipeline.pipeline",
+        "VkBindImageMemoryInfo.memory",
+        "VkImageMemoryBarrier.image",
+        "VkImageViewCreateInfo.image",
+        "VkRenderPassBeginInfo.framebuffer",
+        "VkSubmitInfo.pCommandBuffers",
+        "VkSemaphoreWaitInfo.pSemaphores",
+    } <= tried
+    assert len(tried) > 250
