@@ -1,5 +1,5 @@
 /* A Vulkan library that makes objects, each with a handle of its own, and notes what it was last told to
-   write or copy: as many rows of six numbers as there were, writes before copies. */
+   write or copy by the thread that asks: as many rows of six numbers as there were, writes before copies. */
 #include <stdint.h>
 #include <string.h>
 
@@ -23,8 +23,8 @@ struct copy {
 };
 
 static uint64_t objects = 0x1000;
-static uint64_t rows[64][6];
-static unsigned long row_count;
+static _Thread_local uint64_t rows[64][6];
+static _Thread_local unsigned long row_count;
 
 static int nothing(void) { return 0; }
 
