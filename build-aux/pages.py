@@ -48,7 +48,7 @@ SECTIONS: dict[str, list[str]] = {
     "The GPU of a virtual machine": [
         "api.gpu.GpuDevice",
         "api.gpu.GpuOptions",
-        "gpu.contexts.ContextFigures",
+        "figures.ContextFigures",
     ],
     "What both have": ["limits.Limits", "api.server.Served"],
     "The host": [
