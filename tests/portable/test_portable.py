@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import hesper
 from hesper import portable
 from hesper.portable import SharedMemory, WakePipe, processes, sockets
+from native import native
 from open_files import assert_closed_since, open_files
 
 LARGE_PAGE = 4 * mmap.PAGESIZE
@@ -124,6 +125,7 @@ def test_a_size_the_system_has_no_room_for_is_an_error() -> None:
     assert_closed_since(before)
 
 
+@native
 def test_nobody_can_resize_a_sealed_object() -> None:
     with SharedMemory.create(mmap.PAGESIZE, "test") as memory:
         for size in (0, 2 * mmap.PAGESIZE):
