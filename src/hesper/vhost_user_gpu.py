@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from hesper.gpu.runner import GpuOptions, GpuRunner
 from hesper.gpu.transport import Done, GuestRegion
 from hesper.gpu.wire import QUEUE_COUNT, SHM_ID_HOST_VISIBLE
-from hesper.isolation.listen import bind
+from hesper.isolation.listen import Access, bind
 from hesper.vhost.server import DeviceServer
 
 if TYPE_CHECKING:
@@ -90,9 +90,19 @@ class VhostUserGpu:
     Life: made, `start`ed once, `stop`ped, or entered and left; from any thread.
     """
 
-    def __init__(self, socket: Path, options: GpuOptions, ended: Callable[[], None]) -> None:
-        """`ended` is called, on a thread, when the device cannot go on."""
+    def __init__(
+        self,
+        socket: Path,
+        options: GpuOptions,
+        ended: Callable[[], None],
+        access: Access = Access(),  # noqa: B008  immutable
+    ) -> None:
+        """`ended` is called, on a thread, when the device cannot go on.
+
+        access: who may connect to `socket`.
+        """
         self._socket = socket
+        self._access = access
         self._runner = GpuRunner(options, ended)
         self._stack = contextlib.ExitStack()
 
@@ -118,7 +128,7 @@ class VhostUserGpu:
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self._runner.stop)
-            listener = bind(str(self._socket))
+            listener = bind(str(self._socket), self._access)
             stack.callback(listener.close)
 
             def listen(device: GpuDevice, loop: EventLoop) -> DeviceServer:

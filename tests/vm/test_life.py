@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -15,10 +16,13 @@ import pytest
 from guest_vm import PATIENCE, Exchange, GpuGuest, Guest, exchange, gpu_guest
 from initramfs import Tree
 from PIL import Image
+from serving import run
+from vnc_client import Viewer
 
 from hesper.display.scanout import Size
 from hesper.gpu.runner import GpuOptions
 from hesper.vhost_user_gpu import VhostUserGpu
+from hesper.vm.machine import monitor_arguments
 from open_files import open_files
 
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
@@ -91,10 +95,10 @@ def test_a_vmm_that_crashes_is_followed_by_another(tree: Tree, programs: list[Pa
 
 @contextlib.contextmanager
 def hesper_gpu(
-    place: Exchange, *arguments: str, **environment: str
+    place: Exchange, *arguments: str, vnc: str = "off", **environment: str
 ) -> Iterator[subprocess.Popen[str]]:
     """`hesper gpu` in a process of its own."""
-    command = [*HESPER, "gpu", "--socket", str(place.folder / "gpu"), "--vnc", "off"]
+    command = [*HESPER, "gpu", "--socket", str(place.folder / "gpu"), "--vnc", vnc]
     process = subprocess.Popen(
         [*command, "--web", "off", *arguments],
         env=os.environ | environment,
@@ -124,6 +128,35 @@ def test_hesper_killed_while_the_guest_renders(tree: Tree, programs: list[Path])
         assert guest.running
         guest.monitor("quit")
         assert guest.wait_ended() == 0
+
+
+def test_viewers_have_a_keyboard_where_somebody_else_starts_qemu(tree: Tree) -> None:
+    with exchange(tree) as place:
+        door = place.folder / "vnc"
+        told = monitor_arguments(place.inside(place.folder / "gpu.monitor"))
+        with hesper_gpu(place, vnc=f"unix:{door}"), Guest(place, extra=told) as guest:
+            guest.send("head -n1 < /dev/tty1")
+            run(type_letters(door, "it works\r"))
+            assert guest.wait_line("guest: done")[:-1] == ["it works"]
+
+
+async def type_letters(door: Path, text: str) -> None:
+    """Type by VNC, as fast as can be."""
+    viewer = Viewer(*await asyncio.open_unix_connection(str(door)))
+    assert await viewer.read(12) == b"RFB 003.008\n"
+    viewer.send(b"RFB 003.008\n")
+    assert await viewer.read(2) == b"\x01\x01"
+    viewer.send(b"\x01")
+    assert await viewer.number(4) == 0
+    await viewer.initialise()
+    for letter in text:
+        keysym = 0xFF0D if letter == "\r" else ord(letter)
+        viewer.key(True, keysym)
+        viewer.key(False, keysym)
+    # The server has read them all before it answers what comes after them.
+    viewer.request(incremental=False)
+    await viewer.update()
+    await viewer.close()
 
 
 def test_hesper_ends_in_order(tree: Tree, programs: list[Path]) -> None:

@@ -205,13 +205,34 @@ def test_defaults_fit_the_host() -> None:
     assert 1 <= default_cpus() <= 4
 
 
-def test_libvirt_says_the_same() -> None:
-    root = ElementTree.fromstring(libvirt_xml(Path('/run/a&"b')))
+@pytest.mark.parametrize(
+    ("architecture", "accelerator", "kind", "cpu"),
+    [("x86_64", "kvm", "kvm", "host-passthrough"), ("aarch64", "tcg", "qemu", "maximum")],
+)
+def test_libvirt_says_the_same(architecture: str, accelerator: str, kind: str, cpu: str) -> None:
+    gpu, monitor = Path('/run/a&"b'), Path("/run/c,d")
+    text = libvirt_xml(
+        gpu, monitor, architecture=architecture, memory=3 << 30, accelerator=accelerator
+    )
+    root = ElementTree.fromstring(text)
     space = "{http://libvirt.org/schemas/domain/qemu/1.0}"
     told = [each.get("value") for each in root.iter(f"{space}arg")]
-    assert told == gpu_arguments(Path('/run/a&"b'))
-    assert root.find("memoryBacking/access").get("mode") == "shared"  # type: ignore[union-attr]
+    assert told == [*gpu_arguments(gpu), "-qmp", "unix:/run/c,,d"]
     assert escape(Path("/a,b")) == "/a,,b"
+
+    def attribute(path: str, name: str) -> str | None:
+        found = root.find(path)
+        assert found is not None, path
+        return found.get(name)
+
+    assert attribute("memoryBacking/access", "mode") == "shared"
+    assert (root.get("type"), attribute("cpu", "mode")) == (kind, cpu)
+    assert attribute("os/type", "arch") == architecture
+    assert root.findtext("memory") == "3072"
+    # Keys and pointer have where to go, and no screen is QEMU's.
+    inputs = {(each.get("type"), each.get("bus")) for each in root.iter("input")}
+    assert {("tablet", "usb"), ("keyboard", "virtio")} <= inputs
+    assert attribute("devices/video/model", "type") == "none"
 
 
 def image(path: Path, *pieces: tuple[int, bytes]) -> Path:
@@ -468,8 +489,16 @@ def hesper(*arguments: str | Path, status: int = 0) -> str:
 
 def test_the_commands_print_what_they_would_do(fake_qemu: FakeQemu, tmp_path: Path) -> None:
     socket = tmp_path / "gpu"
-    assert f"path={socket}" in hesper("gpu", "--socket", socket, "--print-qemu")
-    assert "<domain" in hesper("gpu", "--socket", socket, "--print-libvirt")
+    printed = hesper("gpu", "--socket", socket, "--print-qemu")
+    assert f"path={socket}" in printed
+    assert f"-qmp unix:{socket}.monitor" in printed
+    assert "-device usb-tablet" in printed
+    assert "-vga none" in printed
+    only_renders = hesper("gpu", "--socket", socket, "--print-qemu", "--scanouts", "0")
+    assert "-vga none" not in only_renders
+    moved = hesper("gpu", "--socket", socket, "--monitor", tmp_path / "m", "--print-libvirt")
+    assert ElementTree.fromstring(moved).tag == "domain"
+    assert f"unix:{tmp_path}/m" in moved
     disk = image(tmp_path / "disk.img")
     options = ("--dry-run", "--qemu", fake_qemu(), "--accel", "tcg", "--audio", "none")
     line = hesper("vm", disk, *options, "--memory", "3G", "--port", "2222:22", "--", "-name", "x")
@@ -520,6 +549,8 @@ def test_what_cannot_be_is_said_clearly(
         (("--scanouts", "17"), 1, "--scanouts 17: must be a whole number, 0 to 16"),
         (("--hostmem", "3G"), 1, "power of two"),
         (("--hostmem", "3G", "--print-qemu"), 1, "power of two"),
+        (("--socket-mode", "0999"), 1, "--socket-mode 0999: must be octal permissions"),
+        (("--socket-group", "no such group"), 1, "must be a group of this system"),
         (("--hostmem", "2048"), 2, "2048M"),
         (("--screenshot", "/nowhere/picture.png"), 1, "there is no folder /nowhere"),
         (("--resolution", "wide"), 2, "is no resolution"),

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from hesper import log
+from hesper.display.access.places import Access, UnixPath, listen_on
 from hesper.display.input import Key
 from hesper.display.scanout import Display
 from hesper.vm import monitor
 from hesper.vm.monitor import Monitor
+from hesper.vm.monitor_server import MonitorServer
 from hesper.vm.outputs import OutputOptions, Outputs
 from hesper.vm.pacing import MAX_WAITING
 
@@ -28,22 +30,30 @@ GREETING = {"QMP": {"version": {"qemu": {"major": 11, "minor": 1, "micro": 0}}, 
 class FakeQemu:
     """QEMU's end of the monitor, for one connection.  Source: QEMU's QMP specification."""
 
-    def __init__(self, path: Path) -> None:
-        """Listen."""
+    def __init__(self, path: Path, *, connects: bool = False) -> None:
+        """Listen, or connect to who listens."""
         self.state = "running"
         self.orders: queue.Queue[dict[str, Any]] = queue.Queue()
         """What was asked, but for the states."""
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._lock = threading.Lock()
+        self._listener: socket.socket | None = None
         self._connection: socket.socket | None = None
+        sock = socket.socket(socket.AF_UNIX)
+        if connects:
+            sock.connect(str(path))
+            self._connection = sock
+        else:
+            sock.bind(str(path))
+            sock.listen()
+            self._listener = sock
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
-        self._connection, _ = self._listener.accept()
-        self._listener.close()
+        if self._listener is not None:
+            self._connection, _ = self._listener.accept()
+            self._listener.close()
+        assert self._connection is not None
         self._say(GREETING)
         for order in self._requests(self._connection):
             answer = {}
@@ -159,3 +169,38 @@ def test_an_accelerator_that_fails_ends_all(scene: Scene) -> None:
     scene.qemu.stop("internal-error")
     assert "accelerator" in scene.said.get(timeout=PATIENCE)
     assert scene.broken.wait(PATIENCE)
+
+
+def typed(display: Display, code: int) -> None:
+    """A viewer presses a key."""
+    display[0].send_input([Key(code, True), Key(code, False)])
+
+
+def test_one_qemu_after_the_other_connects_its_monitor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each gets what is typed while it is there, and whoever is no QEMU keeps nobody away."""
+    said: queue.Queue[str] = queue.Queue()
+    path = tmp_path / "monitor"
+    display = Display(1)
+    sockets = listen_on(UnixPath(path), local=True, access=Access(0o660))
+    assert path.stat().st_mode & 0o777 == 0o660
+    with Outputs(display, OutputOptions(vnc=None, web=None), list) as outputs:
+        monkeypatch.setattr(log, "_sink", lambda _level, _name, event, _: said.put(event))
+        MonitorServer(sockets.sockets[0], display, outputs).start()
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.connect(str(path))
+            stranger.sendall(b"hello\r\n")
+            assert "is no QEMU" in said.get(timeout=PATIENCE)
+        for code, name in ((30, "a"), (31, "s")):
+            typed(display, 16)  # nobody is there
+            qemu = FakeQemu(path, connects=True)
+            assert "is connected" in said.get(timeout=PATIENCE)
+            typed(display, code)
+            for down in (True, False):
+                (event,) = qemu.orders.get(timeout=PATIENCE)["arguments"]["events"]
+                assert (event["data"]["key"]["data"], event["data"]["down"]) == (name, down)
+            qemu.close()
+            assert "has gone" in said.get(timeout=PATIENCE)
+    sockets.close()
+    assert not path.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hesper.errors import OptionError
+from hesper.portable import group_id
 
 
 def check_number(option: str, value: object, least: float, most: float, else_: str = "") -> None:
@@ -26,3 +27,11 @@ def check_kind(option: str, value: object, kind: type | tuple[type, ...], must: 
     """Raise `OptionError` unless `value` is of that kind."""
     if not isinstance(value, kind):
         raise OptionError(option, value, must)
+
+
+def check_access(mode: object, group: object) -> None:
+    """Raise `OptionError` unless they are permissions of a file, and a group here or None."""
+    if not isinstance(mode, int) or not 0 <= mode <= 0o777:
+        raise OptionError("mode", mode, "must be permissions, as in 0o660")
+    if isinstance(group, str) and group_id(group) is None:
+        raise OptionError("group", group, "must be a group of this system")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from hesper.api.checks import check_kind, check_number
+from hesper.api.checks import check_access, check_kind, check_number
 from hesper.api.options import HostOptions, for_workers
 from hesper.api.server import WATCH_PATIENCE, Run, Server
 from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
@@ -20,7 +20,8 @@ from hesper.figures import ContextFigures
 from hesper.gpu import runner
 from hesper.gpu.limits import DEFAULT_CONTEXTS
 from hesper.gpu.wire import CONFIG, DEVICE_ID, QUEUE_COUNT
-from hesper.portable import page_size
+from hesper.isolation.listen import Access
+from hesper.portable import group_id, page_size
 from hesper.vhost_user_gpu import VhostUserGpu
 
 if TYPE_CHECKING:
@@ -58,12 +59,19 @@ class GpuOptions(HostOptions):
     costs nothing, but must hold all that programs map at a time."""
     max_contexts: int = DEFAULT_CONTEXTS
     """Programs in the guest that may use the GPU at a time; each has a process on the host."""
+    mode: int = 0o600
+    """Permissions of the socket's file: whose VMM may connect.  If its folder is missing it is
+    made, with permissions to match."""
+    group: str | int | None = None
+    """Group of the socket's file, and of that folder: its name or number; None: the system's
+    choice."""
 
     def __post_init__(self) -> None:
         """Check them."""
         super().__post_init__()
         check_number("scanouts", self.scanouts, 0, MAX_SCANOUTS, "with 0 the GPU only renders")
         check_number("max_contexts", self.max_contexts, 1, 1 << 12)
+        check_access(self.mode, self.group)
         try:
             check_size(Size(*self.resolution))
         except (TypeError, ValueError) as error:
@@ -73,6 +81,12 @@ class GpuOptions(HostOptions):
         check_number("hostmem", self.hostmem, page_size(), runner.MAX_WINDOW)
         if self.hostmem & (self.hostmem - 1):
             raise OptionError("hostmem", self.hostmem, "must be a power of two, as 8 GiB")
+
+    @property
+    def access(self) -> Access:
+        """Who may connect."""
+        group = group_id(self.group) if isinstance(self.group, str) else self.group
+        return Access(self.mode, group)
 
 
 class _GpuRun(Run):
@@ -89,7 +103,7 @@ class _GpuRun(Run):
             worker=for_workers(options),
             sandbox=options.sandbox,
         )
-        self.gpu = VhostUserGpu(Path(socket), wanted, self._broke)
+        self.gpu = VhostUserGpu(Path(socket), wanted, self._broke, options.access)
         self._over = threading.Event()
         self._is_broken = False
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
-from hesper.api.checks import check_kind, check_number
+from hesper.api.checks import check_access, check_kind, check_number
 from hesper.api.client import client_environment, find_venus
 from hesper.api.options import HostOptions, for_workers
 from hesper.api.server import WATCH_PATIENCE, Run, Server
-from hesper.errors import OptionError, StartError, StateError
+from hesper.errors import StartError, StateError
 from hesper.isolation.doorstep import Admission
 from hesper.isolation.listen import Access, Listener, adopt, bind
 from hesper.isolation.peers import Quota
@@ -77,10 +77,7 @@ class VtestOptions(HostOptions):
     def __post_init__(self) -> None:
         """Check them."""
         super().__post_init__()
-        if not isinstance(self.mode, int) or not 0 <= self.mode <= 0o777:
-            raise OptionError("mode", self.mode, "must be permissions, as in 0o660")
-        if isinstance(self.group, str) and self.group_id is None:
-            raise OptionError("group", self.group, "must be a group of this system")
+        check_access(self.mode, self.group)
         if self.max_clients is not None:
             default = "left out, it goes by the memory there is"
             check_number("max_clients", self.max_clients, 1, MOST_PLACES, default)

@@ -136,8 +136,8 @@ class DeviceOptions(Recorded):
         )
         return replace(self, hostmem=room)
 
-    def options(self) -> GpuOptions:
-        """The options for a device.  Raises `OptionError`."""
+    def options(self, *, mode: int = 0o600, group: str | None = None) -> GpuOptions:
+        """The options for a device.  mode, group: of its socket.  Raises `OptionError`."""
         return GpuOptions(
             driver=self.driver,
             host_profile=self.host_profile,
@@ -149,6 +149,8 @@ class DeviceOptions(Recorded):
             hostmem=parse_size(self.hostmem),
             max_contexts=self.max_contexts,
             record=self.recording,
+            mode=mode,
+            group=group,
         )
 
 
@@ -241,7 +243,7 @@ class Stop:
 @contextlib.contextmanager
 def running(
     socket: Path,
-    device: DeviceOptions,
+    gpu_options: GpuOptions,
     options: DisplayOptions,
     watch: WatchOptions,
     stop: Stop,
@@ -254,13 +256,13 @@ def running(
     """
     watch.check()
     raise_descriptor_limit()
-    if device.sandbox == "on":
+    if gpu_options.sandbox == "on":
         groups.settle()
     wanted = options.output_options()
     options.check()
     with contextlib.ExitStack() as stack:
         try:
-            gpu = stack.enter_context(GpuDevice(socket, device.options(), on_end=stop.fail))
+            gpu = stack.enter_context(GpuDevice(socket, gpu_options, on_end=stop.fail))
             outputs = stack.enter_context(Outputs(gpu.display, wanted, gpu.figures))
             stack.enter_context(_files(gpu.display, options))
             stack.enter_context(watch.watched(gpu, kind, lambda: [gpu.socket], gpu.display))

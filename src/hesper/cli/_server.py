@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 from hesper import Limits
 from hesper.api.options import MOST_PATIENCE
 from hesper.api.vtest import MOST_PLACES, VtestOptions
+from hesper.cli import fail
 from hesper.cli._recording import Recorded
 from hesper.cli._sizes import UNITS
 
@@ -30,6 +31,17 @@ def parse_limit(text: str) -> tuple[str, int]:
             " NUMBER at least 1, with K, M, G or T if you like"
         )
     return name, int(digits) * (unit or 1)
+
+
+def permissions(option: str, text: str) -> int:
+    """Parse permissions in octal.  Ends the program when they are none."""
+    try:
+        value = int(text, 8)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 0o777:
+        fail(f"{option} {text}: must be octal permissions, as in 0660")
+    return value
 
 
 def _check_limits(_: Any, limits: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,17 +13,45 @@ from cyclopts import Parameter
 from hesper import log
 from hesper.cli import EXIT_FAILURE
 from hesper.cli._gpu import DeviceOptions, DisplayOptions, Stop, running, wait
+from hesper.cli._server import permissions
 from hesper.cli._signals import STOPPING, handled
 from hesper.cli._watch import WatchOptions
+from hesper.display.access.places import UnixPath, listen_on
 from hesper.sandbox.helper import harden
 from hesper.vm.libvirt import libvirt_xml
-from hesper.vm.machine import MACHINES, gpu_arguments, memory_arguments
+from hesper.vm.machine import (
+    INPUT_ARGUMENTS,
+    MACHINES,
+    gpu_arguments,
+    memory_arguments,
+    monitor_arguments,
+)
+from hesper.vm.monitor_server import MonitorServer
 from hesper.vm.qemu import Qemu, QemuError, host_architecture
+
+MEMORY = 4 << 30
+"""Bytes; stand for any in what is printed."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SocketOptions:
+    """Where QEMU connects, and whose may."""
+
+    socket: Annotated[Path, Parameter(negative=())]
+    """Where QEMU connects for the GPU."""
+    monitor: Path | None = None
+    """Where QEMU connects its monitor. Default: the socket's name with `.monitor`."""
+    socket_mode: str = "0600"
+    """Permissions of both sockets, in octal: whose QEMU may connect. If their folder is missing it
+    is made, with permissions to match."""
+    socket_group: str | None = None
+    """Group of the sockets, and of that folder, as `libvirt-qemu`."""
 
 
 def command(
     *,
-    socket: Annotated[Path, Parameter(negative=())],
+    where: SocketOptions,
     print_qemu: Annotated[bool, Parameter(negative=())] = False,
     print_libvirt: Annotated[bool, Parameter(negative=())] = False,
     device: DeviceOptions = DeviceOptions(),  # noqa: B008  frozen
@@ -31,20 +60,20 @@ def command(
 ) -> None:
     """Be the GPU of a virtual machine, for a QEMU that you start.
 
-    QEMU 11.1 or later connects to the socket; its arguments are printed. One machine at a time;
+    QEMU 11.1 or later connects to the sockets; its arguments are printed. One machine at a time;
     when it has gone, the next may come. Runs until Ctrl-C or SIGTERM.
 
     The screens are Hesper's to show: QEMU has no display for this device. Keyboard and pointer
-    reach the guest by QEMU's monitor, which only `hesper vm` sets up.
+    reach the guest by QEMU's monitor, which connects to the second socket.
 
     Parameters
     ----------
-    socket:
-        Where QEMU connects.
+    where:
+        Where QEMU connects, and whose may.
     print_qemu:
         Print QEMU's arguments and do nothing else.
     print_libvirt:
-        Print the XML for libvirt and do nothing else.
+        Print a domain's XML for libvirt and do nothing else.
     device:
         What the GPU is like.
     display:
@@ -54,37 +83,72 @@ def command(
     """
     log.configure(level=device.log_level)
     log.take_over("asyncio", "aiohttp")
-    path = socket.absolute()
-    device.options()  # what cannot be is said before anything is printed
+    path = where.socket.absolute()
+    monitor = (where.monitor or path.with_name(f"{path.name}.monitor")).absolute()
+    # What cannot be is said before anything is printed.
+    mode = permissions("--socket-mode", where.socket_mode)
+    options = device.options(mode=mode, group=where.socket_group)
     if print_qemu:
-        print(_qemu_line(path))
+        print(_qemu_line(path, monitor, has_screens=bool(device.scanouts)))
         return
     if print_libvirt:
-        print(libvirt_xml(path))
+        print(_libvirt(path, monitor, has_screens=bool(device.scanouts)))
         return
     stop = Stop()
+    # The monitor's socket is bound first and closed last: the outputs' thread listens on it.
     with (
         handled(STOPPING, lambda _: stop()),
-        running(path, device, display, watch, stop, kind="gpu") as (gpu, outputs),
+        contextlib.closing(
+            listen_on(UnixPath(monitor), local=True, access=options.access)
+        ) as sockets,
+        running(path, options, display, watch, stop, kind="gpu") as (gpu, outputs),
     ):
+        MonitorServer(sockets.sockets[0], gpu.display, outputs).start()
         print(f"ready on {path} with {gpu.about.device} ({gpu.about.driver})")
         for place in outputs.places:
             print(place)
-        print(f"QEMU: {_qemu_line(path)}", flush=True)
+        line = _qemu_line(path, monitor, has_screens=bool(device.scanouts))
+        print(f"QEMU: {line}", flush=True)
         harden(device.sandbox)
         wait(stop, gpu.display, window=display.window)
     if stop.failed:
         raise SystemExit(EXIT_FAILURE)
 
 
-def _qemu_line(socket: Path) -> str:
-    """The arguments as one would type them, of this host's QEMU; memory of 4 GiB stands for any."""
+def _qemu_line(socket: Path, monitor: Path, *, has_screens: bool) -> str:
+    """The arguments as one would type them, of this host's QEMU."""
     machine, backend = "q35", "memory-backend-shm"
     # Without a QEMU here there is one elsewhere, perhaps; it can do that.
     with contextlib.suppress(QemuError):
         architecture = host_architecture()
         machine = MACHINES[architecture]
         backend = Qemu.find(architecture).memory_backend
-    memory = memory_arguments(backend, 4 << 30)
-    arguments = [*memory, "-machine", f"{machine},memory-backend=ram", *gpu_arguments(socket)]
+    arguments = [
+        *memory_arguments(backend, MEMORY),
+        *("-machine", f"{machine},memory-backend=ram"),
+        *gpu_arguments(socket),
+        # A PC has a screen of QEMU's own unless it is told not to.
+        *(("-vga", "none") if has_screens else ()),
+        *monitor_arguments(monitor),
+        *INPUT_ARGUMENTS,
+    ]
     return shlex.join(arguments)
+
+
+def _libvirt(socket: Path, monitor: Path, *, has_screens: bool) -> str:
+    """The domain for a guest of this host's architecture."""
+    accelerator, emulator = "kvm", None
+    architecture = host_architecture()
+    with contextlib.suppress(QemuError):
+        qemu = Qemu.find(architecture)
+        emulator = qemu.path
+        accelerator = qemu.accelerator
+    return libvirt_xml(
+        socket,
+        monitor,
+        architecture=architecture,
+        memory=MEMORY,
+        accelerator=accelerator,
+        emulator=emulator,
+        has_screens=has_screens,
+    )

@@ -13,8 +13,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hesper import VtestServer, log
-from hesper.cli import _systemd, fail
-from hesper.cli._server import ServerOptions
+from hesper.cli import _systemd
+from hesper.cli._server import ServerOptions, permissions
 from hesper.cli._signals import STOPPING, handled
 from hesper.cli._watch import WatchOptions
 from hesper.errors import StoppedError
@@ -65,7 +65,9 @@ def command(
     if server.sandbox == "on":
         groups.settle()
     over = threading.Event()
-    options = server.options(warm=2, mode=_permissions(mode), group=socket_group, is_shared=True)
+    options = server.options(
+        warm=2, mode=permissions("--mode", mode), group=socket_group, is_shared=True
+    )
 
     def ready() -> None:
         harden(server.sandbox)
@@ -111,13 +113,3 @@ def _say_ready(service: VtestServer, *, json: bool, fd: int | None) -> None:
         os.write(fd, line.encode() + b"\n")
         os.close(fd)
     _systemd.notify("READY=1")
-
-
-def _permissions(mode: str) -> int:
-    try:
-        value = int(mode, 8)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 0o777:
-        fail(f"--mode {mode}: must be octal permissions, as in 0660")
-    return value

@@ -266,7 +266,7 @@ def _run(
 
     with (
         handled(STOPPING, signalled),
-        running(guest.gpu_socket, device, display, watch, stop, kind="vm") as (
+        running(guest.gpu_socket, device.options(), display, watch, stop, kind="vm") as (
             gpu,
             outputs,
         ),

@@ -1,27 +1,67 @@
-"""The device in libvirt's XML."""
+"""The machine in libvirt's XML."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
-from hesper.vm.machine import gpu_arguments
+from hesper.vm.machine import MACHINES, gpu_arguments, monitor_arguments
 
 _NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
-def libvirt_xml(socket: Path) -> str:
-    """Return what to put into a domain: shared memory, no other video, the device."""
+def libvirt_xml(
+    socket: Path,
+    monitor: Path,
+    *,
+    architecture: str,
+    memory: int,
+    accelerator: str = "kvm",
+    emulator: str | None = None,
+    has_screens: bool = True,
+) -> str:
+    """Return a domain that can be defined and started; it lacks nothing but a disk.
+
+    socket, monitor: where `hesper gpu` listens.  memory: bytes.  accelerator: kvm, hvf or tcg.
+    emulator: QEMU's path; None: libvirt's choice.  has_screens: whether the guest's screens are
+    Hesper's, and none is QEMU's.
+    """
     arguments = "\n".join(
-        f"    <qemu:arg value={quoteattr(argument)}/>" for argument in gpu_arguments(socket)
+        f"    <qemu:arg value={quoteattr(argument)}/>"
+        for argument in [*gpu_arguments(socket), *monitor_arguments(monitor)]
     )
-    return f"""<domain type="kvm" xmlns:qemu="{_NAMESPACE}">
+    kind, cpu = ("qemu", "maximum") if accelerator == "tcg" else (accelerator, "host-passthrough")
+    # The firmware of a PC has to be asked for; the others have no other.
+    os = '<os firmware="efi">' if architecture == "aarch64" else "<os>"
+    lines = [f"<emulator>{escape(emulator)}</emulator>"] if emulator else []
+    lines += [
+        "<!-- Your disk:",
+        '<disk type="file"><driver name="qemu" type="qcow2"/><source file="..."/>',
+        '<target dev="vda" bus="virtio"/></disk> -->',
+        '<interface type="user"><model type="virtio"/></interface>',
+        '<controller type="usb" model="qemu-xhci"/>',
+        '<input type="tablet" bus="usb"/>',
+        '<input type="keyboard" bus="usb"/>',
+        '<input type="keyboard" bus="virtio"/>',
+        '<serial type="pty"/>',
+        *(['<video><model type="none"/></video>'] if has_screens else []),
+    ]
+    devices = "\n".join(f"    {line}" for line in lines)
+    return f"""<domain type={quoteattr(kind)} xmlns:qemu="{_NAMESPACE}">
+  <name>hesper</name>
+  <memory unit="MiB">{memory >> 20}</memory>
   <memoryBacking>
     <source type="memfd"/>
     <access mode="shared"/>
   </memoryBacking>
+  <vcpu>2</vcpu>
+  {os}
+    <type arch={quoteattr(architecture)} machine={quoteattr(MACHINES[architecture])}>hvm</type>
+  </os>
+  <features><acpi/></features>
+  <cpu mode={quoteattr(cpu)}/>
   <devices>
-    <video><model type="none"/></video>
+{devices}
   </devices>
   <qemu:commandline>
 {arguments}

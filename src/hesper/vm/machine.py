@@ -101,9 +101,7 @@ class Machine:
             *self._network(),
             *self._audio(qemu),
             *("-device", "virtio-rng-pci"),
-            *("-device", "qemu-xhci", "-device", "usb-kbd", "-device", "usb-tablet"),
-            # Keys go here once the guest has a driver for it: its queue is longer, and not polled.
-            *("-device", "virtio-keyboard-pci"),
+            *INPUT_ARGUMENTS,
             *self.extra,
         ]
 
@@ -170,6 +168,19 @@ def gpu_arguments(socket: Path) -> list[str]:
         f",vq_size={QUEUE_SIZE},config_size={CONFIG_SIZE},addr={SLOT:#x}"
     )
     return ["-chardev", f"socket,id=gpu,path={escape(socket)}", "-device", device]
+
+
+def monitor_arguments(socket: Path) -> list[str]:
+    """Return what connects QEMU's monitor to `vm.monitor_server` at `socket`."""
+    return ["-qmp", f"unix:{escape(socket)}"]
+
+
+INPUT_ARGUMENTS = (
+    *("-device", "qemu-xhci", "-device", "usb-kbd", "-device", "usb-tablet"),
+    # Keys go here once the guest has a driver for it: its queue is longer, and not polled.
+    *("-device", "virtio-keyboard-pci"),
+)
+"""Keyboard and pointer of the guest."""
 
 
 def escape(path: Path) -> str:

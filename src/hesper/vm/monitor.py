@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qemu.qmp import ConnectError, EventListener, QMPClient, QMPError
+from qemu.qmp import ConnectError, EventListener, QMPClient, QMPError, Runstate
 
 from hesper.display.input import Key
 from hesper.display.keys import QCODE_OF
@@ -28,6 +28,10 @@ MAX_WAITING = 64
 """Orders that wait for QEMU, besides input."""
 
 _log = get_logger(__name__)
+
+
+class _Gone(Exception):  # noqa: N818  nothing is wrong
+    """QEMU has closed its monitor."""
 
 
 class Monitor:
@@ -110,17 +114,38 @@ class Monitor:
             _log.error("no QEMU monitor: the guest gets no input", path=self._path)
             return
         self._connected()
+        await self._converse()
+
+    async def _converse(self) -> None:
+        """Do what there is to do for a QEMU that is connected, until it has gone."""
         try:
             with self._client.listener("STOP") as stops:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._watch(stops))
                     tasks.create_task(self._pass_input_on())
-                    while True:
-                        command, arguments = await self._orders.get()
-                        await self._execute(command, arguments)
+                    tasks.create_task(self._pass_orders_on())
+                    while self._client.runstate is Runstate.RUNNING:
+                        await self._client.runstate_changed()
+                    raise _Gone
+        except* _Gone:
+            pass
         finally:
-            with contextlib.suppress(QMPError, OSError, EOFError):
-                await self._client.disconnect()
+            # To its end, or the library leaves an error behind that asyncio complains of.
+            ending = asyncio.create_task(self._disconnect())
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                await ending
+                raise
+
+    async def _disconnect(self) -> None:
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await self._client.disconnect()
+
+    async def _pass_orders_on(self) -> None:
+        while True:
+            command, arguments = await self._orders.get()
+            await self._execute(command, arguments)
 
     async def _watch(self, stops: EventListener) -> None:
         await self._check_state()

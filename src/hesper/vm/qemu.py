@@ -69,6 +69,11 @@ class Qemu:
             raise QemuError(f"{words[-1]} was built without {DEVICE}: {_INSTALL}")
         return qemu
 
+    @property
+    def path(self) -> str | None:
+        """The program's whole path; None where it is run by another program."""
+        return shutil.which(self.command[0]) if len(self.command) == 1 else None
+
     @functools.cached_property
     def version(self) -> tuple[int, int]:
         """Major and minor.  Raises `QemuError` when it is no QEMU."""

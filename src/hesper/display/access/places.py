@@ -9,6 +9,19 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hesper.isolation import listen
+from hesper.isolation.listen import Access
+
+__all__ = [
+    "Access",
+    "Address",
+    "Place",
+    "Sockets",
+    "UnixPath",
+    "is_local",
+    "listen_on",
+    "parse_place",
+    "resolve",
+]
 
 BACKLOG = 128
 UNIX = "unix:"
@@ -107,14 +120,21 @@ def is_local(place: Place) -> bool:
     return all(ipaddress.ip_address(host).is_loopback for _, host in resolve(place.host))
 
 
-def listen_on(place: Place, *, local: bool) -> Sockets:
+def listen_on(
+    place: Place,
+    *,
+    local: bool,
+    access: Access = Access(),  # noqa: B008  immutable
+) -> Sockets:
     """Listen on `place`, and with `local` on nothing that others can reach.
+
+    access: who may connect to a Unix socket; its owner alone unless something else is said.
 
     Raises `OSError` when it is taken, `ListenError` for a Unix socket, `ValueError` for a host
     that cannot be resolved or is not local after all.
     """
     if isinstance(place, UnixPath):
-        file = listen.bind(str(place.path))  # which gives it mode 0600
+        file = listen.bind(str(place.path), access)
         return Sockets([file.sock], file)
     sockets: list[socket.socket] = []
     port = place.port
