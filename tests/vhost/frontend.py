@@ -191,6 +191,14 @@ class Frontend:
             self._started = False
         return bases
 
+    def fail_start(self) -> None:
+        """Do what QEMU does when it cannot start the device after a pause.
+
+        From then on it takes requests, and passes on nothing of its queues.
+        """
+        self._started = True
+        self.send(Request.SET_FEATURES, U64.pack(self.features))
+
     def read_config(self) -> bytes:
         """Read the config space."""
         payload = CONFIG_HEADER.pack(0, self.config_size, 0) + bytes(self.config_size)

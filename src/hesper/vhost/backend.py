@@ -50,6 +50,8 @@ PROTOCOL_FEATURES = (
 )
 MESSAGES_A_TURN = 32
 """Most messages that are handled before others have a turn."""
+START_SECONDS = 0.5
+"""After the features, for the memory: QEMU sends both in one go, unless it fails in between."""
 RING_FEATURES = F_VERSION_1 | F_INDIRECT_DESC | F_EVENT_IDX
 
 
@@ -81,8 +83,11 @@ class Backend:
                 running=self._resume_channel,
                 starved=device.starved,
                 restarted=self._reset,
+                interrupt=self.config_changed,
             ),
         )
+        self._starts = 0
+        """How often the front-end has begun to start the device, or has got on with it."""
         self._features = RING_FEATURES | F_PROTOCOL_FEATURES | device.features
         self._protocol_features = PROTOCOL_FEATURES
         if device.shared_memory:
@@ -178,8 +183,32 @@ class Backend:
         (features,) = message.unpack(U64)
         if features & ~self._features:
             raise FrontendError(f"features {features & ~self._features:#x} were not offered")
+        self._queues.starting()
         self._queues.set_event_idx(bool(features & F_EVENT_IDX))
         self._device.negotiated(features)
+        if self._queues.paused:
+            self._starts += 1
+            start = self._starts
+            self._loop.call_after(START_SECONDS, lambda: self._look_after(start))
+
+    def _look_after(self, start: int) -> None:
+        """Go on without the front-end if nothing has come since it began to start the device.
+
+        QEMU 11.1 fails to where more is mapped than a memory table holds, and lets the guest run
+        with everything still mapped.  As it has failed, it takes requests; those for a change of
+        the config space interrupt the guest for its queues as well.
+        """
+        if start != self._starts or not self._open or not self._queues.paused:
+            return
+        _log.warning(
+            "QEMU cannot start the GPU again after a pause: Hesper goes on without",
+            mapped=len(self._regions),
+            costs="it looks for requests a thousand times a second until the machine is reset",
+        )
+        try:
+            self._queues.go_on_alone()
+        except QueueError as error:
+            _log.error("the GPU stands still", reason=str(error), remedy="reset the machine")
 
     def _set_protocol_features(self, message: Message) -> None:
         (features,) = message.unpack(U64)
@@ -215,6 +244,7 @@ class Backend:
     # Memory.
 
     def _set_memory(self, message: Message) -> None:
+        self._starts += 1
         count, _ = message.unpack(MEMORY_HEADER, more=True)
         if len(message.payload) < MEMORY_HEADER.size + count * MEMORY_REGION.size:
             raise FrontendError(f"SET_MEM_TABLE of {count} regions is too short")
@@ -235,6 +265,9 @@ class Backend:
             for entry, fd in zip(entries, message.fds, strict=True)
             if not self._regions.is_mapped(entry, fd)
         ]
+        if len(self._regions) and len(regions) == len(entries):
+            # The guest has put the device to sleep, and its kicks lead nowhere meanwhile.
+            self._queues.look_until_kicked()
         try:
             self.memory = GuestMemory.from_table(regions, self.memory)
             self._queues.set_memory(self.memory)

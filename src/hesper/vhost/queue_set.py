@@ -36,6 +36,10 @@ STARVED_AFTER = 3.0
 """Seconds that a queue may be full with no answer given: meanwhile nobody gets a request in."""
 TURN = 0.001
 """Seconds after which a queue that has more lets others have a turn."""
+LOOK_SECONDS = 0.001
+"""Between two looks at queues of which no kicks come."""
+UNSURE_SECONDS = 0.05
+"""The same where a kick may have got lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,8 @@ class QueueEvents:
     """One has been full for long, and nothing was answered."""
     restarted: Callable[[], None]
     """The first is about to start again, and it is a driver that starts over."""
+    interrupt: Callable[[], None]
+    """The driver is to look at its queues, and they have no descriptors to say it by."""
 
 
 class QueueSet:
@@ -73,6 +79,12 @@ class QueueSet:
         """Queues whose next turn is due."""
         self._stopped: dict[int, tuple[int, VringAddresses | None]] = {}
         """Next index and place of the queues that were stopped."""
+        self._alone = False
+        """Whether the queues run although the front-end has not started them."""
+        self._unsure = False
+        """Whether a kick may have got lost."""
+        self._reached: dict[int, int] = {}
+        """How far queues got alone, of which the front-end does not know."""
         self.handlers: dict[int, Callable[[Message], bytes | None]] = {
             Request.SET_VRING_NUM: self._set_size,
             Request.SET_VRING_ADDR: self._set_addresses,
@@ -117,6 +129,63 @@ class QueueSet:
             if queue.running:
                 queue.map_rings(memory)
 
+    @property
+    def paused(self) -> bool:
+        """Whether they were stopped, and not started since."""
+        return self._used and bool(self._stopped) and not self.running
+
+    def go_on_alone(self) -> None:
+        """Go on where the queues were stopped: the front-end fails to start them.
+
+        It passes neither kicks nor calls on, so the queues are looked at again and again, and the
+        driver is interrupted otherwise.  Raises `QueueError` where they no longer are.
+        """
+        for index, (base, addresses) in self._stopped.items():
+            if addresses is not None:
+                queue = self._queues[index]
+                queue.addresses = addresses
+                queue.next_available = self._reached.get(index, base)
+                queue.unannounced = True
+                queue.start(self._memory)
+        self._alone = True
+        self._events.running()
+        self._look()
+
+    def _look(self) -> None:
+        if self._alone:
+            for queue in self._queues:
+                self._drain(queue)
+            self._loop.call_after(LOOK_SECONDS, self._look)
+
+    def look_until_kicked(self) -> None:
+        """Look at the queues from time to time until a kick says that kicks come through.
+
+        A driver that has kicked for one request need not kick for the next before that was seen.
+        """
+        if not self._unsure:
+            self._unsure = True
+            self._loop.call_after(UNSURE_SECONDS, self._look_if_unsure)
+
+    def _look_if_unsure(self) -> None:
+        if self._unsure and self.running:
+            for queue in self._queues:
+                self._drain(queue)
+            self._loop.call_after(UNSURE_SECONDS, self._look_if_unsure)
+        else:
+            self._unsure = False
+
+    def starting(self) -> None:
+        """The front-end is about to start them: what they did alone is over."""
+        if not self._alone:
+            return
+        self._alone = False
+        self._events.stopping()
+        for queue in self._queues:
+            if queue.running:
+                self._reached[queue.index] = queue.stop()
+                queue.addresses = None
+            queue.unannounced = False
+
     def config_read(self) -> None:
         """The driver has read the config space, as it does when it starts."""
         self._config_read = True
@@ -133,8 +202,10 @@ class QueueSet:
                 _close(fd)
 
     def _notify(self) -> None:
-        for queue in self._queues:
-            queue.notify()
+        # Each of them, whatever the others want.
+        wanted = [queue.notify() for queue in self._queues]
+        if self._alone and any(wanted):
+            self._events.interrupt()
 
     def _queue(self, index: int) -> VirtQueue:
         if index >= len(self._queues):
@@ -197,6 +268,7 @@ class QueueSet:
         base = queue.stop()
         self._set_kick_fd(queue, -1)
         self._stopped[index] = (base, queue.addresses)
+        self._reached.pop(index, None)
         # Whoever starts it again says where it is.
         queue.addresses = None
         self._config_read = False
@@ -237,7 +309,10 @@ class QueueSet:
             if queue.addresses is not None
         }
         started = any(base for base, _ in now.values())
+        reached, self._reached = self._reached, {}
         if now == stopped and (started or not self._config_read):
+            for index, base in reached.items():
+                self._queues[index].next_available = base
             return
         _log.info("driver starts over")
         for queue in self._queues:
@@ -250,6 +325,7 @@ class QueueSet:
         # An eventfd gives eight bytes, a pipe what has gathered.
         with contextlib.suppress(BlockingIOError):  # the front-end has taken it back
             os.read(queue.kick_fd, 4096)
+        self._unsure = False
         self._drain(queue)
 
     def _drain(self, queue: VirtQueue) -> None:
@@ -267,8 +343,12 @@ class QueueSet:
                 if queue.full or time.monotonic() >= end:
                     break
         except QueueError as error:
-            _log.error("queue is broken until the driver starts over", reason=str(error))
-            queue.fail()
+            if self._alone:
+                # A reset of the machine, most likely, of which nobody tells.
+                _log.info("no driver is there until one starts over", reason=str(error))
+            else:
+                _log.error("queue is broken until the driver starts over", reason=str(error))
+                queue.fail()
             return
         if queue.full:
             self._watch(queue)

@@ -91,6 +91,10 @@ class SharedMemoryRegions:
             for region, size in self._sizes.items()
         )
 
+    def __len__(self) -> int:
+        """Count what is mapped."""
+        return len(self._mapped.places)
+
     def reset(self) -> None:
         """Forget what is mapped: the VMM has taken it away.  Late answers change nothing."""
         self._mapped = _Mapped()

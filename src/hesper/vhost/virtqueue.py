@@ -135,6 +135,8 @@ class VirtQueue:
         self.error_fd = -1
         self.event_idx = False
         self.running = False
+        self.unannounced = False
+        """Whether nobody would say if the driver went away: what is no request then breaks it."""
         self.broken = ""
         """What the driver did wrong; empty while it behaves."""
         self.epoch = 0
@@ -245,10 +247,19 @@ class VirtQueue:
             raise QueueError("more chains are available than there are descriptors")
         self._barrier()
         head = self._available[2 + self.next_available % self.size]
+        if self.unannounced and not self._is_request(head):
+            raise QueueError("the driver has gone")
         chain = self._walk(head)
         self.next_available = (self.next_available + 1) & _WRAP
         self._in_flight += 1
         return chain
+
+    def _is_request(self, head: int) -> bool:
+        """Whether it looks like one, and not like memory that is used for other things by now."""
+        if head >= self.size or self._available[0] > _NO_INTERRUPT:
+            return False
+        address, length, flags, _ = _DESCRIPTOR.unpack_from(self._descriptors, 16 * head)
+        return bool(address and length and flags in {_INDIRECT, _NEXT})
 
     def _walk(self, head: int) -> Chain:
         """Follow the chain that begins at descriptor `head`."""
@@ -335,20 +346,24 @@ class VirtQueue:
         self._next_used = (self._next_used + 1) & _WRAP
         self._used[1] = self._next_used
 
-    def notify(self) -> None:
-        """Interrupt the driver if something was pushed since the last time and it wants to know."""
+    def notify(self) -> bool:
+        """Interrupt the driver if something was pushed since the last time and it wants to know.
+
+        Returns whether it does.
+        """
         if not self.running or self._next_used == self._notified_used:
-            return
+            return False
         self._barrier()
         fresh = (self._next_used - self._notified_used) & _WRAP
         self._notified_used = self._next_used
         if self.event_idx:
             wanted = self._available[2 + self.size]
             if (self._next_used - wanted - 1) & _WRAP >= fresh:
-                return
+                return False
         elif self._available[0] & _NO_INTERRUPT:
-            return
+            return False
         self._signal(self.call_fd)
+        return True
 
     def fail(self) -> None:
         """Tell the front-end that the queue is broken, as far as vhost-user can."""
