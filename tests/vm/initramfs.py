@@ -26,8 +26,9 @@ MODULES = (
     "usbhid",
     "hid-generic",
     "evdev",
+    "button",
 )
-"""The GPU; for a root file system from outside; for keyboard and pointer."""
+"""The GPU; for a root file system from outside; for keyboard, pointer and the power button."""
 LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib", "lib64")
 VENUS_ICD = "usr/share/vulkan/icd.d/virtio_icd.json"
 

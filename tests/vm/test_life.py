@@ -25,6 +25,8 @@ from hesper.vhost_user_gpu import VhostUserGpu
 from hesper.vm.machine import monitor_arguments
 from open_files import open_files
 
+BUTTON_SECONDS = 3.0
+"""Between two times that a sleeping guest's button is pressed."""
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
 
 
@@ -75,6 +77,50 @@ def test_resets_and_pauses_while_programs_map(tree: Tree, programs: list[Path]) 
         vm.run("kill $pid; wait; until ! pgrep virtgpu > /tmp/pids; do usleep 20000; done")
         assert "maps: 300 ok" in vm.run("virtgpu maps 300")
         vm.run("until grep -q 1072x700 /sys/class/drm/card0-Virtual-1/modes; do usleep 20000; done")
+
+
+def test_a_machine_with_a_desktops_worth_of_maps_goes_on_after_a_pause(
+    tree: Tree, programs: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """QEMU cannot start the device again, so that goes on by itself, until the machine is reset."""
+    files = ["/tmp/a", "/tmp/b", "/tmp/c"]
+    with gpu_guest(tree, programs=programs) as vm:
+        for file in files:
+            vm.run(f"render 0 > {file} &")
+            vm.run(f"until grep -q 'frame 10' {file}; do usleep 20000; done")
+        for _ in range(2):
+            vm.guest.monitor("stop")
+            vm.guest.monitor("cont")
+            for file in files:
+                vm.run(f"before=$(wc -l < {file})")
+                vm.run(f"until [ $(wc -l < {file}) -gt $((before + 3)) ]; do usleep 20000; done")
+            # A new program, with new maps.
+            assert "frames: 2" in vm.run("render 2")
+        assert caplog.text.count("cannot start the GPU again after a pause") == 2
+        vm.guest.monitor("system_reset")
+        vm.guest.wait_ready()
+        assert "frames: 5" in vm.run("render 5")
+
+
+def test_a_guest_that_sleeps_wakes_with_its_gpu(tree: Tree, programs: list[Path]) -> None:
+    """Programs go on with what they had there, and new ones begin."""
+    with gpu_guest(tree, programs=programs) as vm:
+        # Which kind of sleep there is is the machine's to say.
+        assert vm.run("cat /sys/power/mem_sleep").split() == ["[s2idle]"]
+        keep_rendering(vm.guest)
+        vm.guest.send("echo mem > /sys/power/state")
+        # The button does nothing while it is awake, but to make an event of which nobody knows.
+        while True:
+            vm.guest.monitor("system_powerdown")
+            with contextlib.suppress(AssertionError):
+                vm.guest.wait_line("guest: done 0", BUTTON_SECONDS)
+                break
+        assert "PM: suspend exit" in vm.run("dmesg | tail -n 40")
+        vm.run("before=$(wc -l < /tmp/frames)")
+        vm.run("until [ $(wc -l < /tmp/frames) -gt $((before + 10)) ]; do usleep 20000; done")
+        assert "frames: 5" in vm.run("render 5")
+        vm.run("echo awake > /dev/tty0")
+        vm.wait_screen(lambda image: image.getextrema() != ((0, 0), (0, 0), (0, 0)))
 
 
 def test_a_vmm_that_crashes_is_followed_by_another(tree: Tree, programs: list[Path]) -> None:

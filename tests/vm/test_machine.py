@@ -143,8 +143,8 @@ def test_the_machine_has_shared_memory_and_the_device(fake_qemu: FakeQemu) -> No
     assert "-cpu max" in line
     assert "-chardev socket,id=gpu,path=/run/gpu" in line
     assert (
-        "-device vhost-user-test-device-pci,chardev=gpu,virtio-id=16,num_vqs=2,vq_size=256"
-        ",config_size=20" in line
+        "-device vhost-user-test-device-pci,bus=gpu-port,chardev=gpu,virtio-id=16,num_vqs=2"
+        ",vq_size=256,config_size=20" in line
     )
     assert "-display none" in line
     assert "-device virtio-vga" not in line
@@ -233,6 +233,7 @@ def test_libvirt_says_the_same(architecture: str, accelerator: str, kind: str, c
     inputs = {(each.get("type"), each.get("bus")) for each in root.iter("input")}
     assert {("tablet", "usb"), ("keyboard", "virtio")} <= inputs
     assert attribute("devices/video/model", "type") == "none"
+    assert (root.find("pm") is not None) == (architecture == "x86_64")
 
 
 def image(path: Path, *pieces: tuple[int, bytes]) -> Path:

@@ -36,12 +36,12 @@ def machine(architecture: str = "x86_64", **options: object) -> Machine:
 @pytest.mark.parametrize(
     ("architecture", "bits", "memory", "most"),
     [
-        ("x86_64", 40, 4 * GIB, 512 * GIB),
-        ("x86_64", 36, 4 * GIB, 32 * GIB),
-        ("x86_64", 36, 40 * GIB, 16 * GIB),
-        ("x86_64", 34, GIB, 8 * GIB),
-        ("x86_64", 33, GIB, 4 * GIB),
-        ("x86_64", 33, 4 * GIB, 2 * GIB),
+        ("x86_64", 40, 4 * GIB, 256 * GIB),
+        ("x86_64", 36, 4 * GIB, 16 * GIB),
+        ("x86_64", 36, 40 * GIB, 8 * GIB),
+        ("x86_64", 34, GIB, 4 * GIB),
+        ("x86_64", 33, GIB, 2 * GIB),
+        ("x86_64", 33, 4 * GIB, GIB),
         ("x86_64", 32, GIB, 256 << 20),
         # hvf before macOS 15.
         ("aarch64", 36, 4 * GIB, 256 << 20),

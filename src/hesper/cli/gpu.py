@@ -25,6 +25,7 @@ from hesper.vm.machine import (
     gpu_arguments,
     memory_arguments,
     monitor_arguments,
+    sleep_arguments,
 )
 from hesper.vm.monitor_server import MonitorServer
 from hesper.vm.qemu import Qemu, QemuError, host_architecture
@@ -117,7 +118,7 @@ def command(
 
 def _qemu_line(socket: Path, monitor: Path, *, has_screens: bool) -> str:
     """The arguments as one would type them, of this host's QEMU."""
-    machine, backend = "q35", "memory-backend-shm"
+    architecture, machine, backend = "x86_64", "q35", "memory-backend-shm"
     # Without a QEMU here there is one elsewhere, perhaps; it can do that.
     with contextlib.suppress(QemuError):
         architecture = host_architecture()
@@ -127,6 +128,7 @@ def _qemu_line(socket: Path, monitor: Path, *, has_screens: bool) -> str:
         *memory_arguments(backend, MEMORY),
         *("-machine", f"{machine},memory-backend=ram"),
         *gpu_arguments(socket),
+        *sleep_arguments(architecture),
         # A PC has a screen of QEMU's own unless it is told not to.
         *(("-vga", "none") if has_screens else ()),
         *monitor_arguments(monitor),

@@ -33,6 +33,8 @@ def libvirt_xml(
     kind, cpu = ("qemu", "maximum") if accelerator == "tcg" else (accelerator, "host-passthrough")
     # The firmware of a PC has to be asked for; the others have no other.
     os = '<os firmware="efi">' if architecture == "aarch64" else "<os>"
+    # The GPU survives the other kind of sleep.
+    sleep = '\n  <pm><suspend-to-mem enabled="no"/></pm>' if architecture == "x86_64" else ""
     lines = [f"<emulator>{escape(emulator)}</emulator>"] if emulator else []
     lines += [
         "<!-- Your disk:",
@@ -59,7 +61,7 @@ def libvirt_xml(
     <type arch={quoteattr(architecture)} machine={quoteattr(MACHINES[architecture])}>hvm</type>
   </os>
   <features><acpi/></features>
-  <cpu mode={quoteattr(cpu)}/>
+  <cpu mode={quoteattr(cpu)}/>{sleep}
   <devices>
 {devices}
   </devices>

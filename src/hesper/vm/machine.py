@@ -95,6 +95,7 @@ class Machine:
             *("-serial", self.serial),
             *("-qmp", f"unix:{escape(self.monitor_socket)},server=on,wait=off"),
             *gpu_arguments(self.gpu_socket),
+            *sleep_arguments(self.architecture),
             *self._display(),
             *self._boot(),
             *self._disks(),
@@ -163,11 +164,20 @@ def memory_arguments(backend: str, size: int) -> list[str]:
 
 def gpu_arguments(socket: Path) -> list[str]:
     """Return what connects the device at `socket`."""
+    port = f"pcie-root-port,id=gpu-port,chassis={SLOT},addr={SLOT:#x}"
     device = (
-        f"{DEVICE},chardev=gpu,virtio-id={DEVICE_ID},num_vqs={QUEUE_COUNT}"
-        f",vq_size={QUEUE_SIZE},config_size={CONFIG_SIZE},addr={SLOT:#x}"
+        f"{DEVICE},bus=gpu-port,chardev=gpu,virtio-id={DEVICE_ID},num_vqs={QUEUE_COUNT}"
+        # A guest that sleeps would reset the device, and lose all that is in it.
+        f",vq_size={QUEUE_SIZE},config_size={CONFIG_SIZE},x-pcie-pm-no-soft-reset=on"
     )
-    return ["-chardev", f"socket,id=gpu,path={escape(socket)}", "-device", device]
+    chardev = f"socket,id=gpu,path={escape(socket)}"
+    return ["-chardev", chardev, "-device", port, "-device", device]
+
+
+def sleep_arguments(architecture: str) -> list[str]:
+    """Return what leaves a guest the one kind of sleep that its GPU survives, suspend to idle."""
+    # Out of suspend to memory QEMU wakes a PC by a reset, which the guest's driver does not expect.
+    return ["-global", "ICH9-LPC.disable_s3=1"] if architecture == "x86_64" else []
 
 
 def monitor_arguments(socket: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """How large the GPU's window in a guest's address space can be: by what the accelerator gives.
 
-The window is a PCI BAR: it lies at a multiple of its size, beside the guest's memory.  Firmware
-that finds no place for it leaves the device without, and the guest has no GPU.
+The window is a PCI BAR: it lies at a multiple of its size, beside the guest's memory, and what else
+the device has lies behind it: both are behind one bridge.  Firmware that finds no place for them
+leaves the device without, and the guest has no GPU.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ LOW_WINDOW = 256 << 20
 ARM_HIGH = 1 << 39
 """QEMU's `virt` has as much for 64-bit BARs, at a multiple of that; below 40 bits, nothing
 (hw/arm/virt.c: `extended_memmap`, VIRT_HIGH_PCIE_MMIO)."""
+BESIDE = 1 << 20
+"""Bytes behind the window: no less can a bridge pass on."""
 PC_LOW_MEMORY = 2 << 30
 """What a `q35` has of its memory below 4 GiB, at least; the rest follows at 4 GiB."""
 TCG_BITS = {"x86_64": 40, "aarch64": 48}
@@ -54,7 +57,7 @@ def largest_window(architecture: str, bits: int, memory: int) -> int:
         return ARM_HIGH // 2 if end >= 2 * ARM_HIGH else LOW_WINDOW
     top = (4 << 30) + max(memory - PC_LOW_MEMORY, 0)
     size = end // 2
-    while size > LOW_WINDOW and -(-top // size) * size + size > end:
+    while size > LOW_WINDOW and -(-top // size) * size + size + BESIDE > end:
         size //= 2
     return size
 
