@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pattern import Pattern
 
 from hesper import log
 from hesper.display.access.places import Access, UnixPath, listen_on
 from hesper.display.input import Key
-from hesper.display.scanout import Display
+from hesper.display.scanout import Display, Size
 from hesper.vm import monitor
 from hesper.vm.monitor import Monitor
 from hesper.vm.monitor_server import MonitorServer
@@ -84,8 +85,12 @@ class FakeQemu:
     def stop(self, state: str) -> None:
         """Stand still because of something."""
         self.state = state
+        self.tell("STOP")
+
+    def tell(self, event: str) -> None:
+        """Say that something has happened."""
         stamp = {"seconds": 0, "microseconds": 0}
-        self._say({"event": "STOP", "timestamp": stamp})
+        self._say({"event": event, "timestamp": stamp})
 
     def next_order(self) -> str:
         """Wait for an order, and return its command."""
@@ -163,6 +168,18 @@ def test_a_pause_that_was_wanted_lasts(scene: Scene) -> None:
         assert scene.qemu.next_order() == "query-name"
     assert scene.said.empty()
     assert not scene.broken.is_set()
+
+
+def test_a_machine_that_starts_over_shows_nothing_until_its_driver_does(scene: Scene) -> None:
+    Pattern(Size(300, 200)).show_on(scene.display[0])
+    news = threading.Event()
+    subscription = scene.display[0].subscribe(news.set)
+    assert subscription.take().surface is not None
+    news.clear()
+    scene.qemu.tell("RESET")
+    assert news.wait(PATIENCE)
+    update = subscription.take()
+    assert (update.surface, update.cursor) == (None, None)
 
 
 def test_an_accelerator_that_fails_ends_all(scene: Scene) -> None:

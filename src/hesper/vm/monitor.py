@@ -119,9 +119,9 @@ class Monitor:
     async def _converse(self) -> None:
         """Do what there is to do for a QEMU that is connected, until it has gone."""
         try:
-            with self._client.listener("STOP") as stops:
+            with self._client.listener(("STOP", "RESET")) as events:
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._watch(stops))
+                    tasks.create_task(self._watch(events))
                     tasks.create_task(self._pass_input_on())
                     tasks.create_task(self._pass_orders_on())
                     while self._client.runstate is Runstate.RUNNING:
@@ -147,14 +147,23 @@ class Monitor:
             command, arguments = await self._orders.get()
             await self._execute(command, arguments)
 
-    async def _watch(self, stops: EventListener) -> None:
+    async def _watch(self, events: EventListener) -> None:
         await self._check_state()
-        async for _ in stops:
-            await self._check_state()
+        async for event in events:
+            if event["event"] == "RESET":
+                self._darken()
+            else:
+                await self._check_state()
+
+    def _darken(self) -> None:
+        """Show nothing: the guest starts over, and the device hears of it when a driver does."""
+        for scanout in self._display:
+            scanout.show(None)
+            scanout.set_cursor(None)
 
     async def _check_state(self) -> None:
         """See to a machine that stands still although nobody wanted it to."""
-        state = await self._state()
+        state = await self.state()
         if state == "internal-error":
             _log.error(
                 "the accelerator cannot run this guest",
@@ -167,14 +176,14 @@ class Monitor:
                 remedy="make room where its image lies; it goes on by itself",
             )
             await asyncio.sleep(RESUME_SECONDS)
-            while await self._state() == "io-error":
+            while await self.state() == "io-error":
                 # QEMU tries again what has failed; if that fails again, it is soon back here.
                 await self._execute("cont", {})
                 await asyncio.sleep(RESUME_SECONDS)
             _log.info("the machine no longer waits for its disk")
 
-    async def _state(self) -> str:
-        """QEMU's `RunState`; empty when QEMU has gone."""
+    async def state(self) -> str:
+        """QEMU's `RunState`; empty when QEMU is not there.  On the outputs' event loop."""
         status: Any = await self._execute("query-status", {})
         return "" if status is None else str(status["status"])
 
