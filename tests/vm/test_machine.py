@@ -9,19 +9,21 @@ import shlex
 import stat
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from hesper.cli import guest
 from hesper.display.input import ABSOLUTE_MAX, Button, Key, PointerButton, PointerMove
 from hesper.display.scanout import Display, Size
 from hesper.gpu.runner import GpuOptions
 from hesper.vm import qemu
 from hesper.vm.disks import FileKind, file_kind
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
-from hesper.vm.guest_image import ImageError, ImageOptions, build_image
+from hesper.vm.guest_image import ImageError, ImageOptions, build_image, write_files
 from hesper.vm.input_events import to_qemu
 from hesper.vm.libvirt import libvirt_xml
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory, escape, gpu_arguments
@@ -477,6 +479,58 @@ def test_what_an_image_is_made_with_is_looked_for_where_root_has_it(
         build_image(ImageOptions(output=tmp_path / "image"), lambda _: None, lambda _: None)
     assert "e2fsprogs" not in str(refused.value)
     assert "fdisk" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("desktop", "session", "hint"),
+    [
+        ("none", None, "vkcube\n"),
+        ("weston", "weston", "vkcube --wsi wayland\n"),
+        ("sway", "WLR_RENDERER=vulkan sway", "vkcube --wsi wayland\n"),
+        ("xorg", "startx /usr/bin/openbox-session", "vkcube\n"),
+        ("xfce", None, "vkcube\n"),
+    ],
+)
+def test_an_image_starts_its_desktop_and_says_what_draws(
+    tmp_path: Path, desktop: str, session: str | None, hint: str
+) -> None:
+    options = ImageOptions(output=tmp_path / "image", desktop=desktop, user="somebody")
+    write_files(options, tmp_path / "files.tar")
+    with tarfile.open(tmp_path / "files.tar") as archive:
+        files = {
+            entry.name: file.read().decode()
+            for entry in archive
+            if (file := archive.extractfile(entry)) is not None
+        }
+    assert files["etc/motd"].endswith(hint)
+    assert files["etc/sysctl.d/50-dmesg.conf"] == "kernel.dmesg_restrict = 0\n"
+    profile = files.get("etc/profile.d/zz-desktop.sh", "")
+    assert (f"    {session} >" in profile) == (session is not None)
+    checked = subprocess.run(["sh", "-n"], input=profile, text=True, check=False)
+    assert checked.returncode == 0
+    logs_in = "autologin-user=somebody" in files.get(
+        "etc/lightdm/lightdm.conf.d/50-hesper.conf", ""
+    )
+    assert logs_in == (desktop == "xfce")
+
+
+def test_building_an_image_is_told_of_without_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(
+        options: ImageOptions, step: Callable[[str], None], detail: Callable[[str], None]
+    ) -> None:
+        step("installing")
+        detail("unpacking [a]")
+        options.output.touch()
+
+    monkeypatch.setattr(guest, "build_image", build)
+    monkeypatch.setattr(guest, "DETAIL_SECONDS", 0.0)
+    guest.build(tmp_path / "image", desktop="sway")
+    said = capsys.readouterr()
+    assert "s  installing\n" in said.err
+    assert "s  unpacking [a]\n" in said.err
+    assert "sway starts when guest has logged in" in said.out
 
 
 def hesper(*arguments: str | Path, status: int = 0) -> str:

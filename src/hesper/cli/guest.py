@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from rich.console import Console
+from rich.markup import escape
 
 from hesper.cli import fail
 from hesper.cli._sizes import parse_size
@@ -17,6 +18,8 @@ from hesper.vm.qemu import QemuError, host_architecture
 
 command = App(name="guest", help="Make disk images for guests.")
 
+DETAIL_SECONDS = 10.0
+"""Between two lines of what a step says, where they go to no terminal."""
 _DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -41,7 +44,7 @@ def build(
     output: Path,
     *,
     size: Annotated[str, Parameter(metavar="SIZE")] = "8G",
-    desktop: Literal["none", "weston", "xorg", "xfce"] = "none",
+    desktop: Literal["none", "weston", "sway", "xorg", "xfce"] = "none",
     package: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     user: str = "guest",
     ssh_key: Path | None = None,
@@ -61,7 +64,7 @@ def build(
     size:
         Size of the disk; the file takes what is used.
     desktop:
-        What to install for the screen.
+        What to install for the screen; it starts when the machine has.
     package:
         Another package to install. Can be repeated.
     user:
@@ -88,6 +91,7 @@ def build(
         )
         with console.status("") as status:
             current = ""
+            said = started
 
             def step(text: str) -> None:
                 nonlocal current
@@ -96,7 +100,13 @@ def build(
                 status.update(text)
 
             def detail(text: str) -> None:
-                status.update(f"{current}: [dim]{text[-100:]}", spinner="dots")
+                nonlocal said
+                if console.is_terminal:
+                    status.update(f"{current}: [dim]{escape(text[-100:])}", spinner="dots")
+                elif time.monotonic() - said >= DETAIL_SECONDS:
+                    # A line now and then for a log, which has no line to write over.
+                    said = time.monotonic()
+                    console.print(f"{said - started:5.0f} s  {escape(text)}", highlight=False)
 
             build_image(options, step, detail)
     except (ImageError, QemuError, OSError, ValueError) as error:
@@ -104,3 +114,5 @@ def build(
     used = output.stat().st_blocks * 512
     print(f"{output}: {used / 1e9:.1f} GB, made in {time.monotonic() - started:.0f} s")
     print(f"start it: hesper vm {output}")
+    if desktop != "none":
+        print(f"{desktop} starts when {user} has logged in on the screen, which happens by itself")

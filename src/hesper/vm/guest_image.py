@@ -56,6 +56,7 @@ _BASE = (
 DESKTOPS = {
     "none": (),
     "weston": ("weston", "seatd", "foot"),
+    "sway": ("sway", "seatd", "foot"),
     "xorg": (
         "xserver-xorg-core",
         "xserver-xorg-input-libinput",
@@ -68,6 +69,14 @@ DESKTOPS = {
     "xfce": ("xserver-xorg", "xfce4", "xfce4-terminal", "lightdm", "mesa-utils"),
 }
 """Packages of every desktop."""
+
+SESSIONS = {
+    "weston": "weston",
+    # Its other renderer asks for a GPU that is none of software.
+    "sway": "WLR_RENDERER=vulkan sway",
+    "xorg": "startx /usr/bin/openbox-session",
+}
+"""What starts those that no display manager starts."""
 
 _EFI = {
     "amd64": ("x86_64-efi", "BOOTX64.EFI", "grub-efi-amd64-bin"),
@@ -137,6 +146,11 @@ class ImageOptions:
         return f"linux-image-{_FLAVOURS.get((self.architecture, pages), self.architecture)}"
 
     @property
+    def is_wayland(self) -> bool:
+        """Whether the desktop's windows are Wayland's alone."""
+        return self.desktop in {"weston", "sway"}
+
+    @property
     def backports(self) -> str:
         """The suite's backports, whose kernel and Mesa are newer; empty for sid and the like."""
         return "" if self.suite in {"sid", "unstable", "testing"} else f"{self.suite}-backports"
@@ -161,7 +175,7 @@ def build_image(options: ImageOptions, step: Step, detail: Step) -> None:
         # Packages are unpacked by another user, who has to get through.
         work.chmod(0o755)
         try:
-            step("installing Debian (a few minutes)")
+            step("installing Debian (some minutes)")
             _make_root(options, work, detail)
             step("making the file system")
             _make_disk(options, work, part, detail)
@@ -232,7 +246,7 @@ def _run(command: Sequence[str | Path], detail: Step, *, text: str = "") -> None
 def _make_root(options: ImageOptions, work: Path, detail: Step) -> None:
     """Make `root.tar` and the boot loader in `work`."""
     platform, program, package = _EFI[options.architecture]
-    _write_files(options, work / "files.tar")
+    write_files(options, work / "files.tar")
     desktop = DESKTOPS[options.desktop]
     packages = [*_BASE, *desktop, *options.packages, options.kernel, package, "grub-common"]
     make_loader = (
@@ -278,13 +292,28 @@ initrd /initrd.img
 boot
 """
 
-_ENVIRONMENT = """# OpenGL by zink on Venus; by llvmpipe where the host's GPU lacks what zink needs.
+ENVIRONMENT = """# OpenGL by zink on Venus; by llvmpipe where the host's GPU lacks what zink needs.
 MESA_LOADER_DRIVER_OVERRIDE=zink
 # Vulkan's pictures reach windows through memory.  Where the desktop itself is drawn by zink,
 # taking this away saves copies.
 MESA_VK_WSI_DEBUG=sw
 # A program hears from vkAllocateMemory itself that there is no memory.
 VN_PERF=no_async_mem_alloc
+"""
+
+_PROFILE = """# The desktop, once the user has logged in on the screen; a shell when it has ended.
+if [ "$(tty)" = /dev/tty1 ]; then
+    {session} > "$HOME/.desktop.log" 2>&1
+    echo "The desktop has ended ($?). Start it again: {session}"
+fi
+"""
+
+_LIGHTDM = """[Seat:*]
+autologin-user={user}
+"""
+
+_MESSAGE = """
+Vulkan and OpenGL are drawn by the host's GPU: vulkaninfo --summary, vkcube{wsi}
 """
 
 _NETWORK = """[Match]
@@ -294,17 +323,19 @@ DHCP=yes
 """
 
 
-def _write_files(options: ImageOptions, path: Path) -> None:
+def write_files(options: ImageOptions, path: Path) -> None:
     """Write the files that are added to Debian's into an archive."""
     user = options.user
     serial = _SERIAL[options.architecture]
     files = {
         "etc/fstab": f"LABEL={LABEL} / ext4 rw,discard 0 1\n",
-        "etc/environment": _ENVIRONMENT,
+        "etc/environment": ENVIRONMENT,
         "etc/hostname": "hesper-guest\n",
         "etc/hosts": "127.0.0.1 localhost hesper-guest\n::1 localhost\n",
         f"etc/sudoers.d/{user}": f"{user} ALL=(ALL) NOPASSWD: ALL\n",
         "etc/systemd/network/80-dhcp.network": _NETWORK,
+        "etc/sysctl.d/50-dmesg.conf": "kernel.dmesg_restrict = 0\n",
+        "etc/motd": _MESSAGE.format(wsi=" --wsi wayland" if options.is_wayland else ""),
         "root/grub.cfg": _GRUB.format(label=LABEL, serial=serial),
         "root/setup": _setup_script(options),
     }
@@ -315,6 +346,10 @@ def _write_files(options: ImageOptions, path: Path) -> None:
         )
     if options.ssh_key:
         files["root/ssh-key"] = options.ssh_key + "\n"
+    if session := SESSIONS.get(options.desktop):
+        files["etc/profile.d/zz-desktop.sh"] = _PROFILE.format(session=session)
+    if "lightdm" in DESKTOPS[options.desktop]:
+        files["etc/lightdm/lightdm.conf.d/50-hesper.conf"] = _LIGHTDM.format(user=user)
     with tarfile.open(path, "w") as archive:
         for name, text in files.items():
             entry = tarfile.TarInfo(name)
