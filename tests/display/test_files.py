@@ -34,6 +34,15 @@ def shown(size: Size = SIZE) -> tuple[Display, Pattern]:
     return display, pattern
 
 
+def test_every_screen_has_a_picture(tmp_path: Path) -> None:
+    display = Display(2)
+    for scanout, size in zip(display, (Size(32, 16), Size(48, 8)), strict=True):
+        Pattern(size).show_on(scanout)
+    snapshot.save_all(display, tmp_path / "now.png")
+    assert Image.open(tmp_path / "now.png").size == (32, 16)
+    assert Image.open(tmp_path / "now-2.png").size == (48, 8)
+
+
 @pytest.mark.parametrize("cursor", [True, False])
 def test_a_snapshot_is_what_is_shown(tmp_path: Path, cursor: bool) -> None:
     display, pattern = shown()

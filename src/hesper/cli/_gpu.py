@@ -23,7 +23,7 @@ from hesper.cli._signals import handled
 from hesper.cli._sizes import parse_size
 from hesper.display.record import Recorder, RecordError
 from hesper.display.scanout import DEFAULT_SIZE, Display, Size
-from hesper.display.snapshot import save_png
+from hesper.display.snapshot import save_all
 from hesper.display.surface import check_size
 from hesper.extras import needed
 from hesper.log import get_logger
@@ -182,7 +182,8 @@ class DisplayOptions:
     record: Path | None = None
     """Record the first screen to this video file: .avi, or with ffmpeg .mp4, .mkv, .webm, .gif."""
     screenshot: Path | None = None
-    """Write the first screen's picture to this PNG file whenever SIGUSR1 comes."""
+    """Write the first screen's picture to this PNG file whenever SIGUSR1 comes, the second's to the
+    same with `-2`, and so on."""
 
     def output_options(self) -> OutputOptions:
         """The options for the outputs.  Ends the program when they cannot be."""
@@ -304,7 +305,7 @@ def _files(display: Display, options: DisplayOptions) -> Iterator[None]:
 
 def _save(display: Display, path: Path) -> None:
     try:
-        save_png(display[0], path)
+        save_all(display, path)
     except OSError as error:
         _log.error("no picture", reason=str(error))
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hesper.display.frame import Picture
-    from hesper.display.scanout import Scanout
+    from hesper.display.scanout import Display, Scanout
 
 
 def to_image(picture: Picture, *, cursor: bool = True) -> Image.Image:
@@ -33,6 +33,17 @@ def take(scanout: Scanout, *, cursor: bool = True) -> Image.Image:
         return to_image(capture.take(), cursor=cursor)
     finally:
         capture.close()
+
+
+def path_of(path: Path, number: int) -> Path:
+    """Where the picture of a screen goes, counted from 1: `a.png`, `a-2.png`, `a-3.png`."""
+    return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def save_all(display: Display, path: Path) -> None:
+    """Write what each screen shows, see `path_of` and `save_png`.  Raises `OSError`."""
+    for number, scanout in enumerate(display, 1):
+        save_png(scanout, path_of(path, number))
 
 
 def save_png(scanout: Scanout, path: Path, *, cursor: bool = True) -> None:
