@@ -36,6 +36,10 @@ from hesper.vm.qemu import Qemu
 
 BOOT_SECONDS = 180.0
 PATIENCE = 120.0
+KEPT_SIZE = (800, 800)
+"""What pictures for the documentation fit into."""
+BUTTON_SECONDS = 3.0
+"""Between two times that a sleeping guest's button is pressed."""
 GUEST = Path(__file__).parent / "guest"
 _ESCAPE = re.compile(r"\x1b(\[[0-9;?!]*[a-zA-Z]|[=>])")
 """What a terminal would obey and not show."""
@@ -76,6 +80,16 @@ class Exchange:
     def qemu(self) -> Qemu:
         """The tree's QEMU."""
         return Qemu(["chroot", str(self.tree.root), "qemu-system-x86_64"])
+
+
+def keep(image: Image.Image, name: str) -> None:
+    """Keep a picture for the documentation, where `HESPER_TEST_PICTURES` names a folder."""
+    if folder := os.environ.get("HESPER_TEST_PICTURES"):
+        small = image.convert("RGB")
+        small.thumbnail(KEPT_SIZE)
+        small.quantize(64, dither=Image.Dither.NONE).save(
+            Path(folder) / f"{name}.png", optimize=True
+        )
 
 
 @contextlib.contextmanager
@@ -229,6 +243,19 @@ class Guest:
         before, _, status = text.rpartition("guest: done ")
         assert not check or status == "0", f"{command}: status {status}\n{before}"
         return before
+
+    def sleep_and_wake(self) -> None:
+        """Have the guest sleep, and wake it by its power button."""
+        self.send("echo mem > /sys/power/state")
+        deadline = time.monotonic() + PATIENCE
+        # Before it sleeps the button does nothing, but to make an event of which nobody knows.
+        while True:
+            self.monitor("system_powerdown")
+            with contextlib.suppress(AssertionError):
+                self.wait_line("guest: done 0", BUTTON_SECONDS)
+                break
+            assert time.monotonic() < deadline, "it does not wake"
+        assert "PM: suspend exit" in self.run("dmesg | tail -n 40")
 
     def monitor(self, command: str, **arguments: Any) -> Any:
         """Have QEMU's monitor do something; returns what it says."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import open_page
-from guest_vm import TREE_DEVICE, GpuGuest, gpu_guest
+from guest_vm import TREE_DEVICE, GpuGuest, gpu_guest, keep
 from initramfs import Tree
 from PIL import Image
 from serving import run
@@ -54,6 +54,7 @@ def test_the_compositor_draws_through_venus(desktop: GpuGuest) -> None:
 
 def test_the_cube_turns(desktop: GpuGuest) -> None:
     check_turning(desktop)
+    keep(desktop.screen(), "weston")
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +159,23 @@ def test_a_browser_sees_it(outputs: Outputs, tmp_path: Path) -> None:
                         pictures.append(image)
                     await asyncio.sleep(0.05)
             shot = Image.open(io.BytesIO(await page.screenshot())).convert("RGB")
-            shot.save(tmp_path / "browser.png")
+            keep(shot, "web-page")
 
     run(scenario())
     check_cube(*pictures)
+
+
+def test_the_cube_turns_after_a_pause_and_after_sleep(
+    desktop: GpuGuest, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        desktop.guest.monitor("stop")
+        desktop.guest.monitor("cont")
+        check_turning(desktop)
+    # It would be a pause like any other were less mapped.
+    assert "cannot start the GPU again after a pause" in caplog.text
+    desktop.guest.sleep_and_wake()
+    check_turning(desktop)
 
 
 def _decode(url: str) -> Image.Image:

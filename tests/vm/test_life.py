@@ -25,8 +25,6 @@ from hesper.vhost_user_gpu import VhostUserGpu
 from hesper.vm.machine import monitor_arguments
 from open_files import open_files
 
-BUTTON_SECONDS = 3.0
-"""Between two times that a sleeping guest's button is pressed."""
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
 
 
@@ -108,14 +106,7 @@ def test_a_guest_that_sleeps_wakes_with_its_gpu(tree: Tree, programs: list[Path]
         # Which kind of sleep there is is the machine's to say.
         assert vm.run("cat /sys/power/mem_sleep").split() == ["[s2idle]"]
         keep_rendering(vm.guest)
-        vm.guest.send("echo mem > /sys/power/state")
-        # The button does nothing while it is awake, but to make an event of which nobody knows.
-        while True:
-            vm.guest.monitor("system_powerdown")
-            with contextlib.suppress(AssertionError):
-                vm.guest.wait_line("guest: done 0", BUTTON_SECONDS)
-                break
-        assert "PM: suspend exit" in vm.run("dmesg | tail -n 40")
+        vm.guest.sleep_and_wake()
         vm.run("before=$(wc -l < /tmp/frames)")
         vm.run("until [ $(wc -l < /tmp/frames) -gt $((before + 10)) ]; do usleep 20000; done")
         assert "frames: 5" in vm.run("render 5")
