@@ -25,7 +25,7 @@ EXIT_USAGE = 2
 EXTRAS = {
     "bench": "bench",
     "cdi": "cdi",
-    "gpu": "display",
+    "gpu": "vm",
     "inspect": "trace",
     "kubernetes": "kubernetes",
     "record": "trace",
