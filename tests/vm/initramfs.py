@@ -176,15 +176,16 @@ def build(
     *,
     programs: Iterable[Path] = (),
     from_tree: Iterable[str] = (),
+    modules: Iterable[str] = (),
 ) -> None:
     """Write an initramfs with virtio-gpu, Venus and the Vulkan loader.
 
-    Its init takes orders over the serial port.  programs: go into `/bin`.  from_tree: files of the
-    tree that go where they are there.
+    Its init takes orders from the console.  programs: go into `/bin`.  from_tree: files of the
+    tree that go where they are there.  modules: kernel modules besides `MODULES`.
     """
     archive = Initramfs(tree)
     archive.add("bin/busybox", (tree.root / "usr/bin/busybox").read_bytes(), 0o755)
-    for module in MODULES:
+    for module in (*MODULES, *modules):
         archive.add_module(module)
     archive.add_from_tree(VENUS_ICD)
     for library in ("libvulkan_virtio.so", "libvulkan.so.1"):

@@ -21,12 +21,13 @@ from hesper.display.input import ABSOLUTE_MAX, Button, Key, PointerButton, Point
 from hesper.display.scanout import Display, Size
 from hesper.gpu.runner import GpuOptions
 from hesper.vm import qemu
+from hesper.vm.devices import escape
 from hesper.vm.disks import FileKind, file_kind
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
 from hesper.vm.guest_image import ImageError, ImageOptions, build_image, write_files
 from hesper.vm.input_events import to_qemu
 from hesper.vm.libvirt import libvirt_xml
-from hesper.vm.machine import Disk, Machine, default_cpus, default_memory, escape, gpu_arguments
+from hesper.vm.machine import Disk, Machine, default_cpus, default_memory, gpu_arguments
 from hesper.vm.outputs import Address, OutputError, OutputOptions, Outputs, UnixPath
 from hesper.vm.qemu import Qemu, QemuError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 import signal
@@ -10,12 +11,12 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from hesper import log
-from hesper.cli import EXIT_FAILURE, fail
+from hesper.cli import EXIT_FAILURE, _daemon, _machines, fail
 from hesper.cli._gpu import (
     DeviceOptions,
     DisplayOptions,
@@ -23,71 +24,37 @@ from hesper.cli._gpu import (
     running,
     wait,
 )
+from hesper.cli._machine import MachineOptions, architecture_of, boot, describe, write_seed
 from hesper.cli._signals import STOPPING, handled
-from hesper.cli._sizes import parse_size
 from hesper.cli._watch import WatchOptions
-from hesper.portable import physical_memory, private_folder
+from hesper.display.access.places import UnixPath, listen_on
+from hesper.portable import private_folder
 from hesper.sandbox.helper import harden
-from hesper.vm.disks import DiskBoot, FileKind, check_disk, disk_boot, file_kind
-from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
-from hesper.vm.machine import (
-    LEAST_MEMORY,
-    Disk,
-    Machine,
-    default_cpus,
-    default_memory,
-)
+from hesper.vm import registry
+from hesper.vm.control import Control
+from hesper.vm.disks import check_disk
+from hesper.vm.firmware import FirmwareError
+from hesper.vm.machine import Disk, Machine
 from hesper.vm.monitor import Monitor
 from hesper.vm.process import QemuProcess
-from hesper.vm.qemu import Qemu, QemuError, host_architecture
+from hesper.vm.qemu import Qemu, QemuError
 
 STOP_PATIENCE = 10.0
 """Seconds that QEMU has to end once it has been told to."""
 
 _log = log.get_logger(__name__)
 
-
-@Parameter(name="*")
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MachineOptions:
-    """What the machine is like."""
-
-    kernel: Path | None = None
-    """Boot this Linux kernel instead of a disk."""
-    initrd: Path | None = None
-    """Initial RAM file system for the kernel."""
-    append: str = ""
-    """Command line of the kernel."""
-    arch: Literal["x86_64", "aarch64"] | None = None
-    """Architecture of the guest. Default: the kernel's, else this host's."""
-    memory: Annotated[str, Parameter(metavar="SIZE")] = ""
-    """Memory of the guest, as in 8G. Default: a quarter of the host's, 4G at most."""
-    cpus: int = 0
-    """Processors of the guest. Default: the host's, 4 at most."""
-    accel: Literal["hvf", "kvm", "tcg"] | None = None
-    """How the guest runs. Default: the first of hvf, kvm and tcg (emulation) that works here."""
-    uefi: Annotated[bool, Parameter(negative=())] = False
-    """Boot with UEFI firmware, as aarch64 and disks that have no other boot code always do. The
-    guest's UEFI variables are kept beside the first disk."""
-    port: Annotated[tuple[str, ...], Parameter(metavar="HOST:GUEST", negative=())] = ()
-    """Forward a TCP port of this machine's loopback to one of the guest, as in 2222:22. Can be
-    repeated."""
-    network: bool = True
-    """Give the guest a network, behind this machine's."""
-    audio: str | None = None
-    """QEMU's audio driver, or `none`. Default: the first that works here."""
-    serial: str = "none"
-    """The guest's serial port: `stdio`, `none`, or what QEMU's -serial takes."""
-    dual_gpu: Annotated[bool, Parameter(negative=())] = False
-    """Give the guest a second GPU, QEMU's own, for its desktop; Hesper's only renders."""
-    qemu: str | None = None
-    """How to run QEMU, where it is not found by itself."""
+command = App(name="vm", help="Run a virtual machine with the host's GPU in it.")
+_machines.add_to(command)
 
 
-def command(
+@command.default
+def run(
     *words: Annotated[str, Parameter(allow_leading_hyphen=False)],
+    name: str = "",
+    daemon: Annotated[bool, Parameter(negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
-    machine: MachineOptions = MachineOptions(),
+    machine: MachineOptions = MachineOptions(),  # noqa: B008  frozen
     device: DeviceOptions = DeviceOptions(),  # noqa: B008  frozen
     display: DisplayOptions = DisplayOptions(),  # noqa: B008  frozen
     watch: WatchOptions = WatchOptions(),  # noqa: B008  frozen
@@ -97,6 +64,9 @@ def command(
     Files are disk images and ISO images (which are booted first). What follows `--` is passed to
     QEMU. Ctrl-C presses the guest's power button; a second one ends the machine at once.
 
+    A machine has a name, by which `hesper vm list`, `show`, `stop`, `screenshot` and `send-key`
+    know it while it runs.
+
     Examples: `hesper vm debian.qcow2`, `hesper vm disk.qcow2 install.iso`,
     `hesper vm --kernel vmlinuz --initrd initrd.img --append console=ttyS0 --serial stdio`
 
@@ -104,6 +74,10 @@ def command(
     ----------
     words:
         Disk images, ISO images, and QEMU's arguments after `--`.
+    name:
+        The machine's name. Default: the first disk's.
+    daemon:
+        Run it in the background; return once it runs.
     dry_run:
         Print how QEMU would be run, and do nothing else.
     machine:
@@ -118,17 +92,18 @@ def command(
     log.configure(level=device.log_level)
     log.take_over("asyncio", "aiohttp")
     files, extra = _split(words)
-    if not files and machine.kernel is None:
-        fail("nothing to boot: name a disk image, an ISO image, or --kernel")
+    _check(files, machine, daemon=daemon)
     if machine.dual_gpu:
         device = dataclasses.replace(device, scanouts=0)
     with private_folder() as folder:
         try:
             disks = [Disk(path, check_disk(path)) for path in files]
-            boot = _boot(disks)
-            architecture = _architecture(machine, boot)
+            booted = boot(disks)
+            architecture = architecture_of(machine, booted)
             qemu = Qemu.find(architecture, machine.qemu)
-            guest = _machine(machine, architecture, qemu, disks, boot, extra, folder=folder)
+            guest = describe(machine, architecture, qemu, disks, booted, extra, folder=folder)
+            if machine.cloud and not dry_run and not daemon:
+                write_seed(machine, files[0], folder / "seed")
             arguments = [*qemu.command, *guest.arguments(qemu)]
             device = device.fitting(guest, qemu)
         except (QemuError, FirmwareError, ValueError) as error:
@@ -138,8 +113,26 @@ def command(
         if dry_run:
             print(shlex.join(arguments))
             return
-        status = _run(arguments, guest, device, display, watch)
+        taken = set(registry.names())
+        if name in taken:
+            fail(f"a machine {name} runs already: choose another --name")
+        own = name or registry.name_for(files[0] if files else machine.kernel or Path(), taken)
+        if daemon:
+            line = _daemon.without_daemon(sys.argv[2:])
+            _daemon.run_apart(own, ["vm", *([] if name else ["--name", own]), *line])
+            return
+        status = _run(arguments, guest, device, display, watch, own)
     raise SystemExit(status)
+
+
+def _check(files: Sequence[Path], machine: MachineOptions, *, daemon: bool) -> None:
+    """End the program where something does not go together."""
+    if not files and machine.kernel is None:
+        fail("nothing to boot: name a disk image, an ISO image, or --kernel")
+    if machine.cloud and not files:
+        fail("--cloud: name the image")
+    if daemon and "stdio" in machine.serial:
+        fail("--daemon: there is no terminal for --serial stdio")
 
 
 def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -149,104 +142,13 @@ def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     return files, extra
 
 
-def _architecture(options: MachineOptions, boot: DiskBoot) -> str:
-    """The guest's architecture: what was said, else what is booted, else the host's.
-
-    Raises `OSError`, `QemuError`, and `ValueError` for a kernel of another than was said.
-    """
-    if options.kernel is not None:
-        kind = file_kind(options.kernel)
-        found = kind.value if kind.is_kernel else None
-        if found and options.arch and found != options.arch:
-            raise ValueError(f"--arch {options.arch}: {options.kernel} is a kernel for {found}")
-    else:
-        found = boot.architecture
-    if found and not options.arch:
-        _log.info("the guest's architecture is that of what it boots", architecture=found)
-    return options.arch or found or host_architecture()
-
-
-def _boot(disks: Sequence[Disk]) -> DiskBoot:
-    """How the disk is booted; nothing is known where it is a CD that is.  Raises `OSError`."""
-    if not disks or any(disk.kind is FileKind.ISO for disk in disks):
-        return DiskBoot(False, None)
-    return disk_boot(disks[0].path, disks[0].kind)
-
-
-def _machine(
-    options: MachineOptions,
-    architecture: str,
-    qemu: Qemu,
-    disks: Sequence[Disk],
-    boot: DiskBoot,
-    extra: Sequence[str],
-    *,
-    folder: Path,
-) -> Machine:
-    """Describe the machine.  Raises `OSError`, `ValueError`, `FirmwareError`."""
-    firmware = variables = None
-    uefi = options.uefi or architecture == "aarch64" or boot.uefi_only
-    if options.kernel is None and uefi:
-        firmware = find_firmware(architecture, qemu.command[-1])
-        variables = _variables(firmware, disks, folder)
-    return Machine(
-        architecture=architecture,
-        gpu_socket=folder / "gpu",
-        monitor_socket=folder / "qmp",
-        memory=_memory(options.memory),
-        cpus=options.cpus or default_cpus(),
-        disks=disks,
-        kernel=options.kernel,
-        initrd=options.initrd,
-        append=options.append,
-        firmware=firmware,
-        firmware_variables=variables,
-        accelerator=options.accel,
-        audio=options.audio,
-        network=options.network,
-        ports=[_port(text) for text in options.port],
-        serial=options.serial,
-        dual_gpu=options.dual_gpu,
-        extra=extra,
-    )
-
-
-def _memory(text: str) -> int:
-    """Bytes of memory for the guest.  Raises `ValueError` for what no guest can have here."""
-    if not text:
-        return default_memory()
-    size = parse_size(text)
-    if size < LEAST_MEMORY:
-        raise ValueError(f"--memory {text}: too little for a guest; say it with a unit, as in 4G")
-    if size > physical_memory():
-        raise ValueError(
-            f"--memory {text}: this host has {physical_memory() / (1 << 30):.1f}G in all"
-        )
-    return size
-
-
-def _variables(firmware: Firmware, disks: Sequence[Disk], folder: Path) -> Path:
-    """Where the guest's UEFI variables are: beside its disk, so that it finds its boot entry."""
-    disk = next((disk for disk in disks if disk.kind is not FileKind.ISO), None)
-    path = folder / "uefi" if disk is None else disk.path.with_name(f"{disk.path.name}.uefi")
-    firmware.copy_variables(path)
-    return path
-
-
-def _port(text: str) -> tuple[int, int]:
-    """Parse `HOST:GUEST`.  Raises `ValueError`."""
-    host, separator, guest = text.partition(":")
-    if not separator or not host.isdecimal() or not guest.isdecimal():
-        raise ValueError(f"--port {text}: must be HOST:GUEST, as in 2222:22")
-    return int(host), int(guest)
-
-
 def _run(
     arguments: list[str],
     guest: Machine,
     device: DeviceOptions,
     display: DisplayOptions,
     watch: WatchOptions,
+    name: str,
 ) -> int:
     """Run the machine; returns the exit status."""
     stop = Stop()
@@ -266,6 +168,7 @@ def _run(
 
     with (
         handled(STOPPING, signalled),
+        contextlib.closing(listen_on(UnixPath(registry.socket_of(name)), local=True)) as door,
         running(guest.gpu_socket, device.options(), display, watch, stop, kind="vm") as (
             gpu,
             outputs,
@@ -279,15 +182,33 @@ def _run(
         harden(device.sandbox)
         threading.Thread(target=_watch, args=[process, stop], daemon=True).start()
 
+        facts = _facts(name, guest) | {"gpu": f"{gpu.about.device} ({gpu.about.driver})"}
+
         def welcome() -> None:
-            print(f"GPU: {gpu.about.device} ({gpu.about.driver})")
+            control.start()
+            print(f"GPU: {facts['gpu']}")
             print(*outputs.places, sep="\n", flush=True)
 
         monitor = Monitor(str(guest.monitor_socket), gpu.display, outputs, stop.fail, welcome)
+        control = Control(door.sockets[0], facts, gpu.display, outputs, monitor, stop)
         monitor.start()
         wait(stop, gpu.display, window=display.window)
         status = _end(process, monitor)
     return EXIT_FAILURE if stop.failed else status
+
+
+def _facts(name: str, guest: Machine) -> dict[str, Any]:
+    """What is said of a machine that is asked for by its name."""
+    boots = guest.kernel or next((disk.path for disk in guest.disks), None)
+    return {
+        "name": name,
+        "architecture": guest.architecture,
+        "memory": guest.memory,
+        "cpus": guest.cpus,
+        "boots": "" if boots is None else str(boots.absolute()),
+        "disks": [str(disk.path.absolute()) for disk in guest.disks],
+        "qmp": "" if guest.user_monitor is None else str(guest.user_monitor.absolute()),
+    }
 
 
 def _watch(process: QemuProcess, stop: Stop) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hesper.api.gpu import CONFIG_SIZE, DEVICE_ID, QUEUE_COUNT
 from hesper.portable import physical_memory
+from hesper.vm.devices import Share, escape
 from hesper.vm.disks import FileKind
 from hesper.vm.qemu import DEVICE, Qemu
 
@@ -78,6 +79,13 @@ class Machine:
     """As for QEMU's `-serial`."""
     dual_gpu: bool = False
     """Whether QEMU has a virtio-gpu of its own for the desktop, on its own display."""
+    snapshot: bool = False
+    """Whether what the guest writes to its disks is forgotten when it ends."""
+    shares: Sequence[Share] = ()
+    devices: Sequence[str] = ()
+    """More arguments, for devices."""
+    user_monitor: Path | None = None
+    """Where the user gets a monitor (QMP)."""
     extra: Sequence[str] = ()
 
     def arguments(self, qemu: Qemu) -> list[str]:
@@ -93,7 +101,8 @@ class Machine:
             # Without Hesper it would run on with no screen, no input and no GPU.
             *("-run-with", "exit-with-parent=on"),
             *("-serial", self.serial),
-            *("-qmp", f"unix:{escape(self.monitor_socket)},server=on,wait=off"),
+            *_monitor(self.monitor_socket),
+            *(_monitor(self.user_monitor) if self.user_monitor is not None else ()),
             *gpu_arguments(self.gpu_socket),
             *sleep_arguments(self.architecture),
             *self._display(),
@@ -103,6 +112,8 @@ class Machine:
             *self._audio(qemu),
             *("-device", "virtio-rng-pci"),
             *INPUT_ARGUMENTS,
+            *(word for share in self.shares for word in share.arguments()),
+            *self.devices,
             *self.extra,
         ]
 
@@ -139,6 +150,7 @@ class Machine:
                 drive, device = "media=cdrom,readonly=on,format=raw", "scsi-cd"
             else:
                 drive, device = f"discard=unmap,format={disk.kind.value}", "virtio-blk-pci"
+                drive += ",snapshot=on" if self.snapshot else ""
             arguments += ["-drive", f"if=none,id={name},{drive},file={escape(disk.path)}"]
             arguments += ["-device", f"{device},drive={name}{boot}"]
         return arguments
@@ -155,6 +167,10 @@ class Machine:
             return []
         device = ["-device", "intel-hda", "-device", "hda-duplex,audiodev=audio"]
         return ["-audiodev", f"{audio},id=audio", *device]
+
+
+def _monitor(socket: Path) -> list[str]:
+    return ["-qmp", f"unix:{escape(socket)},server=on,wait=off"]
 
 
 def memory_arguments(backend: str, size: int) -> list[str]:
@@ -191,8 +207,3 @@ INPUT_ARGUMENTS = (
     *("-device", "virtio-keyboard-pci"),
 )
 """Keyboard and pointer of the guest."""
-
-
-def escape(path: Path) -> str:
-    """Write a path as the value of a QEMU option: commas count double."""
-    return str(path).replace(",", ",,")
