@@ -181,6 +181,9 @@ def ancestry(home: Module, node: ast.ClassDef) -> Iterator[tuple[Module, ast.Cla
 
 def fields(home: Module, node: ast.ClassDef) -> Iterator[str]:
     """Its attributes that have a docstring, or a type; a line each."""
+    while node not in home.tree.body:
+        # It is imported there, and its defaults stand where it comes from.
+        home = home.origin(node.name)
     for field, after in zip(node.body, [*node.body[1:], ast.Pass()], strict=True):
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
             continue
