@@ -116,6 +116,7 @@ static const struct {
 } functions[] = {
     {"vkQueueSubmit", (function)submit},
     {"vkQueueSubmit2", (function)submit},
+    {"vkQueueBindSparse", (function)submit},
     {"vkCreateBuffer", (function)create_buffer},
     {"vkCreateFence", (function)create_fence},
     {"vkDestroyFence", (function)destroy_fence},

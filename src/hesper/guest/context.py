@@ -275,6 +275,7 @@ class Context:
             self.is_abandoned = True
             return
         self.is_abandoned = False
+        self.engine.shares.leave()
         if self.tape is not None:
             self.tape.last()
             self._note_end("")

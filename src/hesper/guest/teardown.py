@@ -82,6 +82,7 @@ def destroy_device(context: Context, device: Device) -> None:
     except BusyError:
         context.devices[device.id] = device
         raise
+    context.engine.shares.forget(device.id)
     for timeline in device.timelines:
         timeline.stop(DRAIN_SECONDS)
     for each in sorted(context.engine.objects.all(device=device.id), key=destruction_rank):

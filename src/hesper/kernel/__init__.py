@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _COMPILED = frozenset(
     {
         "crashes", "devices", "handlers", "ledger", "messages", "objects", "port", "resources",
-        "rings", "runtime", "shm", "tape", "timelines", "views", "vulkan", "watch",
+        "rings", "runtime", "shares", "shm", "tape", "timelines", "views", "vulkan", "watch",
     }
 )  # fmt: skip
 

@@ -15,6 +15,7 @@ from hesper.kernel.objects import ObjectTable
 from hesper.kernel.port import Port
 from hesper.kernel.resources import ResourceTable
 from hesper.kernel.rings import Rings
+from hesper.kernel.shares import Shares
 from hesper.kernel.shm import Pool
 from hesper.kernel.tape import Tape
 from hesper.kernel.timelines import Timelines
@@ -30,6 +31,7 @@ class Engine:
     rings: Rings
     timelines: Timelines
     watch: Watch
+    shares: Shares
     pool: Pool
     """The context's shared memory."""
     ledger: Ledger

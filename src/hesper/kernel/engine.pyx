@@ -33,6 +33,7 @@ from hesper.kernel.objects import ObjectTable
 from hesper.kernel.port import ContextPort
 from hesper.kernel.resources import ResourceTable
 from hesper.kernel.rings import Rings
+from hesper.kernel.shares import Shares
 from hesper.kernel.timelines import Timelines
 from hesper.kernel.watch import STAGE_NAMES, Watch
 
@@ -52,6 +53,7 @@ cdef class Engine:
     cdef readonly object rings
     cdef readonly object timelines
     cdef readonly object watch
+    cdef readonly object shares
     cdef object on_fatal
     cdef int crash_slot
 
@@ -90,6 +92,7 @@ cdef class Engine:
         self.rings = Rings(ref, self.poison)
         self.timelines = Timelines(ref)
         self.watch = Watch(ref)
+        self.shares = Shares(ref)
         self.handlers = Handlers(
             ref, vulkan, self.objects, self.rings.by_id, self.ledger, handlers, asleep,
             on_notice)

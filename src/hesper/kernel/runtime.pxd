@@ -3,7 +3,8 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from hesper.kernel.core.created cimport New
-from hesper.kernel.core.state cimport Core, RingCore, Stream, TimelineCore, retired_fn
+from hesper.kernel.core.state cimport (
+    Core, DeviceState, RingCore, Stream, TimelineCore, retired_fn)
 from hesper.kernel.core.tables cimport hesper_function
 from hesper.kernel.core.tape cimport Tape
 
@@ -30,6 +31,10 @@ cdef void layouts_change(Core *core) noexcept nogil
 cdef int ring_serve(RingCore *ring) noexcept nogil
 cdef bint timeline_serve(TimelineCore *t) noexcept nogil
 cdef void alive_serve(Core *core) noexcept nogil
+cdef void meter_serve(Core *core) noexcept nogil
+
+# Shares.
+cdef void device_forget(Core *core, DeviceState *device) noexcept nogil
 
 # What transports ask of a context.
 cdef void context_poison(Core *core) noexcept nogil

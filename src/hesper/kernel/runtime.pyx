@@ -27,6 +27,7 @@ from hesper.kernel.core.relations cimport check_relations
 from hesper.kernel.core.resources cimport resources_free
 from hesper.kernel.core.ring cimport ring_loop
 from hesper.kernel.core.sets cimport check_sets
+from hesper.kernel.core.shares cimport meter_free, meter_loop, share_forget
 from hesper.kernel.core.shm_pool cimport pool_drop, pool_room
 from hesper.kernel.core.state cimport (
     QUEUES, Core, DeviceState, Hot, RingCore, Row, Stream, TimelineCore, retired_fn)
@@ -52,7 +53,8 @@ cdef class CoreRef:
         self.core.rows = <Row *>calloc(hesper_command_count, sizeof(Row))
         self.core.hot = <Hot *>calloc(hesper_number_count, sizeof(Hot))
         if (self.core.rows == NULL or self.core.hot == NULL
-                or hesper_monitor_init(&self.core.monitor)):
+                or hesper_monitor_init(&self.core.monitor)
+                or hesper_monitor_init(&self.core.share.monitor)):
             raise MemoryError
 
     def __dealloc__(self):
@@ -73,6 +75,7 @@ cdef class CoreRef:
             for i in range(QUEUES):
                 if device.queues[i] != NULL:
                     hesper_monitor_destroy(&device.queues[i].monitor)
+                    meter_free(device.queues[i])
                     free(device.queues[i])
             free(device)
         feedback_free(core)
@@ -84,6 +87,7 @@ cdef class CoreRef:
         pool_drop(core.pool)
         objects_free(&core.objects)
         hesper_monitor_destroy(&core.monitor)
+        hesper_monitor_destroy(&core.share.monitor)
         free(core.rows)
         free(core.hot)
         free(core)
@@ -179,6 +183,15 @@ cdef bint timeline_serve(TimelineCore *t) noexcept nogil:
 cdef void alive_serve(Core *core) noexcept nogil:
     """Body of the thread that shows signs of life to the guest."""
     watch_loop(core)
+
+
+cdef void meter_serve(Core *core) noexcept nogil:
+    """Body of the thread that measures what of the GPU's time is used."""
+    meter_loop(core)
+
+
+cdef void device_forget(Core *core, DeviceState *device) noexcept nogil:
+    share_forget(core, device)
 
 
 cdef void context_poison(Core *core) noexcept nogil:

@@ -8,6 +8,7 @@ from hesper.portable.machine import available_memory, own_memory, physical_memor
 from hesper.portable.memory import (
     SharedMemory,
     is_fixed,
+    map_for_good,
     map_for_reading,
     object_size,
     page_size,
@@ -46,6 +47,7 @@ from hesper.portable.processes import (
     raise_descriptor_limit,
     spawn,
     threads,
+    user_id,
 )
 from hesper.portable.sockets import (
     FRAME,
@@ -54,6 +56,7 @@ from hesper.portable.sockets import (
     Peer,
     has_hung_up,
     peer,
+    peer_cgroup,
     recv_message,
     send_message,
     set_receive_timeout,
@@ -87,12 +90,14 @@ __all__ = [
     "is_portable",
     "is_translated",
     "kill_watched",
+    "map_for_good",
     "map_for_reading",
     "object_size",
     "own_memory",
     "page_size",
     "path_watch",
     "peer",
+    "peer_cgroup",
     "physical_memory",
     "pipe",
     "poll_tells_of_end",
@@ -110,4 +115,5 @@ __all__ = [
     "spawn",
     "system",
     "threads",
+    "user_id",
 ]

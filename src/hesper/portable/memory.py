@@ -224,6 +224,11 @@ def map_for_reading(fd: int, size: int) -> int:
     return _mmap(0, size, mmap.PROT_READ, mmap.MAP_SHARED, fd)
 
 
+def map_for_good(fd: int, size: int) -> int:
+    """Map what somebody shares, for reading and writing; return its address.  Raises `OSError`."""
+    return _mmap(0, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd)
+
+
 def is_fixed(fd: int) -> bool:
     """Whether nobody can make the memory object behind `fd` smaller from now on.
 

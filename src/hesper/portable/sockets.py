@@ -8,7 +8,8 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hesper.portable.platform import is_linux
+from hesper.portable.platform import exit_watch, is_linux
+from hesper.portable.processes import has_ended
 
 MAX_FDS = 64
 """Most descriptors one message of `send_message` may carry (Linux allows 253)."""
@@ -139,6 +140,32 @@ def _peer_by_xucred(sock: socket.socket) -> Peer:
     _, user = _option(sock, 0, 1, "=II68x") or (0, -1)  # version, user, groups
     (process,) = _option(sock, 0, 2, "=i") or (0,)
     return Peer(user, process)
+
+
+def peer_cgroup(sock: socket.socket) -> str | None:
+    """Path of the control group (version 2) that the peer of a Unix socket is in, as Linux has it.
+
+    None where the system does not say, or the process is gone: another may have its number.
+    """
+    process = peer(sock).process
+    if not is_linux() or not process:
+        return None
+    pidfd = -1
+    try:
+        # SO_PEERPIDFD, Linux 6.5; else the number is looked up, as late as that is.
+        found = _option(sock, socket.SOL_SOCKET, 77, "=i")
+        pidfd = found[0] if found else exit_watch(process)
+        with open(f"/proc/{process}/cgroup", encoding="utf-8", errors="replace") as file:
+            text = file.read()
+        if pidfd < 0 or has_ended(pidfd):
+            return None
+    except OSError:
+        return None
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
+    paths = (line[3:] for line in text.splitlines() if line.startswith("0::/"))
+    return next(paths, None)
 
 
 def _option(sock: socket.socket, level: int, option: int, layout: str) -> tuple[int, ...] | None:

@@ -11,7 +11,7 @@ from hesper.kernel.core.created cimport (
     New, clear_pool, forget_victims, prepare_new, register_new, restore_ids)
 from hesper.kernel.core.dead cimport command_result, object_break, set_result
 from hesper.kernel.core.decode cimport decode, has
-from hesper.kernel.core.driver cimport LEFT_TO_HANDLER, serve
+from hesper.kernel.core.driver cimport LEFT_FOR_LATER, LEFT_TO_HANDLER, serve
 from hesper.kernel.core.encode cimport encode, put_u32, put_u64
 from hesper.kernel.core.failures cimport note_failure
 from hesper.kernel.core.feedback cimport note_copy, note_fill, note_queries
@@ -22,6 +22,7 @@ from hesper.kernel.core.platform cimport (
     hesper_read_u64, hesper_replace)
 from hesper.kernel.core.progress cimport ring_settle
 from hesper.kernel.core.recording cimport recording_begin, recording_charge, recording_settle
+from hesper.kernel.core.shares cimport share_wait
 from hesper.kernel.core.state cimport (
     ERROR_COMMAND, ERROR_DEAD, ERROR_MEMORY, ERROR_NONE, ERROR_OBJECT, ERROR_REFUSED, ERROR_REPLY,
     ERROR_SHORT, STAGE_DECODE, STAGE_DRIVER, STAGE_HANDLER, STAGE_REPLY, Core, Hot, Row, Stream,
@@ -179,7 +180,7 @@ cdef inline int run_whole(Stream *s, uint32_t index, uint32_t flags) noexcept no
     else:
         result = serve_row(s, index)
     if result:
-        return -1
+        return run_later(s, index, flags) if result == LEFT_FOR_LATER else -1
     if command_result(s) < 0:
         note_failure(s, index)
     settle_if_lost(s.core)
@@ -212,6 +213,14 @@ cdef inline int serve_row(Stream *s, uint32_t index) noexcept nogil:
         ring_settle(s.ring)
     hesper_note(&s.stage, STAGE_HANDLER)
     return s.core.up.handler(s, index)
+
+
+cdef inline int run_later(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:
+    """Run the command at `begin` when the context may submit, as if it came then."""
+    share_wait(s)
+    s.admitted = True
+    s.cursor = s.begin
+    return run_whole(s, index, flags)
 
 
 cdef inline int run_lenient(Stream *s, uint32_t index, uint32_t flags) noexcept nogil:

@@ -14,6 +14,7 @@ from hesper.kernel.core.lost cimport device_of, is_lost
 from hesper.kernel.core.platform cimport (
     hesper_count, hesper_load_acquire, pthread_cond_broadcast, pthread_mutex_lock,
     pthread_mutex_unlock)
+from hesper.kernel.core.shares cimport share_begin, share_end, share_holds
 from hesper.kernel.core.state cimport (
     ERROR_FUNCTION, ERROR_MEMORY, ERROR_OBJECT, QueueState, Stream, TimelineCore, fail, queue_state)
 from hesper.kernel.core.tables cimport hesper_base, hesper_commands, hesper_function
@@ -23,7 +24,9 @@ from hesper.kernel.core.watch cimport watched_now
 
 cdef enum:
     WAIT_SLICE_NS = 100000000
-    LEFT_TO_HANDLER = 1         # what an override says that has done nothing
+    # What an override says that has done nothing.
+    LEFT_TO_HANDLER = 1
+    LEFT_FOR_LATER              # `share_wait`, then decode it anew: objects may be gone by then
 
 
 ctypedef bint (*submits_fn)(Stream *s) noexcept nogil
@@ -86,11 +89,15 @@ cdef inline int submit_to_queue(Stream *s, uint64_t *fence, submits_fn signals) 
     cdef TimelineCore *timeline
     cdef uint64_t ahead = 0
     cdef uint64_t now = 0       # while somebody watches
+    cdef bint is_measured
+    if is_held(s):
+        return LEFT_FOR_LATER
     if function == NULL:
         return -1
     queue = queue_state(s.core, s.first)
     if queue == NULL:
         return fail(s, ERROR_OBJECT, NULL, s.first_id)
+    is_measured = share_begin(s.core, queue, s.first)
     pthread_mutex_lock(&queue.monitor.mutex)
     hesper_count(&queue.calls, 1)
     if queue.fences != NULL:
@@ -104,7 +111,34 @@ cdef inline int submit_to_queue(Stream *s, uint64_t *fence, submits_fn signals) 
     queue_leave(queue)
     if now and timeline != NULL:
         timeline_time(timeline, now)
+    if is_measured:
+        share_end(s.core, queue)
     return 0
+
+
+cdef inline int bind_sparse(Stream *s) noexcept nogil:
+    """Have a queue bind memory, which is work as any other."""
+    cdef QueueState *queue
+    cdef hesper_function function = host_function(s)
+    cdef bint is_measured
+    if is_held(s):
+        return LEFT_FOR_LATER
+    if function == NULL:
+        return -1
+    queue = queue_state(s.core, s.first)
+    is_measured = queue != NULL and share_begin(s.core, queue, s.first)
+    call_host(s, function)
+    if is_measured:
+        share_end(s.core, queue)
+    return 0
+
+
+cdef inline bint is_held(Stream *s) noexcept nogil:
+    """Whether a submission has to wait first; it does once."""
+    if not s.admitted and share_holds(s.core):
+        return True
+    s.admitted = False
+    return False
 
 
 cdef inline int wait_in_slices(Stream *s, uint64_t *timeout) noexcept nogil:

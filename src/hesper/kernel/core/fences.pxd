@@ -18,8 +18,8 @@ from hesper.kernel.core.structs cimport chain_find
 from hesper.kernel.core.tables cimport hesper_function
 
 
-cdef inline bint fences_init(Fences *f, void *queue, void *device,
-                             hesper_function *table) except False:
+cdef inline void fences_init(Fences *f, void *queue, void *device,
+                             hesper_function *table) noexcept nogil:
     f.queue = queue
     f.device = device
     f.submit = <submit_fn>table[COMMAND_vkQueueSubmit]
@@ -28,7 +28,6 @@ cdef inline bint fences_init(Fences *f, void *queue, void *device,
     f.reset = <reset_fences_fn>table[COMMAND_vkResetFences]
     f.status = <fence_status_fn>table[COMMAND_vkGetFenceStatus]
     f.wait = <wait_fences_fn>table[COMMAND_vkWaitForFences]
-    return True
 
 
 cdef inline uint64_t fence_take(Fences *f) noexcept nogil:

@@ -282,6 +282,31 @@ cdef struct QueueState:
     bint watched                    # the timeline's waiter knows that it has something to do
     uint64_t handle                 # the driver's
     DeviceState *device
+    # What it uses of the GPU's time: `shares.pxd`.  The share's monitor guards the numbers and the
+    # list; the fence is the meter's own, but the queue's monitor is held to submit it.
+    Fences *meter                   # null: nothing has been measured
+    uint64_t meter_fence            # that is in flight; 0: none
+    uint64_t meter_covers           # of `meter_given`
+    uint64_t meter_given            # submissions
+    uint64_t meter_done             # of them
+    bint meter_over                 # its device is being destroyed
+    QueueState *meter_next
+
+
+cdef struct Share:
+    # Of the GPU's time: `shares.pxd`.
+    hesper_monitor monitor          # guards what follows, but for the first two
+    uint64_t *page                  # that the supervisor has, too; null: nothing is shared
+    int wake                        # a descriptor to write to when the supervisor is to look
+    uint64_t busy                   # ns
+    uint64_t since                  # ns; 0: nothing is submitted that is not done
+    uint32_t inside                 # threads that submit just now
+    QueueState *queues              # that were ever given work
+    QueueState *current             # that the meter looks at, without the monitor
+    QueueState *last                # that it has looked at
+    uint32_t forgetting             # threads that wait for it to let go of `current`
+    bint asleep                     # the meter waits for work
+    bint stopping
 
 
 cdef struct DeviceState:
@@ -369,6 +394,7 @@ cdef struct Core:
     RingCore *ahead_of              # the ring that the context's own stream has run ahead of
     uint32_t ahead_seqno            # and where that ring has to be
     bint runs_ahead                 # it may do so
+    Share share
     Polling polling                 # of its threads
     size_t arena_limit
     Row *rows                       # by command index
@@ -448,6 +474,7 @@ cdef struct Stream:
     bint nested
     bint wants_reply
     bint limited                # the command has failed for a limit of ours
+    bint admitted               # it has waited for its share of the GPU's time
     # Dead objects, see `dead.pxd`.
     bint lenient                # they are let through
     bint dead_first             # the command is called on one

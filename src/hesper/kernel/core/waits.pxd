@@ -1,12 +1,13 @@
 """Commands that wait for the driver, and those that give it work to wait for."""
 
 from hesper_commands cimport (
-    COMMAND_vkGetQueryPoolResults, COMMAND_vkQueueSubmit, COMMAND_vkQueueSubmit2,
-    COMMAND_vkWaitForFences, COMMAND_vkWaitSemaphores, vkQueueSubmit2_parameters,
-    vkQueueSubmit_parameters, vkWaitForFences_parameters, vkWaitSemaphores_parameters)
+    COMMAND_vkGetQueryPoolResults, COMMAND_vkQueueBindSparse, COMMAND_vkQueueSubmit,
+    COMMAND_vkQueueSubmit2, COMMAND_vkWaitForFences, COMMAND_vkWaitSemaphores,
+    vkQueueSubmit2_parameters, vkQueueSubmit_parameters, vkWaitForFences_parameters,
+    vkWaitSemaphores_parameters)
 
 from hesper.kernel.core.dispatch cimport put_override
-from hesper.kernel.core.driver cimport serve, submit_to_queue, wait_in_slices
+from hesper.kernel.core.driver cimport bind_sparse, serve, submit_to_queue, wait_in_slices
 from hesper.kernel.core.fences cimport signals_timeline, signals_timeline_2
 from hesper.kernel.core.progress cimport ring_settle
 from hesper.kernel.core.state cimport Core, Stream
@@ -59,5 +60,6 @@ cdef inline void wait_overrides(Core *core) noexcept nogil:
     put_override(core, COMMAND_vkWaitForFences, wait_for_fences)
     put_override(core, COMMAND_vkWaitSemaphores, wait_semaphores)
     put_override(core, COMMAND_vkGetQueryPoolResults, query_results)
+    put_override(core, COMMAND_vkQueueBindSparse, bind_sparse)
     put_override(core, COMMAND_vkQueueSubmit, queue_submit)
     put_override(core, COMMAND_vkQueueSubmit2, queue_submit_2)

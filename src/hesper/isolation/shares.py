@@ -1,0 +1,245 @@
+"""The GPU's time, shared out among clients by their weights.
+
+Workers measure what their contexts use, and hold what they submit when told (`Share`,
+`kernel/core/shares.pxd`); here it is decided who is to wait.  It is start-time fair queuing over
+what has been used: everybody has a virtual time, which goes on as the GPU works for it, the slower
+the larger its weight is.  Who is ahead of the last of those that always have work waits until they
+have come so far.  Who has not always work is never behind them: what it does not use is given away.
+
+A page is shared with each worker, which may be a guest's by now and write there what it likes.  So
+nothing counts that cannot be: no more time than has passed, and nobody's virtual time stands still
+who keeps others waiting.  A worker that says too much pays for it; one that says too little has
+taken what it could have taken without asking, since it is the one that calls the driver.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from hesper.portable import SharedMemory, WakePipe, map_for_good, page_size
+
+if TYPE_CHECKING:
+    from hesper.kernel.shares import Shares as ContextShares
+
+TICK = 0.002
+"""Seconds between two looks while several clients are at work."""
+MOST_OF_A_PROCESSOR = 0.05
+"""What looking may take of one: else it is looked less often."""
+QUIET = 0.25
+"""Seconds for which no two clients have been at work until nobody looks any more."""
+LEAD = 4_000_000
+"""Nanoseconds of virtual time that one may be ahead of the last."""
+ABREAST = 2
+"""Of those that always have work, how many may submit at a time: one is at work while the other
+one's next comes.  More would only have each wait for more of the others, and a light client for
+all."""
+BUSY = 0.5
+"""Part of the time, lately, for which one has something to do who counts as always having work."""
+MEMORY = 8
+"""Looks that are "lately"."""
+GAP = 0.1
+"""Seconds between two looks in which anything may have happened: nobody is charged for them."""
+
+# Words of the page, and bits of the first: `kernel/core/shares.pxd` has the same.
+TOLD, LOOKS, USED, SINCE, HELD = range(5)
+MEASURE, HOLD, WAKE = 1, 2, 4
+
+Who = TypeVar("Who")
+
+
+class _Member:
+    """A client that shares."""
+
+    def __init__(self, weight: float) -> None:
+        """weight: 1 or more.  Raises `OSError`."""
+        self.weight = weight
+        self._page = SharedMemory.create(page_size(), "hesper-share")
+        self._words = self._page.view.cast("Q")
+        self._said = 0
+        """What it has said to have used in all."""
+        self.virtual = 0.0
+        self.charged = 0.0
+        """Nanoseconds of the GPU's time that it has been taken to have used, in all."""
+        self.lately = 0.0
+        """Part of the time for which it has had something to do."""
+        self.last = -1.0
+        """When that was the last time, on the clock of `Shares`, ns."""
+        self.told = 0
+        self.fd = self._page.fd
+
+    def tell(self, told: int) -> None:
+        """Have its worker know what holds."""
+        if told != self.told:
+            self.told = self._words[TOLD] = told
+
+    def used(self, now: int, passed: int) -> int:
+        """Nanoseconds for which it had something to do of those that have passed since the last."""
+        since = self._words[SINCE]
+        said = self._words[USED] + (max(0, now - since) if since else 0)
+        used = min(max(0, said - self._said), passed)
+        self._said = said
+        return used
+
+    def looked(self, count: int) -> None:
+        """Let its worker see that somebody looks."""
+        self._words[LOOKS] = count
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is held, and says that this keeps it from something."""
+        return bool(self.told & HOLD and self._words[HELD])
+
+    def close(self) -> None:
+        """Let go of the page."""
+        self._words.release()
+        self._page.close()
+
+
+class Shares(Generic[Who]):
+    """Life: made, clients `join` and `leave`, `look` while it asks for that, `close`d."""
+
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """clock: nanoseconds, that of workers."""
+        self._clock = clock
+        self._members: dict[Who, _Member] = {}
+        self._floor = 0.0
+        """The virtual time of the last of those that always have work."""
+        self._looks = 0
+        self._looked = 0
+        self._cost = 0.0
+        self.is_awake = False
+        """Whether `look` is to be called."""
+
+    def join(self, who: Who, weight: float) -> int:
+        """Let one in; returns a descriptor of its page, which stays ours.
+
+        weight: 1 or more, the least of all being 1.  Raises `OSError`.
+        """
+        member = self._members[who] = _Member(weight)
+        member.virtual = self._floor
+        if len(self._members) > 1:
+            for each in self._members.values():
+                if not each.told:
+                    each.tell(MEASURE | (0 if self.is_awake else WAKE))
+        return member.fd
+
+    def leave(self, who: Who) -> None:
+        """Let one go, if it is there."""
+        member = self._members.pop(who, None)
+        if member is None:
+            return
+        member.close()
+        if len(self._members) < 2:
+            self._sleep()
+
+    def charged(self, who: Who) -> float:
+        """Seconds of the GPU's time that one has used, as far as it was shared: 0 when alone."""
+        member = self._members.get(who)
+        return member.charged / 1e9 if member is not None else 0.0
+
+    def wake(self) -> bool:
+        """Take note that somebody has begun to work; whether `look` is to be called from now on."""
+        if self.is_awake or len(self._members) < 2:
+            return False
+        self.is_awake = True
+        self._looked = self._clock()
+        for member in self._members.values():
+            member.used(self._looked, 0)
+            member.last = self._looked
+            member.lately = 0.0
+            member.tell(MEASURE)
+        return True
+
+    def look(self) -> float | None:
+        """Decide who waits; seconds until the next look, None: no more before `wake`."""
+        now = self._clock()
+        passed = now - self._looked
+        self._looked = now
+        self._looks += 1
+        if passed > 0:
+            self._charge(now, passed)
+            self._decide()
+        for member in self._members.values():
+            member.looked(self._looks)
+        since = now - int(QUIET * 1e9)
+        if sum(member.last > since for member in self._members.values()) < 2:
+            self._sleep()
+            return None
+        cost = (self._clock() - now) / 1e9
+        self._cost += (cost - self._cost) / MEMORY
+        return max(TICK, self._cost / MOST_OF_A_PROCESSOR)
+
+    def _charge(self, now: int, passed: int) -> None:
+        """Charge the time that has passed: the GPU worked for all that had something to do."""
+        used = {member: member.used(now, passed) for member in self._members.values()}
+        if passed > GAP * 1e9:
+            return
+        part = min(1.0, passed / max(1, sum(used.values())))
+        for member, time_used in used.items():
+            if time_used:
+                member.last = now
+                member.charged += time_used * part
+                member.virtual += time_used * part / member.weight
+            if not member.waits:
+                member.lately += (time_used / passed - member.lately) / MEMORY
+
+    def _decide(self) -> None:
+        """Tell everybody whether to wait."""
+        busy = sorted(
+            (each for each in self._members.values() if each.lately >= BUSY or each.waits),
+            key=lambda each: each.virtual,
+        )
+        if busy:
+            self._floor = max(self._floor, busy[0].virtual)
+        most = self._floor + LEAD
+        going = [each for each in busy if not each.told & HOLD and each.virtual <= most][:ABREAST]
+        for each in busy:
+            if len(going) < ABREAST and each.virtual <= most and each not in going:
+                going.append(each)
+        among = set(busy)
+        for member in self._members.values():
+            if member in among:
+                member.tell(MEASURE if member in going else MEASURE | HOLD)
+                continue
+            member.virtual = max(member.virtual, self._floor)
+            member.tell(MEASURE | HOLD if busy and member.virtual > most else MEASURE)
+
+    def _sleep(self) -> None:
+        """Hold nobody; who works alone may go on, whoever else begins wakes us."""
+        self.is_awake = False
+        last = max(self._members.values(), key=lambda each: each.last, default=None)
+        for member in self._members.values():
+            member.virtual = 0.0
+            member.lately = 0.0
+            if len(self._members) < 2:
+                member.tell(0)
+            else:
+                member.tell(MEASURE if member is last else MEASURE | WAKE)
+        self._floor = 0.0
+
+    def close(self) -> None:
+        """Let all go."""
+        for member in self._members.values():
+            member.close()
+        self._members.clear()
+        self.is_awake = False
+
+
+class Share:
+    """A worker's end of it.  It stays mapped."""
+
+    def __init__(self, page: int) -> None:
+        """page: descriptor of the page, closed here.  Raises `OSError`."""
+        try:
+            self._address = map_for_good(page, page_size())
+        finally:
+            os.close(page)
+        self.wake = WakePipe()
+        """Readable when the supervisor is to be told that there is work."""
+
+    def lend(self, shares: ContextShares) -> None:
+        """Have a context measured, and held."""
+        shares.join(self._address, self.wake.write_fd)

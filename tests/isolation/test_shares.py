@@ -1,0 +1,181 @@
+"""The GPU's time: by weights, given away where it is not used, and no liar takes it from others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from simulated_gpu import Client, Gpu
+
+from hesper.isolation.shares import HELD, LEAD, MEASURE, SINCE, TOLD, USED, WAKE
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def gpu() -> Iterator[Gpu]:
+    one = Gpu()
+    yield one
+    for client in one.clients:
+        client.words.release()
+    one.shares.close()
+
+
+def shares(gpu: Gpu, seconds: float = 4.0) -> list[float]:
+    """What each client gets of what all get, after a while in which they find their feet."""
+    gpu.run(0.5)
+    before = [client.got for client in gpu.clients]
+    gpu.run(seconds)
+    got = [client.got - had for client, had in zip(gpu.clients, before, strict=True)]
+    return [each / sum(got) for each in got]
+
+
+def test_who_is_alone_is_told_nothing(gpu: Gpu) -> None:
+    one = gpu.enter(Client("a", 5 * MS))
+    gpu.run(1.0)
+    assert one.words[TOLD] == 0
+    assert (one.words[USED], gpu.looks, one.waited) == (0, 0, 0)
+
+
+def test_eight_get_the_same(gpu: Gpu) -> None:
+    for i in range(8):
+        gpu.enter(Client(str(i), (3 + i) * MS))
+    got = shares(gpu)
+    assert min(got) > 0.9 / 8
+    assert max(got) < 1.1 / 8
+
+
+def test_small_work_without_an_end_gets_no_more(gpu: Gpu) -> None:
+    gpu.enter(Client("small", MS // 5))
+    gpu.enter(Client("large", 20 * MS))
+    got = shares(gpu)
+    assert got[0] == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("weight", [2, 4, 10])
+def test_weights_count(gpu: Gpu, weight: int) -> None:
+    gpu.enter(Client("heavy", 4 * MS), weight)
+    gpu.enter(Client("light", 4 * MS))
+    heavy, light = shares(gpu, 8.0)
+    assert heavy / light == pytest.approx(weight, rel=0.15)
+
+
+def test_what_one_does_not_use_is_given_away(gpu: Gpu) -> None:
+    gpu.enter(Client("rests", 2 * MS, rest=198 * MS), 10)
+    gpu.enter(Client("a", 5 * MS))
+    gpu.enter(Client("b", 5 * MS))
+    rests, a, b = shares(gpu)
+    assert rests < 0.02
+    assert a == pytest.approx(b, rel=0.1)
+    assert gpu.clients[0].waited == 0
+
+
+def test_nobody_saves_up(gpu: Gpu) -> None:
+    """Who has rested for long does not keep the others waiting for what it did not use."""
+    late = gpu.enter(Client("late", 5 * MS))
+    late.idle_until = gpu.now + 3_000 * MS
+    gpu.enter(Client("early", 5 * MS))
+    gpu.run(3.5)
+    assert late.got > 0
+    before = gpu.clients[1].got
+    gpu.run(0.5)
+    assert gpu.clients[1].got - before > 0.2e9
+
+
+def test_a_light_client_never_waits(gpu: Gpu) -> None:
+    light = gpu.enter(Client("light", MS, rest=15 * MS))
+    for i in range(7):
+        gpu.enter(Client(str(i), 6 * MS))
+    gpu.run(3.0)
+    assert light.waited == 0
+    assert light.got > 3.0e9 / 40 / 2
+    others = [client.got for client in gpu.clients[1:]]
+    assert min(others) > 0.9 * max(others)
+
+
+def test_nobody_looks_where_one_works(gpu: Gpu) -> None:
+    gpu.enter(Client("works", 5 * MS))
+    gpu.enter(Client("rests", MS, rest=1 << 62))
+    gpu.run(1.0)
+    before = gpu.looks
+    gpu.run(2.0)
+    assert gpu.looks == before
+    assert gpu.clients[0].words[TOLD] == MEASURE
+    assert gpu.clients[1].words[TOLD] == MEASURE | WAKE
+
+
+def test_who_stays_goes_on_alone(gpu: Gpu) -> None:
+    one = gpu.enter(Client("stays", 5 * MS))
+    other = gpu.enter(Client("leaves", 5 * MS))
+    gpu.run(0.5)
+    gpu.leave(other)
+    assert one.words[TOLD] == 0
+    before = one.got
+    gpu.run(1.0)
+    assert one.got - before > 0.95e9
+
+
+def claims_nothing(_client: Client, words: memoryview, _now: int) -> None:
+    words[USED] = words[SINCE] = 0
+
+
+def claims_to_wait(_client: Client, words: memoryview, _now: int) -> None:
+    words[HELD] = 1
+    words[SINCE] = words[USED] = 0
+
+
+def claims_the_world(_client: Client, words: memoryview, now: int) -> None:
+    words[USED] = now * now & 0xFFFFFFFFFFFFFFFF
+    words[SINCE] = 1
+
+
+def flickers(_client: Client, words: memoryview, now: int) -> None:
+    words[HELD] = now >> 20 & 1
+    words[SINCE] = now if now >> 21 & 1 else 0
+    words[TOLD] = 0
+
+
+@pytest.mark.parametrize("lie", [claims_to_wait, claims_the_world, flickers])
+def test_a_liar_keeps_nobody_waiting(gpu: Gpu, lie: object) -> None:
+    """One that does not use the GPU, and says what it likes: the others get what there is."""
+    gpu.enter(Client("liar", 1, rest=1 << 62, lies=lie))  # type: ignore[arg-type]
+    gpu.enter(Client("a", 5 * MS))
+    gpu.enter(Client("b", 5 * MS))
+    gpu.run(0.5)
+    before = [client.got for client in gpu.clients]
+    gpu.run(3.0)
+    liar, a, b = (c.got - had for c, had in zip(gpu.clients, before, strict=True))
+    assert liar == 0
+    assert a + b > 0.9 * 3.0e9
+    assert a == pytest.approx(b, rel=0.1)
+
+
+def test_what_is_claimed_is_bounded_by_time(gpu: Gpu) -> None:
+    gpu.enter(Client("liar", 1, rest=1 << 62, lies=claims_the_world))
+    gpu.enter(Client("a", 5 * MS))
+    gpu.run(2.0)
+    assert gpu.shares.charged("liar") <= 2.0
+    assert gpu.shares.charged("a") + gpu.shares.charged("liar") <= 2.0
+
+
+def test_who_says_nothing_takes_no_more_than_the_driver_gives(gpu: Gpu) -> None:
+    """It could have submitted without asking: half of the GPU is what it gets beside one other."""
+    gpu.enter(Client("liar", 5 * MS, lies=claims_nothing))
+    gpu.enter(Client("a", 5 * MS))
+    liar, honest = shares(gpu)
+    assert honest > 0.45
+    assert liar < 0.55
+
+
+def test_the_lead_is_bounded(gpu: Gpu) -> None:
+    """Nobody is held for long: with equal weights, no longer than the others' turns take."""
+    for i in range(4):
+        gpu.enter(Client(str(i), MS))
+    gpu.run(2.0)
+    one = gpu.clients[0]
+    longest, before, held = 0, one.waited, 0
+    for _ in range(2000):
+        gpu.run(0.001)
+        held = held + 1 if one.waited > before else 0
+        before, longest = one.waited, max(longest, held)
+    assert longest <= 4 * LEAD * 2 / MS
