@@ -73,7 +73,7 @@ if "slow_log" in wanted:
 
     log.set_sink(write_slowly, level="info")
 try:
-    listeners = list(map(adopt, _systemd.sockets())) or [
+    listeners = list(map(adopt, _systemd.sockets()[0])) or [
         bind(wanted["path"], Access(wanted.get("mode", 0o600)))
     ]
     one = supervisor.Supervisor(

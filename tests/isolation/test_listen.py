@@ -88,7 +88,7 @@ def test_sockets_of_systemd_are_used(tmp_path: Path) -> None:
 def test_variables_meant_for_another_process_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_FDS", "1")
     monkeypatch.setenv("LISTEN_PID", "1")
-    assert _systemd.sockets() == []
+    assert _systemd.sockets() == ([], [])
     assert "LISTEN_FDS" not in os.environ
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket as socket_module
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+import msgspec
 
 from hesper.api.checks import check_access, check_kind, check_number
 from hesper.api.client import client_environment, find_venus
 from hesper.api.options import HostOptions, for_workers
 from hesper.api.server import WATCH_PATIENCE, Run, Server
-from hesper.errors import StartError, StateError
+from hesper.classes import Classes, ClientClass
+from hesper.errors import OptionError, StartError, StateError
 from hesper.isolation.doorstep import Admission
 from hesper.isolation.listen import Access, Listener, adopt, bind
 from hesper.isolation.peers import Quota
@@ -70,6 +75,12 @@ class VtestOptions(HostOptions):
     """Seconds that a client may be silent until it has introduced itself; None: for ever."""
     handshake_timeout: float | None = 30.0
     """Seconds a client has to introduce itself, be it silent or not; None: for ever."""
+    classes: tuple[ClientClass, ...] = ()
+    """Classes of clients: what one may use, in place of `limits`, its weight where clients share
+    the GPU's time, and who is in it.  Clients in none have `limits` and weight 1, unless there is a
+    class `default`."""
+    shares: bool = True
+    """Whether clients share the GPU's time by their weights, or as the driver has it."""
     sample: int = 0
     """Look every so many microseconds at what each client's streams are doing, and log it when the
     client leaves; 0: not at all."""
@@ -88,6 +99,9 @@ class VtestOptions(HostOptions):
         for name in ("silence_timeout", "handshake_timeout"):
             if (seconds := getattr(self, name)) is not None:
                 check_number(name, seconds, 0.001, 86400.0, "None: for ever")
+        for each in self.classes:
+            check_kind("classes", each, ClientClass, "must be hesper.classes.ClientClass(...)")
+        Classes(self.classes, self.limits)  # says what is wrong
         check_number("sample", self.sample, 0, 1_000_000, "left out, nobody looks")
 
     @property
@@ -112,7 +126,9 @@ class VtestOptions(HostOptions):
         )
         bounds = [each for each in (self.silence_timeout, self.handshake_timeout) if each]
         silence = min(bounds, default=None)
-        return Admission(introduced, silence, quota, self.limits.total_memory)
+        classes = Classes(self.classes, self.limits)
+        memory = self.limits.total_memory
+        return Admission(introduced, silence, quota, memory, None, classes, self.shares)
 
 
 class _VtestRun(Run):
@@ -123,7 +139,9 @@ class _VtestRun(Run):
         super().__init__()
         # See `vtest.service.Options`.
         service = for_workers(options)
+        widest = Classes(options.classes, options.limits).widest
         service |= {
+            "limits": msgspec.to_builtins(widest),
             "handshake_timeout": options.handshake_timeout,
             "silence_timeout": options.silence_timeout,
             "sample": options.sample,
@@ -182,6 +200,8 @@ class VtestServer(Server):
         socket: str | os.PathLike[str] = DEFAULT_SOCKET,
         options: VtestOptions | None = None,
         *,
+        more: Sequence[str | os.PathLike[str]] = (),
+        socket_classes: Mapping[str, str] = MappingProxyType({}),
         sockets: Sequence[socket_module.socket] = (),
         on_end: Callable[[], None] | None = None,
         on_ready: Callable[[], None] | None = None,
@@ -190,6 +210,8 @@ class VtestServer(Server):
 
         socket: path of the socket; one that nobody listens on any more is replaced.
         options: how clients are served; None: `VtestOptions()`.
+        more: paths of further sockets.  socket_classes: names of the classes (`options.classes`)
+        that clients are in by the socket they connect to, by its path.
         sockets: listening Unix stream sockets to serve on instead, as systemd hands them over; they
         are closed by `stop`, so that such a server can be started once.
         on_end: called, on a thread of the server, when it ends without having been told to.
@@ -202,7 +224,13 @@ class VtestServer(Server):
         self.options = VtestOptions() if options is None else options
         check_kind("options", self.options, VtestOptions, "must be hesper.VtestServer.Options(...)")
         self._given: list[socket_module.socket] | None = list(sockets) or None
-        self._paths = [] if sockets else [os.path.abspath(socket)]
+        self._paths = [] if sockets else [os.path.abspath(each) for each in (socket, *more)]
+        self._kinds = {os.path.abspath(path): name for path, name in socket_classes.items()}
+        classes = Classes(self.options.classes, self.options.limits)
+        for path, name in self._kinds.items():
+            classes.named(name)
+            if self._paths and path not in self._paths:
+                raise OptionError("socket_classes", path, "is none of the server's sockets")
 
     def __str__(self) -> str:
         """As in log lines."""
@@ -211,9 +239,9 @@ class VtestServer(Server):
     def _begin(self) -> Run:
         if self._paths and self._given is None:
             access = Access(self.options.mode, self.options.group_id)
-            listeners = [bind(self._paths[0], access)]
+            listeners = self._bind(access)
         elif self._given:
-            listeners = list(map(adopt, self._given))
+            listeners = [adopt(each, self._kind(each.getsockname())) for each in self._given]
             self._given = []
             self._paths = [listener.path for listener in listeners]
         else:
@@ -224,6 +252,20 @@ class VtestServer(Server):
             for listener in listeners:
                 listener.close()
             raise StartError(f"{self}: {error}") from error
+
+    def _bind(self, access: Access) -> list[Listener]:
+        """Listen on all paths, or on none.  Raises `ListenError`."""
+        with contextlib.ExitStack() as stack:
+            listeners: list[Listener] = []
+            for path in self._paths:
+                listeners.append(bind(path, access, self._kind(path)))
+                stack.callback(listeners[-1].close)
+            stack.pop_all()
+        return listeners
+
+    def _kind(self, path: str) -> str:
+        """Name of the class of those who connect to a socket, if it has one."""
+        return self._kinds.get(path, "")
 
     @property
     def sockets(self) -> tuple[str, ...]:

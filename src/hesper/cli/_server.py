@@ -11,12 +11,17 @@ from cyclopts import Group, Parameter
 from hesper import Limits
 from hesper.api.options import MOST_PATIENCE
 from hesper.api.vtest import MOST_PLACES, VtestOptions
+from hesper.classes import ClientClass
 from hesper.cli import fail
 from hesper.cli._recording import Recorded
 from hesper.cli._sizes import UNITS
+from hesper.errors import OptionError
+from hesper.portable import user_id
 
 SERVER = Group("Server", sort_key=1)
 LIMITS = Limits.__struct_fields__
+CLASS_LIMITS = tuple(name for name in LIMITS if name != "total_memory")
+"""What a class can have of its own."""
 
 
 def parse_limit(text: str) -> tuple[str, int]:
@@ -42,6 +47,51 @@ def permissions(option: str, text: str) -> int:
     if not 0 <= value <= 0o777:
         fail(f"{option} {text}: must be octal permissions, as in 0660")
     return value
+
+
+def parse_class(text: str, base: Limits) -> ClientClass:
+    """Parse `NAME:KEY=VALUE,...`.  base: limits that it has unless it says others.
+
+    Raises `ValueError`.
+    """
+    name, _, rest = text.partition(":")
+    limits = {key: getattr(base, key) for key in LIMITS}
+    weight, users, cgroups = 1, list[int](), list[str]()
+    for part in filter(None, rest.split(",")):
+        key, separator, value = part.partition("=")
+        if key == "weight" and value.isdecimal():
+            weight = int(value)
+        elif key in {"user", "uid"} and value:
+            users.append(_user(name, value))
+        elif key == "cgroup" and value:
+            cgroups.append(value)
+        elif separator and key in CLASS_LIMITS:
+            limits.update([parse_limit(part)])
+        else:
+            raise ValueError(
+                f"class {name}: {part!r}: must be KEY=VALUE, KEY being weight (a number), user,"
+                f" cgroup, or a limit: {', '.join(CLASS_LIMITS)}"
+            )
+    made = Limits(**limits)
+    return ClientClass(
+        name=name, weight=weight, limits=made, users=tuple(users), cgroups=tuple(cgroups)
+    )
+
+
+def _user(name: str, value: str) -> int:
+    number = int(value) if value.isdecimal() else user_id(value)
+    if number is None:
+        raise ValueError(f"class {name}: user {value}: this system has no such user")
+    return number
+
+
+def _check_classes(_: Any, classes: Sequence[str]) -> None:
+    base = Limits()
+    for each in classes:
+        try:
+            parse_class(each, base)
+        except OptionError as error:
+            raise ValueError(str(error)) from None
 
 
 def _check_limits(_: Any, limits: Sequence[str]) -> None:
@@ -81,6 +131,18 @@ class ServerOptions(Recorded):
     """What one client may use at most: memory, objects, devices, rings, fences, arena, resources,
     threads or descriptors, as in `memory=8G`; or all of them together: total_memory. Default: three
     quarters of the machine's memory for one, seven eighths for all. Can be repeated."""
+    class_: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--class", metavar="NAME:KEY=VALUE,...", validator=_check_classes, negative=()
+        ),
+    ] = field(default=())
+    """A class of clients, as in `gold:memory=8G,weight=4`: limits of its own, as of --limit, and
+    its weight where clients share the GPU's time. Who is in it: those of a socket (`--socket
+    PATH:class=NAME`), of a user (`user=NAME`), or of a control group and those below it
+    (`cgroup=/PATH`). Can be repeated."""
+    shares: bool = True
+    """Share the GPU's time among clients by their weights. Default: yes."""
     max_clients_per_process: int | None = None
     """The same of one process. Default: half of --max-clients, eight at least; for `run`, all."""
     max_clients_per_user: int | None = None
@@ -110,10 +172,13 @@ class ServerOptions(Recorded):
         warm: workers kept ready unless the user has said.  mode, group: of the socket.
         is_shared: whether it is for more than one program.
         """
+        limits = Limits(**dict(map(parse_limit, self.limit)))
         return VtestOptions(
             driver=self.driver,
             host_profile=self.host_profile,
-            limits=Limits(**dict(map(parse_limit, self.limit))),
+            limits=limits,
+            classes=tuple(parse_class(each, limits) for each in self.class_),
+            shares=self.shares,
             patience=self.patience,
             sandbox=self.sandbox,
             mode=mode,

@@ -9,20 +9,21 @@ import socket
 _FIRST_FD = 3
 
 
-def sockets() -> list[socket.socket]:
-    """The sockets that systemd has opened for us (LISTEN_FDS), if any.
+def sockets() -> tuple[list[socket.socket], list[str]]:
+    """The sockets that systemd has opened for us (LISTEN_FDS), if any, and their names.
 
     Takes the variables out of the environment, so that no child takes them for its own.
     """
     count = os.environ.pop("LISTEN_FDS", "0")
     pid = os.environ.pop("LISTEN_PID", "")
-    os.environ.pop("LISTEN_FDNAMES", None)
+    names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
     if pid != str(os.getpid()) or not count.isdecimal():
-        return []
+        return [], []
     numbers = range(_FIRST_FD, _FIRST_FD + int(count))
     for fd in numbers:
         os.set_inheritable(fd, False)
-    return [socket.socket(fileno=fd) for fd in numbers]
+    found = [socket.socket(fileno=fd) for fd in numbers]
+    return found, [*names, *[""] * len(found)][: len(found)]
 
 
 def notify(state: str) -> None:

@@ -6,14 +6,14 @@ import json as json_module
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from hesper import VtestServer, log
-from hesper.cli import _systemd
+from hesper.cli import _systemd, fail
 from hesper.cli._server import ServerOptions, permissions
 from hesper.cli._signals import STOPPING, handled
 from hesper.cli._watch import WatchOptions
@@ -25,7 +25,9 @@ from hesper.sandbox.helper import harden
 
 def command(
     *,
-    socket: Annotated[Path, Parameter(negative=())] = Path(VtestServer.DEFAULT_SOCKET),
+    socket: Annotated[tuple[str, ...], Parameter(metavar="PATH[:class=NAME]", negative=())] = (
+        VtestServer.DEFAULT_SOCKET,
+    ),
     mode: Annotated[str, Parameter(name=["--mode", "--socket-mode"])] = "0600",
     socket_group: str | None = None,
     ready_fd: int | None = None,
@@ -44,7 +46,8 @@ def command(
     Parameters
     ----------
     socket:
-        Where clients connect.
+        Where clients connect; with a class, who connects there is in it (see --class). Can be
+        repeated. A socket from systemd is of the class that its name (FileDescriptorName=) is.
     mode:
         Permissions of the socket, in octal: who may use the GPU. If its folder is missing it is
         made, with permissions to match.
@@ -73,8 +76,23 @@ def command(
         harden(server.sandbox)
         _say_ready(service, json=json, fd=ready_fd)
 
+    paths, kinds = _sockets(socket)
+    given, names = _systemd.sockets()
+    known = {each.name for each in options.classes}
+    if given:
+        kinds = {
+            str(each.getsockname()): name
+            for each, name in zip(given, names, strict=True)
+            if name in known
+        }
     service = VtestServer(
-        socket, options, sockets=_systemd.sockets(), on_end=over.set, on_ready=ready
+        paths[0],
+        options,
+        more=paths[1:],
+        socket_classes=kinds,
+        sockets=given,
+        on_end=over.set,
+        on_ready=ready,
     )
     came: list[int] = []
 
@@ -113,3 +131,20 @@ def _say_ready(service: VtestServer, *, json: bool, fd: int | None) -> None:
         os.write(fd, line.encode() + b"\n")
         os.close(fd)
     _systemd.notify("READY=1")
+
+
+def _sockets(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Paths of sockets, and the classes of those that have one."""
+    paths, kinds = list[str](), dict[str, str]()
+    for word in words:
+        path, separator, kind = word.rpartition(":class=")
+        if not separator:
+            path = word
+        elif not path or not kind:
+            fail(f"--socket {word}: must be PATH:class=NAME, or PATH")
+        else:
+            kinds[path] = kind
+        if path in paths:
+            fail(f"--socket {path}: stands there twice")
+        paths.append(path)
+    return paths, kinds

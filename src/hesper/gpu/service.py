@@ -51,6 +51,10 @@ class ContextService:
         """Use the time until the device comes."""
         self._host.warm_up()
 
+    def limit(self, limits: dict[str, int]) -> None:
+        """Serve the client within these, see `isolation.service.Service`."""
+        self._host = self._host.within(limits)
+
     def serve(self, sock: socket.socket, hear: Hearer) -> None:
         """Serve the device at `sock`, see `isolation.service.Service`."""
         self._socket = sock
@@ -79,6 +83,7 @@ class ContextService:
                 tape=recorder.tape if recorder is not None else None,
             )
             hear.lend(context.engine.ledger)
+            hear.share(context.engine.shares)
             try:
                 worker.run(context)
             finally:

@@ -6,6 +6,8 @@ Down, as messages of `portable.send_message`, each one JSON object with the key 
   serve    client; with its socket       once, when ready
            lease, slack; with a page     where all clients share memory, see `isolation.lease`
            files; with so many, last     where it is to be recorded, see `isolation.recordings`
+           share; with a page            where they share the GPU's time, see `isolation.shares`
+           limits                        of its class, where there are any
   lease    lease                         how much of it the client may take from now on
   figures  watch                         say what the client does, and time its queues for so long
   trace    seconds; with shared memory   note there what happens for so long
@@ -19,6 +21,7 @@ a guest may have taken over:
   wants    lease                         the client wants to take so much memory
   gives    lease                         it takes no more than that from now on
   figures  those of `figures.Figures`    once for each order to say them
+  works                                  it has begun to, and who shares the GPU's time may look
   log      level, logger, event, fields
   end      reason                        the client's fault, or ours; before the client is told,
                                          and before the process ends

@@ -12,6 +12,7 @@ from hesper.isolation import channel
 from hesper.isolation.channel import ChannelError, Upstream
 from hesper.isolation.launch import Launcher, Spawner, Template, new_launcher
 from hesper.isolation.output import Output
+from hesper.isolation.shares import TICK
 from hesper.isolation.worker_process import WorkerProcess
 from hesper.limits import Limits
 from hesper.log import emit, get_logger, threshold
@@ -19,6 +20,7 @@ from hesper.portable import own_memory
 from hesper.sandbox.groups import Groups
 
 if TYPE_CHECKING:
+    from hesper.isolation.shares import Shares
     from hesper.isolation.total import Total
     from hesper.isolation.turns import Turns
     from hesper.sandbox import Mode
@@ -63,6 +65,8 @@ class Crew:
         """Called with what a worker says its client does."""
         self.total: Total[WorkerProcess] | None = None
         """What all clients may have together, if they are bounded."""
+        self.shares: Shares[WorkerProcess] | None = None
+        """How clients share the GPU's time, if they do."""
         self._turns = turns
         self._service = service
         self._options = options
@@ -137,6 +141,8 @@ class Crew:
         self._launcher.close()
         if self.total is not None:
             self.total.close()
+        if self.shares is not None:
+            self.shares.close()
         if self._groups is not None:
             self._groups.close()
 
@@ -282,6 +288,8 @@ class Crew:
             self._share(worker, kind, int(message["lease"]))
         elif kind == "figures":
             self.on_figures(worker, message)
+        elif kind == "works":
+            self._works(worker)
         elif kind == "end":
             self._ends(worker, str(message["reason"]))
         elif kind == "crashed":
@@ -312,6 +320,22 @@ class Crew:
             self.total.shrink(worker, lease)
         else:
             self.order(worker, "lease", lease=self.total.grow(worker, lease))
+
+    def _works(self, worker: WorkerProcess) -> None:
+        """Look from now on at who uses the GPU, if several clients do."""
+        if self.shares is None or worker.state != "serving":
+            raise ChannelError(f"'works' while {worker.state}")
+        if self.shares.wake():
+            self._look_later(TICK)
+
+    def _look_later(self, seconds: float) -> None:
+        self._turns.after(seconds, self._look)
+
+    def _look(self) -> None:
+        if self.shares is not None and self.shares.is_awake:
+            seconds = self.shares.look()
+            if seconds is not None:
+                self._look_later(seconds)
 
     def audit(self) -> None:
         """End a worker that has more memory than it was granted, if memory is short."""
@@ -362,6 +386,8 @@ class Crew:
         self.workers.discard(worker)
         if self.total is not None:
             self.total.end(worker)
+        if self.shares is not None:
+            self.shares.leave(worker)
         if self._groups is not None:
             worker.bound = self._groups.end(worker.process.pid)
         self.on_end(worker)

@@ -15,6 +15,7 @@ from hesper.isolation.service import ClientError
 from hesper.portable import descriptor_limit
 
 if TYPE_CHECKING:
+    from hesper.classes import Classes
     from hesper.isolation.service import Introduced, Refuse
     from hesper.isolation.turns import Timer, Turns
     from hesper.isolation.waiting import WaitingClient
@@ -47,6 +48,10 @@ class Admission(NamedTuple):
     each may have."""
     refuse: Refuse | None = None
     """How clients are told that they are not served; None: their connections end."""
+    classes: Classes | None = None
+    """What classes of clients there are; None: none."""
+    shares: bool = True
+    """Whether clients share the GPU's time by their weights, or as the driver has it."""
 
 
 class Doorstep:

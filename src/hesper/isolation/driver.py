@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -66,6 +66,10 @@ class OpenDriver:
         if self.driver.keeps_first_application:
             return
         warm_up(Vulkan(self.driver.library), self.driver, self.profile)
+
+    def within(self, limits: dict[str, int]) -> OpenDriver:
+        """The same for a context with other limits (fields of `guest.Limits`)."""
+        return replace(self, limits=Limits(**limits))
 
     @property
     def about(self) -> dict[str, Any]:

@@ -31,13 +31,15 @@ class Listener:
         path: str,
         identity: tuple[int, int] | None,
         access: Access = Access(),  # noqa: B008  immutable
+        kind: str = "",
     ) -> None:
-        """Use `bind` or `adopt`."""
+        """Use `bind` or `adopt`.  kind: name of the class of its clients, if it has one."""
         sock.setblocking(False)
         self.sock = sock
         self.path = path
         self._identity = identity
         self._access = access
+        self.kind = kind
 
     @property
     def is_ours(self) -> bool:
@@ -79,7 +81,11 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def bind(path: str, access: Access = Access()) -> Listener:  # noqa: B008  immutable
+def bind(
+    path: str,
+    access: Access = Access(),  # noqa: B008  immutable
+    kind: str = "",
+) -> Listener:
     """Listen on `path`, replacing a socket that nobody listens on any more.
 
     Its folder is made if it is missing, and then only those may enter it who may connect.
@@ -103,7 +109,7 @@ def bind(path: str, access: Access = Access()) -> Listener:  # noqa: B008  immut
     except BaseException:
         sock.close()
         raise
-    return Listener(sock, path, identity, access)
+    return Listener(sock, path, identity, access, kind)
 
 
 def _make_folder(path: str, access: Access) -> None:
@@ -144,7 +150,7 @@ def _remove_stale(path: str) -> None:
     )
 
 
-def adopt(sock: socket.socket) -> Listener:
+def adopt(sock: socket.socket, kind: str = "") -> Listener:
     """Listen on a socket that somebody else has bound; its file stays when it is closed.
 
     Raises `ListenError` for one that is no listening Unix stream socket.
@@ -152,4 +158,4 @@ def adopt(sock: socket.socket) -> Listener:
     listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if (sock.family, sock.type, bool(listening)) != (socket.AF_UNIX, socket.SOCK_STREAM, True):
         raise ListenError(f"descriptor {sock.fileno()} is no listening Unix stream socket")
-    return Listener(sock, str(sock.getsockname()), None)
+    return Listener(sock, str(sock.getsockname()), None, kind=kind)

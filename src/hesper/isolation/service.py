@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 if TYPE_CHECKING:
     from hesper.figures import Figures
     from hesper.kernel.ledger import Ledger
+    from hesper.kernel.shares import Shares
 
 
 class ClientError(Exception):
@@ -70,6 +71,9 @@ class Hearer(Protocol):
     def show(self, watched: Watched) -> None:
         """Let whoever watches the server see what its context does."""
 
+    def share(self, shares: Shares) -> None:
+        """Have its context share the GPU's time with those of other clients."""
+
 
 class Service(Protocol):
     """Serves one client."""
@@ -83,6 +87,12 @@ class Service(Protocol):
 
     def warm_up(self) -> None:
         """Use the time until a client comes."""
+
+    def limit(self, limits: dict[str, int]) -> None:
+        """Serve the client within these (`limits.Limits`), which may be less than was prepared for.
+
+        Before `serve`, if at all.
+        """
 
     def serve(self, sock: socket.socket, hear: Hearer) -> None:
         """Serve the client at `sock` until it is gone, and close `sock`.

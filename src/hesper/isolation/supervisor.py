@@ -24,16 +24,18 @@ from hesper.isolation.doorstep import Admission, Doorstep
 from hesper.isolation.path_keeper import PathKeeper
 from hesper.isolation.peers import Crowd, Rates
 from hesper.isolation.recordings import Recordings, RecordOptions
+from hesper.isolation.shares import Shares
 from hesper.isolation.survey import Survey
 from hesper.isolation.total import SLACK, Total
 from hesper.isolation.turns import Turns
 from hesper.isolation.waiting import WaitingClient, WaitingRoom
 from hesper.log import get_logger
-from hesper.portable import accept, processors
+from hesper.portable import accept, peer_cgroup, processors
 
 if TYPE_CHECKING:
     import socket
 
+    from hesper.classes import ClientClass
     from hesper.figures import ContextFigures
     from hesper.isolation.listen import Listener
     from hesper.isolation.tracing import OnContext
@@ -107,6 +109,9 @@ class Supervisor:
             Recordings(msgspec.convert(recording, RecordOptions)) if recording else None
         )
         self._crew.total = Total(admission.memory) if admission.memory else None
+        self._crew.shares = Shares() if admission.shares and max_clients > 1 else None
+        self._classes = admission.classes
+        self._least_weight = min((e.weight for e in self._all_classes()), default=1)
         self._crew.on_settled = self._settled
         self._crew.on_hopeless = self._hopeless
         self._crew.on_change = self._refill
@@ -314,7 +319,7 @@ class Supervisor:
             self._turns.watch(listener.sock, partial(self._accept, listener))
         with old, contextlib.suppress(OSError):
             while True:
-                self._doorstep.receive(WaitingClient(accept(old)))
+                self._doorstep.receive(WaitingClient(accept(old), listener.kind))
 
     def _close_listeners(self) -> None:
         for keeper in self._keepers:
@@ -331,7 +336,7 @@ class Supervisor:
         except OSError as error:
             self._cannot_accept(listener, error)
             return
-        self._doorstep.receive(WaitingClient(sock))
+        self._doorstep.receive(WaitingClient(sock, listener.kind))
 
     def _let_in(self, client: WaitingClient) -> None:
         """Have a client wait that has introduced itself; mostly it need not."""
@@ -399,6 +404,7 @@ class Supervisor:
             self._client_number += 1
             worker.client = self._client_number
             worker.peer = client.peer
+            worker.kind = self._class_of(client)
             self._served.add(worker, client.peer)
             self._order_to_serve(worker, sock)
             _log.debug("client has a worker", client=worker.client, worker=worker.process.pid)
@@ -419,14 +425,33 @@ class Supervisor:
                 os.close(fd)
 
     def _order(self, worker: WorkerProcess, fds: list[int], files: list[int]) -> None:
-        told = {"client": worker.client, "files": len(files)}
-        total = self._crew.total
+        told: dict[str, Any] = {"client": worker.client, "files": len(files)}
+        total, shares, kind = self._crew.total, self._crew.shares, worker.kind
         if total is not None:
             fds.append(total.fd)
             told |= {"lease": total.begin(worker), "slack": SLACK}
+        if shares is not None:
+            weight = kind.weight if kind is not None else 1
+            # Without a descriptor, it shares as the driver has it.
+            with contextlib.suppress(OSError):
+                fds.append(shares.join(worker, weight / self._least_weight))
+                told["share"] = True
+        if kind is not None:
+            told["limits"] = msgspec.to_builtins(kind.limits)
         self._crew.order(worker, "serve", fds + files, **told)
         if total is not None:
             self._audit_later()
+
+    def _all_classes(self) -> tuple[ClientClass, ...]:
+        return self._classes.all if self._classes is not None else ()
+
+    def _class_of(self, client: WaitingClient) -> ClientClass | None:
+        """The class of a client; None where there are none."""
+        classes = self._classes
+        if classes is None or not classes.are_there:
+            return None
+        cgroup = peer_cgroup(client.sock) if classes.need_cgroups else None
+        return classes.of(client.kind, client.peer.user, cgroup)
 
     def _audit_later(self) -> None:
         if not self._auditing and self._serving:

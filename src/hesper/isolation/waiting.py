@@ -35,8 +35,9 @@ _log = get_logger(__name__)
 class WaitingClient:
     """A client that no worker serves yet.  Life: made, and its socket closed by who has it last."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        """It has just come."""
+    def __init__(self, sock: socket.socket, kind: str = "") -> None:
+        """It has just come.  kind: name of the class of the socket that it came by, if any."""
+        self.kind = kind
         self.sock = sock
         self.peer: Peer = peer(sock)
         self.since = time.monotonic()

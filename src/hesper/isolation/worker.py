@@ -23,12 +23,14 @@ from hesper.isolation import channel
 from hesper.isolation.background import in_both_threads, run_in_background
 from hesper.isolation.lease import Lease
 from hesper.isolation.service import ClientError, Service, Watched
+from hesper.isolation.shares import Share
 from hesper.kernel.crashes import report_crashes
 from hesper.portable import has_hung_up, poll_tells_of_end, raise_descriptor_limit
 from hesper.sandbox import worker as sandbox
 
 if TYPE_CHECKING:
     from hesper.kernel.ledger import Ledger
+    from hesper.kernel.shares import Shares
 
 GRACE = 4.0
 """Seconds from being told to stop to the hard end; less than the supervisor's patience."""
@@ -73,6 +75,7 @@ class Worker:
         """Where to, and until when, a client is to be traced that has no context yet."""
         self.files: list[int] = []
         """See `isolation.service.Hearer`."""
+        self._share: Share | None = None
         self._is_warm = False
         self._in_background = False
         self._looked_at: socket.socket | None = None
@@ -120,11 +123,15 @@ class Worker:
         message = channel.receive_down(self._control)
         if message is None or message[0]["do"] != "serve":
             return 0
-        order, (fd, *page) = message
+        order, (fd, *pages) = message
         client = socket.socket(fileno=fd)
-        self.files = [page.pop() for _ in range(order["files"])][::-1]
-        if page:
-            self._lease = Lease(order["lease"], order["slack"], page[0])
+        self.files = [pages.pop() for _ in range(order["files"])][::-1]
+        if "lease" in order:
+            self._lease = Lease(order["lease"], order["slack"], pages.pop(0))
+        if order.get("share"):
+            self._share = Share(pages.pop(0))
+        if "limits" in order:
+            service.limit(order["limits"])
         # Before `serve` may close it.
         watched = select.poll()
         watched.register(self._control, select.POLLIN)
@@ -134,6 +141,8 @@ class Worker:
             self._looked_at = client.dup()
         if self._lease is not None:
             watched.register(self._lease.wake.read_fd, select.POLLIN)
+        if self._share is not None:
+            watched.register(self._share.wake.read_fd, select.POLLIN)
         threading.Thread(
             target=self._watch, args=[service, watched], name="watch", daemon=True
         ).start()
@@ -167,6 +176,11 @@ class Worker:
             fd, until = early
             watched.trace(fd, until - time.monotonic())
             os.close(fd)
+
+    def share(self, shares: Shares) -> None:
+        """See `isolation.service.Hearer`."""
+        if self._share is not None:
+            self._share.lend(shares)
 
     @contextlib.contextmanager
     def _fatal(self) -> Iterator[None]:
@@ -219,6 +233,9 @@ class Worker:
                 if fd == self._control.fileno():
                     if not self._obey():
                         return "stopped" if until is None else "its client had left"
+                elif self._share is not None and fd == self._share.wake.read_fd:
+                    self._share.wake.drain()
+                    self._say("works")
                 elif self._lease is None or fd != self._lease.wake.read_fd:
                     watched.unregister(fd)
                     until = time.monotonic() + LEAVE_GRACE

@@ -13,6 +13,7 @@ from hesper.log import get_logger
 from hesper.sandbox.seccomp import remedy
 
 if TYPE_CHECKING:
+    from hesper.classes import ClientClass
     from hesper.isolation.channel import Upstream
     from hesper.isolation.launch import Process
     from hesper.isolation.output import Output
@@ -37,6 +38,8 @@ class WorkerProcess:
     client: int = 0
     peer: Peer | None = None
     """Who its client is."""
+    kind: ClientClass | None = None
+    """The class of its client."""
     name: str = ""
     reason: str = ""
     failure: str = ""
@@ -74,7 +77,8 @@ class WorkerProcess:
     def fields(self) -> dict[str, Any]:
         """What log lines about its client say."""
         pid = self.peer.process if self.peer else 0
-        known = {"client": self.client, "name": self.name, "pid": pid}
+        kind = self.kind.name if self.kind is not None else ""
+        known = {"client": self.client, "name": self.name, "pid": pid, "class": kind}
         return {key: value for key, value in known.items() if value}
 
     @property

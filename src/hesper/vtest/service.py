@@ -75,6 +75,10 @@ class VtestService:
         """Use the time until a client comes."""
         self._host.warm_up()
 
+    def limit(self, limits: dict[str, int]) -> None:
+        """Serve the client within these, see `isolation.service.Service`."""
+        self._host = self._host.within(limits)
+
     def serve(self, sock: socket.socket, hear: Hearer) -> None:
         """Serve the client at `sock`, see `isolation.service.Service`."""
         self._hear = hear
@@ -114,6 +118,7 @@ class VtestService:
         if self._hear is not None:
             self._hear.lend(context.engine.ledger)
             self._hear.show(ContextWatch(context))
+            self._hear.share(context.engine.shares)
         if self._sample_ns:
             self._sampler = threading.Thread(target=self._sample, args=[context], name="sampler")
             self._sampler.start()
