@@ -50,7 +50,7 @@ SECTIONS: dict[str, list[str]] = {
         "api.gpu.GpuOptions",
         "figures.ContextFigures",
     ],
-    "What both have": ["limits.Limits", "api.server.Served"],
+    "What both have": ["limits.Limits", "classes.ClientClass", "api.server.Served"],
     "The host": [
         "api.drivers.drivers",
         "api.drivers.Drivers",
