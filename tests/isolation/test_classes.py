@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from supervised import PATIENCE, Supervised
+from supervised import PATIENCE, Supervised, environment
 
 from hesper.api.client import client_environment, find_venus
 from hesper.api.vtest import VtestOptions, VtestServer
@@ -150,6 +151,40 @@ def test_clients_are_told_what_their_users_class_has(serve: Serve) -> None:
     server.ready()
     assert heap(str(server.path)) == 256 * MIB
     assert server.stop() == 0
+
+
+def test_weights_count_with_real_clients(serve: Serve, tmp_path: Path) -> None:
+    """One of weight 100 beside one of weight 1, both of which always have work."""
+    heavy = str(tmp_path / "heavy")
+    server = serve("--class", "heavy:weight=100", "--socket", f"{heavy}:class=heavy")
+    server.ready()
+    clients = []
+    for path in (heavy, str(server.path)):
+        clients.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "hesper.bench.client", "share", "--quick"],
+                env=environment(**client_environment(find_venus(None), path)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        assert clients[-1].stdout is not None
+        assert any(line == "ready\n" for line in clients[-1].stdout)
+    answers = [client.communicate(timeout=PATIENCE)[0] for client in start_all(clients)]
+    rates = [json.loads(answer.splitlines()[-1])["figures"]["steps"] for answer in answers]
+    assert rates[0] > 4 * rates[1]
+    assert not [entry for entry in server.log if entry["level"] == "error"]
+    assert server.stop() == 0
+
+
+def start_all(clients: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
+    """Let all go on that are ready."""
+    for client in clients:
+        assert client.stdin is not None
+        client.stdin.write("\n")
+        client.stdin.flush()
+    return clients
 
 
 @pytest.mark.parametrize(

@@ -210,8 +210,9 @@ class VtestServer(Server):
 
         socket: path of the socket; one that nobody listens on any more is replaced.
         options: how clients are served; None: `VtestOptions()`.
-        more: paths of further sockets.  socket_classes: names of the classes (`options.classes`)
-        that clients are in by the socket they connect to, by its path.
+        more: paths of further sockets.
+        socket_classes: names of the classes (`options.classes`) that clients are in by the socket
+        they connect to, by its path.
         sockets: listening Unix stream sockets to serve on instead, as systemd hands them over; they
         are closed by `stop`, so that such a server can be started once.
         on_end: called, on a thread of the server, when it ends without having been told to.

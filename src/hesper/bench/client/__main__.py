@@ -18,7 +18,7 @@ from hesper.bench.client.loops import VulkanError
 from hesper.bench.client.work import WORKS
 from hesper.bench.processes import memory_use
 
-MEASURED = ("latency", "stream", "memory", "compute", "load", "instances")
+MEASURED = ("latency", "stream", "memory", "compute", "load", "instances", "share", "light")
 TASKS = (*MEASURED, "decode", "hold", "probe", "work", "soak")
 
 

@@ -101,6 +101,24 @@ def ask(run: Run, task: str, *, seconds: float = CLIENT_SECONDS) -> dict[str, An
     return finish(client, run, task, seconds=seconds)
 
 
+def await_ready(client: Popen[str], run: Run, task: str) -> None:
+    """Wait for the client's word; a driver may print before it.  Raises `RunError`."""
+    if client.stdout is None:
+        raise RunError(f"{task}: the client has no standard output")
+    for line in client.stdout:
+        if line == "ready\n":
+            return
+    finish(client, run, task)
+    raise RunError(f"{task} on {run.side.title}: it has ended before its work")
+
+
+def start(client: Popen[str]) -> None:
+    """Have a client go on that is ready."""
+    if client.stdin is not None:
+        client.stdin.write("\n")
+        client.stdin.flush()
+
+
 def _last_line(errors: str, status: int) -> str:
     lines = errors.strip().splitlines()
     return lines[-1] if lines else f"ended with status {status} and no word"

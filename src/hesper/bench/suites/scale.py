@@ -6,7 +6,8 @@ from subprocess import Popen
 
 from hesper.bench.metric import Metric, Unit
 from hesper.bench.sides import run_client
-from hesper.bench.suites.base import Run, RunError, Suite, finish
+from hesper.bench.suites import fairness
+from hesper.bench.suites.base import Run, Suite, await_ready, finish, start
 
 
 class ScaleSuite(Suite):
@@ -16,17 +17,19 @@ class ScaleSuite(Suite):
     title = "Several clients at once"
 
     def measure(self, run: Run) -> dict[str, float]:
-        """One round for each number of clients."""
+        """One round for each number of clients, then how they share the GPU's time."""
         figures = {}
         for count in run.options.clients:
             rates = self._round(run, count)
             figures[f"total_{count}"] = sum(rates)
             if count > 1:
                 figures[f"fairness_{count}"] = min(rates) / (sum(rates) / count)
-        return figures
+        return figures | fairness.measure(run)
 
     def metric(self, key: str) -> Metric:
         """Make it of the number in the key."""
+        if key in fairness.METRICS:
+            return fairness.METRICS[key]
         what, _, count = key.rpartition("_")
         if what == "total":
             return Metric.rate(f"{count} at once, together")
@@ -39,29 +42,12 @@ class ScaleSuite(Suite):
             while len(clients) < count:
                 clients.append(run_client(run.side, run.server, "load", quick=run.options.quick))
             for client in clients:
-                self._await_ready(client, run)
+                await_ready(client, run, "load")
             for client in clients:
-                self._start(client)
+                start(client)
             return [float(finish(c, run, "load")["figures"]["commands"]) for c in clients]
         finally:
             for client in clients:
                 if client.poll() is None:
                     client.kill()
                     client.communicate()
-
-    @staticmethod
-    def _await_ready(client: Popen[str], run: Run) -> None:
-        """Wait for the client's word; a driver may print before it."""
-        if client.stdout is None:
-            raise RunError("load: the client has no standard output")
-        for line in client.stdout:
-            if line == "ready\n":
-                return
-        finish(client, run, "load")
-        raise RunError(f"load on {run.side.title}: it has ended before its work")
-
-    @staticmethod
-    def _start(client: Popen[str]) -> None:
-        if client.stdin is not None:
-            client.stdin.write("start\n")
-            client.stdin.flush()
