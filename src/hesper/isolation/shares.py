@@ -36,6 +36,11 @@ ABREAST = 2
 """Of those that always have work, how many may submit at a time: one is at work while the other
 one's next comes.  More would only have each wait for more of the others, and a light client for
 all."""
+SETTLING = 3
+"""Looks for which one that is let go has not begun yet; then another one may go in its place."""
+CREDIT = 10 * LEAD
+"""Nanoseconds of virtual time that one may be behind the floor who has not always work, but had some
+within `QUIET`: it may have been kept from it, by processors that are busy."""
 BUSY = 0.5
 """Part of the time, lately, for which one has something to do who counts as always having work."""
 MEMORY = 8
@@ -67,6 +72,10 @@ class _Member:
         """Part of the time for which it has had something to do."""
         self.last = -1.0
         """When that was the last time, on the clock of `Shares`, ns."""
+        self.works = False
+        """Whether it has had something to do since the last look."""
+        self.let_go = 0
+        """At which look it was."""
         self.told = 0
         self.fd = self._page.fd
 
@@ -179,6 +188,7 @@ class Shares(Generic[Who]):
             return
         part = min(1.0, passed / max(1, sum(used.values())))
         for member, time_used in used.items():
+            member.works = time_used > 0
             if time_used:
                 member.last = now
                 member.charged += time_used * part
@@ -195,17 +205,29 @@ class Shares(Generic[Who]):
         if busy:
             self._floor = max(self._floor, busy[0].virtual)
         most = self._floor + LEAD
-        going = [each for each in busy if not each.told & HOLD and each.virtual <= most][:ABREAST]
-        for each in busy:
-            if len(going) < ABREAST and each.virtual <= most and each not in going:
-                going.append(each)
-        among = set(busy)
+        among, going = set(busy), self._going(busy, most)
+        since = self._looked - int(QUIET * 1e9)
         for member in self._members.values():
             if member in among:
                 member.tell(MEASURE if member in going else MEASURE | HOLD)
                 continue
-            member.virtual = max(member.virtual, self._floor)
+            behind = CREDIT if member.last > since else 0
+            member.virtual = max(member.virtual, self._floor - behind)
             member.tell(MEASURE | HOLD if busy and member.virtual > most else MEASURE)
+
+    def _going(self, busy: list[_Member], most: float) -> set[_Member]:
+        """Who of those that always have work may submit: as many as keep the GPU at work."""
+        going: set[_Member] = set()
+        at_work = 0
+        # Whoever goes already comes first.
+        for each in sorted(busy, key=lambda each: each.told & HOLD):
+            if at_work >= ABREAST or each.virtual > most:
+                continue
+            if each.told & HOLD:
+                each.let_go = self._looks
+            going.add(each)
+            at_work += each.works or self._looks - each.let_go < SETTLING
+        return going
 
     def _sleep(self) -> None:
         """Hold nobody; who works alone may go on, whoever else begins wakes us."""
