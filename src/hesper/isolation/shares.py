@@ -39,8 +39,8 @@ all."""
 SETTLING = 3
 """Looks for which one that is let go has not begun yet; then another one may go in its place."""
 CREDIT = 10 * LEAD
-"""Nanoseconds of virtual time that one may be behind the floor who has not always work, but had some
-within `QUIET`: it may have been kept from it, by processors that are busy."""
+"""Nanoseconds of virtual time that one may be behind the floor who has not always work, but had
+some within `QUIET`: it may have been kept from it, by processors that are busy."""
 BUSY = 0.5
 """Part of the time, lately, for which one has something to do who counts as always having work."""
 MEMORY = 8
