@@ -272,7 +272,12 @@ class Crew:
         elif kind == "failed" and worker.state == "starting":
             worker.reason = str(message["reason"])
             worker.failure = str(message["kind"])
-        elif kind == "named":
+        elif not self._heard_of_client(worker, kind, message):
+            raise ChannelError(f"{kind!r} while {worker.state}")
+
+    def _heard_of_client(self, worker: WorkerProcess, kind: str, message: dict[str, Any]) -> bool:
+        """Take note of what a worker says of its client; False for nothing of the kind."""
+        if kind == "named":
             worker.name = str(message["name"])[:100]
             worker.log.info("client connected")
         elif kind == "log":
@@ -295,7 +300,8 @@ class Crew:
         elif kind == "crashed":
             worker.note_crash(message)
         else:
-            raise ChannelError(f"{kind!r} while {worker.state}")
+            return False
+        return True
 
     def _ready(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         """Take note that a worker can serve, and of what the first has found out."""

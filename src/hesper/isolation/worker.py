@@ -233,13 +233,18 @@ class Worker:
                 if fd == self._control.fileno():
                     if not self._obey():
                         return "stopped" if until is None else "its client had left"
-                elif self._share is not None and fd == self._share.wake.read_fd:
-                    self._share.wake.drain()
-                    self._say("works")
-                elif self._lease is None or fd != self._lease.wake.read_fd:
+                elif not self._is_wake(fd):
                     watched.unregister(fd)
                     until = time.monotonic() + LEAVE_GRACE
             self._see_to_lease(is_quiet=not events)
+
+    def _is_wake(self, fd: int) -> bool:
+        """Whether `fd` is a wake-up of ours; the supervisor is told of work."""
+        if self._share is not None and fd == self._share.wake.read_fd:
+            self._share.wake.drain()
+            self._say("works")
+            return True
+        return self._lease is not None and fd == self._lease.wake.read_fd
 
     def _see_to_lease(self, *, is_quiet: bool) -> None:
         """Ask for what is wanted of the memory of all clients, or give back what is not."""
