@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import queue
@@ -221,3 +222,35 @@ def test_one_qemu_after_the_other_connects_its_monitor(
             assert "has gone" in said.get(timeout=PATIENCE)
     sockets.close()
     assert not path.exists()
+
+
+def test_hesper_that_ends_as_qemu_does_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told to end while it takes leave of QEMU, it does not wait for another."""
+    leaving = threading.Event()
+
+    async def watch(*_: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            leaving.set()
+            while not any(task.cancelling() for task in asyncio.all_tasks() if is_server(task)):
+                await asyncio.sleep(0)
+
+    def is_server(task: asyncio.Task[Any]) -> bool:
+        return getattr(task.get_coro(), "__qualname__", "") == "MonitorServer._run"
+
+    monkeypatch.setattr(Monitor, "_watch", watch)
+    display = Display(1)
+    sockets = listen_on(UnixPath(tmp_path / "monitor"), local=True)
+    outputs = Outputs(display, OutputOptions(vnc=None, web=None), list)
+    with outputs:
+        MonitorServer(sockets.sockets[0], display, outputs).start()
+        qemu = FakeQemu(tmp_path / "monitor", connects=True)
+        typed(display, 30)
+        while not qemu.orders.qsize():
+            typed(display, 30)
+        qemu.close()
+        assert leaving.wait(PATIENCE)
+    sockets.close()

@@ -58,4 +58,7 @@ class MonitorServer(Monitor):
                 await self._converse()
             finally:
                 self._is_there = False
+            # Python 3.11 forgets a cancellation that comes while a task group is on its way out.
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError
             _log.info("QEMU's monitor has gone")
