@@ -92,7 +92,7 @@ def serving(vm: GpuGuest) -> Iterator[Outputs]:
     """Servers for the guest's screen."""
     anywhere = Address("127.0.0.1", 0)
     options = OutputOptions(vnc=anywhere, vnc_open=True, web=anywhere)
-    with Outputs(vm.display, options, vm.gpu.figures) as started:
+    with Outputs(vm.display, options, vm.gpu.runner.figures) as started:
         yield started
 
 
