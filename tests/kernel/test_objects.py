@@ -57,10 +57,15 @@ def test_pools_take_their_children_along(fake_driver: Path) -> None:
         vkAllocateDescriptorSets=made_by([7001, 7002, 7003]),
     )
     engine = host.engine
+    engine.objects.add(199, "VkDescriptorSetLayout", 6000, device=3)
     pool = {"device": 3, "pCreateInfo": {}, "pDescriptorPool": 200}
     sets = {
         "device": 3,
-        "pAllocateInfo": {"descriptorPool": 200, "descriptorSetCount": 3, "pSetLayouts": [0, 0, 0]},
+        "pAllocateInfo": {
+            "descriptorPool": 200,
+            "descriptorSetCount": 3,
+            "pSetLayouts": [199, 199, 199],
+        },
         "pDescriptorSets": [201, 202, 203],
     }
     engine.submit(CODEC.encode("vkCreateDescriptorPool", pool))

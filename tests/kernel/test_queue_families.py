@@ -13,6 +13,7 @@ from kernel.conftest import BUFFER, COMMAND_BUFFER, Host
 
 CODEC = Codec()
 CB: dict[str, Any] = {"commandBuffer": COMMAND_BUFFER}
+IMAGE = 90
 IGNORED, EXTERNAL, FOREIGN = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 
 
@@ -22,7 +23,7 @@ def barrier(name: str, source: int, target: int) -> dict[str, Any]:
     parts = {"aspectMask": 1, "levelCount": 1, "layerCount": 1}
     one: dict[str, Any] = owners | {"buffer": BUFFER, "size": 4}
     if "Image" in name:
-        one = owners | {"image": 0, "subresourceRange": parts}
+        one = owners | {"image": IMAGE, "subresourceRange": parts}
     kind = "Image" if "Image" in name else "Buffer"
     counted = {
         f"{kind[0].lower()}{kind[1:]}MemoryBarrierCount": 1,
@@ -51,6 +52,7 @@ def test_queue_families_of_barriers(
     host: Host, know: Callable[..., None], name: str, source: int, target: int, wrong: int | None
 ) -> None:
     know(host, queueFamilyCount=3)
+    host.engine.objects.add(IMAGE, "VkImage", 900, device=3)
     command = "vkCmdPipelineBarrier2" if name.endswith("2") else "vkCmdPipelineBarrier"
     parameters = CB | barrier(name, source, target)
     if wrong is None:

@@ -9,13 +9,16 @@ from vtest_client import Client
 
 from hesper.isolation.service import ClientError, Watched
 from hesper.kernel.ledger import Ledger
+from hesper.kernel.shares import Shares
 from hesper.vtest.service import VtestService
 
 
 class Nobody:
     """Is told of a client, and does not mind."""
 
-    files: tuple[int, ...] = ()
+    def __init__(self) -> None:
+        """It is not recorded."""
+        self.files: list[int] = []
 
     def named(self, name: str) -> None:
         """It has a name."""
@@ -28,6 +31,9 @@ class Nobody:
 
     def show(self, watched: Watched) -> None:
         """It can be seen."""
+
+    def share(self, shares: Shares) -> None:
+        """It shares with nobody."""
 
 
 class ServedContext:
