@@ -146,7 +146,7 @@ def test_the_hook_imports_little() -> None:
         "print({name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)"
         " - {'__main__'})"
     )
-    folders = [str(Path(package.__file__).parents[1]) for package in (hesper, elftools)]
+    folders = [str(Path(str(package.__file__)).parents[1]) for package in (hesper, elftools)]
     command = [sys.executable, "-I", "-S", "-c", script, *folders]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout in {"{'hesper', 'elftools'}\n", "{'elftools', 'hesper'}\n"}, done.stderr
