@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
+from operator import setitem
 from typing import Any
 
 import pytest
@@ -26,9 +28,9 @@ def handles(owner: str, fields: tuple[Field, ...], values: dict[str, Any]) -> It
         if field.kind == "handle" and not field.may_be_null:
             name = f"{owner}.{field.name}"
             if field.shape == "array":
-                yield name, lambda new, value=value: value.__setitem__(-1, new)
+                yield name, partial(setitem, value, -1)
             else:
-                yield name, lambda new, key=field.name: values.__setitem__(key, new)
+                yield name, partial(setitem, values, field.name)
         elif field.kind == "struct" and not field.output:
             struct = MODEL.structs[field.type]
             for one in [value] if isinstance(value, dict) else value:

@@ -33,8 +33,7 @@ def ranges(host: Host) -> Host:
     """A pipeline layout with push constants to byte 48, and one without."""
     for id_, found in ((PUSHED, [(16, 32, 16), (1, 0, 24)]), (NONE, [])):
         told = [{"stageFlags": s, "offset": o, "size": n} for s, o, n in found]
-        info = {"setLayoutCount": 0, "pushConstantRangeCount": len(told)}
-        info |= {"pPushConstantRanges": told}
+        info = {"pushConstantRangeCount": len(told), "pPushConstantRanges": told}
         send(host, "vkCreatePipelineLayout", device=3, pCreateInfo=info, pPipelineLayout=id_)
     return host
 

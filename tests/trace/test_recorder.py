@@ -13,7 +13,7 @@ from recorded_guest import ALWAYS, SIZE, Copier, read_file, record_to, replay
 from recordings import ABOUT_NOTHING, file_of
 
 from hesper.isolation.recordings import RecordOptions
-from hesper.trace import recorder as recorder_module
+from hesper.trace.chunks import pack
 from hesper.trace.decoded import decode
 from hesper.trace.recorder import Recorder
 from hesper.trace.records import Kind, command_of, memory_of, put
@@ -154,7 +154,7 @@ def test_a_file_grows_to_its_limit_and_the_guest_goes_on(tmp_path: Path) -> None
 def test_the_last_seconds_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "last.hesper"
     now = [0.0]
-    monkeypatch.setattr(recorder_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("hesper.trace.recorder.time.monotonic", lambda: now[0])
     recorder = record_to(path, RecordOptions(folder="", last=10.0), files=2)
     try:
         for second in range(100):
@@ -169,7 +169,7 @@ def test_the_last_seconds_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         kept.append((reader.missing, each.stat().st_size))
     # One of them has the end, and neither holds much more than twice the time.
     assert max(missing for missing, _ in kept) >= 75
-    chunk = len(recorder_module.pack(1, 1, b""))
+    chunk = len(pack(1, 1, b""))
     assert all(size < 600 + 22 * chunk for _, size in kept)
 
 
