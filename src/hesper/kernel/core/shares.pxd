@@ -38,7 +38,7 @@ cdef enum:
 
     LOOK_NS = 200000            # between two looks of a thread that is held
     ONE_QUEUE_NS = 50000000     # of a wait for a fence
-    FORGOTTEN_NS = 20 * ONE_QUEUE_NS # for which the supervisor does not look, until nobody is held
+    FORGOTTEN_NS = 20 * ONE_QUEUE_NS  # without a look of the supervisor, until nobody is held
     MORE_QUEUES_NS = 1000000    # the same where others have fences, too
 
 
