@@ -101,10 +101,13 @@ def test_dependencies_go_by_extras() -> None:
         "qemu.qmp",
         "glfw",
         "grpcio",
+        "perfetto",
         "protobuf",
         "pyelftools",
         "rendercanvas",
+        "textual",
         "wgpu",
+        "zstandard",
     }
 
 
