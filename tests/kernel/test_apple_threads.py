@@ -62,7 +62,8 @@ def test_a_rings_thread_has_a_class_and_a_pool(apple: Path, fake_driver: Path) -
         [sys.executable, "-c", PROGRAM, str(fake_driver)],
         env={
             **os.environ,
-            "LD_PRELOAD": str(apple),
+            # A sanitizer's library, which may be there, comes first.
+            "LD_PRELOAD": f"{os.environ.get('LD_PRELOAD', '')} {apple}".strip(),
             "PYTHONPATH": os.pathsep.join(sys.path),
         },
         capture_output=True,
