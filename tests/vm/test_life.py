@@ -232,7 +232,7 @@ def test_blobs_have_the_hosts_pages(tree: Tree, program: Callable[[str], Path], 
 
 def test_pictures_and_videos_for_scripts(tree: Tree, tmp_path: Path) -> None:
     picture, video = tmp_path / "screen.png", tmp_path / "screen.avi"
-    arguments = ("--screenshot", str(picture), "--record", str(video))
+    arguments = ("--screenshot", str(picture), "--video", str(video))
     with exchange(tree) as place, hesper_gpu(place, *arguments) as hesper:
         with Guest(place) as guest:
             guest.run("echo here > /dev/tty0")

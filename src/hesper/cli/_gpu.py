@@ -179,7 +179,7 @@ class DisplayOptions:
     """Show the screens in windows of this desktop."""
     frames_per_second: float = 60.0
     """Most pictures a second that viewers get."""
-    record: Path | None = None
+    video: Path | None = None
     """Record the first screen to this video file: .avi, or with ffmpeg .mp4, .mkv, .webm, .gif."""
     screenshot: Path | None = None
     """Write the first screen's picture to this PNG file whenever SIGUSR1 comes, the second's to the
@@ -284,13 +284,13 @@ def running(
 @contextlib.contextmanager
 def _files(display: Display, options: DisplayOptions) -> Iterator[None]:
     """Write pictures and videos as asked.  Raises `RecordError` and `OSError`."""
-    if (options.record or options.screenshot) and not len(display):
+    if (options.video or options.screenshot) and not len(display):
         raise RecordError("there is no screen to take pictures of")
     with contextlib.ExitStack() as stack:
         if options.screenshot is not None:
             path = options.screenshot
             stack.enter_context(handled([signal.SIGUSR1], lambda _: _save(display, path)))
-        recorder = Recorder(display[0], options.record) if options.record is not None else None
+        recorder = Recorder(display[0], options.video) if options.video is not None else None
         if recorder is not None:
             recorder.__enter__()
         try:
