@@ -29,7 +29,8 @@ class HostOptions:
     """The host's Vulkan driver: its name (see `drivers`), what its device calls itself, or the path
     of its manifest.  None: the one that can do most for guests."""
     host_profile: str | os.PathLike[str] | None = None
-    """Show guests no more than another driver would offer: the path of a profile, or `moltenvk`."""
+    """Show guests no more than another driver would offer: the path of a profile, `moltenvk` or
+    `kosmickrisp`."""
     limits: Limits = field(default_factory=Limits)
     """What one client, or one program in a virtual machine, may use at most."""
     patience: int | None = None
@@ -50,7 +51,7 @@ class HostOptions:
         if self.driver is not None:
             check_kind("driver", self.driver, str, name)
         if self.host_profile is not None:
-            must = "must be the path of a profile, or 'moltenvk'"
+            must = "must be the path of a profile, 'moltenvk' or 'kosmickrisp'"
             check_kind("host_profile", self.host_profile, (str, os.PathLike), must)
         check_kind("limits", self.limits, Limits, "must be hesper.Limits(...)")
         if self.sandbox not in MODES:

@@ -85,7 +85,7 @@ class DeviceOptions(Recorded):
     """The host's Vulkan driver: its name (see `hesper drivers`) or its manifest. Default: the one
     that can do most for guests."""
     host_profile: str | None = None
-    """Show guests no more than another driver would offer: a file, or `moltenvk`."""
+    """Show guests no more than another driver would offer: a file, `moltenvk` or `kosmickrisp`."""
     limit: Annotated[
         tuple[str, ...],
         Parameter(metavar="NAME=NUMBER", validator=_check(parse_limit), negative=()),

@@ -118,7 +118,7 @@ class ServerOptions(Recorded):
     """The host's Vulkan driver: its name (see `hesper drivers`) or its manifest. Default: the one
     that can do most for guests."""
     host_profile: Annotated[str | None, Parameter(name="--host-profile")] = None
-    """Show guests no more than another driver would offer: a file, or `moltenvk`."""
+    """Show guests no more than another driver would offer: a file, `moltenvk` or `kosmickrisp`."""
     max_clients: int | None = None
     """Clients served at a time; more wait a few seconds and are refused. Default: as many as memory
     has room for."""

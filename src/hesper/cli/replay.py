@@ -43,7 +43,7 @@ def command(
     driver:
         The host's Vulkan driver, see `hesper drivers`. Default: the one that can do most.
     host_profile:
-        Offer no more than another driver would: a file, or `moltenvk`.
+        Offer no more than another driver would: a file, `moltenvk` or `kosmickrisp`.
     speed:
         As fast as it goes, or as fast as it was.
     until:
