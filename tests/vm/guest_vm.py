@@ -244,6 +244,14 @@ class Guest:
         assert not check or status == "0", f"{command}: status {status}\n{before}"
         return before
 
+    def print_typed_line(self) -> None:
+        """Have it print the next line that comes by its keyboard; `wait_line` for the end of that.
+
+        Its console is open when this returns: what is typed while nobody has it is nobody's.
+        """
+        self.run("exec 9< /dev/tty1")
+        self.send("head -n1 <&9; exec 9<&-")
+
     def sleep_and_wake(self) -> None:
         """Have the guest sleep, and wake it by its power button."""
         self.send("echo mem > /sys/power/state")

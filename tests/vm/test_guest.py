@@ -153,7 +153,7 @@ def typing(vm: GpuGuest) -> Iterator[None]:
 
 @pytest.mark.usefixtures("typing")
 def test_keys_arrive(vm: GpuGuest) -> None:
-    vm.guest.send("head -n1 < /dev/tty1")
+    vm.guest.print_typed_line()
     # h, e, y, shift+1, enter
     for code in (35, 18, 21):
         vm.display[0].send_input([Key(code, True), Key(code, False)])
@@ -168,7 +168,7 @@ SENTENCE = "the quick brown fox jumps over the lazy dog, and 0123456789 more; ag
 
 @pytest.mark.usefixtures("typing")
 def test_no_key_of_those_typed_without_a_pause_is_lost(vm: GpuGuest) -> None:
-    vm.guest.send("head -n1 < /dev/tty1")
+    vm.guest.print_typed_line()
     keys = [CODE_OF_KEYSYM[ord(each)] for each in SENTENCE] + [ENTER]
     for code in keys:
         vm.display[0].send_input([Key(code, True), Key(code, False)])
@@ -178,7 +178,7 @@ def test_no_key_of_those_typed_without_a_pause_is_lost(vm: GpuGuest) -> None:
 @pytest.mark.usefixtures("typing")
 def test_the_pointer_arrives(vm: GpuGuest) -> None:
     vm.run("dev=$(dirname $(dirname $(grep -l Tablet /sys/class/input/event*/device/name)))")
-    vm.run("cat /dev/input/$(basename $dev) > /tmp/events & pid=$!; usleep 100000")
+    vm.run("exec 9< /dev/input/$(basename $dev); cat <&9 > /tmp/events & pid=$!; exec 9<&-")
     vm.display[1].send_input([PointerMove(ABSOLUTE_MAX // 2, 1000)])
     vm.display[1].send_input([PointerButton(Button.LEFT, True)])
     vm.run("until [ $(stat -c %s /tmp/events) -ge $((5 * 24)) ]; do usleep 20000; done; kill $pid")

@@ -172,7 +172,7 @@ def test_viewers_have_a_keyboard_where_somebody_else_starts_qemu(tree: Tree) -> 
         door = place.folder / "vnc"
         told = monitor_arguments(place.inside(place.folder / "gpu.monitor"))
         with hesper_gpu(place, vnc=f"unix:{door}"), Guest(place, extra=told) as guest:
-            guest.send("head -n1 < /dev/tty1")
+            guest.print_typed_line()
             run(type_letters(door, "it works\r"))
             assert guest.wait_line("guest: done")[:-1] == ["it works"]
 
