@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from guest_client import DEVICE, Guest, MakeGuest
 
-from hesper.guest.pipeline_cache import TAG, create_pipeline_cache, get_pipeline_cache_data
+from hesper.guest.pipeline_cache import create_pipeline_cache, get_pipeline_cache_data
+from hesper.kernel.handlers import CACHE_TAG as TAG
 from hesper.vk.enumerants import VK_INCOMPLETE, VK_SUCCESS
 
 KEY = bytes(range(32))
@@ -68,33 +69,27 @@ def create(context: FakeContext, data: bytes) -> bytes:
     return one
 
 
-def get(context: FakeContext, room: int | None, content: bytes = CONTENT) -> tuple[int, int, bytes]:
+def get(context: FakeContext, room: int, content: bytes = CONTENT) -> tuple[int, int, bytes]:
     """Ask for a cache's data in `room` bytes: the result, the size, and what was written."""
-    size = [room or 0]
-    memory = ctypes.create_string_buffer(room) if room is not None else None
+    size = [room]
+    memory = ctypes.create_string_buffer(room)
     call = SimpleNamespace(result=VK_SUCCESS, id=lambda _: DEVICE)
 
     def invoke() -> int:
-        if memory is None:
-            size[0] = len(content)
-            return VK_SUCCESS
         written = content[: size[0]]
         ctypes.memmove(memory, written, len(written))
         call.result = VK_SUCCESS if size[0] >= len(content) else VK_INCOMPLETE
         size[0] = len(written)
         return int(call.result)
 
-    address = ctypes.addressof(memory) if memory is not None else 0
-    call.args = SimpleNamespace(pDataSize=size, pointer_=lambda _: address)
+    call.args = SimpleNamespace(pDataSize=size, pointer_=lambda _: ctypes.addressof(memory))
     call.invoke = invoke
     get_pipeline_cache_data(context, call)  # type: ignore[arg-type]
-    return call.result, size[0], memory.raw[: size[0]] if memory is not None else b""
+    return call.result, size[0], memory.raw[: size[0]]
 
 
 def test_what_was_handed_out_comes_back() -> None:
-    result, size, _ = get(FakeContext(), None)
-    assert (result, size) == (VK_SUCCESS, len(CONTENT) + TAG)
-    result, size, data = get(FakeContext(), size)
+    result, size, data = get(FakeContext(), len(CONTENT) + TAG)
     assert (result, size) == (VK_SUCCESS, len(CONTENT) + TAG)
     assert data[: len(CONTENT)] == CONTENT
     context = FakeContext()
@@ -112,7 +107,6 @@ def test_what_was_handed_out_in_part_comes_back_in_part() -> None:
 
 
 def test_an_empty_cache_has_no_tag() -> None:
-    assert get(FakeContext(), None, b"") == (VK_SUCCESS, 0, b"")
     assert get(FakeContext(), 100, b"") == (VK_SUCCESS, 0, b"")
 
 
@@ -145,9 +139,11 @@ def contents(guest: Guest, cache: int) -> bytes:
         "vkGetPipelineCacheData", device=DEVICE, pipelineCache=cache, pDataSize=0, pData=None
     )
     size = outputs["pDataSize"]
+    assert size > TAG
     _, outputs = guest.call(
         "vkGetPipelineCacheData", device=DEVICE, pipelineCache=cache, pDataSize=size, pData=size
     )
+    assert outputs["pDataSize"] == size
     return bytes(outputs["pData"])
 
 

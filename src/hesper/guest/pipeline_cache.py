@@ -16,6 +16,7 @@ import hmac
 from typing import TYPE_CHECKING
 
 from hesper.guest.handlers import handles
+from hesper.kernel.handlers import CACHE_TAG
 from hesper.log import get_logger
 from hesper.vk.enumerants import VK_INCOMPLETE, VK_SUCCESS
 
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from hesper.guest.context import Context
     from hesper.guest.device import Device
     from hesper.kernel.handlers import Call
-
-TAG = 32
-"""Bytes."""
 
 log = get_logger(__name__)
 
@@ -38,7 +36,7 @@ def create_pipeline_cache(context: Context, call: Call) -> None:
     size, address = info.initialDataSize, info.pointer_("pInitialData")
     if address and size:
         given = ctypes.string_at(address, size)
-        data, tag = given[:-TAG], given[-TAG:]
+        data, tag = given[:-CACHE_TAG], given[-CACHE_TAG:]
         if data and hmac.compare_digest(tag, _tag(context, device, data)):
             info.initialDataSize = len(data)
         else:
@@ -55,34 +53,30 @@ def create_pipeline_cache(context: Context, call: Call) -> None:
 
 @handles("vkGetPipelineCacheData")
 def get_pipeline_cache_data(context: Context, call: Call) -> None:
-    """Hand out a cache's data with a tag behind it."""
+    """Hand out a cache's data with a tag behind it; how many they are says the kernel."""
     device = context.device(call.id("device"))
     size = call.args.pDataSize
     address = call.args.pointer_("pData")
     room = size[0]
-    if not address:
-        call.invoke()
-        size[0] += TAG if size[0] else 0
-        return
-    if room <= TAG:
+    if room <= CACHE_TAG:
         size[0] = 0
         call.result = VK_INCOMPLETE
         return
-    size[0] = room - TAG
+    size[0] = room - CACHE_TAG
     if call.invoke() not in {VK_SUCCESS, VK_INCOMPLETE}:
         return
     written = size[0]
-    if not 0 < written <= room - TAG:
+    if not 0 < written <= room - CACHE_TAG:
         size[0] = 0
         return
     tag = _tag(context, device, ctypes.string_at(address, written))
-    ctypes.memmove(address + written, tag, TAG)
-    size[0] = written + TAG
+    ctypes.memmove(address + written, tag, CACHE_TAG)
+    size[0] = written + CACHE_TAG
 
 
 def _tag(context: Context, device: Device, data: bytes) -> bytes:
     """What shows that `data` come from this driver and this host user."""
-    digest = hashlib.blake2b(key=context.cache_key, digest_size=TAG, person=b"hesper cache")
+    digest = hashlib.blake2b(key=context.cache_key, digest_size=CACHE_TAG, person=b"hesper cache")
     digest.update(device.physical.cache_identity)
     digest.update(data)
     return digest.digest()

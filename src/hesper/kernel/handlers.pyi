@@ -7,6 +7,9 @@ from hesper.kernel.shm import Region
 from hesper.kernel.views import View
 from hesper.kernel.vulkan import ProcTable
 
+CACHE_TAG: int
+"""Bytes behind the data of a pipeline cache, counted where a guest asks for their size alone."""
+
 class Call:
     """One command handed to a handler; valid only until the handler returns.
 

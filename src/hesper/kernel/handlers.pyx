@@ -8,6 +8,7 @@ from libc.string cimport memcpy
 from hesper_commands cimport (
     COMMAND_vkAllocateMemory, VkMemoryAllocateInfo, vkAllocateMemory_parameters)
 
+from hesper.kernel.core.caches cimport CACHE_TAG as CORE_CACHE_TAG
 from hesper.kernel.core.created cimport New, restore_ids
 from hesper.kernel.core.dead cimport command_result
 from hesper.kernel.core.dispatch cimport go_whole_way
@@ -29,6 +30,9 @@ from hesper.kernel.vulkan cimport Vulkan, result_of
 
 from hesper.kernel.errors import ProtocolError
 from hesper.kernel.views import command_indices
+
+
+CACHE_TAG = CORE_CACHE_TAG
 
 
 cdef class Handlers:
