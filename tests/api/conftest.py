@@ -13,4 +13,4 @@ def trace() -> Iterator[Trace]:
     """The process before the test; afterwards it has to be the same."""
     before = Trace()
     yield before
-    assert vars(Trace()) == vars(before)
+    before.assert_nothing_left()

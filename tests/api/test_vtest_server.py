@@ -42,7 +42,7 @@ def _without_a_trace(
     monkeypatch.setenv("HESPER_WORKERS", request.param)
     before = Trace()
     yield
-    assert vars(Trace()) == vars(before)
+    before.assert_nothing_left()
 
 
 def vulkaninfo(server: hesper.VtestServer) -> str:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from open_files import open_files
+
 PATIENCE = 60.0
 
 
@@ -40,8 +42,7 @@ class Trace:
 
     def __init__(self) -> None:
         self.threads = {thread.name for thread in threading.enumerate()}
-        # The listing itself has one, too, each time.
-        self.descriptors = len(os.listdir("/proc/self/fd"))
+        self.descriptors = open_files()
         self.processes = descendants(os.getpid())
         self.environ = dict(os.environ)
         del self.environ["PYTEST_CURRENT_TEST"]
@@ -52,6 +53,17 @@ class Trace:
         os.umask(self.umask)
         loggers = [logging.getLogger(), logging.getLogger("hesper")]
         self.logging = [(logger.level, list(logger.handlers)) for logger in loggers]
+
+    def assert_nothing_left(self) -> None:
+        """Fail where something is here or otherwise now that was not then.
+
+        What earlier tests left to the garbage collector may be gone since.
+        """
+        now, then = vars(Trace()), vars(self)
+        for what in ("threads", "descriptors", "processes"):
+            new = now.pop(what) - then[what]
+            assert not new, f"new {what}: {sorted(new)}"
+        assert now == {what: then[what] for what in now}
 
     def kill_new_children(self) -> None:
         """Kill the processes that have come since."""

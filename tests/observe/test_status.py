@@ -17,6 +17,7 @@ from watched_server import FIGURES, Watching
 from hesper.observe import asking, places, status, wire
 from hesper.observe.asking import Watched, WatchError, servers
 from hesper.portable import FRAME, SharedMemory, recv_message, send_message
+from open_files import assert_no_more_descriptors, count_descriptors
 
 BOUND = 20.0
 
@@ -123,13 +124,13 @@ def test_what_is_no_message_ends_the_connection(watching: Watching, data: bytes)
 def test_descriptors_are_not_kept(watching: Watching) -> None:
     still_answers(watching)
     until(lambda: not watching.status._connections)  # noqa: SLF001
-    before = len(os.listdir("/proc/self/fd"))
+    before = count_descriptors()
     for _ in range(5):
         with connect(watching) as sock, SharedMemory.create(1, "unwanted") as memory:
             send_message(sock, b'{"ask": "report"}', [memory.fd] * 8)
             assert [each["is"] for each in closed(sock)] == ["refused"]
     until(lambda: not watching.status._connections)  # noqa: SLF001
-    until(lambda: len(os.listdir("/proc/self/fd")) == before)
+    assert_no_more_descriptors(before)
 
 
 def test_another_user_is_told_nothing(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
