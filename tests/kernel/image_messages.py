@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
+from hesper.kernel.errors import ProtocolError
 from hesper.protocol.codec import Codec
 from kernel.conftest import COMMAND_BUFFER, Host
 
@@ -249,6 +252,21 @@ def render_pass(used: list[int], count: int = 2, views: int = 0) -> dict[str, An
     info: dict[str, Any] = {"flags": 0, "attachmentCount": count, "pAttachments": [one] * count}
     info |= {"subpassCount": 1, "pSubpasses": [subpass], "dependencyCount": 0}
     return info | {"correlatedViewMaskCount": 0}
+
+
+def assert_served(host: Host, command: Command) -> None:
+    """Send it; nobody complains."""
+    name, parameters = command
+    send(host, name, **parameters)
+    assert host.fatal == []
+
+
+def assert_beyond(host: Host, command: Command) -> None:
+    """Send it; the context ends, since it reaches further than the image."""
+    name, parameters = command
+    with pytest.raises(ProtocolError, match=rf"{name} at byte \d+: .*: \d+ from \d+ on, where"):
+        send(host, name, **parameters)
+    assert host.engine.fatal
 
 
 def make_images(host: Host) -> None:

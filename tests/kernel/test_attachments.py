@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from hesper.kernel.errors import ProtocolError
 from kernel.conftest import Host
 from kernel.image_messages import (
     BC1,
@@ -29,6 +28,8 @@ from kernel.image_messages import (
     VIEW,
     Command,
     area,
+    assert_beyond,
+    assert_served,
     attachment,
     attachments,
     begin,
@@ -120,17 +121,12 @@ def drawn(host: Host) -> Host:
 
 @pytest.mark.parametrize("command", WITHIN, ids=names(WITHIN))
 def test_what_lies_within_is_served(drawn: Host, command: Command) -> None:
-    name, parameters = command
-    send(drawn, name, **parameters)
-    assert drawn.fatal == []
+    assert_served(drawn, command)
 
 
 @pytest.mark.parametrize("command", BEYOND, ids=names(BEYOND))
 def test_what_lies_beyond_ends_the_context(drawn: Host, command: Command) -> None:
-    name, parameters = command
-    with pytest.raises(ProtocolError, match=rf"{name} at byte \d+: .*: \d+ from \d+ on, where"):
-        send(drawn, name, **parameters)
-    assert drawn.engine.fatal
+    assert_beyond(drawn, command)
 
 
 def test_the_smallest_of_one_rendering_is_not_that_of_the_next(drawn: Host) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hesper.kernel.errors import ProtocolError
 from kernel.conftest import Host
 from kernel.image_messages import (
     BC1,
@@ -25,6 +24,8 @@ from kernel.image_messages import (
     REMAINING,
     RG32,
     Command,
+    assert_beyond,
+    assert_served,
     blit,
     clear,
     copy,
@@ -157,17 +158,12 @@ def drawn(host: Host) -> Host:
 
 @pytest.mark.parametrize("command", WITHIN, ids=names(WITHIN))
 def test_what_lies_within_is_served(drawn: Host, command: Command) -> None:
-    name, parameters = command
-    send(drawn, name, **parameters)
-    assert drawn.fatal == []
+    assert_served(drawn, command)
 
 
 @pytest.mark.parametrize("command", BEYOND, ids=names(BEYOND))
 def test_what_lies_beyond_ends_the_context(drawn: Host, command: Command) -> None:
-    name, parameters = command
-    with pytest.raises(ProtocolError, match=rf"{name} at byte \d+: .*: \d+ from \d+ on, where"):
-        send(drawn, name, **parameters)
-    assert drawn.engine.fatal
+    assert_beyond(drawn, command)
 
 
 def test_a_copy_from_host_memory_within_is_for_python(fake_driver: Path) -> None:
