@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Iterator
@@ -13,25 +12,18 @@ import pytest
 from hesper.isolation.shares import HELD, HOLD, LOOKS, MEASURE, SINCE, TOLD, USED, WAKE
 from hesper.kernel.errors import ProtocolError
 from hesper.portable import SharedMemory, WakePipe, page_size
-from hesper.protocol.codec import Codec
-from kernel.conftest import BOUND, Host, happens, wait_for
+from kernel.conftest import BOUND, happens, wait_for
+from kernel.queue_host import CODEC, QUEUE, QueueHost
 from kernel.ring_guest import Guest
 
-QUEUE, OTHER = 7, 8
-CODEC = Codec()
+OTHER = 8
 
 
-class Sharer:
-    """An engine with two queues that shares the GPU's time; the test is the supervisor."""
+class Sharer(QueueHost):
+    """Two queues that share the GPU's time; the test is the supervisor."""
 
     def __init__(self, library: Path) -> None:
-        self.driver = ctypes.CDLL(str(library))
-        self.driver.fence_of.restype = ctypes.c_uint64
-        self.driver.reset()
-        self.host = Host(library)
-        self.engine = self.host.engine
-        for queue in (QUEUE, OTHER):
-            self.engine.objects.add(queue, "VkQueue", 10 * queue, device=3, parent=3)
+        super().__init__(library, QUEUE, OTHER)
         self.page = SharedMemory.create(page_size(), "share")
         self.words = self.page.view.cast("Q")
         self.wake = WakePipe()
@@ -46,14 +38,6 @@ class Sharer:
         }[command]
         parameters = {"queue": queue, count: 0, array: None, "fence": 0}
         self.engine.submit(CODEC.encode(command, parameters))
-
-    def finish(self) -> None:
-        self.driver.finish(self.driver.submissions())
-
-    @property
-    def fences(self) -> list[bool]:
-        """Which submissions had a fence."""
-        return [bool(self.driver.fence_of(i)) for i in range(self.driver.submissions())]
 
     @property
     def is_awake(self) -> bool:

@@ -2,98 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hesper.kernel.errors import ProtocolError
-from hesper.kernel.timelines import Timeline
-from hesper.protocol.codec import Codec
-from kernel.conftest import Host
+from kernel.queue_host import QUEUE, SEMAPHORE, Queue
 
-QUEUE, RING_IDX = 7, 5
-BOUND = 20.0
-"""Seconds a condition may take."""
 OUT_OF_MEMORY, DEVICE_LOST = -2, -4
-SEMAPHORE = 9
-CODEC = Codec()
-
-
-class Queue:
-    """An engine with a queue whose submissions are done when `finish` is called."""
-
-    def __init__(self, library: Path) -> None:
-        self.driver = ctypes.CDLL(str(library))
-        self.driver.fence_of.restype = ctypes.c_uint64
-        self.driver.reset()
-        self.host = Host(library)
-        self.engine = self.host.engine
-        self.engine.objects.add(QUEUE, "VkQueue", 70, device=3, parent=3)
-        self.refusals: list[int] = []
-        self.timeline = self.bind()
-        self.retired: list[int] = []
-        self._changed = threading.Condition()
-
-    def bind(self) -> Timeline:
-        return self.engine.timelines.bind(RING_IDX, QUEUE, self.refusals.append)
-
-    def submit(self, *, fence: int = 0) -> None:
-        """The guest submits something."""
-        parameters = {"queue": QUEUE, "submitCount": 0, "pSubmits": None, "fence": fence}
-        self.engine.submit(CODEC.encode("vkQueueSubmit", parameters))
-
-    def signal(self, command: str, value: int, *, empty: int = 0) -> None:
-        """The guest submits something that signals a semaphore: a timeline if `value` is not 0.
-
-        empty: batches before the one that does.
-        """
-        if command == "vkQueueSubmit":
-            values = {"signalSemaphoreValueCount": 1, "pSignalSemaphoreValues": [value]}
-            chain = [("VkTimelineSemaphoreSubmitInfo", values)] if value else []
-            batch = {"pNext": chain, "signalSemaphoreCount": 1, "pSignalSemaphores": [SEMAPHORE]}
-        else:
-            info = {"semaphore": SEMAPHORE, "value": value}
-            batch = {"signalSemaphoreInfoCount": 1, "pSignalSemaphoreInfos": [info]}
-        nothing: dict[str, object] = {}
-        batches = [nothing] * empty + [batch]
-        parameters = {"queue": QUEUE, "submitCount": len(batches), "pSubmits": batches}
-        self.engine.submit(CODEC.encode(command, parameters))
-
-    def fence(self, number: int) -> None:
-        """Ask for a fence; `retired` gets its number."""
-
-        def retire() -> None:
-            with self._changed:
-                self.retired.append(number)
-                self._changed.notify_all()
-
-        self.engine.fence(RING_IDX, retire)
-
-    def wait_retired(self, *numbers: int) -> None:
-        with self._changed:
-            expected = list(numbers)
-            assert self._changed.wait_for(lambda: self.retired == expected, BOUND), self.retired
-
-    @property
-    def fences(self) -> list[bool]:
-        """Which submissions had a fence."""
-        return [bool(self.driver.fence_of(i)) for i in range(self.driver.submissions())]
-
-    def finish(self) -> None:
-        """All submissions are done."""
-        self.driver.finish(self.driver.submissions())
 
 
 @pytest.fixture
 def queue(queue_driver: Path) -> Iterator[Queue]:
     queue = Queue(queue_driver)
     yield queue
-    queue.finish()
-    queue.timeline.stop(BOUND)
-    assert queue.driver.live_fences() == 0
+    queue.close()
 
 
 def test_an_idle_queue_is_through_at_once(queue: Queue) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from hesper.kernel.watch import SPAN_BYTES, STAGE_NAMES, Watch, command_name
 from hesper.portable import SharedMemory
-from kernel.conftest import wait_for
-from kernel.test_timeline import BOUND, OUT_OF_MEMORY, RING_IDX, Queue
+from kernel.conftest import BOUND, wait_for
+from kernel.queue_host import RING_IDX, Queue
+from kernel.test_timeline import OUT_OF_MEMORY
 
 SPAN = Struct("=QQIIQ")
 LONG = 3_600_000_000_000
@@ -25,9 +26,7 @@ QUEUE_WORK, FENCE = 2, 3
 def queue(queue_driver: Path) -> Iterator[Queue]:
     queue = Queue(queue_driver)
     yield queue
-    queue.finish()
-    queue.timeline.stop(BOUND)
-    assert queue.driver.live_fences() == 0
+    queue.close()
 
 
 def watch_of(queue: Queue) -> Watch:
