@@ -345,6 +345,10 @@ def chaos(*, clients: int, seconds: float, seed: int) -> list[str]:
     print(", ".join(f"{key} {count}" for key, count in sorted(one.counts.items())))
     events: collections.Counter[Any] = collections.Counter(e["event"] for e in one.server.log)
     print("log: " + ", ".join(f"{event} {count}" for event, count in events.most_common()))
+    mistakes = collections.Counter(
+        e.get("exception", "").strip() for e in one.server.log if e["event"] == "internal error"
+    )
+    failures += [f"{count} x internal error:\n{text}" for text, count in mistakes.items()]
     return failures
 
 
