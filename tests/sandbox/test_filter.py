@@ -18,6 +18,10 @@ THREAD = 0x003D0F00
 """What glibc makes a thread with."""
 
 
+UDMABUF, DRM, DMA_BUF, SYNC_FILE = b"udb>"
+"""Bits 8 to 15 of their requests."""
+
+
 class Filter:
     """A worker's filter on one kind of processor."""
 
@@ -103,6 +107,15 @@ def test_requests_are_those_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> No
         }
         assert allowed == wanted, driver
     assert filtered.says("ioctl", 5, 0x5401) == bpf.ALLOW
+
+
+def test_who_makes_dma_bufs_may_ask_of_them_what_they_answer() -> None:
+    """Where there is /dev/udmabuf, which machines that run these tests often have not."""
+    makers = {UDMABUF, DRM}
+    for drivers in table().drivers:
+        for name in drivers.names:
+            asked = {need.ioctl for need in needs_of(name)}
+            assert not asked & makers or asked >= {DMA_BUF, SYNC_FILE}, name
 
 
 def test_values_are_compared(filtered: Filter) -> None:
