@@ -35,8 +35,10 @@ def make_guest() -> Iterator[MakeGuest]:
     # Of threads and mappings that others left to end when they will, some may end meanwhile.
     before, threads, mapped = open_files(), set(threading.enumerate()), mappings()
 
-    def make(limits: Limits | None = None, profile: Profile | None = None) -> Guest:
-        guests.append(Guest(lavapipe(), limits=limits, profile=profile))
+    def make(
+        limits: Limits | None = None, profile: Profile | None = None, *, emulates: bool = True
+    ) -> Guest:
+        guests.append(Guest(lavapipe(), limits=limits, profile=profile, emulates=emulates))
         return guests[-1]
 
     yield make

@@ -44,6 +44,7 @@ class Guest:
         limits: Limits | None = None,
         profile: Profile | None = None,
         tape: Tape | None = None,
+        emulates: bool = True,
     ) -> None:
         self.fatal: list[str] = []
         os.environ.update(driver.environment)
@@ -54,6 +55,7 @@ class Guest:
             limits=limits or Limits(),
             profile=profile,
             tape=tape,
+            emulates=emulates,
         )
         self._next_id = FIRST_FREE_ID
         self._next_resource = REPLY_RESOURCE + 1

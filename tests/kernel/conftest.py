@@ -135,6 +135,7 @@ class Host:
         self.engine.objects.add(1, "VkInstance", 1, table=instance)
         self.engine.objects.add(2, "VkPhysicalDevice", 2, parent=1, table=instance)
         self.engine.objects.add(3, "VkDevice", 3, table=self.device_table)
+        self.engine.devices.describe_nulls(3, descriptors=True, indices=True)
         self.engine.objects.add(COMMAND_BUFFER, "VkCommandBuffer", 40, device=3)
         self.engine.objects.add(BUFFER, "VkBuffer", 50, device=3)
         self.engine.objects.add(LAYOUT, "VkPipelineLayout", 60, device=3)

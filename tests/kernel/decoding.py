@@ -27,8 +27,12 @@ DEVICE_LEVEL = [h for h in MODEL.handles if h not in ("VkInstance", "VkPhysicalD
 class Bench:
     """An engine in which every command is a handler's, and one object of each type lives."""
 
-    def __init__(self, known: Known = NOTHING) -> None:
-        """`known`: the limits of the device, and facts of its objects."""
+    def __init__(self, known: Known = NOTHING, *, takes_null: bool = True) -> None:
+        """`known`: the limits of the device, and facts of its objects.
+
+        takes_null: whether it has the features by which a guest may name nothing.
+        """
+        self.takes_null = takes_null
         self.vulkan = Vulkan("libvulkan.so.1")
         self.known = known
         if known.limits:
@@ -67,6 +71,8 @@ class Bench:
         )  # fmt: skip
         device = self.ids["VkDevice"]
         self.engine.objects.add(device, "VkDevice", self.handles["VkDevice"], table=table)
+        allowed = self.takes_null
+        self.engine.devices.describe_nulls(device, descriptors=allowed, indices=allowed)
         for name in DEVICE_LEVEL:
             if name != "VkDevice":
                 self.add(name, 0, device)

@@ -12,11 +12,13 @@ import pytest
 
 from hesper.kernel.errors import ProtocolError
 from hesper.protocol.codec import CodecError, Reader
-from hesper.protocol.model import Field
+from hesper.protocol.model import Command, Field, Struct
 from kernel.decoding import CODEC, MODEL, SENT, Bench
 
 Place = tuple[str, Callable[[int], None]]
 """Where a handle stands, `VkBufferMemoryBarrier.buffer`, and what puts another there."""
+VIEW = "VkDescriptorImageInfo.imageView"
+"""Samplers have none: see `test_null_descriptors`."""
 
 
 def handles(owner: str, fields: tuple[Field, ...], values: dict[str, Any]) -> Iterator[Place]:
@@ -42,6 +44,55 @@ def inside(name: str, value: dict[str, Any]) -> Iterator[Place]:
     yield from handles(name, MODEL.structs[name].fields, value)
     for chained, content in value.get("pNext") or ():
         yield from inside(chained, content)
+
+
+def by_feature(owner: str, fields: tuple[Field, ...], values: dict[str, Any]) -> Iterator[Place]:
+    """All handles in `values` that may be null by a feature alone."""
+    for field in fields:
+        value = values.get(field.name)
+        if not value or field.output or field.shape == "nested":
+            continue
+        if field.null_by_feature:
+            change = partial(setitem, value, -1) if field.shape == "array" else None
+            yield f"{owner}.{field.name}", change or partial(setitem, values, field.name)
+        elif field.kind == "struct":
+            struct = MODEL.structs[field.type]
+            for one in [value] if isinstance(value, dict) else value:
+                yield from by_feature(struct.name, struct.fields, one)
+                for chained, content in one.get("pNext") or ():
+                    yield from by_feature(chained, MODEL.structs[chained].fields, content)
+
+
+def test_some_null_handles_are_for_a_feature() -> None:
+    """Null where nullDescriptor or maintenance6 allow it: only with them."""
+    without, with_it = Bench(takes_null=False), Bench()
+    tried: set[str] = set()
+    for name in SENT:
+        command = MODEL.commands[name]
+        for seed in range(60):
+            values = with_it.values(random.Random(f"{name} {seed}")).parameters(command)
+            for place, put in by_feature(name, command.fields, values):
+                if place in tried or place == VIEW:
+                    continue
+                tried.add(place)
+                put(0)
+                sent = CODEC.encode(name, values)
+                with_it.expected = without.expected = {}
+                with_it.engine.submit(sent)
+                if without.engine.fatal:
+                    without.start()
+                with pytest.raises(ProtocolError, match="null is not allowed without the feature"):
+                    without.engine.submit(sent)
+                break
+    owners: list[Struct | Command] = [*MODEL.structs.values(), *MODEL.commands.values()]
+    named = {
+        f"{owner.name}.{field.name}"
+        for owner in owners
+        for field in owner.fields
+        if field.null_by_feature
+    }
+    assert tried == named - {VIEW}
+    assert VIEW in named
 
 
 def test_null_handles_are_refused() -> None:

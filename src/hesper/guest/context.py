@@ -52,6 +52,7 @@ class Context:
         window: int | None = None,
         cache_key: bytes | None = None,
         tape: Tape | None = None,
+        emulates: bool = True,
     ) -> None:
         """Open `driver`, whose `environment` is this process's; nothing is asked of it yet.
 
@@ -61,6 +62,7 @@ class Context:
         None: what suits the device and this machine.  window: bytes in which the guest can map
         memory, where that is bounded.  cache_key: what pipeline caches are signed with, up to 64
         bytes; None: with a key of this context alone.  tape: what everything is noted on.
+        emulates: whether features that a driver lacks are supplied (`stand_ins`).
         Raises `kernel.engine.VulkanLoadError`.
         """
         self.name = name
@@ -70,6 +72,7 @@ class Context:
         self.window = window
         self.cache_key = cache_key or secrets.token_bytes(32)
         self.tape = tape
+        self.emulates = emulates
         self._on_fatal = on_fatal
         self.driver = driver
         self.vulkan = Vulkan(driver.library)

@@ -13,7 +13,8 @@ from hesper.guest.errors import VulkanError
 from hesper.guest.facts import Facts
 from hesper.guest.handlers import handles
 from hesper.guest.known_limits import know_limits
-from hesper.guest.physical_device import PhysicalDevice, physical_device
+from hesper.guest.nulls import Nulls, make_stand_ins, take_nulls
+from hesper.guest.physical_device import ROBUSTNESS, PhysicalDevice, physical_device
 from hesper.guest.placement import Placements
 from hesper.kernel.errors import ProtocolError
 from hesper.portable import processors
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from hesper.guest.image import HostImage
     from hesper.guest.results import QueryPool
     from hesper.guest.staging import Stage
+    from hesper.guest.stand_ins import StandIns
     from hesper.kernel.handlers import Call
     from hesper.kernel.objects import Object
     from hesper.kernel.timelines import Timeline
@@ -78,6 +80,8 @@ class Device:
         self.query_pools: Facts[QueryPool] = Facts(partial(objects, type="VkQueryPool"))
         self.stages: dict[int, Stage] = {}
         """Staged images, by host handle."""
+        self.stand_ins: StandIns | None = None
+        """What stands in for null descriptors, where the driver takes none."""
         self.placements = Placements(physical, table, handle)
         self.image_types: Facts[int] = Facts(partial(objects, type="VkImage"))
         """The guest's memory types that each image can be bound to, a mask."""
@@ -122,6 +126,9 @@ def check_features(info: View, physical: PhysicalDevice) -> None:
         structs.append(info.pEnabledFeatures)
     for struct in structs:
         for field in physical.profile.features_off.get(struct.struct_, ()):
+            is_supplied = struct.struct_ == ROBUSTNESS and field == "nullDescriptor"
+            if is_supplied and physical.supplies_nulls:
+                continue
             if getattr(struct, field):
                 raise VulkanError(
                     VK_ERROR_FEATURE_NOT_PRESENT, f"{struct.struct_}.{field} is not offered"
@@ -148,8 +155,9 @@ def create_device(context: Context, call: Call) -> None:
     info.ppEnabledExtensionNames = names
     if not context.engine.ledger.begin("devices"):
         raise VulkanError(VK_ERROR_TOO_MANY_OBJECTS, f"more than {context.limits.devices} devices")
+    nulls = take_nulls(physical, info)
     try:
-        _make_device(context, call, physical, infos, names)
+        _make_device(context, call, physical, infos, names, nulls)
     finally:
         if call.new_ids[0] not in context.devices:
             context.engine.ledger.end("devices")
@@ -161,6 +169,7 @@ def _make_device(
     physical: PhysicalDevice,
     infos: list[tuple[int, int, int]],
     names: list[str],
+    nulls: Nulls,
 ) -> None:
     """Have the driver make a device with extensions of those names, and keep it."""
     if call.invoke() != VK_SUCCESS:
@@ -176,13 +185,23 @@ def _make_device(
     objects = partial(context.engine.objects.all, device=guest_id)
     device = Device(guest_id, handle, table, physical, queues=queues, objects=objects)
     try:
+        device.stand_ins = make_stand_ins(device, nulls, context.pool)
         context.engine.objects.add(
             guest_id, "VkDevice", handle, parent=call.id("physicalDevice"), table=table
         )
-    except ProtocolError:
+    except (ProtocolError, VulkanError):
+        if device.stand_ins is not None:
+            device.stand_ins.destroy()
         table.call("vkDestroyDevice", handle, None)
+        call.set_new_handles([0])
         raise
     _set_memory(context, physical, guest_id)
+    context.engine.devices.describe_nulls(
+        guest_id,
+        descriptors=nulls.descriptors,
+        indices=nulls.indices,
+        stand_ins=device.stand_ins.handles if device.stand_ins is not None else None,
+    )
     context.engine.set_patience(_patience(context, physical))
     context.devices[guest_id] = device
 

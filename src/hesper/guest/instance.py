@@ -223,7 +223,11 @@ def _candidates(context: Context, instance: Instance) -> list[PhysicalDevice]:
     with context.lock:
         if instance.candidates is None:
             instance.candidates = _find_candidates(
-                context.driver, instance.table, instance.handle, context.profile
+                context.driver,
+                instance.table,
+                instance.handle,
+                context.profile,
+                emulates=context.emulates,
             )
             if not instance.candidates:
                 log.warning("the driver has no device for the guest", context=context.name)
@@ -274,7 +278,12 @@ def _try_device(vulkan: Vulkan, physical: PhysicalDevice) -> None:
 
 
 def _find_candidates(
-    driver: Driver, table: ProcTable, instance: int, profile: Profile | None
+    driver: Driver,
+    table: ProcTable,
+    instance: int,
+    profile: Profile | None,
+    *,
+    emulates: bool = True,
 ) -> list[PhysicalDevice]:
     """The devices that can serve guests, in the driver's order."""
     described = {device.index: device for device in driver.devices}
@@ -291,7 +300,9 @@ def _find_candidates(
     candidates = []
     for index in range(count[0]):
         try:
-            physical = PhysicalDevice(table, found[index], profile, described.get(index))
+            physical = PhysicalDevice(
+                table, found[index], profile, described.get(index), emulates=emulates
+            )
         except UnfitDeviceError as error:
             log.warning("device not shown", device=index, reason=str(error))
             continue

@@ -56,6 +56,11 @@ Mesa makes its swapchains, synchronization2 and Vulkan 1.3 depend on them.  Thei
 leave the guest; what is left for the host stands in `memory`, `external`, `modifiers` and `sync`.
 """
 
+ROBUSTNESS = "VkPhysicalDeviceRobustness2FeaturesKHR"
+_ROBUSTNESS_NAMES = ("VK_EXT_robustness2", "VK_KHR_robustness2")
+_NULL_ELSEWHERE = ("VK_KHR_acceleration_structure", "VK_EXT_descriptor_heap")
+"""Extensions in which nullDescriptor means what nothing here stands in for."""
+
 _PORTABILITY_SUBSET = "VK_KHR_portability_subset"
 _SHAREABLE = (
     VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT
@@ -101,11 +106,18 @@ class PhysicalDevice:
     """
 
     def __init__(
-        self, table: ProcTable, handle: int, profile: Profile | None, described: Device | None
+        self,
+        table: ProcTable,
+        handle: int,
+        profile: Profile | None,
+        described: Device | None,
+        *,
+        emulates: bool = True,
     ) -> None:
         """Ask the driver about `handle`, a host VkPhysicalDevice; `table` is its instance's.
 
-        described: what was found out about it when the server started.
+        described: what was found out about it when the server started.  emulates: whether features
+        that the driver lacks may be supplied.
         Raises `UnfitDeviceError` when it cannot serve a guest.
         """
         self.handle = handle
@@ -140,6 +152,12 @@ class PhysicalDevice:
         self.memory_types = self._make_memory_types(host_types)
         self.profile = complete(self._without_what_memory_lacks(self.profile))
         self.queue_families = self._read_queue_families()
+        self.supplies_nulls = emulates and self.can_supply_nulls()
+        """Whether nullDescriptor is Hesper's doing: see `stand_ins`."""
+        if self.supplies_nulls and not self.has_robustness:
+            # The extension is offered for this alone.
+            others = frozenset({"robustBufferAccess2", "robustImageAccess2"})
+            self.profile = self.profile.without_features({ROBUSTNESS: others})
         self.has_sync_fd_semaphores = self._has_sync_fd_semaphores()
         self.has_sync_fd_fences = self._has_sync_fd_fences()
 
@@ -185,6 +203,8 @@ class PhysicalDevice:
             for name, version in self.extensions.items()
             if name in known
         }
+        if self.supplies_nulls and not self.has_robustness:
+            shown |= {name: known[name][1] for name in _ROBUSTNESS_NAMES}
         return shown | EMULATED_EXTENSIONS
 
     def host_extensions(self, wanted: list[str]) -> list[str]:
@@ -198,10 +218,16 @@ class PhysicalDevice:
         for name in wanted:
             if name not in shown and name not in own:
                 raise KeyError(name)
-        names = [name for name in wanted if name in shown and name not in EMULATED_EXTENSIONS]
+        supplied = {*EMULATED_EXTENSIONS, *(() if self.has_robustness else _ROBUSTNESS_NAMES)}
+        names = [name for name in wanted if name in shown and name not in supplied]
         if "VK_EXT_queue_family_foreign" in wanted and self._has("VK_EXT_queue_family_foreign"):
             names.append("VK_EXT_queue_family_foreign")
         return list(dict.fromkeys([*names, *self.own_extensions]))
+
+    @property
+    def has_robustness(self) -> bool:
+        """Whether the driver knows the features of VK_EXT_robustness2."""
+        return any(map(self._has, _ROBUSTNESS_NAMES))
 
     @property
     def sparse_types(self) -> int:
@@ -214,6 +240,18 @@ class PhysicalDevice:
         """Whether images of a VkImageTiling were seen to lie in shared memory."""
         strategy, is_linear = self.strategy, tiling == VK_IMAGE_TILING_LINEAR
         return bool(strategy.linear_images if is_linear else strategy.tiled_images)
+
+    def can_supply_nulls(self) -> bool:
+        """Whether the driver lacks nullDescriptor, and stand-ins can do for all that it means."""
+        if any(map(self._has, _NULL_ELSEWHERE)):
+            return False
+        if not self.has_robustness or self.profile.feature_off(ROBUSTNESS, "nullDescriptor"):
+            return True
+        scratch = Scratch()
+        features = scratch.new("VkPhysicalDeviceFeatures2")
+        robustness = features.push_(ROBUSTNESS)
+        self.table.call("vkGetPhysicalDeviceFeatures2", self.handle, features)
+        return not robustness.nullDescriptor
 
     def _choose_strategy(self, host: list[HostType]) -> Strategy:
         """How memory is shared.  Raises `UnfitDeviceError`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hesper.guest.handlers import handles
-from hesper.guest.physical_device import physical_device
+from hesper.guest.physical_device import ROBUSTNESS, physical_device
 from hesper.kernel.errors import ProtocolError
 from hesper.kernel.views import Array, View
 from hesper.vk.enumerants import (
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from hesper.guest.physical_device import PhysicalDevice
     from hesper.host.profile import Profile
     from hesper.kernel.handlers import Call
+
+_ROBUSTNESS_LIMITS = "VkPhysicalDeviceRobustness2PropertiesKHR"
 
 
 def mask_struct(profile: Profile, struct: View) -> None:
@@ -56,6 +58,8 @@ def get_features2(context: Context, call: Call) -> None:
     mask_struct(physical.profile, features.features)
     for struct in features.chain_():
         mask_struct(physical.profile, struct)
+        if struct.struct_ == ROBUSTNESS and physical.supplies_nulls:
+            struct.nullDescriptor = 1
 
 
 @handles("vkGetPhysicalDeviceProperties")
@@ -75,6 +79,10 @@ def get_properties2(context: Context, call: Call) -> None:
     _mask_properties(physical, properties.properties)
     for struct in properties.chain_():
         mask_struct(physical.profile, struct)
+        if struct.struct_ == _ROBUSTNESS_LIMITS and not physical.has_robustness:
+            # Of robustBufferAccess2, which is not offered: the coarsest there may be.
+            struct.robustStorageBufferAccessSizeAlignment = 4
+            struct.robustUniformBufferAccessSizeAlignment = 256
 
 
 def _mask_properties(physical: PhysicalDevice, properties: View) -> None:

@@ -89,6 +89,8 @@ def destroy_device(context: Context, device: Device) -> None:
         _destroy(context, device, each)
     for stage in device.stages.values():
         stage.destroy()
+    if device.stand_ins is not None:
+        device.stand_ins.destroy()
     for fence in device.retired_fences:
         device.table.call("vkDestroyFence", device.handle, fence, None)
     context.engine.objects.remove(device.id)

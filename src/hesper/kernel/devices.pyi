@@ -1,6 +1,6 @@
 """A context's devices: their memory, their queues, and whether they are lost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hesper.kernel.shm import Region
 from hesper.kernel.views import Array, View
@@ -41,6 +41,21 @@ class Devices:
         The size of an allocation is rounded up to `alignment`, that of its region to `granule`
         (powers of two).  Allocations for which there is no free region, or to which structs are
         chained that need a decision, go to the handler.
+        """
+    def describe_nulls(
+        self,
+        device: int,
+        *,
+        descriptors: bool,
+        indices: bool,
+        stand_ins: Mapping[str, int] | None = None,
+    ) -> None:
+        """Say where a guest may name nothing on a device; until then it may nowhere.
+
+        descriptors: in descriptors and as vertex buffers (nullDescriptor).  indices: as index
+        buffer (maintenance6).  stand_ins: what the driver gets instead, where it has no
+        nullDescriptor: host handles and numbers, by their names in `core/state.pxd`'s StandIns.
+        Raises `KeyError` without such a device, or for a name that is missing.
         """
     def share_memory(self, id: int, *, apart: bool = False) -> Region:
         """The mapped region of the VkDeviceMemory with that guest id, with one owner more.

@@ -6,12 +6,13 @@ from hesper_commands cimport HANDLE_VkDevice, HANDLE_VkQueue
 
 from hesper.kernel.core.lost cimport device_lose, is_lost, settle_if_lost
 from hesper.kernel.core.memory cimport memory_share
+from hesper.kernel.core.nulls cimport NULL_DESCRIPTORS, NULL_INDICES
 from hesper.kernel.core.objects cimport Entry, object_find
 from hesper.kernel.core.shm_pool cimport ShmRegion
-from hesper.kernel.core.state cimport DeviceState, device_state, queue_state
+from hesper.kernel.core.state cimport DeviceState, StandIns, device_state, queue_state
 from hesper.kernel.core.tables cimport hesper_commands
 from hesper.kernel.objects cimport ObjectTable
-from hesper.kernel.runtime cimport CoreRef
+from hesper.kernel.runtime cimport CoreRef, stand_ins_begin
 from hesper.kernel.shm cimport heap_of, region_of
 from hesper.kernel.vulkan cimport ProcTable
 
@@ -54,6 +55,22 @@ cdef class Devices:
         state.host_alignment = alignment
         state.host_granule = granule
         state.host_handle_type = handle_type
+
+    def describe_nulls(self, uint64_t device, *, bint descriptors, bint indices, stand_ins=None):
+        cdef DeviceState *state = self.state(device)
+        cdef StandIns *ins = &state.stand_ins
+        state.nulls = (NULL_DESCRIPTORS if descriptors else 0) | (NULL_INDICES if indices else 0)
+        if stand_ins is None:
+            return
+        ins.zeros_size = stand_ins["zeros_size"]
+        ins.uniform_range = stand_ins["uniform_range"]
+        ins.sink = stand_ins["sink"]
+        ins.zero_texels = stand_ins["zero_texels"]
+        ins.sink_texels = stand_ins["sink_texels"]
+        ins.zero_image = stand_ins["zero_image"]
+        ins.sink_image = stand_ins["sink_image"]
+        ins.zeros = stand_ins["zeros"]
+        stand_ins_begin(self.ref.core)
 
     def share_memory(self, uint64_t id, *, bint apart=False):
         cdef ShmRegion *region = memory_share(self.ref.core, id, apart)

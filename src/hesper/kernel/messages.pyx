@@ -94,6 +94,8 @@ cdef str describe(Stream *s):
         what = f"refused: {why}"
     elif error == ERROR_NULL:
         what = "null is not allowed"
+        if s.error_op != NULL and s.error_op.flags & FLAG_FEATURE:
+            what += " without the feature for it"
     elif error == ERROR_POINTER:
         what = "must be null: such pointers have no wire format"
     elif error == ERROR_OBJECT:

@@ -26,6 +26,7 @@ cdef bint object_charge(Core *core, uint64_t id, uint64_t size) noexcept nogil
 cdef int command_forget(Stream *s) noexcept nogil
 cdef void commands_ready(Core *core) noexcept nogil
 cdef void layouts_change(Core *core) noexcept nogil
+cdef void stand_ins_begin(Core *core) noexcept nogil
 
 # Threads.
 cdef int ring_serve(RingCore *ring) noexcept nogil

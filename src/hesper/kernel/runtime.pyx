@@ -29,6 +29,7 @@ from hesper.kernel.core.ring cimport ring_loop
 from hesper.kernel.core.sets cimport check_sets
 from hesper.kernel.core.shares cimport meter_free, meter_loop, share_forget
 from hesper.kernel.core.shm_pool cimport pool_drop, pool_room
+from hesper.kernel.core.stand_ins cimport stand_in_overrides
 from hesper.kernel.core.state cimport (
     QUEUES, Core, DeviceState, Hot, RingCore, Row, Stream, TimelineCore, retired_fn)
 from hesper.kernel.core.tables cimport hesper_command_count, hesper_function, hesper_number_count
@@ -163,6 +164,10 @@ cdef void commands_ready(Core *core) noexcept nogil:
 
 cdef void layouts_change(Core *core) noexcept nogil:
     layout_overrides(core)
+
+
+cdef void stand_ins_begin(Core *core) noexcept nogil:
+    stand_in_overrides(core)
 
 
 cdef int ring_serve(RingCore *ring) noexcept nogil:

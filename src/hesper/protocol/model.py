@@ -73,6 +73,8 @@ class Field(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether a null pointer is allowed."""
     may_be_null: bool = True
     """Handles: whether it, or one of an array, may be VK_NULL_HANDLE."""
+    null_by_feature: bool = False
+    """The same: whether only on a device that was made with a feature."""
     output: bool = False
     """Command parameters: what the driver writes; travels back in the reply."""
     counts: bool = False

@@ -9,6 +9,7 @@ from libc.string cimport memcpy, memset
 from hesper.kernel.core.arena cimport arena_take, arena_take_array
 from hesper.kernel.core.dead cimport note_dead
 from hesper.kernel.core.extents cimport bound_holds
+from hesper.kernel.core.nulls cimport note_null
 from hesper.kernel.core.objects cimport DEAD, Entry, Extent, object_extent, object_find
 from hesper.kernel.core.platform cimport hesper_copy_words, hesper_read_u32, hesper_read_u64
 from hesper.kernel.core.relations cimport is_within
@@ -97,7 +98,7 @@ cdef inline int decode_found(Stream *s, const hesper_op *op, uint64_t id,
         target[0] = 0
         if op.flags & (FLAG_FIRST | FLAG_REQUIRED):
             return fail(s, ERROR_NULL, op, 0)
-        return 0
+        return note_null(s, op) if op.flags & FLAG_FEATURE else 0
     entry = object_find(&s.core.objects, id)
     if entry == NULL:
         return fail(s, ERROR_OBJECT, op, id)
@@ -513,7 +514,7 @@ cdef inline bint common_handle(Stream *s, const hesper_op *op, uint64_t id,
         return False
     if id == 0:
         target[0] = 0
-        return not op.flags & (FLAG_FIRST | FLAG_REQUIRED)
+        return not op.flags & (FLAG_FIRST | FLAG_REQUIRED | FLAG_FEATURE)
     entry = object_find(&s.core.objects, id)
     if entry == NULL or entry.type != op.ref + <uint32_t>1:
         return False

@@ -12,7 +12,10 @@ from hesper.kernel.core.waits cimport wait_overrides
 
 
 cdef inline void fill_overrides(Core *core) noexcept nogil:
-    """Put all but those of `layouts.pxd`, once it is known which commands have handlers."""
+    """Put all but those of `layouts.pxd` and `stand_ins.pxd`.
+
+    It is known by now which commands have handlers.
+    """
     buffer_overrides(core)
     cache_overrides(core)
     charge_overrides(core)

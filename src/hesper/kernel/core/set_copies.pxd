@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from hesper_commands cimport VkCopyDescriptorSet, vkUpdateDescriptorSets_parameters
 
 from hesper.kernel.core.arena cimport arena_take_array
+from hesper.kernel.core.nulls cimport views_hold
 from hesper.kernel.core.set_layouts cimport BINDING_MUTABLE
 from hesper.kernel.core.set_offsets cimport copy_reaches
 from hesper.kernel.core.set_runs cimport (
@@ -137,6 +138,8 @@ cdef inline int finish_update(Stream *s, const hesper_op *op,
                               vkUpdateDescriptorSets_parameters *block) noexcept nogil:
     """vkUpdateDescriptorSets, when all of it is decoded: pieces for what runs over bindings."""
     cdef int result = 0
+    if s.nulls and views_hold(s, op, block.pDescriptorWrites, block.descriptorWriteCount):
+        return -1
     if s.first_split == NULL:
         return 0
     if block.pDescriptorWrites != NULL:

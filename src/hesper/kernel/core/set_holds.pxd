@@ -19,7 +19,7 @@ cdef inline bint set_holds(Stream *s, const hesper_op *op, const uint8_t *base) 
     """Whether OP_SETS has nothing to say or to do; False: it may have."""
     if op.ref == LOOK_WRITE:
         return write_holds(s, <const VkWriteDescriptorSet *>base)
-    return op.ref == LOOK_UPDATE and s.first_split == NULL
+    return op.ref == LOOK_UPDATE and s.first_split == NULL and not s.nulls
 
 
 cdef inline bint write_holds(Stream *s, const VkWriteDescriptorSet *write) noexcept nogil:

@@ -15,6 +15,7 @@ from hesper_commands cimport (
 
 from hesper.kernel.core.arena cimport arena_take_array
 from hesper.kernel.core.extents cimport own_description
+from hesper.kernel.core.nulls cimport supplied
 from hesper.kernel.core.objects cimport Entry, Extent, object_extent, object_find
 from hesper.kernel.core.platform cimport hesper_read_u64, hesper_spin_lock, hesper_spin_unlock
 from hesper.kernel.core.set_layouts cimport (
@@ -37,6 +38,11 @@ cdef inline uint64_t no_end() noexcept nogil:
     return <uint64_t>-1
 
 
+cdef inline uint64_t dropped() noexcept nogil:
+    """The same of one that stands for nothing, whose dynamic offset counts for nothing."""
+    return <uint64_t>-2
+
+
 cdef inline uint64_t reach(Stream *s, const VkDescriptorBufferInfo *info,
                            const uint8_t *sent) noexcept nogil:
     """How far a descriptor's part of a buffer can be moved; sent: its struct on the wire.
@@ -46,7 +52,8 @@ cdef inline uint64_t reach(Stream *s, const VkDescriptorBufferInfo *info,
     cdef Entry *entry
     cdef uint64_t size
     if info.buffer == 0:
-        return no_end()
+        # What stands in for it has an end, if something does: the offset is dropped.
+        return dropped() if supplied(s) != NULL else no_end()
     entry = object_find(&s.core.objects, hesper_read_u64(sent + WIRE_VkDescriptorBufferInfo_buffer))
     if entry == NULL or entry.type != HANDLE_VkBuffer or entry.handle != info.buffer:
         return 0
@@ -134,8 +141,11 @@ cdef inline void copy_reaches(Stream *s, const Piece *both, uint64_t count) noex
 
 
 cdef inline int look_at_offsets(Stream *s, const hesper_op *op, const uint64_t *sets,
-                                uint32_t count, const uint32_t *offsets) noexcept nogil:
-    """Dynamic offsets of sets that are bound; there are as many as the sets take."""
+                                uint32_t count, uint32_t *offsets) noexcept nogil:
+    """Dynamic offsets of sets that are bound; there are as many as the sets take.
+
+    They are the command's own copy.
+    """
     cdef Descriptions *all = &s.core.objects.descriptions
     cdef Description *description
     cdef const Extent *set
@@ -155,6 +165,8 @@ cdef inline int look_at_offsets(Stream *s, const hesper_op *op, const uint64_t *
             most = ~set_reaches(description)[i]
             if offsets[i] > most:
                 break
+            if most == dropped():
+                offsets[i] = 0
             i += 1
         hesper_spin_unlock(&all.lock)
         if description == NULL:

@@ -15,6 +15,7 @@ from hesper_commands cimport (
     vkCmdPushDescriptorSet_parameters, vkUpdateDescriptorSets_parameters)
 
 from hesper.kernel.core.arena cimport arena_take_array
+from hesper.kernel.core.nulls cimport views_hold
 from hesper.kernel.core.objects cimport Extent
 from hesper.kernel.core.platform cimport hesper_spin_lock, hesper_spin_unlock
 from hesper.kernel.core.relations cimport (
@@ -69,7 +70,7 @@ cdef inline int look_at_bound(Stream *s, const hesper_op *op, uint64_t layout, u
         return 0
     if dynamic > offset_count or offsets == NULL:
         return fail_set(s, op, SET_DYNAMIC, offset_count if offsets != NULL else 0, 0, dynamic)
-    return look_at_offsets(s, op, sets, count, offsets)
+    return look_at_offsets(s, op, sets, count, <uint32_t *>offsets)
 
 
 cdef inline int look_at_layout(Stream *s, const hesper_op *op,
@@ -191,6 +192,8 @@ cdef inline int check_sets(Stream *s, const hesper_op *op, uint8_t *base) noexce
         push = <vkCmdPushDescriptorSet_parameters *>base
         if push.layout == 0:
             return 0 if s.dead_argument else fail(s, ERROR_NULL, op, 0)
+        if s.nulls and views_hold(s, op, push.pDescriptorWrites, push.descriptorWriteCount):
+            return -1
         return look_at_pushed(s, op, s.extents[PUSHED].size, push.set, &push.pDescriptorWrites,
                               &push.descriptorWriteCount)
     if op.ref == LOOK_COPY:
@@ -213,5 +216,7 @@ cdef inline int check_sets(Stream *s, const hesper_op *op, uint8_t *base) noexce
     push_info = <VkPushDescriptorSetInfo *>base
     if push_info.layout == 0:
         return 0 if s.dead_argument else fail(s, ERROR_NULL, op, 0)
+    if s.nulls and views_hold(s, op, push_info.pDescriptorWrites, push_info.descriptorWriteCount):
+        return -1
     return look_at_pushed(s, op, s.extents[PUSHED].size, push_info.set,
                           &push_info.pDescriptorWrites, &push_info.descriptorWriteCount)

@@ -309,6 +309,19 @@ cdef struct Share:
     bint stopping
 
 
+cdef struct StandIns:
+    # What descriptors get in the place of nothing, where the driver has no nullDescriptor: its
+    # handles.  `stand_ins.pxd` says what for.
+    uint64_t zeros              # a VkBuffer that is only read; 0: there are none of these
+    uint64_t zeros_size
+    uint64_t uniform_range      # bytes of it that a uniform buffer may have
+    uint64_t sink               # a VkBuffer that may be written to
+    uint64_t zero_texels        # VkBufferViews of both
+    uint64_t sink_texels
+    uint64_t zero_image         # VkImageViews
+    uint64_t sink_image
+
+
 cdef struct DeviceState:
     uint64_t id
     uint32_t serial
@@ -328,6 +341,8 @@ cdef struct DeviceState:
     uint32_t host_handle_type
     uint64_t host_alignment
     uint64_t host_granule
+    uint32_t nulls                  # where null is allowed: NULL_... of `nulls.pxd`
+    StandIns stand_ins
     QueueState *queues[QUEUES]      # null behind the last one
     DeviceState *next
 
@@ -464,6 +479,7 @@ cdef struct Stream:
     Seen seen_pipeline
     Split *first_split              # of the command, in the order of the wire
     Split *last_split
+    bint nulls                      # it has null handles to be looked at: `nulls.pxd`
     uint64_t attached               # of a VkRenderingInfo: see `attachments.pxd`
     Victim *victims
     uint32_t victim_count

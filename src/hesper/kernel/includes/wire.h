@@ -60,7 +60,8 @@ enum {
     FLAG_PARENT = 8,   /* the pool that new objects belong to */
     FLAG_MEASURED = 16, /* a handle whose object's extent counts; inner: which of them */
     FLAG_NOTED = 32, /* a handle of whose object a relation wants to know facts */
-    FLAG_REQUIRED = 64 /* a handle that is not null */
+    FLAG_REQUIRED = 64, /* a handle that is not null */
+    FLAG_FEATURE = 128 /* one that may be null by a feature of the device */
 };
 
 /* What OP_SETS looks at: see facts/sets.toml. */

@@ -79,6 +79,7 @@ class Facts:
     nullable: set[str]
     null_handles: set[str]
     never_null: set[str]
+    null_by_feature: set[str]
     traits: dict[str, list[str]]
     structs: dict[str, MesaStruct]
     commands: dict[str, MesaCommand]
@@ -133,6 +134,7 @@ def read(folder: Path) -> Facts:
         nullable=set(rules["nullable"]["fields"]),
         null_handles=set(rules["null_handles"]["may"]),
         never_null=set(rules["null_handles"]["never"]),
+        null_by_feature=set(rules["null_handles"]["by_feature"]),
         traits=rules["traits"],
         structs={
             name: MesaStruct(

@@ -218,6 +218,7 @@ class Builder:
             may_be_null=kind != "handle"
             or shape == "fixed"
             or self._may_be_null(owner, member, command=command),
+            null_by_feature=f"{owner}.{member.name}" in self._facts.null_by_feature,
             output=command and member.pointer and not member.const,
             selector=(getattr(member, "selector", None) or "") if kind == "union" else "",
             parent=self._facts.parents.get(owner) == member.name,

@@ -61,7 +61,7 @@ AMONG = 2
 MEANT = 3
 """The same of relations that are meant only where the number is one of those in the mask."""
 
-NULLABLE, FIRST, VICTIM, PARENT, MEASURED, NOTED, REQUIRED = 1, 2, 4, 8, 16, 32, 64
+NULLABLE, FIRST, VICTIM, PARENT, MEASURED, NOTED, REQUIRED, FEATURE = (1 << i for i in range(8))
 
 
 class Op(NamedTuple):
@@ -386,6 +386,7 @@ class TableBuilder:
             | (PARENT if f.parent else 0)
             | (NOTED if id(f) in self.tables.relations.noted else 0)
             | (REQUIRED if f.kind == "handle" and not f.may_be_null else 0)
+            | (FEATURE if f.null_by_feature else 0)
         )
         if f.shape in ("value", "fixed"):
             return self._in_place_op(f, siblings, flags)
