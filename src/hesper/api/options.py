@@ -31,6 +31,8 @@ class HostOptions:
     host_profile: str | os.PathLike[str] | None = None
     """Show guests no more than another driver would offer: the path of a profile, `moltenvk` or
     `kosmickrisp`."""
+    emulate: bool = True
+    """Supply features that the driver lacks, where that can be done soundly: null descriptors."""
     limits: Limits = field(default_factory=Limits)
     """What one client, or one program in a virtual machine, may use at most."""
     patience: int | None = None
@@ -53,6 +55,7 @@ class HostOptions:
         if self.host_profile is not None:
             must = "must be the path of a profile, 'moltenvk' or 'kosmickrisp'"
             check_kind("host_profile", self.host_profile, (str, os.PathLike), must)
+        check_kind("emulate", self.emulate, bool, "must be True or False")
         check_kind("limits", self.limits, Limits, "must be hesper.Limits(...)")
         if self.sandbox not in MODES:
             raise OptionError("sandbox", self.sandbox, f"must be one of {', '.join(MODES)}")
@@ -67,6 +70,7 @@ def for_workers(options: HostOptions) -> dict[str, Any]:
     return {
         "driver": options.driver,
         "profile": None if profile is None else os.fspath(profile),
+        "emulate": options.emulate,
         "limits": msgspec.to_builtins(options.limits),
         "patience": options.patience,
         "cache_key": cache_key().hex(),

@@ -86,6 +86,9 @@ class DeviceOptions(Recorded):
     that can do most for guests."""
     host_profile: str | None = None
     """Show guests no more than another driver would offer: a file, `moltenvk` or `kosmickrisp`."""
+    emulate: bool = True
+    """Supply what the driver lacks, where that is sound: null descriptors, which OpenGL (zink) and
+    Direct3D (DXVK) want. Default: yes."""
     limit: Annotated[
         tuple[str, ...],
         Parameter(metavar="NAME=NUMBER", validator=_check(parse_limit), negative=()),
@@ -141,6 +144,7 @@ class DeviceOptions(Recorded):
         return GpuOptions(
             driver=self.driver,
             host_profile=self.host_profile,
+            emulate=self.emulate,
             limits=Limits(**dict(map(parse_limit, self.limit))),
             patience=self.patience,
             sandbox=self.sandbox,

@@ -119,6 +119,9 @@ class ServerOptions(Recorded):
     that can do most for guests."""
     host_profile: Annotated[str | None, Parameter(name="--host-profile")] = None
     """Show guests no more than another driver would offer: a file, `moltenvk` or `kosmickrisp`."""
+    emulate: bool = True
+    """Supply what the driver lacks, where that is sound: null descriptors, which OpenGL (zink) and
+    Direct3D (DXVK) want. Default: yes."""
     max_clients: int | None = None
     """Clients served at a time; more wait a few seconds and are refused. Default: as many as memory
     has room for."""
@@ -176,6 +179,7 @@ class ServerOptions(Recorded):
         return VtestOptions(
             driver=self.driver,
             host_profile=self.host_profile,
+            emulate=self.emulate,
             limits=limits,
             classes=tuple(parse_class(each, limits) for each in self.class_),
             shares=self.shares,

@@ -79,6 +79,7 @@ class ContextService:
                 profile=self._host.profile,
                 patience=self._host.patience,
                 cache_key=self._host.cache_key,
+                emulates=self._host.emulates,
                 window=self._host.window,
                 tape=recorder.tape if recorder is not None else None,
             )

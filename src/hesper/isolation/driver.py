@@ -34,6 +34,8 @@ class DriverOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The driver that the first worker has chosen for all."""
     profile: str | None = None
     """What `--host-profile` says."""
+    emulate: bool = True
+    """What `--emulate` says."""
     limits: dict[str, int] = {}
     """Fields of `guest.Limits`."""
     patience: int | None = None
@@ -57,6 +59,7 @@ class OpenDriver:
     window: int | None = None
     cache_key: bytes | None = None
     recording: RecordOptions | None = None
+    emulates: bool = True
 
     def warm_up(self) -> None:
         """Let the driver do once what takes it long the first time.
@@ -125,5 +128,12 @@ def open_driver(options: DriverOptions) -> OpenDriver:
     options.chosen = driver
     key = bytes.fromhex(options.cache_key) if options.cache_key else None
     return OpenDriver(
-        driver, limits, profile, options.patience, options.window, key, options.recording
+        driver,
+        limits,
+        profile,
+        options.patience,
+        options.window,
+        key,
+        options.recording,
+        options.emulate,
     )

@@ -154,6 +154,7 @@ class Replay:
             profile=host.profile,
             patience=host.patience,
             cache_key=host.cache_key,
+            emulates=host.emulates,
         )
         self._translation = Translation()
         self._blobs: dict[int, ReplayedMemory] = {}

@@ -113,6 +113,7 @@ class VtestService:
             profile=self._host.profile,
             patience=self._host.patience,
             cache_key=self._host.cache_key,
+            emulates=self._host.emulates,
             tape=self._recorder.tape if self._recorder is not None else None,
         )
         if self._hear is not None:
