@@ -37,6 +37,11 @@ static VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical,
             broken("VUID-VkDeviceQueueCreateInfo-queueFamilyIndex-00381",
                    "%u queues of family %u", wanted->queueCount, wanted->queueFamilyIndex);
     }
+    const VkPhysicalDeviceRobustness2FeaturesEXT *robustness = find_in_chain(
+        info->pNext, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ROBUSTNESS_2_FEATURES_EXT);
+    if (mode->no_null && robustness &&
+        (robustness->nullDescriptor || robustness->robustBufferAccess2))
+        return refused(VK_ERROR_FEATURE_NOT_PRESENT, "vkCreateDevice: robustness2");
     queue.queueFamilyIndex = 0; /* lavapipe has one, with one queue */
     copy.pQueueCreateInfos = &queue;
     copy.queueCreateInfoCount = 1;
@@ -183,6 +188,10 @@ static VKAPI_ATTR void VKAPI_CALL features2(VkPhysicalDevice physical,
         found->sparseResidency8Samples = found->sparseResidency16Samples = VK_FALSE;
         found->sparseResidencyAliased = found->shaderResourceResidency = VK_FALSE;
     }
+    VkPhysicalDeviceRobustness2FeaturesEXT *robustness = (void *)find_in_chain(
+        features->pNext, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ROBUSTNESS_2_FEATURES_EXT);
+    if (robustness && mode->no_null)
+        robustness->nullDescriptor = robustness->robustBufferAccess2 = VK_FALSE;
     VkPhysicalDevicePortabilitySubsetFeaturesKHR *subset = (void *)find_in_chain(
         features->pNext, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PORTABILITY_SUBSET_FEATURES_KHR);
     if (subset && matches(mode->added, "VK_KHR_portability_subset")) {

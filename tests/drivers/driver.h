@@ -24,6 +24,16 @@ struct map_info { /* VkMemoryMapInfo */
     VkDeviceSize size;
 };
 typedef VkResult(VKAPI_PTR *map_memory2)(VkDevice, const struct map_info *, void **);
+struct push_info { /* VkPushDescriptorSetInfo */
+    VkStructureType sType;
+    const void *pNext;
+    VkFlags stages;
+    VkPipelineLayout layout;
+    uint32_t set;
+    uint32_t count;
+    const VkWriteDescriptorSet *writes;
+};
+typedef void(VKAPI_PTR *push_set2)(VkCommandBuffer, const struct push_info *);
 
 /* ---- modes.c: what each mode is ---- */
 
@@ -51,6 +61,7 @@ struct mode {
     VkDeviceSize tiled_alignment, other_alignment;
     uint32_t queue_families;
     bool sparse;
+    bool no_null;               /* without nullDescriptor and robustBufferAccess2 */
     const char *const *hidden;  /* extensions of lavapipe's that are not offered; a * at the end is a glob */
     const char *const *added;   /* extensions that are offered beside lavapipe's */
 };
@@ -72,13 +83,16 @@ const struct mode *find_mode(const char *name);
     X(vkGetImageMemoryRequirements2) X(vkGetDeviceBufferMemoryRequirements)                       \
     X(vkGetDeviceImageMemoryRequirements) X(vkBindBufferMemory2) X(vkBindImageMemory2)            \
     X(vkQueueBindSparse) X(vkWaitForFences) X(vkWaitSemaphores) X(vkQueueSubmit)                  \
-    X(vkCreateFence) X(vkDestroyFence)
+    X(vkCreateFence) X(vkDestroyFence) X(vkUpdateDescriptorSets) X(vkCmdBindVertexBuffers)        \
+    X(vkCmdBindVertexBuffers2)
 
 struct real {
 #define X(name) PFN_##name name;
     REAL_COMMANDS(X)
 #undef X
     map_memory2 vkMapMemory2;
+    PFN_vkCmdPushDescriptorSetKHR push_set;
+    push_set2 push_set2;
 };
 extern struct real real; /* lavapipe's commands; there once an instance has been made */
 
@@ -89,7 +103,7 @@ struct override {
 #define OVERRIDE(name, function) {name, (PFN_vkVoidFunction)(function)}
 /* Each ends with an empty one.  Those of device.c are for every mode, the others not for PLAIN. */
 extern const struct override device_overrides[], physical_overrides[], format_overrides[],
-    memory_overrides[], resource_overrides[];
+    memory_overrides[], resource_overrides[], null_overrides[];
 
 /* ---- control.c: what the control file says ---- */
 

@@ -37,6 +37,9 @@ static void load_real(VkInstance instance) {
 #define X(name) real.name = (PFN_##name)lavapipe(instance, #name);
     REAL_COMMANDS(X)
 #undef X
+    real.push_set =
+        (PFN_vkCmdPushDescriptorSetKHR)lavapipe(instance, "vkCmdPushDescriptorSetKHR");
+    real.push_set2 = (push_set2)lavapipe(instance, "vkCmdPushDescriptorSet2KHR");
     real.vkMapMemory2 = (map_memory2)lavapipe(instance, "vkMapMemory2KHR");
 }
 
@@ -77,7 +80,8 @@ static PFN_vkVoidFunction search(const struct override *list, const char *name) 
 static PFN_vkVoidFunction answer(const char *name, PFN_vkVoidFunction function) {
     static const struct override *const always[] = {loader_overrides, device_overrides};
     static const struct override *const rules[] = {physical_overrides, format_overrides,
-                                                   memory_overrides, resource_overrides};
+                                                   memory_overrides, resource_overrides,
+                                                   null_overrides};
     PFN_vkVoidFunction found = NULL;
     for (size_t i = 0; i < COUNT(always) && !found; i++)
         found = search(always[i], name);

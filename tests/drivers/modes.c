@@ -19,6 +19,10 @@
 
 static const char *const none[] = {NULL};
 static const char *const no_descriptors[] = {DESCRIPTORS, NULL};
+/* Nor are there these in MoltenVK. */
+static const char *const metal[] = {DESCRIPTORS, "VK_KHR_acceleration_structure",
+                                    "VK_KHR_ray_*", "VK_EXT_descriptor_buffer",
+                                    "VK_EXT_descriptor_heap", NULL};
 static const char *const no_dma_buf[] = {"VK_EXT_external_memory_dma_buf",
                                          "VK_EXT_image_drm_format_modifier", "VK_ANDROID_*", NULL};
 static const char *const no_android[] = {"VK_EXT_image_drm_format_modifier", "VK_ANDROID_*", NULL};
@@ -55,7 +59,8 @@ static const struct mode modes[] = {
      .tiled_alignment = 16384,
      .other_alignment = 256,
      .queue_families = 4,
-     .hidden = no_descriptors,
+     .no_null = true,
+     .hidden = metal,
      .added = portability},
     {.name = "kosmickrisp",
      .kind = KOSMICKRISP,
