@@ -5,11 +5,12 @@ from __future__ import annotations
 import abc
 import atexit
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from hesper.errors import HesperError, StateError, StoppedError
+from hesper.isolation.listen import Handed
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from hesper.figures import ContextFigures
     from hesper.isolation.tracing import OnContext
+
+__all__ = ["WATCH_PATIENCE", "Handed", "Run", "Served", "Server"]
 
 WATCH_PATIENCE = 1.0
 """Seconds in which a server says what its clients do."""
@@ -232,6 +235,21 @@ class Server(abc.ABC):
         run = self._watchable()
         if run is not None:
             run.end_trace(on_context)
+
+    # Giving way to another server, see `VtestServer`.
+
+    def handed(self) -> list[Handed]:
+        """Its listening sockets, by descriptors for another server; none where it has one guest."""
+        return []
+
+    def retire(self, kept: Collection[int] = ()) -> int:  # noqa: ARG002  see `VtestServer`
+        """Take no more clients, and end after the last of those that are there.
+
+        kept: places in `handed` of sockets that another server serves from now on.
+        Returns a number that no number of a client's (`survey`) is above.
+        Raises `errors.StateError` for a server that has one guest, or does not run.
+        """
+        raise StateError(f"{self}: it serves one guest, which no other server can take")
 
     def _watchable(self) -> Run | None:
         return self._run if self.is_running else None

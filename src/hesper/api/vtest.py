@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket as socket_module
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
@@ -29,6 +29,7 @@ from hesper.vtest.wire import DEFAULT_SOCKET
 
 if TYPE_CHECKING:
     from hesper.figures import ContextFigures
+    from hesper.isolation.listen import Handed
     from hesper.isolation.tracing import OnContext
 
 SERVICE = "hesper.vtest.service"
@@ -137,6 +138,7 @@ class _VtestRun(Run):
     def __init__(self, listeners: Sequence[Listener], options: VtestOptions) -> None:
         """Take over `listeners`."""
         super().__init__()
+        self.listeners = listeners
         # See `vtest.service.Options`.
         service = for_workers(options)
         widest = Classes(options.classes, options.limits).widest
@@ -203,6 +205,7 @@ class VtestServer(Server):
         more: Sequence[str | os.PathLike[str]] = (),
         socket_classes: Mapping[str, str] = MappingProxyType({}),
         sockets: Sequence[socket_module.socket] = (),
+        handed: Sequence[Handed] = (),
         on_end: Callable[[], None] | None = None,
         on_ready: Callable[[], None] | None = None,
     ) -> None:
@@ -215,6 +218,8 @@ class VtestServer(Server):
         they connect to, by its path.
         sockets: listening Unix stream sockets to serve on instead, as systemd hands them over; they
         are closed by `stop`, so that such a server can be started once.
+        handed: another server's sockets (`handed`), for those of the paths that they are of; their
+        files are the other one's until `take_over`.
         on_end: called, on a thread of the server, when it ends without having been told to.
         on_ready: called, on a thread of the server, before the first client is served; `about` is
         known then.
@@ -225,6 +230,7 @@ class VtestServer(Server):
         self.options = VtestOptions() if options is None else options
         check_kind("options", self.options, VtestOptions, "must be hesper.VtestServer.Options(...)")
         self._given: list[socket_module.socket] | None = list(sockets) or None
+        self._handed = {each.path: each for each in handed}
         self._paths = [] if sockets else [os.path.abspath(each) for each in (socket, *more)]
         self._kinds = {os.path.abspath(path): name for path, name in socket_classes.items()}
         classes = Classes(self.options.classes, self.options.limits)
@@ -259,10 +265,49 @@ class VtestServer(Server):
         with contextlib.ExitStack() as stack:
             listeners: list[Listener] = []
             for path in self._paths:
-                listeners.append(bind(path, access, self._kind(path)))
+                theirs = self._handed.get(path)
+                if theirs is not None and theirs.sock.fileno() >= 0:
+                    listeners.append(adopt(theirs.sock, self._kind(path)))
+                else:
+                    listeners.append(bind(path, access, self._kind(path)))
                 stack.callback(listeners[-1].close)
             stack.pop_all()
         return listeners
+
+    def take_over(self, clients: int) -> None:
+        """Have the files of the sockets that it was handed: the other server has retired.
+
+        clients: what that one's `retire` has returned; clients are numbered from there on.
+        In `on_ready`, before the first.
+        """
+        run = self._run
+        if not isinstance(run, _VtestRun):
+            raise StateError(f"{self}: start() it first")
+        access = Access(self.options.mode, self.options.group_id)
+        for listener in run.listeners:
+            theirs = self._handed.get(listener.path)
+            if theirs is not None:
+                listener.own(theirs.identity, access)
+        run.supervisor.count_from(clients)
+
+    def handed(self) -> list[Handed]:
+        """Its listening sockets, for another server that is to take its place."""
+        run = self._run
+        if not isinstance(run, _VtestRun) or not self.is_running:
+            raise StateError(f"{self}: it does not run; start() it first")
+        if any(listener.sock.fileno() < 0 for listener in run.listeners):
+            raise StateError(f"{self}: another server has taken its place already")
+        return [listener.handed() for listener in run.listeners]
+
+    def retire(self, kept: Collection[int] = ()) -> int:
+        """Take no more clients, and end after the last, see `Server.retire`."""
+        run = self._run
+        if not isinstance(run, _VtestRun) or not self.is_running:
+            raise StateError(f"{self}: it does not run; start() it first")
+        number = run.supervisor.retire(kept, WATCH_PATIENCE)
+        if number is None:
+            raise StateError(f"{self}: it has not answered in {WATCH_PATIENCE:g} s")
+        return number
 
     def _kind(self, path: str) -> str:
         """Name of the class of those who connect to a socket, if it has one."""

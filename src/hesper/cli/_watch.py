@@ -44,11 +44,12 @@ class WatchOptions:
 
         kind: the command that it is.  sockets: where its clients connect.
         """
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, contextlib.ExitStack() as exporting:
+            # Another server that takes this one's place has the same address for its own.
             if self.status:
-                stack.enter_context(StatusServer(server, kind, sockets, display))
+                stack.enter_context(StatusServer(server, kind, sockets, display, exporting.close))
             if self.metrics is not None:
-                stack.enter_context(_exporter(self.metrics, server, display))
+                exporting.enter_context(_exporter(self.metrics, server, display))
             yield
 
     def check(self) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hesper.cli import fail
-from hesper.observe.asking import servers
+from hesper.observe.asking import end_among, servers
 from hesper.observe.words import plain
 
 
@@ -31,12 +31,11 @@ def command(
         Of the server that its clients reach there; needed where several servers of yours run.
     """
     with servers(socket) as found:
-        if len(found) > 1:
-            places = ", ".join(
-                plain(place) for server in found for place in server.report().sockets
-            )
-            fail(f"several servers of yours run: say --socket, one of {places}")
-        name = found[0].end(id)
+        places = {tuple(server.report().sockets) for server in found}
+        if len(places) > 1:
+            known = ", ".join(plain(place) for each in sorted(places) for place in each)
+            fail(f"several servers of yours run: say --socket, one of {known}")
+        name = end_among(found, id)
     if name is None:
         fail(f"there is no program {id}; hesper ps lists those that there are")
     print(f"ended {id} ({plain(name)})")

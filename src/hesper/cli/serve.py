@@ -6,9 +6,10 @@ import json as json_module
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -16,11 +17,15 @@ from hesper import VtestServer, log
 from hesper.cli import _systemd, fail
 from hesper.cli._server import ServerOptions, permissions
 from hesper.cli._signals import STOPPING, handled
+from hesper.cli._take_over import Predecessor, taking_over
 from hesper.cli._watch import WatchOptions
 from hesper.errors import StoppedError
 from hesper.portable import raise_descriptor_limit
 from hesper.sandbox import groups
 from hesper.sandbox.helper import harden
+
+if TYPE_CHECKING:
+    from hesper.api.vtest import VtestOptions
 
 
 def command(
@@ -31,6 +36,7 @@ def command(
     mode: Annotated[str, Parameter(name=["--mode", "--socket-mode"])] = "0600",
     socket_group: str | None = None,
     ready_fd: int | None = None,
+    take_over: Annotated[Path | None, Parameter(negative=())] = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     server: ServerOptions = ServerOptions(),  # noqa: B008  frozen
     watch: WatchOptions = WatchOptions(),  # noqa: B008  frozen
@@ -55,6 +61,10 @@ def command(
         Group of the socket, and of that folder.
     ready_fd:
         Write the ready line to this descriptor, too, and close it.
+    take_over:
+        Take the place of the server of yours that its clients reach there: its sockets of the same
+        paths, or all where it was given them by systemd, its metrics' address, its status. Its
+        clients stay with it until they leave. `hesper upgrade` does this with the same arguments.
     json:
         Log, and say ready, in JSON.
     server:
@@ -67,16 +77,28 @@ def command(
     raise_descriptor_limit()
     if server.sandbox == "on":
         groups.settle()
+    with taking_over(take_over) as predecessor:
+        _serve(
+            socket,
+            server.options(
+                warm=2, mode=permissions("--mode", mode), group=socket_group, is_shared=True
+            ),
+            predecessor,
+            watch,
+            lambda service: _say_ready(service, json=json, fd=ready_fd),
+        )
+
+
+def _serve(
+    words: Sequence[str],
+    options: VtestOptions,
+    predecessor: Predecessor | None,
+    watch: WatchOptions,
+    say_ready: Callable[[VtestServer], None],
+) -> None:
+    """Serve until told to stop."""
     over = threading.Event()
-    options = server.options(
-        warm=2, mode=permissions("--mode", mode), group=socket_group, is_shared=True
-    )
-
-    def ready() -> None:
-        harden(server.sandbox)
-        _say_ready(service, json=json, fd=ready_fd)
-
-    paths, kinds = _sockets(socket)
+    paths, kinds = _sockets(words)
     given, names = _systemd.sockets()
     known = {each.name for each in options.classes}
     if given:
@@ -85,12 +107,22 @@ def command(
             for each, name in zip(given, names, strict=True)
             if name in known
         }
+    elif predecessor is not None and predecessor.were_given:
+        given, kinds = predecessor.given(known)
+
+    def ready() -> None:
+        harden(options.sandbox)
+        if predecessor is not None:
+            predecessor.retire(service)
+        say_ready(service)
+
     service = VtestServer(
         paths[0],
         options,
         more=paths[1:],
         socket_classes=kinds,
         sockets=given,
+        handed=predecessor.of(paths) if predecessor is not None and not given else (),
         on_end=over.set,
         on_ready=ready,
     )
@@ -112,7 +144,8 @@ def command(
         except StoppedError:
             pass
         finally:
-            _systemd.notify("STOPPING=1")
+            if came:  # else another has taken its place, or it has failed
+                _systemd.notify("STOPPING=1")
             service.stop()
     service.wait()  # raises what has ended it
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from hesper.cli import PLAIN_WIDTH, fail
 from hesper.extras import needed
-from hesper.observe.asking import Watched, WatchError, servers
+from hesper.observe.asking import Watched, WatchError, end_among, servers
 from hesper.observe.look import Look, Seen, as_json
 from hesper.observe.words import plain
 
@@ -103,7 +103,7 @@ def _print(seen: list[Seen]) -> None:
 
 def _end(place: str, context: int) -> str:
     with servers(Path(place)) as found:
-        name = found[0].end(context)
+        name = end_among(found, context)
     return f"{context} has left already" if name is None else f"ended {context} ({name})"
 
 
@@ -130,7 +130,9 @@ def _trace(path: Path, socket: Path | None, seconds: float) -> None:
 
 
 def _only(found: list[Watched]) -> Watched:
-    if len(found) > 1:
-        places = ", ".join(plain(place) for server in found for place in server.report().sockets)
+    reports = [(server, server.report()) for server in found]
+    current = [each for each in reports if not each[1].retired] or reports
+    if len(current) > 1:
+        places = ", ".join(plain(place) for _, report in current for place in report.sockets)
         raise WatchError(f"several servers of yours run: say --socket, one of {places}")
-    return found[0]
+    return current[0][0]

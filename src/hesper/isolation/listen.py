@@ -22,6 +22,17 @@ class Access(NamedTuple):
     """Its group; None: as the system has it."""
 
 
+class Handed(NamedTuple):
+    """A listening socket that one server hands to the next."""
+
+    path: str
+    kind: str
+    """Name of the class of its clients, if it has one."""
+    identity: tuple[int, int] | None
+    """Device and inode of its file, if that is the server's; None for one it was given itself."""
+    sock: socket.socket
+
+
 class Listener:
     """A listening Unix stream socket, non-blocking.  `close` removes its file if it is ours."""
 
@@ -63,9 +74,30 @@ class Listener:
         self.sock, self._identity = new.sock, _identity(self.path)
         return old
 
-    def close(self) -> None:
-        """Stop listening.  May be called again."""
-        if self._identity is not None and _identity(self.path) == self._identity:
+    def handed(self) -> Handed:
+        """The same socket for another server, by a descriptor of its own; this one goes on."""
+        return Handed(self.path, self.kind, self._identity, self.sock.dup())
+
+    def own(self, identity: tuple[int, int] | None, access: Access) -> None:
+        """Have the file from now on, which another server has made; with this access.
+
+        A file that is no longer that one is left alone.  Raises `OSError`.
+        """
+        self._access = access
+        if identity is None or _identity(self.path) != identity:
+            return
+        self._identity = identity
+        if access.group is not None:
+            os.chown(self.path, -1, access.group)
+        os.chmod(self.path, access.mode)
+
+    def close(self, *, keeps_file: bool = False) -> None:
+        """Stop listening.  May be called again.
+
+        keeps_file: another server has the socket, and its file.
+        """
+        is_there = self._identity is not None and _identity(self.path) == self._identity
+        if is_there and not keeps_file:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
         self._identity = None

@@ -11,7 +11,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ SURPLUS_SECONDS = 10.0
 """Seconds without a client after which no more workers are kept ready than have been asked for."""
 AUDIT_SECONDS = 2.0
 """Between two looks, while there are clients, whether a worker has more than it was granted."""
+RETIRED_LOOK = 0.2
+"""Between two looks whether the last client of one that has retired is gone."""
 ACCEPT_PAUSE = 1.0
 """Seconds to wait when accepting fails, for descriptors to become free."""
 
@@ -137,6 +139,7 @@ class Supervisor:
         self._has_begun = False
         self._auditing = False
         self._stopping = False
+        self._retired = False
         self._failed: StartError | None = None
         self._on_ready: Callable[[dict[str, Any]], None] = lambda _: None
 
@@ -187,12 +190,47 @@ class Supervisor:
         self._close_listeners()
         self._crew.stop()
 
+    def retire(self, kept: Collection[int], patience: float) -> int | None:
+        """Take no more clients: those that are there stay, and `run` returns after the last.
+
+        kept: those listeners, by their places, are another server's from now on.  Returns a number
+        that no number of a client is above; None where that is not known after so many seconds of
+        patience.  From any other thread.
+        """
+        found: list[int] = []
+        self._call(lambda done: _hand(found, done, [self._retire(kept)]), patience)
+        return found[0] if found else None
+
+    def _retire(self, kept: Collection[int]) -> int:
+        if not self._retired and not self._stopping:
+            self._retired = True
+            self._accept_if(wanted=False)
+            self._close_listeners(kept)
+            left = self._serving + len(self._doorstep) + len(self._room)
+            _log.info("retired: another server takes clients", clients=left)
+            self._crew.discharge(self._stock())
+            self._turns.after(0.0, self._see_last_out)
+        return self._client_number + len(self._doorstep) + len(self._room)
+
+    def _see_last_out(self) -> None:
+        """End when nobody is left."""
+        if self._stopping:
+            return
+        if self._serving or len(self._doorstep) or len(self._room):
+            self._turns.after(RETIRED_LOOK, self._see_last_out)
+        else:
+            self._stop()
+
+    def count_from(self, number: int) -> None:
+        """Number clients from there on.  Before there are any: in `run`'s `on_ready`."""
+        self._client_number = number
+
     def _settled(self, found: dict[str, Any]) -> None:
         """The first worker is ready."""
-        for keeper in self._keepers:
-            keeper.begin()
         self._room.learn(found["refusal"])
         self._on_ready(found["about"])
+        for keeper in self._keepers:
+            keeper.begin()
 
     def _hopeless(self, kind: str, why: str) -> None:
         """No worker can start."""
@@ -263,7 +301,7 @@ class Supervisor:
             if crew.is_able and time.monotonic() >= self._refill_at:
                 crew.start(background=crew.is_settled, hurry=self._lately() > 1)
         self._trim_later()
-        self._accept_if(wanted=crew.is_settled and self._spare >= 0)
+        self._accept_if(wanted=crew.is_settled and self._spare >= 0 and not self._retired)
 
     def _hand_out(self) -> None:
         """Let workers that are ready serve those who wait."""
@@ -285,6 +323,8 @@ class Supervisor:
 
     def _stock(self) -> int:
         """How many workers are to be ready."""
+        if self._retired:
+            return min(self._warm, len(self._room) + len(self._doorstep))
         lately = self._lately()
         return max(self._warm, lately) if lately > 1 else self._warm
 
@@ -294,7 +334,7 @@ class Supervisor:
         if self._recent and time.monotonic() - self._recent[-1] < SURPLUS_SECONDS:
             self._trim_later()
             return
-        self._crew.discharge(self._warm)
+        self._crew.discharge(self._stock())
 
     def _trim_later(self) -> None:
         if not self._trimming and self._crew.count("ready") > self._warm:
@@ -321,11 +361,11 @@ class Supervisor:
             while True:
                 self._doorstep.receive(WaitingClient(accept(old), listener.kind))
 
-    def _close_listeners(self) -> None:
+    def _close_listeners(self, kept: Collection[int] = ()) -> None:
         for keeper in self._keepers:
             keeper.close()
-        for listener in self._listeners:
-            listener.close()
+        for place, listener in enumerate(self._listeners):
+            listener.close(keeps_file=place in kept)
 
     def _accept(self, listener: Listener) -> None:
         """Let one client in."""

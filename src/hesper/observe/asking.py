@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
+from hesper.api.server import Handed
 from hesper.errors import HesperError
 from hesper.observe import wire
 from hesper.observe.places import status_sockets
@@ -95,17 +96,41 @@ class Watched:
             trace.close()
             raise
 
+    def sockets(self) -> tuple[list[Handed], wire.Sockets]:
+        """Its listening sockets, which it goes on to serve.  Raises `WatchError`."""
+        answer, fds = self._say(wire.AskSockets())
+        socks = [socket.socket(fileno=fd) for fd in fds]
+        if not isinstance(answer, wire.Sockets) or len(answer.sockets) != len(socks):
+            for sock in socks:
+                sock.close()
+            raise WatchError(f"the server says something else: {answer}")
+        handed = [
+            Handed(each.path, each.kind, each.identity, sock)
+            for each, sock in zip(answer.sockets, socks, strict=True)
+        ]
+        return handed, answer
+
+    def retire(self, kept: Sequence[int]) -> int:
+        """Have it take no more clients, and end after the last; see `Server.retire`.
+
+        Raises `WatchError`.
+        """
+        return self._ask(wire.AskRetire(tuple(kept)), wire.Retired).clients
+
     def _ask(self, question: wire.Question, kind: type[Kind]) -> Kind:
-        try:
-            send_message(self._sock, msgspec.json.encode(question))
-        except OSError as error:
-            raise WatchError(f"the server takes no question: {error}") from error
-        answer, fds = self._hear()
+        answer, fds = self._say(question)
         for fd in fds:
             os.close(fd)
         if not isinstance(answer, kind):
             raise WatchError(f"the server says something else: {answer}")
         return answer
+
+    def _say(self, question: wire.Question) -> tuple[wire.Answer, list[int]]:
+        try:
+            send_message(self._sock, msgspec.json.encode(question))
+        except OSError as error:
+            raise WatchError(f"the server takes no question: {error}") from error
+        return self._hear()
 
     def _hear(self) -> tuple[wire.Answer, list[int]]:
         try:
@@ -136,6 +161,15 @@ class Watched:
     ) -> None:
         """Hang up."""
         self._sock.close()
+
+
+def end_among(servers: Sequence[Watched], context: int) -> str | None:
+    """End a client of a server, or of the one before it that has retired; see `Watched.end`."""
+    for each in servers:
+        name = each.end(context)
+        if name is not None:
+            return name
+    return None
 
 
 @contextlib.contextmanager

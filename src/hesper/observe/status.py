@@ -7,10 +7,10 @@ import contextlib
 import os
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -25,7 +25,7 @@ from hesper.portable import peer, recv_message, send_message
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from hesper.api.server import Server
+    from hesper.api.server import Handed, Server
     from hesper.display.scanout import Display, Scanout, Subscription
 
 MOST_CONNECTIONS = 8
@@ -49,11 +49,17 @@ class StatusServer:
     """
 
     def __init__(
-        self, server: Server, kind: str, sockets: Callable[[], list[str]], display: Display | None
+        self,
+        server: Server,
+        kind: str,
+        sockets: Callable[[], list[str]],
+        display: Display | None,
+        before_retiring: Callable[[], None] = lambda: None,
     ) -> None:
         """Tell of `server`, which runs.
 
         kind: the command that it is.  sockets: where its clients connect.  display: its screens.
+        before_retiring: called before another server is told that it may take this one's place.
         """
         self._server = server
         self._kind = kind
@@ -62,9 +68,12 @@ class StatusServer:
         self._listening: Sockets | None = None
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._retiring = threading.Lock()
         self._thread = threading.Thread(target=self._accept, name="status", daemon=True)
         self._handlers: set[threading.Thread] = set()
         self._stopping = False
+        self._before_retiring = before_retiring
+        self._retired = False
 
     def __enter__(self) -> Self:
         """Listen."""
@@ -93,7 +102,7 @@ class StatusServer:
             listening.sockets[0].shutdown(socket.SHUT_RDWR)  # wakes `accept` on Linux
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as waking:
             waking.setblocking(False)
-            waking.connect(listening.sockets[0].getsockname())  # and elsewhere
+            waking.connect(str(listening.path))  # and elsewhere
         with self._lock:
             handlers = set(self._handlers)
             for sock in self._connections:
@@ -102,10 +111,11 @@ class StatusServer:
         self._thread.join()
         for handler in handlers:
             handler.join()
-        folder = Path(listening.sockets[0].getsockname()).parent
+        path = listening.path
         listening.close()
-        with contextlib.suppress(OSError):  # another server's is there
-            folder.rmdir()
+        if path is not None:
+            with contextlib.suppress(OSError):  # another server's is there
+                path.parent.rmdir()
 
     def _accept(self) -> None:
         listening = self._listening
@@ -177,8 +187,43 @@ class StatusServer:
             ended = self._server.end(question.context, "its user has said: hesper kill")
             name = names.get(question.context, "") if ended else None
             send_message(sock, _encode(wire.Ended(name)))
-        else:
+        elif isinstance(question, wire.AskTrace):
             self._trace(sock, question.seconds)
+        else:
+            self._give_way(sock, question)
+
+    def _give_way(self, sock: socket.socket, question: wire.AskSockets | wire.AskRetire) -> None:
+        """Let another server of this user take clients."""
+        try:
+            if isinstance(question, wire.AskSockets):
+                self._hand(sock, self._server.handed())
+            else:
+                send_message(sock, _encode(wire.Retired(self._retire(question.kept))))
+        except HesperError as error:
+            send_message(sock, _encode(wire.Refused(str(error))))
+
+    @staticmethod
+    def _hand(sock: socket.socket, handed: list[Handed]) -> None:
+        with contextlib.ExitStack() as stack:
+            for each in handed:
+                stack.enter_context(each.sock)
+            if not handed:
+                send_message(sock, _encode(wire.Refused("its guest cannot go to another server")))
+                return
+            known = [wire.Socket(each.path, each.kind, each.identity) for each in handed]
+            answer = wire.Sockets(known, sys.argv[1:], os.getcwd())
+            send_message(sock, _encode(answer), [each.sock.fileno() for each in handed])
+
+    def _retire(self, kept: tuple[int, ...]) -> int:
+        """Leave the other server what only one can have, and its clients."""
+        with self._retiring:
+            if not self._retired:
+                self._before_retiring()
+                listening = self._listening
+                if listening is not None and listening.path is not None:
+                    listening.move(listening.path.with_name(f"retired-{os.getpid()}"))
+                self._retired = True
+        return self._server.retire(kept)
 
     def _report(self, watch: float) -> wire.Report:
         clients = [wire.Client.of(each) for each in self._server.survey(watch)[:MOST_REPORTED]]
@@ -195,6 +240,7 @@ class StatusServer:
             time=time.monotonic(),
             clients=clients,
             screens=screens,
+            retired=self._retired,
         )
 
     def _trace(self, sock: socket.socket, seconds: float) -> None:

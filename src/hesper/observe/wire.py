@@ -43,7 +43,18 @@ class AskTrace(msgspec.Struct, tag="trace", tag_field="ask", forbid_unknown_fiel
     seconds: Annotated[float, msgspec.Meta(gt=0.0, le=MOST_WATCHED)]
 
 
-Question: TypeAlias = AskReport | AskEnd | AskTrace
+class AskSockets(msgspec.Struct, tag="sockets", tag_field="ask", forbid_unknown_fields=True):
+    """May another server take clients?  Answered by `Sockets`; nothing changes yet."""
+
+
+class AskRetire(msgspec.Struct, tag="retire", tag_field="ask", forbid_unknown_fields=True):
+    """Take no more clients, and end after the last.  Answered by `Retired`."""
+
+    kept: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=64)]
+    """Places in `Sockets.sockets`: those another server has from now on; the others are removed."""
+
+
+Question: TypeAlias = AskReport | AskEnd | AskTrace | AskSockets | AskRetire
 
 
 class Client(msgspec.Struct, frozen=True):
@@ -102,6 +113,8 @@ class Report(msgspec.Struct, frozen=True, tag="report", tag_field="is"):
     """Of this report; seconds of the monotonic clock."""
     clients: list[Client]
     screens: list[Screen]
+    retired: bool = False
+    """Whether another server takes clients, and this one ends after its last."""
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended", tag_field="is"):
@@ -135,10 +148,35 @@ class Over(msgspec.Struct, frozen=True, tag="over", tag_field="is"):
     clients: list[tuple[int, str, int]]
 
 
+class Socket(msgspec.Struct, frozen=True):
+    """A listening socket; its descriptor comes along.  See `isolation.listen.Handed`."""
+
+    path: str
+    kind: str
+    identity: tuple[int, int] | None
+
+
+class Sockets(msgspec.Struct, frozen=True, tag="sockets", tag_field="is"):
+    """Where clients connect, with descriptors, and how the server was started."""
+
+    sockets: list[Socket]
+    arguments: list[str]
+    """After `hesper`."""
+    folder: str
+    """Its working folder, from which paths go out."""
+
+
+class Retired(msgspec.Struct, frozen=True, tag="retired", tag_field="is"):
+    """It takes no more clients."""
+
+    clients: int
+    """No client's number is above."""
+
+
 class Refused(msgspec.Struct, frozen=True, tag="refused", tag_field="is"):
     """What was asked for cannot be."""
 
     why: str
 
 
-Answer: TypeAlias = Report | Ended | Began | Traced | Flushed | Over | Refused
+Answer: TypeAlias = Report | Ended | Began | Traced | Flushed | Over | Sockets | Retired | Refused

@@ -92,6 +92,17 @@ class Sockets:
         name = self.sockets[0].getsockname()
         return int(name[1]) if isinstance(name, tuple) else 0
 
+    @property
+    def path(self) -> Path | None:
+        """Where a Unix socket's file lies."""
+        return Path(self._file.path) if self._file is not None else None
+
+    def move(self, path: Path) -> None:
+        """Have a Unix socket's file lie there; who has connected stays.  Raises `OSError`."""
+        if self._file is not None:
+            Path(self._file.path).rename(path)
+            self._file.path = str(path)
+
     def close(self) -> None:
         """Stop listening."""
         for sock in self.sockets:
