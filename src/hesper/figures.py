@@ -84,6 +84,8 @@ class ContextFigures(NamedTuple):
     """Its process' id; 0 where this machine has none, as for a virtual machine's."""
     user: int = -1
     """Its user's id; -1 likewise."""
+    gpu: int = 0
+    """Number of the GPU that it is on, from 0; see `hesper.api.server.Served.gpus`."""
 
     @classmethod
     def of(
@@ -95,6 +97,7 @@ class ContextFigures(NamedTuple):
         seconds: float,
         process: int = 0,
         user: int = -1,
+        gpu: int = 0,
     ) -> ContextFigures:
         """What a worker has said, of the client that is known here."""
         return cls(
@@ -113,6 +116,7 @@ class ContextFigures(NamedTuple):
             seconds,
             process,
             user,
+            gpu,
         )
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_drivers import make_driver
 from guest_client import DEVICE, INSTANCE, PHYSICAL_DEVICE, QUEUE, RING_IDX, Guest
 
 from hesper import protocol
 from hesper.guest import InvalidParameterError, Limits
 from hesper.guest.physical_device import EMULATED_EXTENSIONS
+from hesper.host.drivers import choose_driver
+from hesper.host.probe import probe_drivers
 from hesper.host.profile import MemoryRule, Profile, load_profile
 from hesper.kernel.errors import ProtocolError
 
 MakeGuest = Callable[..., Guest]
 
 VK_INCOMPLETE = 5
+VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU, VK_PHYSICAL_DEVICE_TYPE_CPU = 2, 4
 VK_ERROR_INITIALIZATION_FAILED = -3
 VK_ERROR_LAYER_NOT_PRESENT = -6
 VK_ERROR_EXTENSION_NOT_PRESENT = -7
@@ -29,6 +35,36 @@ def extension_names(properties: list[dict[str, Any]]) -> dict[str, int]:
     return {
         each["extensionName"].rstrip(b"\0").decode(): each["specVersion"] for each in properties
     }
+
+
+def test_of_two_devices_a_guest_sees_the_one_that_it_is_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two drivers stand for one that has two: the loader shows the devices of both."""
+    one = choose_driver("lavapipe")
+    files = f"{one.manifest}:{make_driver(tmp_path, 'discrete').manifest}"
+    monkeypatch.setenv("VK_DRIVER_FILES", files)
+    environ = {**one.environment, "VK_DRIVER_FILES": files, "VK_ICD_FILENAMES": files}
+    (driver,) = probe_drivers([replace(one, environment=environ)])
+
+    def types(only: int | None) -> list[int]:
+        guest = Guest(replace(driver, only=only))
+        try:
+            guest.create_instance()
+            command = "vkEnumeratePhysicalDevices"
+            question = {"instance": INSTANCE, "pPhysicalDeviceCount": 0}
+            count = guest.ask(command, **question)["pPhysicalDeviceCount"]
+            ids = [guest.new_id() for _ in range(count)]
+            guest.ask(command, **{**question, "pPhysicalDeviceCount": count}, pPhysicalDevices=ids)
+            command = "vkGetPhysicalDeviceProperties"
+            answers = [guest.ask(command, physicalDevice=each, pProperties={}) for each in ids]
+            return [answer["pProperties"]["deviceType"] for answer in answers]
+        finally:
+            guest.close()
+
+    both = types(None)
+    assert sorted(both) == [VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU, VK_PHYSICAL_DEVICE_TYPE_CPU]
+    assert [types(0), types(1), types(2)] == [[both[0]], [both[1]], []]
 
 
 def test_the_renderer_introduces_itself(make_guest: MakeGuest) -> None:

@@ -14,7 +14,7 @@ from hesper import log, log_limiter
 from hesper.cli import _systemd
 from hesper.cli._signals import STOPPING, handled
 from hesper.errors import ListenError, StartError
-from hesper.isolation import crew, path_keeper, peers, supervisor, total
+from hesper.isolation import crew, gpus, path_keeper, peers, supervisor, total
 from hesper.isolation.doorstep import Admission
 from hesper.isolation.listen import Access, adopt, bind
 from hesper.isolation.peers import Quota
@@ -32,7 +32,8 @@ crew.STOP_PATIENCE = wanted.get("patience", crew.STOP_PATIENCE)
 crew.START_PATIENCE = wanted.get("start_patience", crew.START_PATIENCE)
 crew.TEMPLATE_BACKOFF = wanted.get("template_backoff", crew.TEMPLATE_BACKOFF)
 total.UNCOUNTED = wanted.get("uncounted", total.UNCOUNTED)
-for name in ("AUDIT_SECONDS", "PLACE_PATIENCE", "SURPLUS_SECONDS", "ACCEPT_PAUSE"):
+gpus.SURPLUS_SECONDS = wanted.get("surplus_seconds", gpus.SURPLUS_SECONDS)
+for name in ("AUDIT_SECONDS", "PLACE_PATIENCE", "ACCEPT_PAUSE"):
     setattr(supervisor, name, wanted.get(name.lower(), getattr(supervisor, name)))
 if "connections_at_once" in wanted:
     peers.CONNECTIONS_AT_ONCE = wanted["connections_at_once"]
@@ -79,7 +80,7 @@ try:
     one = supervisor.Supervisor(
         listeners,
         "echo_service",
-        wanted.get("options", {}),
+        wanted.get("gpus") or wanted.get("options", {}),
         warm=wanted.get("warm", 1),
         max_clients=wanted.get("max_clients", 64),
         patience=wanted.get("answer_within", 30.0),
@@ -102,6 +103,6 @@ try:
         one.stop(at_once=f"a second {name}" if len(seen) > 1 else "")
 
     with handled(STOPPING, stop):
-        one.run(lambda about: print(json.dumps({"event": "ready", **about}), flush=True))
+        one.run(lambda abouts: print(json.dumps({"event": "ready", **abouts[0]}), flush=True))
 except (StartError, ListenError) as error:
     sys.exit(f"failed: {error}")

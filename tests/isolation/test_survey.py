@@ -14,7 +14,7 @@ from supervised import Supervised
 
 from hesper.figures import ContextFigures, Figures
 from hesper.isolation.channel import ChannelError
-from hesper.isolation.crew import Crew
+from hesper.isolation.gpus import Gpus
 from hesper.isolation.survey import Survey
 from hesper.isolation.tracing import MOST_TRACED, TRACE_BYTES
 from hesper.isolation.turns import Turns
@@ -55,7 +55,7 @@ class Asked:
     def __init__(self, count: int) -> None:
         self.crew = FakeCrew(count)
         self.turns = Turns()
-        self.survey = Survey(self.turns, cast(Crew, self.crew))
+        self.survey = Survey(self.turns, cast(Gpus, self.crew))
         self.answers: list[list[ContextFigures]] = []
 
     def ask(self, seconds: float = 0.0) -> None:

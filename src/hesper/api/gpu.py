@@ -115,7 +115,7 @@ class _GpuRun(Run):
         try:
             self.gpu.start()
             if not self._over.is_set():
-                self.ready(self.gpu.about)
+                self.ready([self.gpu.about])
             self._over.wait()
         finally:
             self.gpu.stop()

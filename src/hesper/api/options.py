@@ -27,7 +27,8 @@ class HostOptions:
 
     driver: str | None = None
     """The host's Vulkan driver: its name (see `drivers`), what its device calls itself, or the path
-    of its manifest.  None: the one that can do most for guests."""
+    of its manifest; with `#` and a number that device of it alone, in its own order from 0.  None:
+    the one that can do most for guests."""
     host_profile: str | os.PathLike[str] | None = None
     """Show guests no more than another driver would offer: the path of a profile, `moltenvk` or
     `kosmickrisp`."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import abc
 import atexit
 import threading
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from hesper.errors import HesperError, StateError, StoppedError
@@ -37,6 +37,21 @@ class Served:
     """Name of its best device, as the driver gives it."""
     notice: str
     """What a user should be told about this choice, above all that no GPU is used; else empty."""
+    others: tuple[Served, ...] = ()
+    """What is served with on further GPUs, where a server has several."""
+
+    @property
+    def gpus(self) -> tuple[Served, ...]:
+        """Each GPU, in the order in which drivers were named."""
+        return (self, *self.others)
+
+    @classmethod
+    def of(cls, abouts: Sequence[dict[str, Any]]) -> Served:
+        """What the first workers of all GPUs have found out."""
+        first, *others = (
+            cls(str(each["driver"]), str(each["device"]), str(each["notice"])) for each in abouts
+        )
+        return replace(first, others=tuple(others))
 
 
 class Run(abc.ABC):
@@ -51,9 +66,9 @@ class Run(abc.ABC):
         self.on_ready: Callable[[], None] = lambda: None
         """Called when the first worker is ready, before a client is served."""
 
-    def ready(self, about: dict[str, Any]) -> None:
-        """Take note that clients are served, by what a worker has found out."""
-        self.served = Served(str(about["driver"]), str(about["device"]), str(about["notice"]))
+    def ready(self, abouts: Sequence[dict[str, Any]]) -> None:
+        """Take note that clients are served, by what a worker of each GPU has found out."""
+        self.served = Served.of(abouts)
         self.on_ready()
         self.settled.set()
 

@@ -55,6 +55,9 @@ def default_clients() -> int:
 class VtestOptions(HostOptions):
     """How clients are served.  Raises `errors.OptionError` for what cannot be."""
 
+    more_drivers: tuple[str, ...] = ()
+    """Further drivers, or devices of drivers, as `driver` has them: each is a GPU, which a client
+    sees alone.  It comes to the one that has the fewest, and to the same again.  Wants `driver`."""
     mode: int = 0o600
     """Permissions of the socket's file: who may use the GPU.  If its folder is missing it is made,
     with permissions to match."""
@@ -90,6 +93,7 @@ class VtestOptions(HostOptions):
         """Check them."""
         super().__post_init__()
         check_access(self.mode, self.group)
+        self._check_drivers()
         if self.max_clients is not None:
             default = "left out, it goes by the memory there is"
             check_number("max_clients", self.max_clients, 1, MOST_PLACES, default)
@@ -104,6 +108,15 @@ class VtestOptions(HostOptions):
             check_kind("classes", each, ClientClass, "must be hesper.classes.ClientClass(...)")
         Classes(self.classes, self.limits)  # says what is wrong
         check_number("sample", self.sample, 0, 1_000_000, "left out, nobody looks")
+
+    def _check_drivers(self) -> None:
+        for each in self.more_drivers:
+            check_kind("more_drivers", each, str, "must be names of drivers, see `driver`")
+        if self.more_drivers and self.driver is None:
+            raise OptionError("more_drivers", self.more_drivers, "say the first one as `driver`")
+        every = [self.driver, *self.more_drivers]
+        if len(set(every)) < len(every):
+            raise OptionError("more_drivers", self.more_drivers, "one of them stands there twice")
 
     @property
     def group_id(self) -> int | None:
@@ -152,7 +165,7 @@ class _VtestRun(Run):
         self.supervisor = Supervisor(
             listeners,
             SERVICE,
-            service,
+            [{**service, "driver": each} for each in (options.driver, *options.more_drivers)],
             warm=options.warm,
             max_clients=options.places,
             patience=min(options.handshake_timeout or ANSWER_SECONDS, ANSWER_SECONDS),

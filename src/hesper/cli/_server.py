@@ -114,9 +114,11 @@ Patience = Annotated[
 class ServerOptions(Recorded):
     """How clients are served."""
 
-    driver: str | None = None
-    """The host's Vulkan driver: its name (see `hesper drivers`) or its manifest. Default: the one
-    that can do most for guests."""
+    driver: Annotated[tuple[str, ...], Parameter(metavar="NAME[#DEVICE]", negative=())] = ()
+    """The host's Vulkan driver: its name (see `hesper drivers`) or its manifest; with a number, one
+    of its devices, counted from 0. Can be repeated, for several GPUs: a client goes to the one
+    that has the fewest, its program's next ones to the same. Default: the driver that can do most
+    for guests."""
     host_profile: Annotated[str | None, Parameter(name="--host-profile")] = None
     """Show guests no more than another driver would offer: a file, `moltenvk` or `kosmickrisp`."""
     emulate: bool = True
@@ -177,7 +179,8 @@ class ServerOptions(Recorded):
         """
         limits = Limits(**dict(map(parse_limit, self.limit)))
         return VtestOptions(
-            driver=self.driver,
+            driver=next(iter(self.driver), None),
+            more_drivers=self.driver[1:],
             host_profile=self.host_profile,
             emulate=self.emulate,
             limits=limits,

@@ -15,7 +15,7 @@ from hesper.observe.asking import servers
 from hesper.observe.words import age, amount, plain, user
 
 if TYPE_CHECKING:
-    from hesper.observe.wire import Report
+    from hesper.observe.wire import Client, Report
 
 
 def command(
@@ -52,7 +52,10 @@ def _show(reports: list[Report]) -> None:
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("ID", "PID", "program", "user", "memory", "since", "served on"):
+    # Which, only where there are several.
+    have_several = any(report.gpus for report in reports)
+    columns = ["ID", "PID", "program", "user", "memory", "since", "served on"]
+    for name in [*columns, *(["GPU"] if have_several else [])]:
         table.add_column(name, justify="right" if name in {"ID", "PID", "memory"} else "left")
     for report in reports:
         for client in report.clients:
@@ -64,10 +67,22 @@ def _show(reports: list[Report]) -> None:
                 Text(user(client.user)),
                 amount(client.memory),
                 f"{since} ({age(client.seconds)})",
-                Text(plain(next(iter(report.sockets), report.kind))),
+                Text(plain(next(iter(report.sockets), report.kind)) + _way_out(report)),
+                *([Text(_gpu(report, client))] if have_several else []),
             )
     if table.row_count:
         console.print(table)
     else:
         where = ", ".join(plain(each) for report in reports for each in report.sockets)
         print(f"no program is served by {where}")
+
+
+def _way_out(report: Report) -> str:
+    return " (retired)" if report.retired else ""
+
+
+def _gpu(report: Report, client: Client) -> str:
+    """On which of its server's GPUs a program is."""
+    if not 0 <= client.gpu < len(report.gpus):
+        return plain(report.device)
+    return f"{client.gpu}: {plain(report.gpus[client.gpu].device)}"

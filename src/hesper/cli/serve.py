@@ -153,17 +153,18 @@ def _serve(
 def _say_ready(service: VtestServer, *, json: bool, fd: int | None) -> None:
     """Tell whoever waits for it that clients are served."""
     about, paths = service.about, service.sockets
-    if about.notice:
-        log.get_logger(__name__).warning(about.notice)
+    for notice in dict.fromkeys(each.notice for each in about.gpus if each.notice):
+        log.get_logger(__name__).warning(notice)
     if json:
         line = json_module.dumps({"event": "ready", "sockets": paths, **asdict(about)})
     else:
-        line = f"ready on {' and '.join(paths)} with {about.device} ({about.driver})"
+        devices = " and ".join(f"{each.device} ({each.driver})" for each in about.gpus)
+        line = f"ready on {' and '.join(paths)} with {devices}"
     print(line, flush=True)
+    _systemd.notify("READY=1")
     if fd is not None:
         os.write(fd, line.encode() + b"\n")
         os.close(fd)
-    _systemd.notify("READY=1")
 
 
 def _sockets(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -181,9 +181,9 @@ def main() -> None:
             sandbox=order["sandbox"],
         )
 
-        def ready(about: dict[str, Any]) -> None:
+        def ready(abouts: list[dict[str, Any]]) -> None:
             harden(order["sandbox"])
-            say(ready=about)
+            say(ready=abouts[0])
 
         def watch() -> None:
             with contextlib.suppress(OSError):

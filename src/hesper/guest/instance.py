@@ -299,6 +299,8 @@ def _find_candidates(
         raise VulkanError(result, f"{command} failed")
     candidates = []
     for index in range(count[0]):
+        if driver.only not in {None, index}:
+            continue
         try:
             physical = PhysicalDevice(
                 table, found[index], profile, described.get(index), emulates=emulates

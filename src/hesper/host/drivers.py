@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,10 @@ _ALIASES = {
     "kosmickrisp": "kosmickrisp_mesa",
 }
 """What people call drivers whose manifests are named otherwise."""
+
+
+_DEVICE = re.compile(r"(.+)#([0-9]{1,3})")
+"""A driver, and one of its devices."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ class Driver:
     """Variables to set before `library` is opened."""
     devices: tuple[Device, ...] = ()
     """Its physical devices, best first."""
+    only: int | None = None
+    """The one device that guests are shown, by its `index`; None: all."""
     problem: str = ""
     """Why it cannot be used; empty when it can, or has not been probed."""
 
@@ -174,11 +181,14 @@ def choose_driver(name: str | None = None, *, environ: Mapping[str, str] = os.en
     """The driver to serve guests with, probed.
 
     name: a driver's name (`lvp`, `moltenvk`), what its device or driver calls itself (`lavapipe`,
-    `radv`), or the path of a manifest.  None takes the best one, see `ranking`.
+    `radv`), or the path of a manifest; `#` and a number after it takes that device alone, by its
+    place in the driver's own order.  None takes the best one, see `ranking`.
     Raises `NoDriverError`.
     """
     from hesper.host.probe import probe_drivers
 
+    if name is not None and (of_one := _DEVICE.fullmatch(name)) is not None:
+        return _with_device(choose_driver(of_one[1], environ=environ), int(of_one[2]))
     if name is not None and (name.endswith(".json") or "/" in name):
         return _from_manifest(Path(name), environ)
     found = find_drivers(environ)
@@ -190,6 +200,18 @@ def choose_driver(name: str | None = None, *, environ: Mapping[str, str] = os.en
         guests = [driver for driver in found.drivers if driver.is_guest]
         raise NoDriverError(explain([*probed, *guests], found.broken))
     return best
+
+
+def _with_device(driver: Driver, index: int) -> Driver:
+    """The same with one of its devices alone.  Raises `NoDriverError`."""
+    found = tuple(device for device in driver.devices if device.index == index)
+    if not found:
+        known = ", ".join(
+            f"#{device.index} ({device.name})"
+            for device in sorted(driver.devices, key=lambda each: each.index)
+        )
+        raise NoDriverError(f"driver {driver.name} has no device #{index}; there are {known}")
+    return replace(driver, devices=found, only=index)
 
 
 def _from_manifest(path: Path, environ: Mapping[str, str]) -> Driver:

@@ -16,7 +16,6 @@ from hesper.isolation.shares import TICK
 from hesper.isolation.worker_process import WorkerProcess
 from hesper.limits import Limits
 from hesper.log import emit, get_logger, threshold
-from hesper.portable import own_memory
 from hesper.sandbox.groups import Groups
 
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ class Crew:
 
     def __init__(self, turns: Turns, service: str, options: dict[str, Any], sandbox: Mode) -> None:
         """service, options, sandbox: see `Supervisor`."""
+        self.number = 0
+        """Of its GPU, see `isolation.gpus`."""
         self.workers: set[WorkerProcess] = set()
         self.is_settled = False
         """Whether a worker has ever been ready."""
@@ -64,7 +65,7 @@ class Crew:
         self.on_figures: Callable[[WorkerProcess, dict[str, Any]], None] = lambda _, __: None
         """Called with what a worker says its client does."""
         self.total: Total[WorkerProcess] | None = None
-        """What all clients may have together, if they are bounded."""
+        """What all clients may have together, on other GPUs too, if they are bounded."""
         self.shares: Shares[WorkerProcess] | None = None
         """How clients share the GPU's time, if they do."""
         self._turns = turns
@@ -139,8 +140,6 @@ class Crew:
             worker.output.close()
         self.workers.clear()
         self._launcher.close()
-        if self.total is not None:
-            self.total.close()
         if self.shares is not None:
             self.shares.close()
         if self._groups is not None:
@@ -161,7 +160,7 @@ class Crew:
             theirs.close()
         # A worker that does not take its orders must not hold us up.
         ours.setblocking(False)
-        worker = WorkerProcess(process, ours, Upstream(ours), output, background)
+        worker = WorkerProcess(process, ours, Upstream(ours), output, background, self.number)
         output.log = lambda: worker.log
         self.workers.add(worker)
         self._turns.watch(ours, lambda: self._hear(worker))
@@ -342,16 +341,6 @@ class Crew:
             seconds = self.shares.look()
             if seconds is not None:
                 self._look_later(seconds)
-
-    def audit(self) -> None:
-        """End a worker that has more memory than it was granted, if memory is short."""
-        if self.total is None:
-            return
-        serving = [worker for worker in self.workers if worker.state == "serving"]
-        used = {worker: own_memory(worker.process.pid) for worker in serving}
-        if (liar := self.total.liar(used)) is not None:
-            granted = self.total.granted(liar)
-            self.kill(liar, f"it has {used[liar]} bytes of memory, and was granted {granted}")
 
     def _ends(self, worker: WorkerProcess, reason: str) -> None:
         """Log at once why a client is ended: its worker waits for that."""

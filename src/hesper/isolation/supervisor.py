@@ -5,7 +5,6 @@ It is small and single-threaded, never loads Vulkan, and never waits for a worke
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import errno
 import os
@@ -13,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -21,10 +20,10 @@ from hesper import log
 from hesper.errors import StartError, start_error
 from hesper.isolation.crew import Crew
 from hesper.isolation.doorstep import Admission, Doorstep
+from hesper.isolation.gpus import Gpu, Gpus
 from hesper.isolation.path_keeper import PathKeeper
 from hesper.isolation.peers import Crowd, Rates
 from hesper.isolation.recordings import Recordings, RecordOptions
-from hesper.isolation.shares import Shares
 from hesper.isolation.survey import Survey
 from hesper.isolation.total import SLACK, Total
 from hesper.isolation.turns import Turns
@@ -44,16 +43,6 @@ if TYPE_CHECKING:
 
 PLACE_PATIENCE = 5.0
 """Seconds for which a client waits for another to leave, where all places are taken."""
-REFILL_DELAY = 5.0
-"""Seconds after which a worker that took a client is replaced: the client's start needs the
-processor more than the next worker's.  Where another client has come within that time more are to
-be expected: it is replaced at once, by more than one."""
-HURRIED_REFILL_DELAY = 0.5
-"""The same when no other worker is ready.  A client that finds none is not made to wait for it."""
-MOST_READY = 16
-"""Workers that are kept ready then, or two a processor if that is fewer."""
-SURPLUS_SECONDS = 10.0
-"""Seconds without a client after which no more workers are kept ready than have been asked for."""
 AUDIT_SECONDS = 2.0
 """Between two looks, while there are clients, whether a worker has more than it was granted."""
 RETIRED_LOOK = 0.2
@@ -62,6 +51,9 @@ ACCEPT_PAUSE = 1.0
 """Seconds to wait when accepting fails, for descriptors to become free."""
 
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
+
+OnReady: TypeAlias = Callable[[list[dict[str, Any]]], None]
+"""Called with what services say `about` each GPU."""
 
 _log = get_logger(__name__)
 
@@ -82,7 +74,7 @@ class Supervisor:
         self,
         listeners: Sequence[Listener],
         service: str,
-        options: dict[str, Any],
+        options: dict[str, Any] | Sequence[dict[str, Any]],
         *,
         warm: int = 2,
         max_clients: int = 64,
@@ -93,32 +85,35 @@ class Supervisor:
         """Take over `listeners`; `run` closes them.
 
         service: module that workers serve by, see `hesper.isolation.service`; options: for its
-        `prepare`.  warm: workers kept ready.  max_clients: clients served at a time.
+        `prepare`; several: for one GPU each, see `isolation.gpus`.  warm: workers kept ready, of
+        each.  max_clients: clients served at a time.
         patience: seconds in which a client is served or refused.
         admission: what is asked of clients, and how they are told that they are not served.
         sandbox: how workers are confined.  Raises `OSError`.
         """
         self._listeners = list(listeners)
-        self._warm = max(1, warm)
-        self._most_ready = max(self._warm, min(2 * processors(), MOST_READY))
         self._hurry = max(2, processors())
         self._max_clients = max_clients
         self._patience = patience
         self._turns = Turns()
-        self._crew = Crew(self._turns, service, options, sandbox)
-        recording = options.get("recording")
+        every = [options] if isinstance(options, dict) else list(options)
+        crews = [Crew(self._turns, service, each, sandbox) for each in every]
+        total: Total[WorkerProcess] | None = Total(admission.memory) if admission.memory else None
+        self._gpus = Gpus(self._turns, crews, max(1, warm), total)
+        recording = every[0].get("recording")
         self._recordings = (
             Recordings(msgspec.convert(recording, RecordOptions)) if recording else None
         )
-        self._crew.total = Total(admission.memory) if admission.memory else None
-        self._crew.shares = Shares() if admission.shares and max_clients > 1 else None
+        if admission.shares and max_clients > 1:
+            self._gpus.share()
         self._classes = admission.classes
         self._least_weight = min((e.weight for e in self._all_classes()), default=1)
-        self._crew.on_settled = self._settled
-        self._crew.on_hopeless = self._hopeless
-        self._crew.on_change = self._refill
-        self._crew.on_end = self._left
-        self._survey = Survey(self._turns, self._crew)
+        for gpu in self._gpus.all:
+            gpu.crew.on_settled = partial(self._settled, gpu)
+            gpu.crew.on_hopeless = self._hopeless
+            gpu.crew.on_change = self._refill
+            gpu.crew.on_end = self._left
+        self._survey = Survey(self._turns, self._gpus)
         self._seen: list[ContextFigures] = []
         self._room = WaitingRoom(self._turns, admission.refuse)
         self._doorstep = Doorstep(self._turns, admission, self._let_in)
@@ -131,17 +126,14 @@ class Supervisor:
         ]
         self._spare = -1
         self._client_number = 0
-        self._recent: collections.deque[float] = collections.deque(maxlen=self._most_ready)
         self._accepting = False
         self._full_said = False
-        self._refill_at = 0.0
-        self._trimming = False
         self._has_begun = False
         self._auditing = False
         self._stopping = False
         self._retired = False
         self._failed: StartError | None = None
-        self._on_ready: Callable[[dict[str, Any]], None] = lambda _: None
+        self._on_ready: OnReady = lambda _: None
 
     def begin(self) -> None:
         """Start what workers come from, as a child of this thread; else `run` does.
@@ -151,12 +143,14 @@ class Supervisor:
         """
         if not self._has_begun:
             self._has_begun = True
-            self._crew.begin()
+            for gpu in self._gpus.all:
+                gpu.crew.begin()
 
-    def run(self, on_ready: Callable[[dict[str, Any]], None]) -> None:
+    def run(self, on_ready: OnReady) -> None:
         """Serve until `stop`, then stop the workers and close the sockets.
 
-        on_ready: called once with the service's `about` when a worker can serve.
+        on_ready: called once with what services say `about` each GPU when a worker of each can
+        serve.
         Raises `StartError` when no worker can ever serve.
         """
         self._on_ready = on_ready
@@ -165,7 +159,7 @@ class Supervisor:
             self.begin()
             log.get_ready()  # while that starts
             self._refill()
-            while not self._stopping or self._crew.workers:
+            while not self._stopping or self._gpus.workers:
                 self._turns.turn()
         finally:
             self._end()
@@ -182,13 +176,15 @@ class Supervisor:
 
     def _stop(self, at_once: str = "") -> None:
         if at_once:
-            self._crew.kill_all(at_once)
+            for gpu in self._gpus.all:
+                gpu.crew.kill_all(at_once)
         if self._stopping:
             return
         self._stopping = True
         self._accept_if(wanted=False)
         self._close_listeners()
-        self._crew.stop()
+        for gpu in self._gpus.all:
+            gpu.crew.stop()
 
     def retire(self, kept: Collection[int], patience: float) -> int | None:
         """Take no more clients: those that are there stay, and `run` returns after the last.
@@ -206,17 +202,23 @@ class Supervisor:
             self._retired = True
             self._accept_if(wanted=False)
             self._close_listeners(kept)
-            left = self._serving + len(self._doorstep) + len(self._room)
+            left = self._serving + self._expected
             _log.info("retired: another server takes clients", clients=left)
-            self._crew.discharge(self._stock())
+            for gpu in self._gpus.all:
+                gpu.crew.discharge(self._expected)
             self._turns.after(0.0, self._see_last_out)
-        return self._client_number + len(self._doorstep) + len(self._room)
+        return self._client_number + self._expected
+
+    @property
+    def _expected(self) -> int:
+        """How many have come that are not served yet."""
+        return len(self._doorstep) + len(self._room)
 
     def _see_last_out(self) -> None:
         """End when nobody is left."""
         if self._stopping:
             return
-        if self._serving or len(self._doorstep) or len(self._room):
+        if self._serving or self._expected:
             self._turns.after(RETIRED_LOOK, self._see_last_out)
         else:
             self._stop()
@@ -225,10 +227,13 @@ class Supervisor:
         """Number clients from there on.  Before there are any: in `run`'s `on_ready`."""
         self._client_number = number
 
-    def _settled(self, found: dict[str, Any]) -> None:
-        """The first worker is ready."""
+    def _settled(self, gpu: Gpu, found: dict[str, Any]) -> None:
+        """The first worker of a GPU is ready."""
+        gpu.about = found["about"]
         self._room.learn(found["refusal"])
-        self._on_ready(found["about"])
+        if not self._gpus.are_settled or self._stopping:
+            return
+        self._on_ready([each.about for each in self._gpus.all])
         for keeper in self._keepers:
             keeper.begin()
 
@@ -280,7 +285,7 @@ class Supervisor:
 
     @property
     def _serving(self) -> int:
-        return self._crew.count("serving")
+        return self._gpus.count("serving")
 
     def _refill(self) -> None:
         """Serve those who wait, start workers until enough are ready, and accept clients."""
@@ -290,56 +295,28 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 self._spare = os.open(os.devnull, os.O_RDONLY)
         self._hand_out()
-        crew = self._crew
         places = self._max_clients - self._serving
-        for _ in range(crew.hurrying(), min(self._room.count(self._may), places, self._hurry)):
-            if crew.is_able:
-                crew.start(background=False)
-        # The first finds out what the others need not: which driver to use.
-        wanted = self._stock() if crew.is_settled else 1
-        for _ in range(crew.count("starting", "ready"), wanted):
-            if crew.is_able and time.monotonic() >= self._refill_at:
-                crew.start(background=crew.is_settled, hurry=self._lately() > 1)
-        self._trim_later()
-        self._accept_if(wanted=crew.is_settled and self._spare >= 0 and not self._retired)
+        most = self._expected if self._retired else None
+        for gpu in self._gpus.all:
+            waiting = self._room.count(partial(self._may_on, gpu.number))
+            gpu.refill(min(waiting, places, self._hurry), most)
+        is_able = self._gpus.are_settled and self._spare >= 0
+        self._accept_if(wanted=is_able and not self._retired)
 
     def _hand_out(self) -> None:
         """Let workers that are ready serve those who wait."""
-        while self._serving < self._max_clients:
-            worker = self._crew.a_ready()
-            client = self._room.call(self._may) if worker is not None else None
-            if worker is None or client is None:
-                break
-            self._serve(worker, client)
+        for gpu in self._gpus.all:
+            while self._serving < self._max_clients:
+                worker = gpu.crew.a_ready()
+                may = partial(self._may_on, gpu.number)
+                client = self._room.call(may) if worker is not None else None
+                if worker is None or client is None:
+                    break
+                self._serve(worker, client)
         full = self._serving >= self._max_clients
         if full and not self._full_said:
             _log.warning("all places are taken", max_clients=self._max_clients)
         self._full_said = full
-
-    def _lately(self) -> int:
-        """How many clients have been served a short time ago, `_most_ready` at most."""
-        since = time.monotonic() - REFILL_DELAY
-        return sum(moment >= since for moment in self._recent)
-
-    def _stock(self) -> int:
-        """How many workers are to be ready."""
-        if self._retired:
-            return min(self._warm, len(self._room) + len(self._doorstep))
-        lately = self._lately()
-        return max(self._warm, lately) if lately > 1 else self._warm
-
-    def _trim(self) -> None:
-        """End workers that nobody is likely to need any more."""
-        self._trimming = False
-        if self._recent and time.monotonic() - self._recent[-1] < SURPLUS_SECONDS:
-            self._trim_later()
-            return
-        self._crew.discharge(self._stock())
-
-    def _trim_later(self) -> None:
-        if not self._trimming and self._crew.count("ready") > self._warm:
-            self._trimming = True
-            self._turns.after(SURPLUS_SECONDS, self._trim)
 
     def _accept_if(self, *, wanted: bool) -> None:
         """Listen for clients, or leave them in the sockets' queues."""
@@ -383,6 +360,7 @@ class Supervisor:
         client.yields = not self._rates.count(client.peer)
         if client.yields:
             client.log.info("client waits for others: its process connects too often")
+        client.gpu = self._gpus.choose(client, self._room.count_on)
         client.timer = self._turns.after(
             min(PLACE_PATIENCE, self._patience), lambda: self._still_waits(client)
         )
@@ -395,6 +373,10 @@ class Supervisor:
     def _may(self, client: WaitingClient) -> bool:
         """Whether a client's process and user have places left."""
         return self._quota.refusal(self._served, client.peer) is None
+
+    def _may_on(self, gpu: int, client: WaitingClient) -> bool:
+        """Whether it may be served, and is to be on that GPU."""
+        return client.gpu == gpu and self._may(client)
 
     def _left(self, worker: WorkerProcess) -> None:
         self._served.remove(worker)
@@ -430,8 +412,8 @@ class Supervisor:
             self._room.send_away(client, "all places are taken", max_clients=self._max_clients)
         elif over is not None:
             self._room.send_away(client, over[0], **over[1])
-        elif self._crew.failure:
-            self._room.send_away(client, f"no worker can start: {self._crew.failure}")
+        elif failure := self._gpus.all[client.gpu].crew.failure:
+            self._room.send_away(client, f"no worker can start: {failure}")
         else:
             self._room.send_away(client, "too many clients at once: no worker was ready in time")
 
@@ -449,12 +431,7 @@ class Supervisor:
             self._order_to_serve(worker, sock)
             _log.debug("client has a worker", client=worker.client, worker=worker.process.pid)
         self._survey.began(worker)
-        self._recent.append(worker.since)
-        delay = REFILL_DELAY if self._crew.count("ready") else HURRIED_REFILL_DELAY
-        if self._lately() > 1:
-            delay = 0.0
-        self._refill_at = time.monotonic() + delay
-        self._turns.after(delay, self._refill)
+        self._gpus.of(worker).served(worker.since, self._refill)
 
     def _order_to_serve(self, worker: WorkerProcess, sock: socket.socket) -> None:
         files = self._recordings.begin(worker.client) if self._recordings is not None else []
@@ -466,7 +443,7 @@ class Supervisor:
 
     def _order(self, worker: WorkerProcess, fds: list[int], files: list[int]) -> None:
         told: dict[str, Any] = {"client": worker.client, "files": len(files)}
-        total, shares, kind = self._crew.total, self._crew.shares, worker.kind
+        total, shares, kind = self._gpus.total, self._gpus.of(worker).crew.shares, worker.kind
         if total is not None:
             fds.append(total.fd)
             told |= {"lease": total.begin(worker), "slack": SLACK}
@@ -478,7 +455,7 @@ class Supervisor:
                 told["share"] = True
         if kind is not None:
             told["limits"] = msgspec.to_builtins(kind.limits)
-        self._crew.order(worker, "serve", fds + files, **told)
+        self._gpus.order(worker, "serve", fds + files, **told)
         if total is not None:
             self._audit_later()
 
@@ -500,7 +477,7 @@ class Supervisor:
 
     def _audit(self) -> None:
         self._auditing = False
-        self._crew.audit()
+        self._gpus.audit()
         self._audit_later()
 
     def _end(self) -> None:
@@ -508,7 +485,7 @@ class Supervisor:
         self._close_listeners()
         self._doorstep.close()
         self._room.close()
-        self._crew.end()
+        self._gpus.end()
         self._turns.close()
         if self._spare >= 0:
             os.close(self._spare)

@@ -14,7 +14,7 @@ from hesper.isolation.channel import ChannelError
 from hesper.isolation.tracing import OnContext, Trace
 
 if TYPE_CHECKING:
-    from hesper.isolation.crew import Crew
+    from hesper.isolation.gpus import Gpus
     from hesper.isolation.turns import Turns
     from hesper.isolation.worker_process import WorkerProcess
 
@@ -26,15 +26,15 @@ Done = Callable[[list[ContextFigures]], None]
 
 
 class Survey:
-    """Asks the workers of a crew, on the thread that its turns come on."""
+    """Asks the workers of all GPUs, on the thread that its turns come on."""
 
-    def __init__(self, turns: Turns, crew: Crew) -> None:
+    def __init__(self, turns: Turns, gpus: Gpus) -> None:
         """Nobody is asked yet."""
         self._turns = turns
-        self._crew = crew
+        self._gpus = gpus
         self._waiting: list[_Question] = []
         self._trace = Trace()
-        crew.on_figures = self._heard
+        gpus.on_figures = self._heard
 
     def ask(self, seconds: float, done: Done) -> None:
         """Call `done` soon with what all clients do.
@@ -49,7 +49,7 @@ class Survey:
                 continue
             worker.asked = True
             worker.watch = seconds
-            self._crew.order(worker, "figures", watch=seconds)
+            self._gpus.order(worker, "figures", watch=seconds)
             asked.add(worker)
         question = _Question(asked, done)
         self._waiting.append(question)
@@ -84,14 +84,14 @@ class Survey:
 
     def _serving(self) -> list[WorkerProcess]:
         """Those that serve clients, the oldest client first."""
-        serving = [worker for worker in self._crew.workers if worker.state == "serving"]
+        serving = [worker for worker in self._gpus.workers if worker.state == "serving"]
         return sorted(serving, key=lambda worker: worker.client)
 
     def end(self, client: int, why: str) -> bool:
         """End a client; whether there is one of that number."""
         for worker in self._serving():
             if worker.client == client:
-                self._crew.kill(worker, why)
+                self._gpus.kill(worker, why)
                 return True
         return False
 
@@ -111,7 +111,7 @@ class Survey:
         """Trace a worker that serves a client, if there is a trace."""
         self._trace.add(
             worker.client,
-            lambda fd, seconds: self._crew.order(worker, "trace", [fd], seconds=seconds),
+            lambda fd, seconds: self._gpus.order(worker, "trace", [fd], seconds=seconds),
         )
 
 
@@ -132,4 +132,5 @@ def _figures_of(worker: WorkerProcess, now: float) -> ContextFigures:
         seconds=now - worker.since,
         process=peer.process if peer else 0,
         user=peer.user if peer else -1,
+        gpu=worker.gpu,
     )

@@ -42,6 +42,8 @@ class WaitingClient:
         self.peer: Peer = peer(sock)
         self.since = time.monotonic()
         self.timer: Timer | None = None
+        self.gpu = 0
+        """Number of the GPU on which it is to be served."""
         self.yields = False
         """Whether others go first: its process connects too often."""
 
@@ -69,6 +71,10 @@ class WaitingRoom:
     def count(self, may: Callable[[WaitingClient], bool]) -> int:
         """Count those that wait, yield to nobody and `may` be served."""
         return sum(not client.yields and may(client) for client in self._waiting)
+
+    def count_on(self, gpu: int) -> int:
+        """Count those that wait for that GPU."""
+        return sum(client.gpu == gpu for client in self._waiting)
 
     def excess(self, places: int) -> WaitingClient | None:
         """Who is to leave where so many places are free, if too many wait."""

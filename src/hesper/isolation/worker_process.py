@@ -34,6 +34,8 @@ class WorkerProcess:
     output: Output
     background: bool
     """Whether it gets ready with what processor time others leave."""
+    gpu: int = 0
+    """Number of the GPU on which it serves, see `isolation.gpus`."""
     state: str = "starting"
     client: int = 0
     peer: Peer | None = None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from hesper.observe.asking import WatchError, servers
 from hesper.observe.rates import Rates, Row, ScreenRow
 
@@ -64,6 +66,8 @@ def as_json(seen: list[Seen]) -> list[dict[str, Any]]:
             "sockets": each.report.sockets,
             "driver": each.report.driver,
             "device": each.report.device,
+            "gpus": msgspec.to_builtins(each.report.gpus),
+            "retired": each.report.retired,
             "process": each.report.process,
             "clients": [_client(row) for row in each.rows],
             "screens": [
@@ -87,6 +91,7 @@ def _client(row: Row) -> dict[str, Any]:
         "name": client.name,
         "process": client.process or None,
         "user": client.user if client.user >= 0 else None,
+        "gpu": client.gpu,
         "seconds": round(client.seconds, 3),
         "commands": client.commands,
         "commands_per_second": round(row.commands, 3),

@@ -104,8 +104,15 @@ class ContextCollector(Collector):
             "1 for what an open context was waiting for at this moment",
             labels=[*label, "for"],
         )
+        gpu = GaugeMetricFamily(
+            "hesper_context_gpu",
+            "Number of the GPU that an open context is on, as in hesper_driver_info; 0 where there"
+            " is one",
+            labels=label,
+        )
         for figures in totals.open:
             labels = [str(figures.context), figures.name]
+            gpu.add_metric(labels, figures.gpu)
             commands.add_metric(labels, figures.commands)
             submissions.add_metric(labels, figures.submissions)
             busy.add_metric(labels, figures.busy_ns / 1e9)
@@ -121,7 +128,7 @@ class ContextCollector(Collector):
                 held.add_metric([*labels, kind], number)
                 most.add_metric([*labels, kind], bound)
         yield from (commands, memory, limit, account, held, most)
-        yield from (submissions, busy, frames, age, waits)
+        yield from (submissions, busy, frames, age, waits, gpu)
 
 
 class ServerCollector(Collector):
@@ -138,7 +145,9 @@ class ServerCollector(Collector):
             return
         about = self._server.about
         info = InfoMetricFamily("hesper_driver", "What clients are served with")
-        info.add_metric([], {"driver": about.driver, "device": about.device})
+        for number, served in enumerate(about.gpus):
+            gpu = {"gpu": str(number)} if about.others else {}
+            info.add_metric([], {"driver": served.driver, "device": served.device, **gpu})
         yield info
         if self._display is not None:
             frames = CounterMetricFamily("hesper_guest_frames", "Frames flushed", labels=["screen"])

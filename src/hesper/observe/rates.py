@@ -34,6 +34,8 @@ class Row:
     """Share of the time in which one of its queues had work, 0 to 1 for each queue."""
     waits_for: str
     """What its streams wait for, in a few words."""
+    gpu: int | None = None
+    """Number of the GPU that it is on, where its server has several."""
 
     @property
     def each(self) -> float:
@@ -75,6 +77,7 @@ class Rates:
                     _rate(client.frames - old.frames, seconds),
                     _rate((client.busy_ns - old.busy_ns) / 1e9, seconds),
                     waits_for(client.doing),
+                    client.gpu if report.gpus else None,
                 )
             )
         screens = [

@@ -240,6 +240,7 @@ class StatusServer:
             time=time.monotonic(),
             clients=clients,
             screens=screens,
+            gpus=[wire.Gpu(each.driver, each.device) for each in about.gpus if about.others],
             retired=self._retired,
         )
 

@@ -21,6 +21,7 @@ from hesper.observe.words import age, amount, plain, rate, user
 if TYPE_CHECKING:
     from hesper.observe.look import Look, Seen
     from hesper.observe.rates import Row
+    from hesper.observe.wire import Report
 
 COLUMNS = (
     ("ID", True),
@@ -201,7 +202,7 @@ def server_line(seen: Seen) -> Text:
     """A server in one line."""
     report = seen.report
     line = Text(f"hesper {report.kind}", style="bold")
-    line.append(f" on {plain(_place(seen))}, {plain(report.device)} ({plain(report.driver)}): ")
+    line.append(f" on {plain(_place(seen))}, {devices(report)}: ")
     count = len(seen.rows)
     line.append(f"{count} program{'' if count == 1 else 's'}", style="bold")
     line.append(f", {rate(sum(row.commands for row in seen.rows))} commands/s")
@@ -209,7 +210,19 @@ def server_line(seen: Seen) -> Text:
     for screen in seen.screens:
         size = f"{screen.width}x{screen.height}" if screen.width else "nothing"
         line.append(f"; screen {screen.screen}: {size}, {rate(screen.frames)} frames/s")
+    if report.retired:
+        line.append("; retired, another takes clients")
     return line
+
+
+def devices(report: Report) -> str:
+    """What clients are served with."""
+    if not report.gpus:
+        return f"{plain(report.device)} ({plain(report.driver)})"
+    return ", ".join(
+        f"{number}: {plain(each.device)} ({plain(each.driver)})"
+        for number, each in enumerate(report.gpus)
+    )
 
 
 def row_cells(row: Row) -> list[Text]:
@@ -221,7 +234,7 @@ def row_cells(row: Row) -> list[Text]:
         str(client.process or "-"),
         plain(client.name, 40) or "-",
         user(client.user),
-        f"{row.busy:.0%}",
+        f"{row.busy:.0%}" + (f" of {row.gpu}" if row.gpu is not None else ""),
         rate(row.frames),
         rate(row.submissions),
         rate(row.commands),

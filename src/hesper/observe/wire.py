@@ -75,6 +75,7 @@ class Client(msgspec.Struct, frozen=True):
     accounts: dict[str, int]
     held: dict[str, tuple[int, int]]
     doing: list[tuple[str, str]]
+    gpu: int = 0
 
     @classmethod
     def of(cls, figures: ContextFigures) -> Client:
@@ -84,6 +85,13 @@ class Client(msgspec.Struct, frozen=True):
 
 def _plain(figures: ContextFigures) -> dict[str, object]:
     return {"accounts": dict(figures.accounts), "held": dict(figures.held)}
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """One of a server's GPUs; `Client.gpu` is its place."""
+
+    driver: str
+    device: str
 
 
 class Screen(msgspec.Struct, frozen=True):
@@ -113,6 +121,8 @@ class Report(msgspec.Struct, frozen=True, tag="report", tag_field="is"):
     """Of this report; seconds of the monotonic clock."""
     clients: list[Client]
     screens: list[Screen]
+    gpus: list[Gpu] = []
+    """What clients are served with, where there are several; the first are `driver`, `device`."""
     retired: bool = False
     """Whether another server takes clients, and this one ends after its last."""
 

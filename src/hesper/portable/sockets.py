@@ -147,6 +147,28 @@ def peer_cgroup(sock: socket.socket) -> str | None:
 
     None where the system does not say, or the process is gone: another may have its number.
     """
+    (text,) = _of_peer(sock, "cgroup") or ("",)
+    return _cgroup(text)
+
+
+def peer_container(sock: socket.socket) -> str | None:
+    """What names the container that the peer of a Unix socket lives in: its control group.
+
+    A container is taken to have a namespace of processes of its own.  None for a process that is
+    in none, and where `peer_cgroup` is None.
+    """
+    status, groups = _of_peer(sock, "status", "cgroup") or ("", "")
+    numbers = next((line for line in status.splitlines() if line.startswith("NSpid:")), "")
+    return _cgroup(groups) if len(numbers.split()) > 2 else None
+
+
+def _cgroup(text: str) -> str | None:
+    paths = (line[3:] for line in text.splitlines() if line.startswith("0::/"))
+    return next(paths, None)
+
+
+def _of_peer(sock: socket.socket, *names: str) -> list[str] | None:
+    """Files of the peer in /proc; None where there are none, or it is gone."""
     process = peer(sock).process
     if not is_linux() or not process:
         return None
@@ -155,17 +177,16 @@ def peer_cgroup(sock: socket.socket) -> str | None:
         # SO_PEERPIDFD, Linux 6.5; else the number is looked up, as late as that is.
         found = _option(sock, socket.SOL_SOCKET, 77, "=i")
         pidfd = found[0] if found else exit_watch(process)
-        with open(f"/proc/{process}/cgroup", encoding="utf-8", errors="replace") as file:
-            text = file.read()
-        if pidfd < 0 or has_ended(pidfd):
-            return None
+        texts = []
+        for name in names:
+            with open(f"/proc/{process}/{name}", encoding="utf-8", errors="replace") as file:
+                texts.append(file.read())
+        return None if pidfd < 0 or has_ended(pidfd) else texts
     except OSError:
         return None
     finally:
         if pidfd >= 0:
             os.close(pidfd)
-    paths = (line[3:] for line in text.splitlines() if line.startswith("0::/"))
-    return next(paths, None)
 
 
 def _option(sock: socket.socket, level: int, option: int, layout: str) -> tuple[int, ...] | None:
