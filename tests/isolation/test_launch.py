@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
+import subprocess
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -74,3 +77,54 @@ def test_a_template_that_cannot_start_is_tried_again_less_and_less(
         None,
     ]
     assert lines[-1]["event"] == forked
+
+
+@pytest.fixture
+def library(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A library whose constructor is the test's."""
+    source, made = tmp_path / "library.c", tmp_path / "library.so"
+    source.write_text(f"#include <pthread.h>\n{request.param}\n")
+    command = ["cc", "-shared", "-fPIC", "-pthread", "-o", str(made), str(source)]
+    subprocess.run(command, check=True)
+    return str(made)
+
+
+def hear(template: Template) -> bool:
+    """Hear what the template says next."""
+    fd = template.fileno()
+    assert fd is not None
+    assert select.select([fd], [], [], 60.0)[0]
+    return template.hear()
+
+
+@pytest.mark.parametrize("library", ["int nothing;"], indirect=True)
+def test_workers_share_what_the_template_has_loaded(library: str) -> None:
+    template = Template("echo_service", "off")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        template.preload(["/nowhere/at-all.so", library])
+        worker = template.launch(theirs, background=False)
+        assert hear(template)
+        assert worker.pid
+        assert library in Path(f"/proc/{worker.pid}/maps").read_text()
+        worker.kill()
+        worker.wait()
+    template.close()
+
+
+THREAD = """
+static void *run(void *nothing) { for (;;) pthread_testcancel(); return nothing; }
+__attribute__((constructor)) static void begin(void) {
+    pthread_t thread;
+    pthread_create(&thread, 0, run, 0);
+}
+"""
+
+
+@pytest.mark.parametrize("library", [THREAD], indirect=True)
+def test_a_template_that_has_got_threads_forks_no_more(library: str) -> None:
+    template = Template("echo_service", "off")
+    template.preload([library])
+    while hear(template):
+        pass
+    template.close()

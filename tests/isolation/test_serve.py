@@ -10,6 +10,7 @@ import socket
 import stat
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -231,10 +232,49 @@ def test_workers_come_to_be_either_way(serve: Serve, stress: str, way: str) -> N
     assert bool(server.template()) == (way == "fork")
     finish(start(server, stress, "2", "2"))
     if way == "fork":
-        # Fit to be forked: no Vulkan, no threads.
+        # Fit to be forked: no Vulkan, no threads; with what lavapipe's compiler takes.
         template = Path(f"/proc/{server.template()}")
-        assert "libvulkan" not in (template / "maps").read_text()
+        until(lambda: "libLLVM" in (template / "maps").read_text(), "the compiler")
+        assert "libvulkan.so" not in (template / "maps").read_text()
         assert len(list((template / "task").iterdir())) == 1
+    assert server.stop() == 0
+
+
+def own(pid: int) -> int:
+    """Bytes of memory that a process shares with no other."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Private_"))
+
+
+def holding(server: Supervised) -> subprocess.Popen[str]:
+    """A client that has a device and does nothing."""
+    client = subprocess.Popen(
+        [sys.executable, "-m", "hesper.bench.client", "hold"],
+        env=environment(**client_environment(find_venus(None), str(server.path))),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert client.stdout is not None
+    assert any(line.startswith("{") for line in client.stdout)
+    return client
+
+
+def test_a_worker_has_little_memory_of_its_own(serve: Serve) -> None:
+    """Whoever waits has next to none, who serves what the driver makes for a device."""
+    server = serve("--warm", "3", environ={"HESPER_WORKERS": "fork"})
+    server.ready()
+    for _ in range(3):
+        server.logged("worker ready")
+    workers = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.callback(holding(server).kill)
+            workers.append(server.logged("client has a worker")["worker"])
+        # The first one of all has tried drivers, which leaves it with more.
+        assert own(workers[1]) < 20 << 20
+        waiting = [pid for pid in server.children() if pid not in workers]
+        assert min(map(own, waiting)) < 8 << 20
     assert server.stop() == 0
 
 

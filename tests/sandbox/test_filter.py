@@ -71,9 +71,8 @@ def test_each_need_says_why_and_of_whom() -> None:
         for need in some.needs:
             assert need.why, need
             assert need.source, need
-            assert any([need.call, need.ioctl is not None, need.read, need.write]) or (
-                need.address_space
-            )
+            files = need.read or need.write or need.preload
+            assert files or need.call or need.ioctl is not None or need.address_space
 
 
 def test_threads_can_be_made_and_processes_cannot(filtered: Filter) -> None:

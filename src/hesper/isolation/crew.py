@@ -314,6 +314,8 @@ class Crew:
         if not self.is_settled:
             self.is_settled = True
             self._options = message["options"]
+            if not self._templates_lost:  # else that may be why
+                self._launcher.preload(self._options.get("preload", ()))
             self.on_settled(message)
         self.on_change()
 

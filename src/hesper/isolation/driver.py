@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from typing import Any
 
 import msgspec
@@ -21,7 +22,9 @@ from hesper.isolation.background import in_both_threads
 from hesper.isolation.recordings import RecordOptions  # noqa: TC001  msgspec asks for it
 from hesper.kernel.errors import VulkanLoadError
 from hesper.kernel.vulkan import Vulkan
+from hesper.portable import give_memory_back, loaded_libraries
 from hesper.sandbox import worker as sandbox
+from hesper.sandbox.needs import needs_of
 from hesper.sandbox.worker import Wants
 
 
@@ -32,6 +35,8 @@ class DriverOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What `--driver` says."""
     chosen: Driver | None = None
     """The driver that the first worker has chosen for all."""
+    preload: list[str] = []
+    """Libraries of its that those which follow may share."""
     profile: str | None = None
     """What `--host-profile` says."""
     emulate: bool = True
@@ -69,6 +74,8 @@ class OpenDriver:
         if self.driver.keeps_first_application:
             return
         warm_up(Vulkan(self.driver.library), self.driver, self.profile)
+        # Compilers leave megabytes behind, which each worker that waits would have for itself.
+        give_memory_back()
 
     def within(self, limits: dict[str, int]) -> OpenDriver:
         """The same for a context with other limits (fields of `guest.Limits`)."""
@@ -78,7 +85,12 @@ class OpenDriver:
     def about(self) -> dict[str, Any]:
         """What a service's `about` says of it."""
         device = self.driver.devices[0].name if self.driver.devices else ""
-        return {"driver": self.driver.name, "device": device, "notice": self.driver.notice}
+        return {
+            "driver": self.driver.name,
+            "device": device,
+            "notice": self.driver.notice,
+            "is_software": self.driver.is_software,
+        }
 
 
 def _confine(driver: Driver, limits: Limits, *, is_first: bool) -> None:
@@ -125,6 +137,13 @@ def open_driver(options: DriverOptions) -> OpenDriver:
     except OSError as error:
         raise StartError(f"driver {driver.name} ({driver.manifest}): {error}") from None
     preload()  # now rather than when a client waits
+    if options.chosen is None:
+        patterns = [need.preload for need in needs_of(driver.name) if need.preload]
+        options.preload = [
+            path
+            for path in loaded_libraries()
+            if any(fnmatch(os.path.basename(path), pattern) for pattern in patterns)
+        ]
     options.chosen = driver
     key = bytes.fromhex(options.cache_key) if options.cache_key else None
     return OpenDriver(

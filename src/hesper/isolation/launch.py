@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hesper.log import get_logger
@@ -69,6 +70,9 @@ class Launcher(Protocol):
 
     def launch(self, control: socket.socket, *, background: bool) -> Process:
         """Start a worker that has `control` for its end of the socket pair.  Raises `OSError`."""
+
+    def preload(self, files: Sequence[str]) -> None:
+        """Have workers that are started from now on share these libraries, if they share any."""
 
     def fileno(self) -> int | None:
         """What is to be watched, if anything; `hear` is then to be called."""
@@ -144,6 +148,9 @@ class Spawner:
     def launch(self, control: socket.socket, *, background: bool) -> Process:
         """Start a worker."""
         return SpawnedProcess(control, self._sandbox, background=background)
+
+    def preload(self, files: Sequence[str]) -> None:
+        """Each loads its own."""
 
     def fileno(self) -> int | None:
         """Each tells of its end by itself."""
@@ -245,6 +252,15 @@ class Template:
         process = ForkedProcess()
         self._asked.append(process)
         return process
+
+    def preload(self, files: Sequence[str]) -> None:
+        """Have the template load libraries: its forks share what that takes."""
+        reading, writing = pipe()
+        # A pipe holds more than the paths of a few libraries.
+        with contextlib.suppress(OSError), open(reading, "rb") as names:
+            with open(writing, "wb") as file:
+                file.write("\0".join(files).encode()[:_MAX_LINE])
+            socket.send_fds(self._control, [b"l"], [names.fileno()])
 
     def _reserve(self) -> None:
         """Keep a descriptor for a watch: what has no room here when it comes is lost."""

@@ -3,18 +3,20 @@
 Run as `python -m hesper.isolation.template FD SERVICE SANDBOX`.  It imports what workers of the
 module SERVICE need and then does what comes over the socket FD, until that is closed:
   f, b    with a socket       fork a worker that has this control socket; b: in the background
+  l       with a pipe         load the libraries whose paths are in there, with zeros between them
 and answers in lines of JSON:
   {"pid": N}                  with an `exit_watch`: it runs
   {"pid": 0, "problem": T}    it could not be forked
   {"pid": N, "status": S}     it has ended; S is negative for a signal
   {"without": T}              workers have no namespaces of their own, and why
 
-Nothing here may load Vulkan or start a thread: a fork would have half of either.
+Nothing here may open a driver or start a thread: a fork would have half of either.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -64,9 +66,22 @@ def serve(control: socket.socket) -> None:
             if not orders:
                 return
             for order, client in zip(orders, fds, strict=True):
+                if order == ord("l"):
+                    _load(client)
+                    continue
                 watch = _fork(control, client, running, background=order == ord("b"))
                 if watch >= 0:
                     poll.register(watch, select.POLLIN)
+
+
+def _load(names: int) -> None:
+    """Load libraries that drivers use: what that makes of memory, all forks have in common."""
+    with open(names, encoding="utf-8") as file:
+        for name in filter(None, file.read().split("\0")):
+            with contextlib.suppress(OSError):  # each worker will say so
+                ctypes.CDLL(name)
+    if threads() != 1:
+        raise SystemExit("a library starts threads when it is loaded: there can be no forks")
 
 
 def _fork(control: socket.socket, client: int, running: dict[int, int], *, background: bool) -> int:

@@ -25,7 +25,7 @@ from hesper.isolation.lease import Lease
 from hesper.isolation.service import ClientError, Service, Watched
 from hesper.isolation.shares import Share
 from hesper.kernel.crashes import report_crashes
-from hesper.portable import has_hung_up, poll_tells_of_end, raise_descriptor_limit
+from hesper.portable import give_memory_back, has_hung_up, poll_tells_of_end, raise_descriptor_limit
 from hesper.sandbox import worker as sandbox
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ LOOK_AFTER = 1.0
 """Seconds between two looks whether the client is there, where the system does not tell."""
 LEAVE_GRACE = 1.0
 """Seconds in which the end of the connection alone has to end the worker."""
+TIDY_AFTER = (1.0, 10.0)
+"""Seconds of serving after which a worker gives back what its client's device was made with: as
+soon as that is likely, and once more for those who take their time, on a busy machine as well."""
 NOTE_PATIENCE = 3.0
 """Seconds for which a client that is to be ended stays, for the log to have the reason."""
 
@@ -78,6 +81,8 @@ class Worker:
         self._share: Share | None = None
         self._is_warm = False
         self._in_background = False
+        self._tidy_at: list[float] = []
+        """When to give memory back, the next time first."""
         self._looked_at: socket.socket | None = None
         """The client's connection, as long as it has to be looked at."""
 
@@ -216,13 +221,11 @@ class Worker:
     def _listen(self, watched: select.poll) -> str:
         """Do what the supervisor says until the worker has to end; return what there was first."""
         until = None
+        self._tidy_at = [time.monotonic() + seconds for seconds in TIDY_AFTER]
         while True:
-            left = self._lease.patience if self._lease is not None else None
-            if until is not None:
-                left = max(0.0, until - time.monotonic())
-            elif self._looked_at is not None:
-                left = min(LOOK_AFTER, left or LOOK_AFTER)
+            left = self._patience(until)
             events = watched.poll(None if left is None else left * 1000)
+            self._tidy()
             if until is None and self._looked_at is not None and has_hung_up(self._looked_at):
                 self._looked_at.close()
                 self._looked_at = None
@@ -237,6 +240,23 @@ class Worker:
                     watched.unregister(fd)
                     until = time.monotonic() + LEAVE_GRACE
             self._see_to_lease(is_quiet=not events)
+
+    def _patience(self, until: float | None) -> float | None:
+        """Seconds until there is something to do where nothing comes; None: there is nothing."""
+        if until is not None:
+            return max(0.0, until - time.monotonic())
+        times = [LOOK_AFTER] if self._looked_at is not None else []
+        if self._lease is not None and self._lease.patience is not None:
+            times.append(self._lease.patience)
+        if self._tidy_at:
+            times.append(max(0.0, self._tidy_at[0] - time.monotonic()))
+        return min(times, default=None)
+
+    def _tidy(self) -> None:
+        """Give back what drivers' compilers have freed since the client came, if it is time."""
+        if self._tidy_at and time.monotonic() >= self._tidy_at[0]:
+            self._tidy_at.pop(0)
+            give_memory_back()
 
     def _is_wake(self, fd: int) -> bool:
         """Whether `fd` is a wake-up of ours; the supervisor is told of work."""

@@ -4,7 +4,12 @@ Everything above this room is portable POSIX.  Where a Linux primitive is better
 one, the portable one stays reachable on Linux, so that both are tested: see `platform`.
 """
 
-from hesper.portable.machine import available_memory, own_memory, physical_memory
+from hesper.portable.machine import (
+    available_memory,
+    give_memory_back,
+    own_memory,
+    physical_memory,
+)
 from hesper.portable.memory import (
     SharedMemory,
     is_fixed,
@@ -42,8 +47,10 @@ from hesper.portable.processes import (
     descriptor_limit,
     group_id,
     has_ended,
+    loaded_libraries,
     private_folder,
     process_usage,
+    processor_ns,
     raise_descriptor_limit,
     spawn,
     threads,
@@ -79,6 +86,7 @@ __all__ = [
     "control",
     "descriptor_limit",
     "exit_watch",
+    "give_memory_back",
     "give_way",
     "group_id",
     "has_ended",
@@ -91,6 +99,7 @@ __all__ = [
     "is_portable",
     "is_translated",
     "kill_watched",
+    "loaded_libraries",
     "map_for_good",
     "map_for_reading",
     "object_size",
@@ -106,6 +115,7 @@ __all__ = [
     "private_folder",
     "process_usage",
     "processor_name",
+    "processor_ns",
     "processors",
     "publish",
     "raise_descriptor_limit",

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from hesper.portable.platform import is_linux
+from hesper.portable.platform import is_linux, libc
 
 
 def physical_memory() -> int:
@@ -51,6 +51,16 @@ def available_memory() -> int:
     """Bytes of memory that programs could still have; all there is where the system is silent."""
     found = _numbers("/proc/meminfo", {"MemAvailable"})
     return found["MemAvailable"] * 1024 if found else physical_memory()
+
+
+def give_memory_back() -> None:
+    """Give the system what this process has freed, as far as its C library keeps it and can.
+
+    glibc does (`malloc_trim(3)`); others mostly give back by themselves.
+    """
+    trim = getattr(libc(), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _numbers(path: str, wanted: set[str]) -> dict[str, int]:

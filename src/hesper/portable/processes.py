@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import select
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -94,6 +95,28 @@ def _ps_usage(pid: int) -> ProcessUsage:
     for part in clock.split(":"):
         seconds = seconds * 60 + float(part)
     return ProcessUsage(int(answer[0]) * 1024, seconds + int(days or 0) * 86400)
+
+
+def processor_ns(pid: int) -> int:
+    """Nanoseconds for which processors have run a process; 0 where that is not told exactly."""
+    if not is_linux() or pid <= 0:
+        return 0
+    try:
+        # The clock of a process, as `clock_getcpuclockid(3)` has it: CPUCLOCK_SCHED.
+        return time.clock_gettime_ns(~pid << 3 | 2)
+    except OSError:
+        return 0  # it has ended
+
+
+def loaded_libraries() -> list[str]:
+    """Paths of the shared libraries that this process has loaded; none where no file says so."""
+    found: dict[str, None] = {}
+    with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8") as maps:
+        for line in maps:
+            path = line.split(maxsplit=5)[-1].rstrip("\n")
+            if path.startswith("/") and ".so" in os.path.basename(path):
+                found[path] = None
+    return list(found)
 
 
 def threads() -> int:

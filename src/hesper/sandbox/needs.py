@@ -30,6 +30,9 @@ class Need(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     write: str = ""
     address_space: int = 0
     """GiB besides what a client may use."""
+    preload: str = ""
+    """A library that it loads, a pattern for its file's name: workers share what is loaded before
+    they are forked."""
 
 
 class Drivers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
