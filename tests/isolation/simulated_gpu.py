@@ -23,6 +23,8 @@ class Client:
     job: int
     """Nanoseconds of the GPU's time."""
     rest: int = 0
+    luck: float = 1.0
+    """What part it gets of what all get that have something submitted; 1 is as the others."""
     lies: Callable[[Client, memoryview, int], None] | None = None
     """Writes to the page in the worker's place: what it likes, at that time."""
     left: float = 0.0
@@ -42,17 +44,21 @@ class Gpu:
     def __init__(self) -> None:
         """Nothing has happened."""
         self.now = 1_000_000_000
-        self.shares: Shares[str] = Shares(lambda: self.now)
+        self.shares: Shares[str] = Shares(lambda: self.now, self._ran)
         self.clients: list[Client] = []
         self.looks = 0
         self._look_at: int | None = None
 
     def enter(self, client: Client, weight: float = 1.0) -> Client:
         """Let a client in."""
-        fd = self.shares.join(client.name, weight)
+        fd = self.shares.join(client.name, weight, len(self.clients))
         client.words = memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("Q")
         self.clients.append(client)
         return client
+
+    def _ran(self, process: int) -> int:
+        """How long processors have run for a client, where it is them that draw."""
+        return int(self.clients[process].got)
 
     def leave(self, client: Client) -> None:
         """Let it go."""
@@ -66,8 +72,9 @@ class Gpu:
             for client in self.clients:
                 self._submit(client)
             at_work = [client for client in self.clients if client.left > 0]
+            luck = sum(client.luck for client in at_work)
             for client in at_work:
-                self._work(client, STEP / len(at_work))
+                self._work(client, STEP * client.luck / luck)
             self.now += STEP
             for client in self.clients:
                 if client.lies is not None:

@@ -45,6 +45,25 @@ def test_eight_get_the_same(gpu: Gpu) -> None:
     assert max(got) < 1.1 / 8
 
 
+@pytest.mark.parametrize("by_processor", [True, False])
+def test_who_has_luck_with_the_processors_is_charged_for_it(gpu: Gpu, by_processor: bool) -> None:
+    """Others take the processors from one and not from another; fences cannot tell."""
+    for i in range(8):
+        gpu.enter(Client(str(i), 8 * MS, luck=0.5 if i % 2 else 1.5))
+    gpu.shares.by_processor = by_processor
+    got = shares(gpu, 8.0)
+    assert (min(got) > 0.95 / 8 and max(got) < 1.05 / 8) == by_processor
+
+
+@pytest.mark.parametrize("weight", [1, 4])
+def test_weights_count_by_processors(gpu: Gpu, weight: int) -> None:
+    gpu.enter(Client("heavy", 4 * MS, luck=0.4), weight)
+    gpu.enter(Client("light", 4 * MS))
+    gpu.shares.by_processor = True
+    heavy, light = shares(gpu, 8.0)
+    assert heavy / light == pytest.approx(weight, rel=0.15)
+
+
 def test_small_work_without_an_end_gets_no_more(gpu: Gpu) -> None:
     gpu.enter(Client("small", MS // 5))
     gpu.enter(Client("large", 20 * MS))

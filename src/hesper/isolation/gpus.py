@@ -54,6 +54,12 @@ class Gpu:
         self._refill_at = 0.0
         self._trimming = False
 
+    def learn(self, about: dict[str, Any]) -> None:
+        """Take in what its first worker has found out."""
+        self.about = about
+        if self.crew.shares is not None:
+            self.crew.shares.by_processor = bool(about.get("is_software"))
+
     @property
     def load(self) -> int:
         """How many clients it serves."""

@@ -6,6 +6,10 @@ what has been used: everybody has a virtual time, which goes on as the GPU works
 the larger its weight is.  Who is ahead of the last of those that always have work waits until they
 have come so far.  Who has not always work is never behind them: what it does not use is given away.
 
+Where a driver draws on the processors, those are what is shared: of the time in which several have
+had work, each is charged by how much of the processors its worker had, which the system tells.  It
+is not the same for all: others on the machine take the processor from one and not from another.
+
 A page is shared with each worker, which may be a guest's by now and write there what it likes.  So
 nothing counts that cannot be: no more time than has passed, and nobody's virtual time stands still
 who keeps others waiting.  A worker that says too much pays for it; one that says too little has
@@ -19,7 +23,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from hesper.portable import SharedMemory, WakePipe, map_for_good, page_size
+from hesper.portable import SharedMemory, WakePipe, map_for_good, page_size, processor_ns
 
 if TYPE_CHECKING:
     from hesper.kernel.shares import Shares as ContextShares
@@ -58,9 +62,12 @@ Who = TypeVar("Who")
 class _Member:
     """A client that shares."""
 
-    def __init__(self, weight: float) -> None:
-        """weight: 1 or more.  Raises `OSError`."""
+    def __init__(self, weight: float, process: int) -> None:
+        """weight: 1 or more.  process: its worker's id.  Raises `OSError`."""
         self.weight = weight
+        self.process = process
+        self.ran = 0
+        """Nanoseconds of processors that its worker has had, at the last look."""
         self._page = SharedMemory.create(page_size(), "hesper-share")
         self._words = self._page.view.cast("Q")
         self._said = 0
@@ -110,9 +117,16 @@ class _Member:
 class Shares(Generic[Who]):
     """Life: made, clients `join` and `leave`, `look` while it asks for that, `close`d."""
 
-    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        """clock: nanoseconds, that of workers."""
+    def __init__(
+        self,
+        clock: Callable[[], int] = time.monotonic_ns,
+        processor_ns: Callable[[int], int] = processor_ns,
+    ) -> None:
+        """clock: nanoseconds, that of workers.  processor_ns: see `portable.processor_ns`."""
         self._clock = clock
+        self._processor_ns = processor_ns
+        self.by_processor = False
+        """Whether the driver draws on the processors, so that it is those that are shared."""
         self._members: dict[Who, _Member] = {}
         self._floor = 0.0
         """The virtual time of the last of those that always have work."""
@@ -122,12 +136,12 @@ class Shares(Generic[Who]):
         self.is_awake = False
         """Whether `look` is to be called."""
 
-    def join(self, who: Who, weight: float) -> int:
+    def join(self, who: Who, weight: float, process: int = 0) -> int:
         """Let one in; returns a descriptor of its page, which stays ours.
 
-        weight: 1 or more, the least of all being 1.  Raises `OSError`.
+        weight: 1 or more, the least of all being 1.  process: its worker's.  Raises `OSError`.
         """
-        member = self._members[who] = _Member(weight)
+        member = self._members[who] = _Member(weight, process)
         member.virtual = self._floor
         if len(self._members) > 1:
             for each in self._members.values():
@@ -155,6 +169,7 @@ class Shares(Generic[Who]):
             return False
         self.is_awake = True
         self._looked = self._clock()
+        self._ran(dict.fromkeys(self._members.values(), 0))
         for member in self._members.values():
             member.used(self._looked, 0)
             member.last = self._looked
@@ -184,17 +199,31 @@ class Shares(Generic[Who]):
     def _charge(self, now: int, passed: int) -> None:
         """Charge the time that has passed: the GPU worked for all that had something to do."""
         used = {member: member.used(now, passed) for member in self._members.values()}
+        whose = self._ran(used) if self.by_processor else used
         if passed > GAP * 1e9:
             return
-        part = min(1.0, passed / max(1, sum(used.values())))
+        all_used = sum(used.values())
+        part = min(passed, all_used) / max(1, sum(whose.values()))
         for member, time_used in used.items():
             member.works = time_used > 0
             if time_used:
                 member.last = now
-                member.charged += time_used * part
-                member.virtual += time_used * part / member.weight
+                member.charged += whose[member] * part
+                member.virtual += whose[member] * part / member.weight
             if not member.waits:
                 member.lately += (time_used / passed - member.lately) / MEMORY
+
+    def _ran(self, used: dict[_Member, int]) -> dict[_Member, int]:
+        """How long the processors have worked for those that had work, since the last look.
+
+        What they have `used`, where the system does not tell.
+        """
+        found = {}
+        for member, time_used in used.items():
+            now = self._processor_ns(member.process)
+            found[member] = max(0, now - member.ran) if time_used else 0
+            member.ran = now
+        return found if any(found.values()) else used
 
     def _decide(self) -> None:
         """Tell everybody whether to wait."""

@@ -229,7 +229,7 @@ class Supervisor:
 
     def _settled(self, gpu: Gpu, found: dict[str, Any]) -> None:
         """The first worker of a GPU is ready."""
-        gpu.about = found["about"]
+        gpu.learn(found["about"])
         self._room.learn(found["refusal"])
         if not self._gpus.are_settled or self._stopping:
             return
@@ -451,7 +451,7 @@ class Supervisor:
             weight = kind.weight if kind is not None else 1
             # Without a descriptor, it shares as the driver has it.
             with contextlib.suppress(OSError):
-                fds.append(shares.join(worker, weight / self._least_weight))
+                fds.append(shares.join(worker, weight / self._least_weight, worker.process.pid))
                 told["share"] = True
         if kind is not None:
             told["limits"] = msgspec.to_builtins(kind.limits)
