@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 SuiteName = Literal["latency", "stream", "memory", "instances", "app", "scale", "footprint", "soak"]
 
+CROWD, QUICK_CROWD = Options.crowd, 20
+
 _SAME = {
     # Shaders are compiled anew on every side, or the second side would find the first one's.
     "MESA_SHADER_CACHE_DISABLE": "true",
@@ -78,6 +80,9 @@ class BenchOptions:
         Options.clients
     )
     """Numbers of clients at a time, for the suite `scale`."""
+    crowd: int | None = None
+    """Clients that are there together, for the same suite: what they cost in memory, and how fast
+    one more is served. 0: none. Default: 200, or 20 with --quick."""
     model: Annotated[Path | None, Parameter(negative=())] = None
     """A model (GGUF) for llama-bench. Default: a small one of random numbers."""
     soak_seconds: float = Options.soak_seconds
@@ -89,6 +94,8 @@ class BenchOptions:
             fail(f"--runs {self.runs}: must be at least 1")
         if any(count < 1 for count in self.clients):
             fail("--clients: must be at least 1")
+        if self.crowd is not None and self.crowd < 0:
+            fail(f"--crowd {self.crowd}: must not be negative")
         if self.soak_seconds < 0:
             fail(f"--soak-seconds {self.soak_seconds:g}: must not be negative")
         if self.model is not None and not self.model.is_file():
@@ -157,6 +164,7 @@ def _measure(options: BenchOptions) -> Document:
     same = Options(
         options.quick,
         tuple(options.clients),
+        options.crowd if options.crowd is not None else QUICK_CROWD if options.quick else CROWD,
         driver.is_software,
         options.model,
         options.soak_seconds,

@@ -30,6 +30,8 @@ class Options:
     quick: bool = False
     clients: tuple[int, ...] = (1, 2, 4, 8)
     """Numbers of clients at a time, for the suite `scale`."""
+    crowd: int = 200
+    """Clients that are there together while memory is looked at, for the same suite; 0: none."""
     software: bool = False
     """Whether the driver draws on the processor: some work would take hours there."""
     model: Path | None = None

@@ -6,30 +6,31 @@ from subprocess import Popen
 
 from hesper.bench.metric import Metric, Unit
 from hesper.bench.sides import run_client
-from hesper.bench.suites import fairness
+from hesper.bench.suites import crowd, fairness
 from hesper.bench.suites.base import Run, Suite, await_ready, finish, start
 
 
 class ScaleSuite(Suite):
-    """What they get done together, and how evenly."""
+    """What they get done together, how evenly, and what many of them cost."""
 
     name = "scale"
     title = "Several clients at once"
 
     def measure(self, run: Run) -> dict[str, float]:
-        """One round for each number of clients, then how they share the GPU's time."""
+        """One round for each number of clients, how they share the GPU's time, then many."""
         figures = {}
         for count in run.options.clients:
             rates = self._round(run, count)
             figures[f"total_{count}"] = sum(rates)
             if count > 1:
                 figures[f"fairness_{count}"] = min(rates) / (sum(rates) / count)
-        return figures | fairness.measure(run)
+        return figures | fairness.measure(run) | crowd.measure(run)
 
     def metric(self, key: str) -> Metric:
         """Make it of the number in the key."""
-        if key in fairness.METRICS:
-            return fairness.METRICS[key]
+        known = fairness.METRICS | crowd.METRICS
+        if key in known:
+            return known[key]
         what, _, count = key.rpartition("_")
         if what == "total":
             return Metric.rate(f"{count} at once, together")
