@@ -10,6 +10,8 @@ from hesper.errors import OptionError
 from hesper.limits import Limits
 
 MOST_WEIGHT = 1000
+MOST_COMM = 15
+"""Characters of a process' name that Linux knows (TASK_COMM_LEN, less the zero)."""
 DEFAULT = "default"
 """The class of clients that are in no other; it need not be one that somebody has made."""
 
@@ -29,6 +31,8 @@ class ClientClass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Numbers of users whose clients are in it."""
     cgroups: tuple[str, ...] = ()
     """Control groups, as `/kubepods.slice`: clients there, or below, are in it.  Linux only."""
+    programs: tuple[str, ...] = ()
+    """Names of programs in a virtual machine, as they call themselves."""
 
     def __post_init__(self) -> None:
         """Check them."""
@@ -48,10 +52,17 @@ class ClientClass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for user in self.users:
             if not isinstance(user, int) or isinstance(user, bool) or user < 0:
                 raise OptionError(f"class {self.name}: user", user, "must be a user's number")
+        for program in self.programs:
+            if not isinstance(program, str) or not program:
+                raise OptionError(f"class {self.name}: program", program, "must be a name")
         for group in self.cgroups:
             if not isinstance(group, str) or not group.startswith("/") or ".." in group.split("/"):
                 must = "must be a control group's path from the root, as /system.slice"
                 raise OptionError(f"class {self.name}: cgroup", group, must)
+
+    def has_program(self, name: str) -> bool:
+        """Whether a program of that name is in it; a guest's kernel may have cut the name off."""
+        return any(name in {each, each[:MOST_COMM]} for each in self.programs if name)
 
     def has(self, user: int, cgroup: str | None) -> bool:
         """Whether a client of that user, in that control group, is in it by who it is."""
@@ -102,6 +113,10 @@ class Classes:
             return self.named(socket)
         by_peer = (each for each in self._classes.values() if each.has(user, cgroup))
         return next(by_peer, self.default)
+
+    def of_program(self, name: str) -> ClientClass:
+        """The class of a program in a virtual machine: the first that names it, or the default."""
+        return next((e for e in self._classes.values() if e.has_program(name)), self.default)
 
     @property
     def widest(self) -> Limits:

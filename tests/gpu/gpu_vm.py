@@ -148,7 +148,7 @@ class Vm:
     def _resized(self, _scanout: object) -> None:
         self.device.post_display_event()
 
-    def _connect(self) -> socket.socket:
+    def _connect(self, _name: str) -> socket.socket:
         ours, theirs = socket.socketpair()
         worker = Worker(theirs)
         worker.start()

@@ -28,6 +28,8 @@ from gpu_requests import (
 )
 from in_process_guest import InProcessGuest, InProcessVmm
 
+from hesper.classes import Classes
+from hesper.cli._server import parse_class
 from hesper.display.scanout import Rect, Size
 from hesper.errors import ListenError, StartError
 from hesper.event_loop import EventLoop
@@ -35,6 +37,7 @@ from hesper.gpu.device import GpuDevice
 from hesper.gpu.runner import GpuOptions, GpuRunner
 from hesper.gpu.wire import Response
 from hesper.isolation.tracing import TRACE_BYTES
+from hesper.limits import Limits
 from hesper.protocol.codec import Codec, Reader
 from hesper.vhost.wire import HEADER, U64, Request
 from hesper.vhost_user_gpu import VhostUserGpu
@@ -53,7 +56,7 @@ def unexpected() -> None:
 class WholeGpu:
     """A running GPU whose guest a VMM in this process has brought; its driver is loaded."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: Classes = Classes((), Limits())) -> None:  # noqa: B008
         vmm = InProcessVmm(InProcessGuest.make_memory())
         loops: list[EventLoop] = []
 
@@ -61,7 +64,7 @@ class WholeGpu:
             loops.append(loop)
             return vmm.attach(device, loop)
 
-        self.runner = GpuRunner(GpuOptions(size=Size(64, 48)), unexpected)
+        self.runner = GpuRunner(GpuOptions(size=Size(64, 48), classes=classes), unexpected)
         self.runner.start(attach)
         self.guest = InProcessGuest(vmm, loops[0])
         self.guest.start()
@@ -98,6 +101,29 @@ def test_a_vmm_without_vhost_user_has_a_whole_gpu(gpu: WholeGpu) -> None:
         command, result, outputs = CODEC.decode_reply(Reader(memoryview(bytes(seen))), asked)
     assert (command.name, result) == ("vkEnumerateInstanceVersion", 0)
     assert outputs["pApiVersion"] >= 1 << 22 | 1 << 12
+
+
+def test_programs_of_a_class_have_what_it_has() -> None:
+    """By their names, which the kernel of a guest may have cut off at fifteen characters."""
+    texts = ["game:memory=64M,weight=4,program=supertuxkart-ng", "default:memory=96M"]
+    classes = Classes(tuple(parse_class(text, Limits()) for text in texts), Limits())
+    gpu = WholeGpu(classes)
+    names = [b"supertuxkart-ng", b"supertuxkart-n", b"supertuxkart-n2", b"vkcube"]
+    try:
+        for number, name in enumerate(names, 1):
+            assert gpu.guest.send(create_context(number, name)).type == OK
+            assert gpu.guest.send(create_blob(number, ctx_id=number)).type == OK
+        limits: dict[str, int] = {}
+        end = time.monotonic() + PATIENCE
+        while not all(limits.get(name.decode()) for name in names):
+            assert time.monotonic() < end
+            limits = {each.name: each.limit >> 20 for each in gpu.runner.figures()}
+            gpu.guest.on_loop(lambda: None)
+    finally:
+        gpu.runner.stop()
+    assert limits == {
+        "supertuxkart-ng": 64, "supertuxkart-n": 96, "supertuxkart-n2": 96, "vkcube": 96,
+    }  # fmt: skip
 
 
 def test_a_vmm_without_vhost_user_shows_pictures(gpu: WholeGpu) -> None:

@@ -16,6 +16,7 @@ import pytest
 from supervised import PATIENCE, Supervised, environment
 
 from hesper.api.client import client_environment, find_venus
+from hesper.api.gpu import GpuOptions
 from hesper.api.vtest import VtestOptions, VtestServer
 from hesper.classes import Classes, ClientClass
 from hesper.cli._server import parse_class
@@ -80,6 +81,21 @@ def test_the_socket_comes_first_then_who_it_is() -> None:
         classes.named("silver")
     with pytest.raises(OptionError, match="another"):
         made("a", "a")
+
+
+def test_programs_of_a_machine_are_known_by_their_names() -> None:
+    classes = made("game:weight=4,program=a-very-long-name-of-one,program=tux", "slow:program=tux")
+    assert classes.of_program("a-very-long-name-of-one").name == "game"
+    assert classes.of_program("a-very-long-nam").name == "game"
+    assert classes.of_program("a-very-long").name == "default"
+    assert classes.of_program("tux").weight == 4
+    assert classes.of_program("").name == "default"
+    game = ClientClass(name="game", programs=("tux",))
+    assert GpuOptions(classes=(game,)).classes == (game,)
+    with pytest.raises(OptionError, match="proves nothing"):
+        VtestOptions(classes=(game,))
+    with pytest.raises(OptionError, match="of its own"):
+        GpuOptions(classes=(ClientClass(name="mine", users=(7,)),))
 
 
 def test_a_worker_is_made_for_the_widest() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from hesper.api.checks import check_access, check_kind, check_number
 from hesper.api.options import HostOptions, for_workers
 from hesper.api.server import WATCH_PATIENCE, Run, Server
+from hesper.classes import Classes, ClientClass
 from hesper.display.scanout import DEFAULT_SIZE, MAX_SCANOUTS, Display, Size
 from hesper.display.surface import check_size
 from hesper.errors import HesperError, OptionError, StateError
@@ -59,6 +60,12 @@ class GpuOptions(HostOptions):
     costs nothing, but must hold all that programs map at a time."""
     max_contexts: int = DEFAULT_CONTEXTS
     """Programs in the guest that may use the GPU at a time; each has a process on the host."""
+    classes: tuple[ClientClass, ...] = ()
+    """Classes of programs in the guest: what one may use, in place of `limits`, its weight where
+    they share the GPU's time, and their names.  Programs in none have `limits` and weight 1, unless
+    there is a class `default`."""
+    shares: bool = True
+    """Whether programs in the guest share the GPU's time by weight, or as the driver has it."""
     mode: int = 0o600
     """Permissions of the socket's file: whose VMM may connect.  If its folder is missing it is
     made, with permissions to match."""
@@ -72,6 +79,12 @@ class GpuOptions(HostOptions):
         check_number("scanouts", self.scanouts, 0, MAX_SCANOUTS, "with 0 the GPU only renders")
         check_number("max_contexts", self.max_contexts, 1, 1 << 12)
         check_access(self.mode, self.group)
+        for each in self.classes:
+            check_kind("classes", each, ClientClass, "must be hesper.classes.ClientClass(...)")
+            if each.users or each.cgroups:
+                must = "may name programs: a guest has users and control groups of its own"
+                raise OptionError("class", each.name, must)
+        Classes(self.classes, self.limits)  # says what is wrong
         try:
             check_size(Size(*self.resolution))
         except (TypeError, ValueError) as error:
@@ -101,6 +114,8 @@ class _GpuRun(Run):
             window=options.hostmem,
             contexts=options.max_contexts,
             worker=for_workers(options),
+            classes=Classes(options.classes, options.limits),
+            shares=options.shares,
             sandbox=options.sandbox,
         )
         self.gpu = VhostUserGpu(Path(socket), wanted, self._broke, options.access)

@@ -106,6 +106,9 @@ class VtestOptions(HostOptions):
                 check_number(name, seconds, 0.001, 86400.0, "None: for ever")
         for each in self.classes:
             check_kind("classes", each, ClientClass, "must be hesper.classes.ClientClass(...)")
+            if each.programs:
+                must = "may name users and control groups: a client's own name proves nothing"
+                raise OptionError(f"class {each.name}: program", each.programs[0], must)
         Classes(self.classes, self.limits)  # says what is wrong
         check_number("sample", self.sample, 0, 1_000_000, "left out, nobody looks")
 

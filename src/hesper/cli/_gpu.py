@@ -18,7 +18,7 @@ from hesper import GpuDevice, Limits
 from hesper.api.gpu import GpuOptions
 from hesper.cli import fail
 from hesper.cli._recording import Recorded
-from hesper.cli._server import Patience, parse_limit
+from hesper.cli._server import Patience, check_classes, parse_class, parse_limit
 from hesper.cli._signals import handled
 from hesper.cli._sizes import parse_size
 from hesper.display.record import Recorder, RecordError
@@ -95,6 +95,17 @@ class DeviceOptions(Recorded):
     ] = field(default=())
     """What one program in the guest may use at most: memory, objects, devices, rings and others,
     as in `memory=8G`. Can be repeated."""
+    class_: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--class", metavar="NAME:KEY=VALUE,...", validator=check_classes, negative=()
+        ),
+    ] = field(default=())
+    """A class of programs in the guest, as in `game:weight=4,program=supertuxkart`: limits of its
+    own, as of --limit, its weight where programs share the GPU's time, and their names. Can be
+    repeated."""
+    shares: bool = True
+    """Share the GPU's time among programs in the guest by their weights. Default: yes."""
     patience: Patience = None
     """Microseconds for which threads stay awake for what the guest may send next: fewer delays,
     more processor time. Default: 500 with a GPU and four processors or more, else 0."""
@@ -141,11 +152,14 @@ class DeviceOptions(Recorded):
 
     def options(self, *, mode: int = 0o600, group: str | None = None) -> GpuOptions:
         """The options for a device.  mode, group: of its socket.  Raises `OptionError`."""
+        limits = Limits(**dict(map(parse_limit, self.limit)))
         return GpuOptions(
             driver=self.driver,
             host_profile=self.host_profile,
             emulate=self.emulate,
-            limits=Limits(**dict(map(parse_limit, self.limit))),
+            limits=limits,
+            classes=tuple(parse_class(each, limits) for each in self.class_),
+            shares=self.shares,
             patience=self.patience,
             sandbox=self.sandbox,
             scanouts=self.scanouts,

@@ -56,7 +56,7 @@ def parse_class(text: str, base: Limits) -> ClientClass:
     """
     name, _, rest = text.partition(":")
     limits = {key: getattr(base, key) for key in LIMITS}
-    weight, users, cgroups = 1, list[int](), list[str]()
+    weight, users, cgroups, programs = 1, list[int](), list[str](), list[str]()
     for part in filter(None, rest.split(",")):
         key, separator, value = part.partition("=")
         if key == "weight" and value.isdecimal():
@@ -65,16 +65,24 @@ def parse_class(text: str, base: Limits) -> ClientClass:
             users.append(_user(name, value))
         elif key == "cgroup" and value:
             cgroups.append(value)
+        elif key == "program" and value:
+            programs.append(value)
         elif separator and key in CLASS_LIMITS:
             limits.update([parse_limit(part)])
         else:
             raise ValueError(
-                f"class {name}: {part!r}: must be KEY=VALUE, KEY being weight (a number), user,"
-                f" cgroup, or a limit: {', '.join(CLASS_LIMITS)}"
+                f"class {name}: {part!r}: must be KEY=VALUE, KEY being weight (a number), user"
+                " or cgroup (for a virtual machine: program), or a limit:"
+                f" {', '.join(CLASS_LIMITS)}"
             )
     made = Limits(**limits)
     return ClientClass(
-        name=name, weight=weight, limits=made, users=tuple(users), cgroups=tuple(cgroups)
+        name=name,
+        weight=weight,
+        limits=made,
+        users=tuple(users),
+        cgroups=tuple(cgroups),
+        programs=tuple(programs),
     )
 
 
@@ -85,7 +93,7 @@ def _user(name: str, value: str) -> int:
     return number
 
 
-def _check_classes(_: Any, classes: Sequence[str]) -> None:
+def check_classes(_: Any, classes: Sequence[str]) -> None:
     base = Limits()
     for each in classes:
         try:
@@ -139,7 +147,7 @@ class ServerOptions(Recorded):
     class_: Annotated[
         tuple[str, ...],
         Parameter(
-            name="--class", metavar="NAME:KEY=VALUE,...", validator=_check_classes, negative=()
+            name="--class", metavar="NAME:KEY=VALUE,...", validator=check_classes, negative=()
         ),
     ] = field(default=())
     """A class of clients, as in `gold:memory=8G,weight=4`: limits of its own, as of --limit, and

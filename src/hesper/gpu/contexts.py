@@ -49,7 +49,8 @@ DROPPED_A_STEP = 256
 NO_WIRE_FORMAT = bytes(4)
 """What a capset begins with is the version of its wire format, from 1 on."""
 
-Connect = Callable[[], socket.socket]
+Connect = Callable[[str], socket.socket]
+"""Gives a socket to a fresh worker, for a program of that name.  Raises `OSError`."""
 """Returns a socket to a fresh worker; raises `OSError` when there can be none."""
 
 
@@ -168,7 +169,7 @@ class Contexts:
         context = Context(ctx_id, next(self._numbers), name)
         if capset == CAPSET_VENUS:
             try:
-                sock = self._connect()
+                sock = self._connect(name)
             except OSError as error:
                 raise GpuError(Response.ERR_OUT_OF_MEMORY, f"no worker: {error}") from error
             context.client = ContextClient(

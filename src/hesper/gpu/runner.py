@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from hesper.classes import Classes
 from hesper.display.scanout import DEFAULT_SIZE, Display, Size
 from hesper.event_loop import EventLoop
 from hesper.gpu.device import GpuDevice
 from hesper.gpu.limits import DEFAULT_CONTEXTS, Limits
 from hesper.gpu.workers import Workers
 from hesper.guest import capset
+from hesper.limits import Limits as ContextLimits
 from hesper.log import get_logger
 from hesper.portable import page_size
 
@@ -48,6 +50,10 @@ class GpuOptions:
     """Programs in the guest that may use the GPU at a time."""
     worker: dict[str, Any] = field(default_factory=dict)
     """Options of `gpu.service`: driver, profile, limits."""
+    classes: Classes = field(default_factory=lambda: Classes((), ContextLimits()))
+    """Classes of programs."""
+    shares: bool = True
+    """Whether programs share the GPU's time by their weights."""
     sandbox: Mode = "on"
     """How workers are confined."""
 
@@ -88,7 +94,14 @@ class GpuRunner:
         self._stack.callback(self._loop.close)
         self.display = Display(options.scanouts, options.size, self._resized)
         worker = {**options.worker, "window": options.window}
-        self._workers = Workers(worker, warm=1, contexts=options.contexts, sandbox=options.sandbox)
+        self._workers = Workers(
+            worker,
+            warm=1,
+            contexts=options.contexts,
+            classes=options.classes,
+            shares=options.shares,
+            sandbox=options.sandbox,
+        )
         self._device = GpuDevice(
             self.display,
             self._loop,

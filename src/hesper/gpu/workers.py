@@ -18,13 +18,17 @@ from collections.abc import Callable
 from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from hesper import log
+from hesper.classes import Classes, ClientClass
 from hesper.errors import ListenError, StartError, start_error
 from hesper.gpu.refusal import ContextRefusal
 from hesper.isolation.doorstep import Admission
 from hesper.isolation.launch import environment
 from hesper.isolation.listen import bind
 from hesper.isolation.supervisor import Supervisor
+from hesper.limits import Limits
 from hesper.portable import (
     private_folder,
     raise_descriptor_limit,
@@ -50,15 +54,29 @@ class Workers:
     """The device's side.  Life: made, `start`ed, `connect`ed to, `stop`ped."""
 
     def __init__(
-        self, options: dict[str, Any], *, warm: int, contexts: int, sandbox: Mode = "on"
+        self,
+        options: dict[str, Any],
+        *,
+        warm: int,
+        contexts: int,
+        classes: Classes | None = None,
+        shares: bool = True,
+        sandbox: Mode = "on",
     ) -> None:
         """`options`: for the service's `prepare`.
 
-        warm: workers kept ready.  contexts: how many the device lets run at a time.  sandbox: how
-        workers are confined.
+        warm: workers kept ready.  contexts: how many the device lets run at a time.  classes: of
+        programs.  shares: whether they share the GPU's time.  sandbox: how workers are confined.
         """
-        places = contexts + LEAVING
-        self._options = {"options": options, "warm": warm, "places": places, "sandbox": sandbox}
+        self._classes = classes if classes is not None and classes.are_there else None
+        self._options = {
+            "options": options,
+            "warm": warm,
+            "places": contexts + LEAVING,
+            "classes": [msgspec.to_builtins(e) for e in self._classes.all] if self._classes else [],
+            "shares": shares,
+            "sandbox": sandbox,
+        }
         self._sandbox = sandbox
         self._stack = contextlib.ExitStack()
         self._path = ""
@@ -103,12 +121,16 @@ class Workers:
             _log.error("the supervisor of the workers has ended")
             ended()
 
-    def connect(self) -> socket.socket:
-        """Return a socket to a worker, which may still be starting.  Raises `OSError`."""
+    def connect(self, name: str) -> socket.socket:
+        """Return a socket to a worker, which may still be starting, for a program of that name.
+
+        Raises `OSError`.
+        """
+        kind = self._classes.of_program(name).name if self._classes is not None else ""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            sock.connect(self._path)
+            sock.connect(_path_of(self._path, kind))
         except OSError:
             sock.close()
             raise
@@ -152,6 +174,36 @@ def _reap(process: Any) -> None:
         process.wait()
 
 
+def _path_of(path: str, kind: str) -> str:
+    """Where contexts of a class connect; those of none where there is no class."""
+    return f"{path}-{kind}" if kind else path
+
+
+def _supervisor(order: dict[str, Any]) -> Supervisor:
+    """Make it.  Raises `ListenError`."""
+    limits = msgspec.convert(order["options"].get("limits", {}), Limits)
+    known = msgspec.convert(order["classes"], tuple[ClientClass, ...])
+    classes = Classes(known, limits) if known else None
+    kinds = [each.name for each in known] or [""]
+    options = {**order["options"]}
+    if classes is not None:
+        options["limits"] = msgspec.to_builtins(classes.widest)
+    return Supervisor(
+        [bind(_path_of(order["path"], kind), kind=kind) for kind in kinds],
+        SERVICE,
+        options,
+        warm=order["warm"],
+        max_clients=order["places"],
+        admission=Admission(
+            memory=order["options"].get("limits", {}).get("total_memory"),
+            refuse=ContextRefusal,
+            classes=classes,
+            shares=order["shares"],
+        ),
+        sandbox=order["sandbox"],
+    )
+
+
 def main() -> None:
     """Be the supervisor."""
     raise_descriptor_limit()
@@ -168,18 +220,7 @@ def main() -> None:
 
     log.set_sink(lambda *event: say(log=event), level=order["log_level"])
     try:
-        supervisor = Supervisor(
-            [bind(order["path"])],
-            SERVICE,
-            order["options"],
-            warm=order["warm"],
-            max_clients=order["places"],
-            admission=Admission(
-                memory=order["options"].get("limits", {}).get("total_memory"),
-                refuse=ContextRefusal,
-            ),
-            sandbox=order["sandbox"],
-        )
+        supervisor = _supervisor(order)
 
         def ready(abouts: list[dict[str, Any]]) -> None:
             harden(order["sandbox"])
