@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 from serving import run, serve, shown, until, until_equal
-from vnc_client import EXTENDED_DESKTOP_SIZE, Viewer
+from vnc_client import EXTENDED_CLIPBOARD, EXTENDED_DESKTOP_SIZE, Viewer
 
 from hesper.display.geometry import Size
 from hesper.display.input import InputEvent, Key, PointerMove
@@ -73,9 +73,13 @@ def test_one_viewer_leaves_others_their_turn(
     run(scenario())
 
 
-def test_text_that_nobody_wants_takes_no_memory() -> None:
+@pytest.mark.parametrize("length", [(1 << 20) + 1, -(1 << 20) - 5])
+def test_text_that_is_too_long_takes_no_memory(length: int) -> None:
+    encodings = struct.pack(">BxHi", 2, 1, EXTENDED_CLIPBOARD)
+    text = struct.pack(">Bxxxi", 6, length) + bytes(abs(length))
+
     async def scenario() -> None:
-        hose = await pour(struct.pack(">BxxxI", 6, 1 << 20) + bytes(1 << 20) + REQUEST)
+        hose = await pour(encodings + text + REQUEST)
         assert not hose.data
         assert hose.most <= 1 << 12
 

@@ -47,7 +47,10 @@ HOSTILE = {
     "security type 7": b"RFB 003.008\n\x07",
     "message 99": b"RFB 003.008\n\x01\x01\x63",
     "too many encodings": b"RFB 003.008\n\x01\x01\x02\x00\xff\xff",
-    "four gigabytes of text": b"RFB 003.008\n\x01\x01\x06\0\0\0\xff\xff\xff\xff",
+    "clipboard message without flags": b"RFB 003.008\n\x01\x01\x06\0\0\0\xff\xff\xff\xff",
+    "a gigabyte of text": b"RFB 003.008\n\x01\x01\x06\0\0\0\x40\0\0\0",
+    "a clipboard message nobody has offered": b"RFB 003.008\n\x01\x01\x06\0\0\0\xff\xff\xff\xfc"
+    + bytes(4),
     "bad pixel format": b"RFB 003.008\n\x01\x01\0\0\0\0" + bytes(16),
     "unknown QEMU message": b"RFB 003.008\n\x01\x01\xff\x01" + bytes(10),
     "long fence": b"RFB 003.008\n\x01\x01\xf8\0\0\0\0\0\0\0\xff",

@@ -14,6 +14,7 @@ DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE = -223, -308
 CURSOR, CURSOR_WITH_ALPHA = -239, -314
 QEMU_KEY, MOUSE_BUTTONS = -258, -316
 FENCE, CONTINUOUS = -312, -313
+EXTENDED_CLIPBOARD = 0xC0A1E5CE - (1 << 32)
 
 
 @dataclass
@@ -47,6 +48,9 @@ class Viewer:
         self.ends = 0
         self.colour_map: list[tuple[int, int, int]] = []
         self.updates = 0
+        self.cut_texts: list[bytes] = []
+        self.clipboard: list[tuple[int, bytes]] = []
+        """Messages of the extended clipboard: flags, and what follows."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -138,6 +142,12 @@ class Viewer:
     def fence(self, flags: int, payload: bytes) -> None:
         self.send(struct.pack(">BxxxIB", 248, flags, len(payload)) + payload)
 
+    def cut_text(self, text: bytes) -> None:
+        self.send(struct.pack(">BxxxI", 6, len(text)) + text)
+
+    def clipboard_message(self, flags: int, data: bytes = b"") -> None:
+        self.send(struct.pack(">BxxxiI", 6, -4 - len(data), flags) + data)
+
     # Receiving
 
     async def read(self, count: int) -> bytes:
@@ -168,6 +178,12 @@ class Viewer:
             assert first == 0
             data = struct.unpack(f">{3 * count}H", await self.read(6 * count))
             self.colour_map = list(zip(data[::3], data[1::3], data[2::3], strict=True))
+        elif kind == 3:
+            (length,) = struct.unpack(">xxxi", await self.read(7))
+            if length >= 0:
+                self.cut_texts.append(await self.read(length))
+            else:
+                self.clipboard.append((await self.number(4), await self.read(-length - 4)))
         elif kind == 150:
             self.ends += 1
         elif kind == 248:

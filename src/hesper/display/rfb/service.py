@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
+from hesper.display.clipboard import Clipboard
 from hesper.display.rfb.feed import Feed
 from hesper.display.rfb.handshake import Access, handshake
 from hesper.display.rfb.viewer import Viewer
@@ -41,6 +42,8 @@ class RfbService:
             message = f"{frames_per_second} frames per second: must be more than 0"
             raise ValueError(message)
         self.display = display
+        self.clipboard = Clipboard()
+        """What viewers and guest copy; on this event loop."""
         self.feeds: list[Feed] = []
         self._rate = frames_per_second
         self._viewers = 0
@@ -109,6 +112,6 @@ class RfbService:
         self._viewers += 1
         try:
             viewer_log.info("viewer connected")
-            await Viewer(channel, self.feeds[index]).run()
+            await Viewer(channel, self.feeds[index], self.clipboard).run()
         finally:
             self._viewers -= 1

@@ -16,10 +16,10 @@ class Throttle:
         self._burst = burst * self._interval
         self._free_at = 0.0
 
-    async def wait(self) -> None:
-        """Wait until the next one may pass."""
+    async def wait(self, things: int = 1) -> None:
+        """Wait until the next `things` may pass."""
         now = asyncio.get_running_loop().time()
-        self._free_at = max(self._free_at, now) + self._interval
+        self._free_at = max(self._free_at, now) + things * self._interval
         early = self._free_at - now - self._burst
         if early > 0:
             await asyncio.sleep(early)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hesper.display.frame import cursor_rect
 from hesper.display.geometry import Damage, Rect, Size
 from hesper.display.input import Held
-from hesper.display.rfb import update, wire
+from hesper.display.rfb import clipboard, update, wire
 from hesper.display.rfb.encoders import Encoded, RawEncoder
 from hesper.display.rfb.input import pointer_events
 from hesper.display.rfb.keyboard import Keyboard
@@ -21,7 +21,9 @@ from hesper.display.rfb.wire import Encoding, RfbError
 from hesper.display.rfb.zrle import ZrleEncoder
 
 if TYPE_CHECKING:
+    from hesper.display.clipboard import Clipboard
     from hesper.display.frame import Frame, Picture
+    from hesper.display.input import InputEvent
     from hesper.display.rfb.channel import Channel
     from hesper.display.rfb.encoders import Encoder
     from hesper.display.rfb.feed import Feed
@@ -47,14 +49,16 @@ INPUT_BURST = 500
 class Viewer:
     """Serves one viewer after the handshake.  Lives on the event loop; encoding does not."""
 
-    def __init__(self, channel: Channel, feed: Feed) -> None:
-        """Serve what `feed` shows over `channel`."""
+    def __init__(self, channel: Channel, feed: Feed, shared: Clipboard) -> None:
+        """Serve what `feed` shows over `channel`, and share the guest's clipboard."""
         self._channel = channel
         self._feed = feed
         self._wake = asyncio.Event()
         self._held = Held()
         self._keyboard = Keyboard(self._held)
         self._input = Throttle(INPUT_RATE, INPUT_BURST)
+        self._clipboard = clipboard.ViewerClipboard(shared, self._wake.set)
+        self._copying = Throttle(clipboard.RATE, clipboard.BURST)
         # What the viewer has asked for.
         self._encodings: frozenset[int] = frozenset()
         self._encoders: dict[int, Encoder] = {Encoding.RAW: RawEncoder()}
@@ -107,6 +111,7 @@ class Viewer:
             self._picture = picture
             self._damage.add_all()
             self._cursor_due = True
+            self._clipboard.join()
             name = self._feed.name.encode()
             head = struct.pack(">HH", *self._size) + wire.NATIVE_LAYOUT.pack()
             await self._channel.write([head + struct.pack(">I", len(name)) + name])
@@ -120,6 +125,7 @@ class Viewer:
                 raise
             raise errors.exceptions[0] from None
         finally:
+            self._clipboard.leave()
             self._feed.leave(self)
             self._feed.scanout.send_input(self._held.release())
 
@@ -147,6 +153,8 @@ class Viewer:
         message = await wire.read_message(self._channel, extended_buttons=extended)
         if isinstance(message, wire.KeyEvent | wire.PointerEvent):
             await self._input.wait()
+        elif isinstance(message, wire.CutText | wire.ClipboardMessage):
+            await self._copying.wait()
         return message
 
     async def _read_first(self) -> wire.ClientMessage:
@@ -170,12 +178,17 @@ class Viewer:
                     self._messages.append(wire.END_OF_CONTINUOUS_UPDATES)
             case wire.Fence(flags, payload):
                 self._answer_fence(flags, payload)
-            case wire.KeyEvent():
-                self._feed.scanout.send_input(self._keyboard.events(message))
-            case wire.PointerEvent():
-                self._feed.scanout.send_input(pointer_events(self._held, message, self._size))
+            case wire.KeyEvent() | wire.PointerEvent():
+                self._feed.scanout.send_input(self._events(message))
+            case wire.CutText() | wire.ClipboardMessage():
+                self._clipboard.handle(message)
             case wire.SetDesktopSize(size):
                 self._request_size(size)
+
+    def _events(self, message: wire.KeyEvent | wire.PointerEvent) -> list[InputEvent]:
+        if isinstance(message, wire.KeyEvent):
+            return self._keyboard.events(message)
+        return pointer_events(self._held, message, self._size)
 
     def _set_pixel_format(self, layout: wire.PixelLayout) -> None:
         self._convert = PixelConverter(layout)
@@ -220,6 +233,8 @@ class Viewer:
             self._replies.append(
                 update.extended_desktop_size(self._size, update.RESIZED_BY_SERVER, 0)
             )
+        if Encoding.EXTENDED_CLIPBOARD in new:
+            self._clipboard.extend()
         if Encoding.FENCE in new:
             self._messages.append(wire.fence(wire.FenceFlag.REQUEST, b""))
         both = {Encoding.CONTINUOUS_UPDATES, Encoding.FENCE}
@@ -281,6 +296,10 @@ class Viewer:
             while self._messages:
                 messages, self._messages = self._messages, []
                 await self._write(messages)
+            if self._clipboard.is_due:
+                await self._write(await self._clipboard.messages(self._feed.executor))
+                self._wake.set()  # that has taken time, in which there may be more to do
+                continue
             area = self._wanted_area()
             if area is None or self._awaits or not self._has_news():
                 continue

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hesper.display.rfb.channel import Channel
 
 MAX_CUT_TEXT = 1 << 20
+"""Bytes of text, or of what is compressed, that are taken; of more nothing is."""
+MAX_SKIPPED = 1 << 28
 SKIP_BYTES = 1 << 12
 MAX_SCREENS = 64
 MAX_ENCODINGS = 1024
@@ -45,6 +47,7 @@ class Encoding(IntEnum):
     CONTINUOUS_UPDATES = -313
     CURSOR_WITH_ALPHA = -314
     EXTENDED_MOUSE_BUTTONS = -316
+    EXTENDED_CLIPBOARD = 0xC0A1E5CE - (1 << 32)
 
 
 class FenceFlag(IntFlag):
@@ -161,7 +164,19 @@ class PointerEvent:
 
 @dataclass(frozen=True, slots=True)
 class CutText:
-    """Message 6; a virtual machine has no clipboard to put the text in."""
+    """Message 6: what was copied, in ISO 8859-1."""
+
+    text: bytes
+    """Empty where it was too long to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipboardMessage:
+    """Message 6 with a length below zero: that of the extended clipboard."""
+
+    flags: int
+    data: bytes
+    """Empty where it was too long to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +209,7 @@ ClientMessage: TypeAlias = (
     | KeyEvent
     | PointerEvent
     | CutText
+    | ClipboardMessage
     | EnableContinuousUpdates
     | Fence
     | SetDesktopSize
@@ -236,12 +252,24 @@ async def _read_key(channel: Channel) -> KeyEvent:
     return KeyEvent(bool(down), keysym)
 
 
-async def _read_cut_text(channel: Channel) -> CutText:
-    (length,) = struct.unpack(">xxxI", await channel.read(7))
+async def _read_cut_text(channel: Channel) -> CutText | ClipboardMessage:
+    (length,) = struct.unpack(">xxxi", await channel.read(7))
+    if length >= 0:
+        return CutText(await _read_bounded(channel, length))
+    if length > -_FLAGS_BYTES:
+        raise RfbError(f"clipboard message of {-length} bytes; its flags alone have 4")
+    (flags,) = struct.unpack(">I", await channel.read(_FLAGS_BYTES))
+    return ClipboardMessage(flags, await _read_bounded(channel, -length - _FLAGS_BYTES))
+
+
+async def _read_bounded(channel: Channel, length: int) -> bytes:
+    """Read text; people copy more than is taken, and are not to lose their screen for it."""
+    if length > MAX_SKIPPED:
+        raise RfbError(f"cut text of {length} bytes; at most {MAX_SKIPPED} are read")
     if length > MAX_CUT_TEXT:
-        raise RfbError(f"cut text of {length} bytes; at most {MAX_CUT_TEXT} are read")
-    await _skip(channel, length)
-    return CutText()
+        await _skip(channel, length)
+        return b""
+    return await channel.read(length)
 
 
 async def _skip(channel: Channel, length: int) -> None:
@@ -286,6 +314,7 @@ async def _read_desktop_size(channel: Channel) -> SetDesktopSize:
 
 
 _POINTER_EVENT = 5
+_FLAGS_BYTES = 4
 _READERS: dict[int, Callable[[Channel], Awaitable[ClientMessage]]] = {
     0: _read_pixel_format,
     2: _read_encodings,
@@ -322,6 +351,16 @@ def colour_map() -> bytes:
         for i in range(256)
     )
     return struct.pack(">BxHH", 1, 0, 256) + entries
+
+
+def cut_text(text: bytes) -> bytes:
+    """Return the server's message that something was copied, in ISO 8859-1."""
+    return struct.pack(">BxxxI", 3, len(text)) + text
+
+
+def clipboard_message(flags: int, data: bytes = b"") -> bytes:
+    """Return a message of the extended clipboard."""
+    return struct.pack(">BxxxiI", 3, -(_FLAGS_BYTES + len(data)), flags) + data
 
 
 END_OF_CONTINUOUS_UPDATES = bytes([150])
