@@ -215,7 +215,12 @@ def test_defaults_fit_the_host() -> None:
 def test_libvirt_says_the_same(architecture: str, accelerator: str, kind: str, cpu: str) -> None:
     gpu, monitor = Path('/run/a&"b'), Path("/run/c,d")
     text = libvirt_xml(
-        gpu, monitor, architecture=architecture, memory=3 << 30, accelerator=accelerator
+        gpu,
+        monitor,
+        architecture=architecture,
+        memory=3 << 30,
+        accelerator=accelerator,
+        agent=Path("/run/e,f"),
     )
     root = ElementTree.fromstring(text)
     space = "{http://libvirt.org/schemas/domain/qemu/1.0}"
@@ -232,6 +237,8 @@ def test_libvirt_says_the_same(architecture: str, accelerator: str, kind: str, c
     assert (root.get("type"), attribute("cpu", "mode")) == (kind, cpu)
     assert attribute("os/type", "arch") == architecture
     assert root.findtext("memory") == "3072"
+    assert attribute("devices/channel/source", "path") == "/run/e,f"
+    assert attribute("devices/channel/target", "name") == "com.redhat.spice.0"
     # Keys and pointer have where to go, and no screen is QEMU's.
     inputs = {(each.get("type"), each.get("bus")) for each in root.iter("input")}
     assert {("tablet", "usb"), ("keyboard", "virtio")} <= inputs
@@ -550,9 +557,14 @@ def test_the_commands_print_what_they_would_do(fake_qemu: FakeQemu, tmp_path: Pa
     assert f"-qmp unix:{socket}.monitor" in printed
     assert "-device usb-tablet" in printed
     assert "-vga none" in printed
+    assert f"socket,id=agent,path={socket}.agent" in printed
+    assert ".agent" not in hesper("gpu", "--socket", socket, "--print-qemu", "--no-clipboard")
     only_renders = hesper("gpu", "--socket", socket, "--print-qemu", "--scanouts", "0")
     assert "-vga none" not in only_renders
-    moved = hesper("gpu", "--socket", socket, "--monitor", tmp_path / "m", "--print-libvirt")
+    assert ".agent" not in only_renders
+    elsewhere = ("--monitor", tmp_path / "m", "--agent", tmp_path / "a")
+    moved = hesper("gpu", "--socket", socket, *elsewhere, "--print-libvirt")
+    assert f'path="{tmp_path}/a"' in moved
     assert ElementTree.fromstring(moved).tag == "domain"
     assert f"unix:{tmp_path}/m" in moved
     disk = image(tmp_path / "disk.img")
@@ -561,6 +573,9 @@ def test_the_commands_print_what_they_would_do(fake_qemu: FakeQemu, tmp_path: Pa
     assert line.rstrip().endswith("-name x")
     assert "size=3221225472" in line
     assert f"file={disk}" in line
+    assert "virtserialport,chardev=agent,name=com.redhat.spice.0" in line
+    for without in (("--no-clipboard",), ("--dual-gpu",)):
+        assert "chardev=agent" not in hesper("vm", disk, *options, *without)
     kernel = image(tmp_path / "vmlinuz", (0x202, b"HdrS"))
     assert f"-kernel {kernel}" in hesper("vm", "--kernel", kernel, *options)
 

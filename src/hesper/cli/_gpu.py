@@ -7,7 +7,7 @@ import os
 import signal
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +21,7 @@ from hesper.cli._recording import Recorded
 from hesper.cli._server import Patience, check_classes, parse_class, parse_limit
 from hesper.cli._signals import handled
 from hesper.cli._sizes import parse_size
+from hesper.display.access.places import Access, UnixPath, listen_on
 from hesper.display.record import Recorder, RecordError
 from hesper.display.scanout import DEFAULT_SIZE, Display, Size
 from hesper.display.snapshot import save_all
@@ -29,6 +30,7 @@ from hesper.extras import needed
 from hesper.log import get_logger
 from hesper.portable import page_size, raise_descriptor_limit
 from hesper.sandbox import groups
+from hesper.vm.agent import AgentServer
 from hesper.vm.outputs import (
     VNC_DEFAULT,
     WEB_DEFAULT,
@@ -193,6 +195,9 @@ class DisplayOptions:
     is made for this user, and kept."""
     tls_key: Path | None = None
     """PEM file with its private key. Default: it is in the file with the certificate."""
+    clipboard: bool = True
+    """Share text that is copied: what viewers copy the guest can paste, and the other way round.
+    The guest needs spice-vdagent for that."""
     window: Annotated[bool, Parameter(negative=())] = False
     """Show the screens in windows of this desktop."""
     frames_per_second: float = 60.0
@@ -257,6 +262,19 @@ class Stop:
         """End, because something cannot go on."""
         self.failed = True
         self.event.set()
+
+
+@contextlib.contextmanager
+def sharing(path: Path | None, access: Access = Access()) -> Iterator[Callable[[Outputs], None]]:  # noqa: B008  immutable
+    """Listen for the guest's agent at `path`, if there is to be one; gives what starts to share.
+
+    Outputs have to end before this does: they listen on its socket.  Raises as `listen_on` does.
+    """
+    if path is None:
+        yield lambda _: None
+        return
+    with contextlib.closing(listen_on(UnixPath(path), local=True, access=access)) as sockets:
+        yield lambda outputs: AgentServer(sockets.sockets[0], outputs).start()
 
 
 @contextlib.contextmanager

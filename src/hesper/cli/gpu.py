@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from hesper import log
 from hesper.cli import EXIT_FAILURE
-from hesper.cli._gpu import DeviceOptions, DisplayOptions, Stop, running, wait
+from hesper.cli._gpu import DeviceOptions, DisplayOptions, Stop, running, sharing, wait
 from hesper.cli._server import permissions
 from hesper.cli._signals import STOPPING, handled
 from hesper.cli._watch import WatchOptions
@@ -22,6 +22,7 @@ from hesper.vm.libvirt import libvirt_xml
 from hesper.vm.machine import (
     INPUT_ARGUMENTS,
     MACHINES,
+    agent_arguments,
     gpu_arguments,
     memory_arguments,
     monitor_arguments,
@@ -43,8 +44,11 @@ class SocketOptions:
     """Where QEMU connects for the GPU."""
     monitor: Path | None = None
     """Where QEMU connects its monitor. Default: the socket's name with `.monitor`."""
+    agent: Path | None = None
+    """Where QEMU connects the guest's agent, for its clipboard. Default: the socket's name with
+    `.agent`."""
     socket_mode: str = "0600"
-    """Permissions of both sockets, in octal: whose QEMU may connect. If their folder is missing it
+    """Permissions of the sockets, in octal: whose QEMU may connect. If their folder is missing it
     is made, with permissions to match."""
     socket_group: str | None = None
     """Group of the sockets, and of that folder, as `libvirt-qemu`."""
@@ -65,7 +69,8 @@ def command(
     when it has gone, the next may come. Runs until Ctrl-C or SIGTERM.
 
     The screens are Hesper's to show: QEMU has no display for this device. Keyboard and pointer
-    reach the guest by QEMU's monitor, which connects to the second socket.
+    reach the guest by QEMU's monitor, which connects to the second socket; text that is copied by
+    the guest's agent (spice-vdagent), whose serial port connects to the third.
 
     Parameters
     ----------
@@ -86,14 +91,17 @@ def command(
     log.take_over("asyncio", "aiohttp")
     path = where.socket.absolute()
     monitor = (where.monitor or path.with_name(f"{path.name}.monitor")).absolute()
+    agent = (where.agent or path.with_name(f"{path.name}.agent")).absolute()
+    has_screens = bool(device.scanouts)
+    shared = agent if display.clipboard and has_screens else None
     # What cannot be is said before anything is printed.
     mode = permissions("--socket-mode", where.socket_mode)
     options = device.options(mode=mode, group=where.socket_group)
     if print_qemu:
-        print(_qemu_line(path, monitor, has_screens=bool(device.scanouts)))
+        print(_qemu_line(path, monitor, shared, has_screens=has_screens))
         return
     if print_libvirt:
-        print(_libvirt(path, monitor, has_screens=bool(device.scanouts)))
+        print(_libvirt(path, monitor, shared, has_screens=has_screens))
         return
     stop = Stop()
     # The monitor's socket is bound first and closed last: the outputs' thread listens on it.
@@ -102,13 +110,15 @@ def command(
         contextlib.closing(
             listen_on(UnixPath(monitor), local=True, access=options.access)
         ) as sockets,
+        sharing(shared, options.access) as share,
         running(path, options, display, watch, stop, kind="gpu") as (gpu, outputs),
     ):
         MonitorServer(sockets.sockets[0], gpu.display, outputs).start()
+        share(outputs)
         print(f"ready on {path} with {gpu.about.device} ({gpu.about.driver})")
         for place in outputs.places:
             print(place)
-        line = _qemu_line(path, monitor, has_screens=bool(device.scanouts))
+        line = _qemu_line(path, monitor, shared, has_screens=has_screens)
         print(f"QEMU: {line}", flush=True)
         harden(device.sandbox)
         wait(stop, gpu.display, window=display.window)
@@ -116,7 +126,7 @@ def command(
         raise SystemExit(EXIT_FAILURE)
 
 
-def _qemu_line(socket: Path, monitor: Path, *, has_screens: bool) -> str:
+def _qemu_line(socket: Path, monitor: Path, agent: Path | None, *, has_screens: bool) -> str:
     """The arguments as one would type them, of this host's QEMU."""
     architecture, machine, backend = "x86_64", "q35", "memory-backend-shm"
     # Without a QEMU here there is one elsewhere, perhaps; it can do that.
@@ -133,11 +143,12 @@ def _qemu_line(socket: Path, monitor: Path, *, has_screens: bool) -> str:
         *(("-vga", "none") if has_screens else ()),
         *monitor_arguments(monitor),
         *INPUT_ARGUMENTS,
+        *(agent_arguments(agent) if agent is not None else ()),
     ]
     return shlex.join(arguments)
 
 
-def _libvirt(socket: Path, monitor: Path, *, has_screens: bool) -> str:
+def _libvirt(socket: Path, monitor: Path, agent: Path | None, *, has_screens: bool) -> str:
     """The domain for a guest of this host's architecture."""
     accelerator, emulator = "kvm", None
     architecture = host_architecture()
@@ -153,4 +164,5 @@ def _libvirt(socket: Path, monitor: Path, *, has_screens: bool) -> str:
         accelerator=accelerator,
         emulator=emulator,
         has_screens=has_screens,
+        agent=agent,
     )

@@ -22,6 +22,7 @@ from hesper.cli._gpu import (
     DisplayOptions,
     Stop,
     running,
+    sharing,
     wait,
 )
 from hesper.cli._machine import MachineOptions, architecture_of, boot, describe, write_seed
@@ -104,6 +105,8 @@ def run(
             guest = describe(machine, architecture, qemu, disks, booted, extra, folder=folder)
             if machine.cloud and not dry_run and not daemon:
                 write_seed(machine, files[0], folder / "seed")
+            if display.clipboard and device.scanouts:
+                guest = dataclasses.replace(guest, agent_socket=folder / "agent")
             arguments = [*qemu.command, *guest.arguments(qemu)]
             device = device.fitting(guest, qemu)
         except (QemuError, FirmwareError, ValueError) as error:
@@ -169,11 +172,13 @@ def _run(
     with (
         handled(STOPPING, signalled),
         contextlib.closing(listen_on(UnixPath(registry.socket_of(name)), local=True)) as door,
+        sharing(guest.agent_socket) as share,
         running(guest.gpu_socket, device.options(), display, watch, stop, kind="vm") as (
             gpu,
             outputs,
         ),
     ):
+        share(outputs)
         try:
             process = QemuProcess(arguments, own_group=not on_terminal)
         except OSError as error:

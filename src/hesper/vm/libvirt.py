@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
+from hesper.vm.agent_wire import PORT_NAME
 from hesper.vm.machine import MACHINES, gpu_arguments, monitor_arguments
 
 _NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -19,12 +20,13 @@ def libvirt_xml(
     accelerator: str = "kvm",
     emulator: str | None = None,
     has_screens: bool = True,
+    agent: Path | None = None,
 ) -> str:
     """Return a domain that can be defined and started; it lacks nothing but a disk.
 
-    socket, monitor: where `hesper gpu` listens.  memory: bytes.  accelerator: kvm, hvf or tcg.
-    emulator: QEMU's path; None: libvirt's choice.  has_screens: whether the guest's screens are
-    Hesper's, and none is QEMU's.
+    socket, monitor, agent: where `hesper gpu` listens.  memory: bytes.
+    accelerator: kvm, hvf or tcg.  emulator: QEMU's path; None: libvirt's choice.
+    has_screens: whether the guest's screens are Hesper's, and none is QEMU's.
     """
     arguments = "\n".join(
         f"    <qemu:arg value={quoteattr(argument)}/>"
@@ -46,6 +48,7 @@ def libvirt_xml(
         '<input type="keyboard" bus="usb"/>',
         '<input type="keyboard" bus="virtio"/>',
         '<serial type="pty"/>',
+        *(_agent_port(agent) if agent is not None else ()),
         *(['<video><model type="none"/></video>'] if has_screens else []),
     ]
     devices = "\n".join(f"    {line}" for line in lines)
@@ -69,3 +72,10 @@ def libvirt_xml(
 {arguments}
   </qemu:commandline>
 </domain>"""
+
+
+def _agent_port(socket: Path) -> list[str]:
+    return [
+        f'<channel type="unix"><source mode="connect" path={quoteattr(str(socket))}/>',
+        f'<target type="virtio" name="{PORT_NAME}"/></channel>',
+    ]

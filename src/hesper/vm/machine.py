@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hesper.api.gpu import CONFIG_SIZE, DEVICE_ID, QUEUE_COUNT
 from hesper.portable import physical_memory
+from hesper.vm.agent_wire import PORT_NAME
 from hesper.vm.devices import Share, escape
 from hesper.vm.disks import FileKind
 from hesper.vm.qemu import DEVICE, Qemu
@@ -68,6 +69,8 @@ class Machine:
     firmware: Firmware | None = None
     firmware_variables: Path | None = None
     """The guest's own copy; goes with `firmware`."""
+    agent_socket: Path | None = None
+    """Where the guest's agent is connected to; None: it has no port for one."""
     accelerator: str | None = None
     """None: the best that works."""
     audio: str | None = None
@@ -104,6 +107,7 @@ class Machine:
             *_monitor(self.monitor_socket),
             *(_monitor(self.user_monitor) if self.user_monitor is not None else ()),
             *gpu_arguments(self.gpu_socket),
+            *(agent_arguments(self.agent_socket) if self.agent_socket is not None else ()),
             *sleep_arguments(self.architecture),
             *self._display(),
             *self._boot(),
@@ -199,6 +203,13 @@ def sleep_arguments(architecture: str) -> list[str]:
 def monitor_arguments(socket: Path) -> list[str]:
     """Return what connects QEMU's monitor to `vm.monitor_server` at `socket`."""
     return ["-qmp", f"unix:{escape(socket)}"]
+
+
+def agent_arguments(socket: Path) -> list[str]:
+    """Return what connects the guest's agent, if it has one, to `vm.agent` at `socket`."""
+    chardev = f"socket,id=agent,path={escape(socket)}"
+    port = f"virtserialport,chardev=agent,name={PORT_NAME}"
+    return ["-chardev", chardev, "-device", "virtio-serial-pci", "-device", port]
 
 
 INPUT_ARGUMENTS = (

@@ -25,6 +25,7 @@ from hesper.observe.metrics import Metrics
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from hesper.display.clipboard import Clipboard
     from hesper.display.scanout import Display
     from hesper.observe.contexts import ContextSource
 
@@ -74,6 +75,8 @@ class Outputs:
         """Prepare the thread."""
         self.vnc_password: str | None = None
         """What VNC asks for; None while it asks for nothing."""
+        self.clipboard: Clipboard | None = None
+        """What viewers and guest copy, for use on the outputs' event loop; None without screens."""
         self._certificate: Certificate | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started = threading.Event()
@@ -146,6 +149,7 @@ class Outputs:
         """Start the servers."""
         service = RfbService(self.display, self.options.frames_per_second)
         await stack.enter_async_context(service)
+        self.clipboard = service.clipboard
         if self.options.vnc is not None:
             await self._open_vnc(stack, service, self.options.vnc)
         if self.options.web is not None:
