@@ -392,3 +392,52 @@ def test_a_page_without_token_says_so(tmp_path: Path) -> None:
             assert not service.feeds[0].viewers
 
     run(scenario())
+
+
+def test_a_browser_shares_its_clipboard(tmp_path: Path) -> None:
+    """Chromium: by the page's panel, and by itself once it has been allowed."""
+    taken: list[str] = []
+
+    class Guest:
+        def take_text(self, text: str) -> None:
+            taken.append(text)
+
+    async def scenario() -> None:
+        display = Display()
+        async with (
+            serve_page(display) as (service, url),
+            open_page(f"{url}#token={TOKEN}", tmp_path / "profile", (900, 700)) as page,
+        ):
+            service.clipboard.connect_guest(Guest())
+            await page.wait_for("document.querySelector('#notice').hidden")
+            await page.evaluate("document.querySelector('#clipboard-toggle').click()")
+            box = "document.querySelector('#clipboard-text')"
+            await page.evaluate("document.querySelector('#save').focus()")
+            service.clipboard.copy_in_guest("from the guest \N{SNOWMAN}")
+            await page.wait_for(f"{box}.value === 'from the guest \\u2603'")
+            await page.evaluate(
+                f"{box}.value = 'zwei\\nZeilen \\u2603';"
+                "document.querySelector('#clipboard-send').click()"
+            )
+            await until(lambda: taken == ["zwei\nZeilen \N{SNOWMAN}"])
+            (tmp_path / "clipboard.png").write_bytes(await page.screenshot())
+            # Nobody has allowed more.
+            await page.evaluate("window.dispatchEvent(new Event('focus'))")
+
+            await page.call(
+                "Browser.grantPermissions",
+                origin=url.rstrip("/"),
+                permissions=["clipboardReadWrite", "clipboardSanitizedWrite"],
+            )
+            await page.call("Page.bringToFront")
+            await page.call("Emulation.setFocusEmulationEnabled", enabled=True)
+            await page.evaluate("document.querySelector('#clipboard-share').click()")
+            service.clipboard.copy_in_guest("by itself")
+            await page.wait_for("navigator.clipboard.readText().then((t) => t === 'by itself')", 5)
+            await page.evaluate("navigator.clipboard.writeText('copied elsewhere')")
+            await page.evaluate("window.dispatchEvent(new Event('focus'))")
+            await until(lambda: taken[-1] == "copied elsewhere")
+            assert len(taken) == 2
+            assert not page.console
+
+    run(scenario())

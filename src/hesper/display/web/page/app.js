@@ -51,6 +51,9 @@ function connect() {
     notice("");
     session.focus();
   });
+  session.addEventListener("clipboard", (event) => {
+    if (session === rfb) takeFromGuest(event.detail.text);
+  });
   session.addEventListener("disconnect", () => {
     if (session !== rfb) return;
     rfb = null;
@@ -79,6 +82,42 @@ function choose(index) {
   remember();
   connect();
   markScreens();
+}
+
+// The clipboard.  The browser's own is read and written only where somebody has asked for it: the
+// guest would see whatever was copied, in other programs, too.
+
+let shared = null;
+
+function takeFromGuest(text) {
+  const box = element("clipboard-text");
+  if (document.activeElement !== box) box.value = text;
+  shared = text;
+  if (sharing()) navigator.clipboard.writeText(text).catch(() => {});
+}
+
+function giveToGuest(text) {
+  element("clipboard-text").value = text;
+  shared = text;
+  rfb?.clipboardPasteFrom(text);
+}
+
+function canShare() {
+  return navigator.clipboard?.readText !== undefined;
+}
+
+function sharing() {
+  return canShare() && element("clipboard-share").checked;
+}
+
+async function readBrowsers() {
+  if (!sharing() || rfb === null || !document.hasFocus()) return;
+  try {
+    const text = await navigator.clipboard.readText();
+    if (text !== "" && text !== shared) giveToGuest(text);
+  } catch {
+    // The browser has been told not to let us.
+  }
 }
 
 // The live figures.
@@ -211,6 +250,26 @@ element("figures-toggle").addEventListener("click", (event) => {
   event.currentTarget.setAttribute("aria-expanded", String(!panel.hidden));
   rfb?.focus();
 });
+element("clipboard-toggle").addEventListener("click", (event) => {
+  const panel = element("clipboard");
+  panel.hidden = !panel.hidden;
+  event.currentTarget.setAttribute("aria-expanded", String(!panel.hidden));
+  if (panel.hidden) rfb?.focus();
+  else element("clipboard-text").focus();
+});
+element("clipboard").addEventListener("submit", (event) => {
+  event.preventDefault();
+  giveToGuest(element("clipboard-text").value);
+  rfb?.focus();
+});
+element("clipboard-share").checked = localStorage.getItem("clipboard") === "shared";
+element("clipboard-share").addEventListener("change", (event) => {
+  localStorage.setItem("clipboard", event.target.checked ? "shared" : "");
+  readBrowsers();
+});
+element("clipboard-share-label").hidden = !canShare();
+window.addEventListener("focus", readBrowsers);
+element("screen").addEventListener("focusin", readBrowsers);
 element("retry").addEventListener("click", () => {
   retryMs = RETRY_FIRST_MS;
   connect();
