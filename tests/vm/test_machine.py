@@ -574,6 +574,15 @@ def test_the_commands_print_what_they_would_do(fake_qemu: FakeQemu, tmp_path: Pa
     assert "size=3221225472" in line
     assert f"file={disk}" in line
     assert "virtserialport,chardev=agent,name=com.redhat.spice.0" in line
+    # This host has no sound of its own: a page is what there is to hear the guest.
+    any_audio = options[:-2]
+    heard = hesper("vm", disk, *any_audio)
+    assert "-audiodev none,id=audio -device intel-hda" in heard
+    assert re.search("-vnc unix:[^ ]*/sound,audiodev=audio ", heard)
+    for quiet in (("--audio", "none"), ("--no-sound",), ("--web", "off")):
+        told = hesper("vm", disk, *any_audio, *quiet)
+        assert "hda-duplex" not in told
+        assert "-vnc" not in told
     for without in (("--no-clipboard",), ("--dual-gpu",)):
         assert "chardev=agent" not in hesper("vm", disk, *options, *without)
     kernel = image(tmp_path / "vmlinuz", (0x202, b"HdrS"))

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from hesper.cli._watch import WatchOptions
+    from hesper.display.sound import SoundSource
 
 GPU = Group("GPU", sort_key=1)
 DISPLAY = Group("Display", sort_key=2)
@@ -198,6 +199,9 @@ class DisplayOptions:
     clipboard: bool = True
     """Share text that is copied: what viewers copy the guest can paste, and the other way round.
     The guest needs spice-vdagent for that."""
+    sound: bool = True
+    """Let the web page play the guest's sound, for whoever switches it on there. Of `hesper vm`
+    alone."""
     window: Annotated[bool, Parameter(negative=())] = False
     """Show the screens in windows of this desktop."""
     frames_per_second: float = 60.0
@@ -286,10 +290,11 @@ def running(
     stop: Stop,
     *,
     kind: str,
+    sound: SoundSource | None = None,
 ) -> Iterator[tuple[GpuDevice, Outputs]]:
     """Run a device at `socket` and its outputs.  Ends the program when they cannot start.
 
-    kind: the command that it is.
+    kind: the command that it is.  sound: the guest's, for the web page.
     """
     watch.check()
     raise_descriptor_limit()
@@ -300,7 +305,7 @@ def running(
     with contextlib.ExitStack() as stack:
         try:
             gpu = stack.enter_context(GpuDevice(socket, gpu_options, on_end=stop.fail))
-            outputs = stack.enter_context(Outputs(gpu.display, wanted, gpu.figures))
+            outputs = stack.enter_context(Outputs(gpu.display, wanted, gpu.figures, sound))
             stack.enter_context(_files(gpu.display, options))
             stack.enter_context(watch.watched(gpu, kind, lambda: [gpu.socket], gpu.display))
         except OSError as error:

@@ -52,7 +52,8 @@ class MachineOptions:
     network: bool = True
     """Give the guest a network, behind this machine's."""
     audio: str | None = None
-    """QEMU's audio driver, or `none`. Default: the first that works here."""
+    """QEMU's audio driver, or `none` for a guest without sound. Default: the first that works
+    here."""
     serial: str = "none"
     """The guest's serial port: `stdio`, `none`, or what QEMU's -serial takes."""
     snapshot: Annotated[bool, Parameter(negative=())] = False

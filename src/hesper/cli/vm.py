@@ -39,6 +39,7 @@ from hesper.vm.machine import Disk, Machine
 from hesper.vm.monitor import Monitor
 from hesper.vm.process import QemuProcess
 from hesper.vm.qemu import Qemu, QemuError
+from hesper.vm.sound import QemuSound
 
 STOP_PATIENCE = 10.0
 """Seconds that QEMU has to end once it has been told to."""
@@ -105,8 +106,8 @@ def run(
             guest = describe(machine, architecture, qemu, disks, booted, extra, folder=folder)
             if machine.cloud and not dry_run and not daemon:
                 write_seed(machine, files[0], folder / "seed")
-            if display.clipboard and device.scanouts:
-                guest = dataclasses.replace(guest, agent_socket=folder / "agent")
+            if device.scanouts:
+                guest = _shared(guest, display, folder)
             arguments = [*qemu.command, *guest.arguments(qemu)]
             device = device.fitting(guest, qemu)
         except (QemuError, FirmwareError, ValueError) as error:
@@ -173,10 +174,15 @@ def _run(
         handled(STOPPING, signalled),
         contextlib.closing(listen_on(UnixPath(registry.socket_of(name)), local=True)) as door,
         sharing(guest.agent_socket) as share,
-        running(guest.gpu_socket, device.options(), display, watch, stop, kind="vm") as (
-            gpu,
-            outputs,
-        ),
+        running(
+            guest.gpu_socket,
+            device.options(),
+            display,
+            watch,
+            stop,
+            kind="vm",
+            sound=QemuSound(guest.sound_socket) if guest.sound_socket is not None else None,
+        ) as (gpu, outputs),
     ):
         share(outputs)
         try:
@@ -200,6 +206,16 @@ def _run(
         wait(stop, gpu.display, window=display.window)
         status = _end(process, monitor)
     return EXIT_FAILURE if stop.failed else status
+
+
+def _shared(guest: Machine, display: DisplayOptions, folder: Path) -> Machine:
+    """The same with what its viewers share with it."""
+    heard = display.sound and display.web != "off" and guest.audio != "none"
+    return dataclasses.replace(
+        guest,
+        agent_socket=folder / "agent" if display.clipboard else None,
+        sound_socket=folder / "sound" if heard else None,
+    )
 
 
 def _facts(name: str, guest: Machine) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class Machine:
     """The guest's own copy; goes with `firmware`."""
     agent_socket: Path | None = None
     """Where the guest's agent is connected to; None: it has no port for one."""
+    sound_socket: Path | None = None
+    """Where QEMU lets Hesper hear what the guest plays (see `vm.sound`); None: nowhere."""
     accelerator: str | None = None
     """None: the best that works."""
     audio: str | None = None
@@ -167,10 +169,13 @@ class Machine:
 
     def _audio(self, qemu: Qemu) -> list[str]:
         audio = self.audio or qemu.audio
-        if audio == "none":
+        if audio == "none" and self.sound_socket is None:
             return []
-        device = ["-device", "intel-hda", "-device", "hda-duplex,audiodev=audio"]
-        return ["-audiodev", f"{audio},id=audio", *device]
+        arguments = ["-audiodev", f"{audio},id=audio"]
+        arguments += ["-device", "intel-hda", "-device", "hda-duplex,audiodev=audio"]
+        if self.sound_socket is not None:
+            arguments += ["-vnc", f"unix:{escape(self.sound_socket)},audiodev=audio"]
+        return arguments
 
 
 def _monitor(socket: Path) -> list[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from hesper.display.clipboard import Clipboard
     from hesper.display.scanout import Display
+    from hesper.display.sound import SoundSource
     from hesper.observe.contexts import ContextSource
 
 _log = get_logger(__name__)
@@ -68,6 +69,8 @@ class Outputs:
     display: Display
     options: OutputOptions
     contexts: ContextSource
+    sound: SoundSource | None = None
+    """What the guest plays, for the web page."""
     places: list[str] = field(default_factory=list)
     """Where the screens can be seen, for people."""
 
@@ -198,6 +201,7 @@ class Outputs:
             gpu=ledger.gpu_figures,
             metrics=metrics.text,
         )
+        page.sound = self.sound
         try:
             await stack.enter_async_context(page)
         except OSError as error:

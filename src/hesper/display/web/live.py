@@ -49,6 +49,8 @@ class Live(msgspec.Struct, frozen=True, rename="camel"):
     """This and the following are None when no device is connected."""
     commands_per_second: float | None
     memory: int | None
+    sound: bool = False
+    """Whether there is sound to be heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,11 @@ class _Totals:
 class LiveSampler:
     """Makes rates out of totals, between one sample and the next; one sampler for each page."""
 
-    def __init__(self, service: RfbService, gpu: GpuSource | None) -> None:
-        """Begin to count now."""
+    def __init__(self, service: RfbService, gpu: GpuSource | None, *, sound: bool = False) -> None:
+        """Begin to count now.  sound: whether there is any to be heard."""
         self._service = service
         self._gpu = gpu
+        self._sound = sound
         self._last = self._totals(gpu() if gpu is not None else None)
 
     def sample(self) -> Live:
@@ -89,10 +92,10 @@ class LiveSampler:
                 )
             )
         if gpu is None:
-            return Live(screens, None, None, None)
+            return Live(screens, None, None, None, self._sound)
         # A context that ends takes its commands with it.
         commands = max(now.commands - last.commands, 0) / seconds
-        return Live(screens, gpu.contexts, commands, gpu.memory)
+        return Live(screens, gpu.contexts, commands, gpu.memory, self._sound)
 
     def _totals(self, gpu: GpuFigures | None) -> _Totals:
         feeds = self._service.feeds

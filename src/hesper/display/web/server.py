@@ -30,6 +30,7 @@ from hesper.display.rfb.handshake import OPEN
 from hesper.display.rfb.service import MAX_VIEWERS
 from hesper.display.web.live import LiveSampler
 from hesper.display.web.socket import WebSocketChannel, close
+from hesper.display.web.sound import play
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from hesper.display.access.tls import Certificate
     from hesper.display.rfb.service import RfbService
+    from hesper.display.sound import SoundSource
     from hesper.display.web.live import GpuSource
 
 log = get_logger(__name__)
@@ -52,7 +54,9 @@ STALL_SECONDS = 30.0
 """A page that takes nothing for so long is gone."""
 HEARTBEAT_SECONDS = 30.0
 MAX_SOCKETS = 2 * MAX_VIEWERS
-"""WebSockets that are open: a page has two."""
+"""WebSockets that are open: a page has two, and one more for sound."""
+MAX_LISTENERS = 16
+"""Pages that have the guest's sound; of QEMU's connections, there are 32."""
 KEEPALIVE_SECONDS = 15.0
 MAX_HEADERS = 64
 MAX_PATH = 200
@@ -117,6 +121,9 @@ class WebServer:
         self._tls = certificate.context if certificate is not None else None
         self._service = service
         self._gpu = gpu
+        self.sound: SoundSource | None = None
+        """What the guest plays, for pages that are opened from now on."""
+        self._listeners = 0
         self._metrics = metrics
         self._sockets: dict[web.WebSocketResponse, asyncio.Transport] = {}
         self._listener: Listener | None = None
@@ -201,6 +208,7 @@ class WebServer:
         app.router.add_static("/novnc", novnc)
         app.router.add_get("/live", self._serve_live)
         app.router.add_get("/vnc/{index:[0-9]{1,2}}", self._serve_vnc)
+        app.router.add_get("/sound", self._serve_sound)
         app.router.add_get("/metrics", self._serve_metrics)
         app.on_shutdown.append(self._close_sockets)
         return app
@@ -224,7 +232,7 @@ class WebServer:
         socket = await self._open(request)
         transport = self._sockets[socket]
         watch = asyncio.create_task(_drain(socket))
-        sampler = LiveSampler(self._service, self._gpu)
+        sampler = LiveSampler(self._service, self._gpu, sound=self.sound is not None)
         encoder = msgspec.json.Encoder()
         try:
             while not watch.done():
@@ -235,6 +243,20 @@ class WebServer:
             transport.abort()  # the page was closed, or takes nothing
         finally:
             watch.cancel()
+            self._sockets.pop(socket, None)
+        return socket
+
+    async def _serve_sound(self, request: web.Request) -> web.StreamResponse:
+        if self.sound is None:
+            raise web.HTTPNotFound(text="no sound is to be heard\n")
+        if self._listeners >= MAX_LISTENERS:
+            raise web.HTTPServiceUnavailable(text=f"{MAX_LISTENERS} listen already\n")
+        socket = await self._open(request)
+        self._listeners += 1
+        try:
+            await play(socket, self._sockets[socket], self.sound)
+        finally:
+            self._listeners -= 1
             self._sockets.pop(socket, None)
         return socket
 

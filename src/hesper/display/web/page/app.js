@@ -2,6 +2,7 @@
 // Everything it may do hangs on the token in the address, behind '#'.
 
 import RFB from "/novnc/core/rfb.js";
+import { Sound } from "./sound.js";
 
 const HISTORY = 60;
 const RETRY_FIRST_MS = 500;
@@ -179,6 +180,7 @@ function showScreens(count) {
 }
 
 function showFigures(live) {
+  element("sound").hidden = !live.sound || window.AudioWorkletNode === undefined;
   showScreens(live.screens.length);
   const one = live.screens[screen];
   if (one === undefined) {
@@ -248,6 +250,18 @@ element("figures-toggle").addEventListener("click", (event) => {
   const panel = element("figures");
   panel.hidden = !panel.hidden;
   event.currentTarget.setAttribute("aria-expanded", String(!panel.hidden));
+  rfb?.focus();
+});
+const sound = new Sound(`${base}/sound`, protocols, showSound);
+
+function showSound() {
+  element("sound").setAttribute("aria-pressed", String(sound.isOn));
+}
+
+element("sound").addEventListener("click", async () => {
+  if (sound.isOn) sound.stop();
+  else await sound.start();
+  showSound();
   rfb?.focus();
 });
 element("clipboard-toggle").addEventListener("click", (event) => {
