@@ -11,15 +11,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from pattern import Pattern
 from serving import run, until
 from vnc_client import EXTENDED_CLIPBOARD, RAW, Viewer
 
 from hesper.display.access.places import Address, UnixPath, listen_on
-from hesper.display.scanout import Display
+from hesper.display.scanout import Display, Size
 from hesper.vm.agent import AgentServer
 from hesper.vm.outputs import OutputOptions, Outputs
 
-CLIPBOARD, ANNOUNCE, GRAB, REQUEST, RELEASE = 4, 6, 7, 8, 9
+MONITORS, CLIPBOARD, ANNOUNCE, GRAB, REQUEST, RELEASE = 2, 4, 6, 7, 8, 9
 BY_DEMAND, SELECTION, CRLF = 1 << 5, 1 << 6, 1 << 9
 TEXT, PNG = 1, 2
 LINUX = BY_DEMAND | SELECTION | 1 << 8
@@ -247,6 +248,58 @@ def test_an_agent_that_copies_without_end_is_asked_now_and_then(tmp_path: Path) 
             assert 1 <= asked < 1000
             agent.send(CLIPBOARD, struct.pack("<II", 0, TEXT) + b"last")
             assert await fetched(viewer) == "last"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("can_resize", [True, False])
+def test_a_viewer_resizes_by_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_resize: bool
+) -> None:
+    monkeypatch.setattr("hesper.vm.agent.RESIZE_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with scene(tmp_path) as (path, viewer, outputs):
+            Pattern(Size(300, 200)).show_on(outputs.display[0])
+            agent = await Agent.start(path, LINUX | can_resize << 1)
+            # What has been read before the next size comes.
+            agent.grab(TEXT)
+            assert (await agent.message())[0] == REQUEST
+            viewer.set_desktop_size(900, 650)
+            # What the agent would round is rounded, for the guest's GPU, too.
+            wanted = (896 if can_resize else 900, 650)
+            await until(lambda: outputs.display[0].wanted == wanted)
+            if can_resize:
+                kind, data = await agent.message()
+                assert kind == MONITORS
+                assert struct.unpack("<7I", data) == (1, 1, 650, 896, 32, 0, 0)
+                agent.writer.close()
+                await until(lambda: outputs.display[0].step == 1)
+            else:
+                await asyncio.sleep(0.05)
+                provide(viewer, "text")
+                assert (await agent.message())[0] == GRAB
+
+    run(scenario())
+
+
+def test_a_guest_that_follows_by_itself_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hesper.vm.agent.RESIZE_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with scene(tmp_path) as (path, viewer, outputs):
+            screen = outputs.display[0]
+            screen.also_tell(lambda scanout: Pattern(scanout.wanted).show_on(scanout))
+            agent = await Agent.start(path, LINUX | 1 << 1)
+            agent.grab(TEXT)
+            assert (await agent.message())[0] == REQUEST
+            viewer.set_desktop_size(1096, 750)
+            await until(lambda: screen.wanted == (1096, 750))
+            await asyncio.sleep(0.05)
+            provide(viewer, "text")
+            assert (await agent.message())[0] == GRAB
 
     run(scenario())
 

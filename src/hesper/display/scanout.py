@@ -119,8 +119,10 @@ class Scanout:
         self.input: InputSink | None = None
         """Takes what viewers do; None discards it."""
         self._lock = threading.Lock()
-        self._resized = resized
+        self._resized = [] if resized is None else [resized]
         self._wanted = wanted
+        self.step = 1
+        """Widths that the guest is asked for are multiples of this."""
         self._surface: Surface | None = None
         self._cursor: Cursor | None = None
         self._cursor_position = (0, 0)
@@ -186,11 +188,17 @@ class Scanout:
         its own affair; when it does, `show` brings a surface of that size.
         """
         check_size(size)
+        size = Size(max(size.width - size.width % self.step, self.step), size.height)
         with self._lock:
             changed = size != self._wanted
             self._wanted = size
-        if changed and self._resized is not None:
-            self._resized(self)
+        if changed:
+            for resized in self._resized:
+                resized(self)
+
+    def also_tell(self, resized: Resized) -> None:
+        """Tell `resized`, too, when `wanted` changes, after the device."""
+        self._resized.append(resized)
 
     def send_input(self, events: Sequence[InputEvent]) -> None:
         """Pass on what a viewer did here."""

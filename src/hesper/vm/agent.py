@@ -1,5 +1,8 @@
 """The guest's agent: spice-vdagent, whose clipboard Hesper shares with viewers.
 
+It also has X, and GNOME, draw in the size that a viewer wants: those hear of it from the guest's
+GPU, and follow nobody but an agent.
+
 QEMU connects a serial port of the guest's to a socket of ours.  The agent is on it when the guest
 runs one, perhaps only after somebody has logged in, and comes and goes as it likes.
 """
@@ -23,16 +26,22 @@ from hesper.vm.agent_wire import (
     MessageReader,
     capabilities,
     encode,
+    monitors,
     parse_capabilities,
 )
 
 if TYPE_CHECKING:
     from hesper.display.clipboard import Clipboard
+    from hesper.display.scanout import Display
     from hesper.vm.outputs import Outputs
 
 TEXTS_A_SECOND = 2.0
 TEXTS_AT_ONCE = 8
 """Texts that go to a guest, and that are fetched from it."""
+RESIZE_SECONDS = 2.0
+"""From a new size to the agent's being told of it."""
+WIDTHS = 8
+"""spice-vdagent rounds down to multiples of it."""
 MAX_TYPES = 64
 """Kinds of a copied thing that are looked at; a desktop offers a dozen."""
 _SELECTION = struct.Struct("<BBBB")
@@ -44,12 +53,17 @@ class Agent:
     """One connection of QEMU's."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, shared: Clipboard
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        shared: Clipboard,
+        display: Display,
     ) -> None:
-        """Share `shared` with the guest."""
+        """Share `shared` with the guest, and tell it what sizes `display` is wanted in."""
         self._messages = MessageReader(reader)
         self._writer = writer
         self._shared = shared
+        self._display = display
         self._wake = asyncio.Event()
         self._can = 0
         """Capabilities of the agent; none before it has announced them."""
@@ -63,6 +77,7 @@ class Agent:
         self._offer = False
         self._fetch = False
         self._give = False
+        self._resize = False
 
     async def run(self) -> None:
         """Share until the guest's QEMU has gone.  Raises nothing of what that may cause."""
@@ -74,6 +89,8 @@ class Agent:
             pass
         finally:
             self._shared.connect_guest(None)
+            self._can = 0
+            self._fit_sizes()
             self._writer.close()
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
@@ -82,6 +99,11 @@ class Agent:
         """See `Peer.take_text`."""
         self._ours = text
         self._offer = True
+        self._wake.set()
+
+    def resize(self) -> None:
+        """Tell the guest what sizes its screens are wanted in."""
+        self._resize = bool(self._can & 1 << Capability.MONITORS_CONFIG)
         self._wake.set()
 
     async def _receive(self) -> None:
@@ -122,6 +144,7 @@ class Agent:
         wants_answer, can = parse_capabilities(data)
         began = not self._can & 1 << Capability.BY_DEMAND
         self._can = can
+        self._fit_sizes()
         if wants_answer:
             self._announce, self._wants_answer = True, False
         if not can & 1 << Capability.BY_DEMAND:
@@ -130,6 +153,14 @@ class Agent:
             _log.info("the guest's agent shares its clipboard")
             # It may have started anew, and know nothing.
             self._shared.connect_guest(self)
+
+    def _fit_sizes(self) -> None:
+        """Ask for what the agent does not round: for anything else it makes up a mode.
+
+        That has no frequency, without which Linux 7.3 shows one more picture and no other.
+        """
+        for scanout in self._display:
+            scanout.step = WIDTHS if self._can & 1 << Capability.MONITORS_CONFIG else 1
 
     def _handle_text(self, data: bytes) -> None:
         content = self._of_clipboard(data)
@@ -161,6 +192,10 @@ class Agent:
             if self._offer:
                 self._offer = False
                 await self._write_selected(Kind.GRAB, struct.pack("<I", TEXT))
+            if self._resize:
+                self._resize = False
+                sizes = [scanout.wanted for scanout in self._display]
+                await self._write(Kind.MONITORS_CONFIG, monitors(sizes))
             if self._give:
                 await giving.wait()
                 self._give = False
@@ -170,7 +205,8 @@ class Agent:
                 self._fetch = False
                 self._asked = True
                 await self._write_selected(Kind.REQUEST, struct.pack("<I", TEXT))
-            if not (self._announce or self._offer or self._give or self._fetch):
+            due = (self._announce, self._offer, self._resize, self._give, self._fetch)
+            if not any(due):
                 self._wake.clear()
                 await self._wake.wait()
 
@@ -199,17 +235,41 @@ class AgentServer:
         """`listener`: a Unix socket, which stays the caller's."""
         self._listener = listener
         self._outputs = outputs
+        self._agent: Agent | None = None
+        self._resizing: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Listen, on the outputs' event loop."""
         self._outputs.spawn(self._run)
+        for scanout in self._outputs.display:
+            scanout.also_tell(lambda _: self._outputs.call(self._resize_later))
+
+    def _resize_later(self) -> None:
+        """Have the agent see to a new size, if the guest has not until then.
+
+        X hears of it first from the GPU, and then has a mode for it.
+        """
+        if self._resizing is not None:
+            self._resizing.cancel()
+        self._resizing = asyncio.get_running_loop().call_later(RESIZE_SECONDS, self._resize)
+
+    def _resize(self) -> None:
+        sizes = [
+            (scanout.wanted, scanout.surface.size)
+            for scanout in self._outputs.display
+            if scanout.surface is not None
+        ]
+        if self._agent is not None and any(wanted != size for wanted, size in sizes):
+            self._agent.resize()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while (shared := self._outputs.clipboard) is not None:
             sock, _ = await loop.sock_accept(self._listener)
             reader, writer = await asyncio.open_unix_connection(sock=sock)
-            await Agent(reader, writer, shared).run()
+            self._agent = Agent(reader, writer, shared, self._outputs.display)
+            await self._agent.run()
+            self._agent = None
             # Python 3.11 forgets a cancellation that comes while a task group is on its way out.
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise asyncio.CancelledError

@@ -11,9 +11,15 @@ import asyncio
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from hesper.display.clipboard import MAX_TEXT
 from hesper.display.rfb.throttle import Throttle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hesper.display.geometry import Size
 
 PORT_NAME = "com.redhat.spice.0"
 """What the agent looks for among the guest's serial ports."""
@@ -30,13 +36,17 @@ READ_COST = 2048
 """Of a guest that sends without end we take that many bytes a second, each read counting as these
 more, so that it costs a few percent of a processor."""
 _PIECE = 1 << 14
+_DEPTH = 32
+_HAVE_PLACES = 1
+"""`VD_AGENT_CONFIG_MONITORS_FLAG_USE_POS`."""
 _CHUNK = struct.Struct("<II")
 _MESSAGE = struct.Struct("<IIQI")
 
 
 class Kind(IntEnum):
-    """Messages that concern the clipboard."""
+    """Messages that concern the clipboard, and the screens' sizes."""
 
+    MONITORS_CONFIG = 2
     CLIPBOARD = 4
     ANNOUNCE_CAPABILITIES = 6
     GRAB = 7
@@ -47,6 +57,7 @@ class Kind(IntEnum):
 class Capability(IntEnum):
     """What either side can do, by bit."""
 
+    MONITORS_CONFIG = 1
     BY_DEMAND = 5
     SELECTION = 6
     LINES_END_IN_CRLF = 9
@@ -128,6 +139,16 @@ def capabilities(*, wants_answer: bool) -> bytes:
     """Return what an announcement of ours has in it."""
     ours = (Capability.BY_DEMAND, Capability.SELECTION, Capability.NO_RELEASE_ON_REGRAB)
     return struct.pack("<II", wants_answer, sum(1 << bit for bit in ours))
+
+
+def monitors(sizes: Iterable[Size]) -> bytes:
+    """Return what has the guest's screens sized so, one right of the other."""
+    place = 0
+    parts: list[bytes] = []
+    for size in sizes:
+        parts.append(struct.pack("<IIIii", size.height, size.width, _DEPTH, place, 0))
+        place += size.width
+    return struct.pack("<II", len(parts), _HAVE_PLACES) + b"".join(parts)
 
 
 def parse_capabilities(data: bytes) -> tuple[bool, int]:
