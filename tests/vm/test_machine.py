@@ -24,7 +24,7 @@ from hesper.vm import qemu
 from hesper.vm.devices import escape
 from hesper.vm.disks import FileKind, file_kind
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
-from hesper.vm.guest_image import ImageError, ImageOptions, build_image, write_files
+from hesper.vm.guest_image import DESKTOPS, ImageError, ImageOptions, build_image, write_files
 from hesper.vm.input_events import to_qemu
 from hesper.vm.libvirt import libvirt_xml
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory, gpu_arguments
@@ -520,6 +520,9 @@ def test_an_image_starts_its_desktop_and_says_what_draws(
         "etc/lightdm/lightdm.conf.d/50-hesper.conf", ""
     )
     assert logs_in == (desktop == "xfce")
+    # What is X's shares its clipboard: a desktop starts the agent by itself, openbox does not.
+    assert ("spice-vdagent" in DESKTOPS[desktop]) == (desktop in {"xorg", "xfce"})
+    assert ("etc/xdg/openbox/autostart" in files) == (desktop == "xorg")
 
 
 def test_building_an_image_is_told_of_without_a_terminal(

@@ -65,8 +65,17 @@ DESKTOPS = {
         "xterm",
         "x11-xserver-utils",
         "mesa-utils",
+        "spice-vdagent",
     ),
-    "xfce": ("xserver-xorg", "xfce4", "xfce4-terminal", "lightdm", "mesa-utils"),
+    "xfce": (
+        "xserver-xorg",
+        "xfce4",
+        "xfce4-terminal",
+        "lightdm",
+        "mesa-utils",
+        # Clipboard, and the size that a viewer wants.  It is X's alone.
+        "spice-vdagent",
+    ),
 }
 """Packages of every desktop."""
 
@@ -348,6 +357,8 @@ def write_files(options: ImageOptions, path: Path) -> None:
         files["root/ssh-key"] = options.ssh_key + "\n"
     if session := SESSIONS.get(options.desktop):
         files["etc/profile.d/zz-desktop.sh"] = _PROFILE.format(session=session)
+    if options.desktop == "xorg":
+        files["etc/xdg/openbox/autostart"] = "spice-vdagent\n"
     if "lightdm" in DESKTOPS[options.desktop]:
         files["etc/lightdm/lightdm.conf.d/50-hesper.conf"] = _LIGHTDM.format(user=user)
     with tarfile.open(path, "w") as archive:
