@@ -573,8 +573,9 @@ def test_a_worker_that_is_stuck_when_its_client_leaves_ends(start: Start) -> Non
     pid = client.ask()[0]
     client.say("hang")
     client.close()
-    reason = one.logged("client ended")["reason"]
-    assert reason == "it was still busy 4 s after its client had left"
+    # A program that was killed in mid-computation is no error.
+    assert one.logged("its client has left: work is given up")["level"] == "info"
+    assert one.logged("client left")["level"] == "info"
     until(lambda: not alive(pid), "the end of the worker")
 
 

@@ -36,6 +36,7 @@ GRACE = 4.0
 """Seconds from being told to stop to the hard end; less than the supervisor's patience."""
 LOOK_AFTER = 1.0
 """Seconds between two looks whether the client is there, where the system does not tell."""
+LEFT = "its client had left"
 LEAVE_GRACE = 1.0
 """Seconds in which the end of the connection alone has to end the worker."""
 TIDY_AFTER = (1.0, 10.0)
@@ -214,9 +215,12 @@ class Worker:
             reason = self._listen(watched)
             service.stop()
         time.sleep(GRACE)
+        if reason == LEFT:
+            # Somebody has ended a program in the middle of its work, which is nothing amiss.
+            self._log("info", __name__, "its client has left: work is given up", {"after": GRACE})
+            _exit(0)
         self._say("end", reason=f"it was still busy {GRACE:g} s after {reason}")
-        log.flush()
-        os._exit(EXIT_BROKEN)
+        _exit(EXIT_BROKEN)
 
     def _listen(self, watched: select.poll) -> str:
         """Do what the supervisor says until the worker has to end; return what there was first."""
@@ -231,11 +235,11 @@ class Worker:
                 self._looked_at = None
                 until = time.monotonic() + LEAVE_GRACE
             if until is not None and time.monotonic() >= until:
-                return "its client had left"
+                return LEFT
             for fd, _ in events:
                 if fd == self._control.fileno():
                     if not self._obey():
-                        return "stopped" if until is None else "its client had left"
+                        return "it was stopped" if until is None else LEFT
                 elif not self._is_wake(fd):
                     watched.unregister(fd)
                     until = time.monotonic() + LEAVE_GRACE
