@@ -253,8 +253,25 @@ def test_messages_in_pieces_are_served(served: Served, pause: float) -> None:
             client.sock.sendall(bytes([byte]))
             time.sleep(pause)
         assert struct.unpack("<Q", client.reply().data) == (value,)
-    client.sock.sendall(struct.pack("<IIIB", 3, 22, sync, 4))
-    assert "SYNC_WRITE: the client left after 5 of 12" in served.end()
+
+
+@pytest.mark.parametrize(
+    ("sent", "where"),
+    [
+        (b"\0\0\0", "header: the client left after 3 of 8"),
+        (struct.pack("<II", 1, 15), "GET_PARAM: the client left"),
+        (struct.pack("<IIIB", 3, 22, 1, 4), "SYNC_WRITE: the client left after 5 of 12"),
+    ],
+)
+def test_a_program_that_is_killed_in_mid_message_has_left(
+    served: Served, sent: bytes, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    served.client.sock.sendall(sent)
+    assert served.end() == ""
+    (record,) = [each for each in caplog.records if "mid-message" in each.getMessage()]
+    assert record.levelname == "INFO"
+    assert where in record.getMessage()
 
 
 def test_a_burst_that_no_buffer_holds_is_served(served: Served) -> None:
@@ -453,16 +470,13 @@ WRONG = {
     ),
     "SUBMIT_CMD2: no sync 3": lambda c: c.submit((b"", [(3, 1)], 1)),
     "SUBMIT_CMD2: dead command": lambda c: c.submit((b"\xde\xad\0\0", [], 1)),
-    "header: the client left after 3 of 8": lambda c: c.sock.sendall(b"\0\0\0"),
-    "GET_PARAM: the client left": lambda c: c.send(15, length=1),
 }
 
 
 @pytest.mark.parametrize("reason", WRONG)
 def test_wrong_messages_end_with_one_clear_reason(served: Served, reason: str) -> None:
     WRONG[reason](served.client)
-    if "left" not in reason:
-        assert served.client.gone()
+    assert served.client.gone()
     assert served.end().startswith(reason)
 
 

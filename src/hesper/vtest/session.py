@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from hesper.isolation.service import ClientError
+from hesper.log import get_logger
 from hesper.portable import set_receive_timeout
 from hesper.protocol.virtgpu import MAX_TIMELINES
 from hesper.sockets.connection import TruncatedError
@@ -19,6 +20,8 @@ from hesper.vtest.wire import Command, Phase
 
 if TYPE_CHECKING:
     from hesper.kernel.port import Port
+
+_log = get_logger(__name__)
 
 
 class GuestContext(Protocol):
@@ -164,9 +167,12 @@ class Session:
             except ClientError:
                 raise
             except TruncatedError as error:
-                if self._stopping:
-                    return
-                raise ClientError(f"{server.what}: {error}") from None
+                if not self._stopping:
+                    # As a program does that is killed.
+                    _log.info(
+                        "the client has left in mid-message", reason=f"{server.what}: {error}"
+                    )
+                return
             except BlockingIOError:
                 seconds = self._host.silence_timeout
                 raise ClientError(
