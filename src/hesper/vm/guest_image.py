@@ -53,10 +53,12 @@ _BASE = (
     "vulkan-tools",
 )
 
+_SOUND = ("pipewire-audio", "alsa-utils")
+
 DESKTOPS = {
     "none": (),
-    "weston": ("weston", "seatd", "foot"),
-    "sway": ("sway", "seatd", "foot"),
+    "weston": ("weston", "seatd", "foot", *_SOUND),
+    "sway": ("sway", "seatd", "foot", *_SOUND),
     "xorg": (
         "xserver-xorg-core",
         "xserver-xorg-input-libinput",
@@ -66,6 +68,7 @@ DESKTOPS = {
         "x11-xserver-utils",
         "mesa-utils",
         "spice-vdagent",
+        *_SOUND,
     ),
     "xfce": (
         "xserver-xorg",
@@ -75,6 +78,7 @@ DESKTOPS = {
         "mesa-utils",
         # Clipboard, and the size that a viewer wants.  It is X's alone.
         "spice-vdagent",
+        *_SOUND,
     ),
 }
 """Packages of every desktop."""
