@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BufferedRWPair
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from initramfs import Tree, build
 from PIL import Image
@@ -40,6 +40,8 @@ KEPT_SIZE = (800, 800)
 """What pictures for the documentation fit into."""
 BUTTON_SECONDS = 3.0
 """Between two times that a sleeping guest's button is pressed."""
+SOUND_MODULES = ("snd-hda-codec-generic", "snd-hda-intel")
+"""In this order: a card without its codec's driver is given up."""
 GUEST = Path(__file__).parent / "guest"
 _ESCAPE = re.compile(r"\x1b(\[[0-9;?!]*[a-zA-Z]|[=>])")
 """What a terminal would obey and not show."""
@@ -112,6 +114,10 @@ class Guest:
     programs: Sequence[Path] = ()
     from_tree: Sequence[str] = ("usr/bin/vulkaninfo",)
     extra: Sequence[str] = ()
+    has_agent: bool = False
+    """Whether somebody listens on `agent_socket`."""
+    has_sound: bool = False
+    """Whether it has a sound card, which can be heard on `sound_socket`."""
     output: list[str] = field(default_factory=list)
     """What has come over the serial port, in lines."""
 
@@ -129,6 +135,16 @@ class Guest:
         return self.place.folder / "gpu"
 
     @property
+    def agent_socket(self) -> Path:
+        """Where QEMU connects the guest's agent."""
+        return self.place.folder / "agent"
+
+    @property
+    def sound_socket(self) -> Path:
+        """Where QEMU lets us hear the guest."""
+        return self.place.folder / "sound"
+
+    @property
     def input_socket(self) -> Path:
         """A monitor of QEMU's beside the one that `monitor` uses; each serves one at a time."""
         return self.place.folder / "qmp-input"
@@ -140,10 +156,12 @@ class Guest:
             architecture="x86_64",
             gpu_socket=inside(self.gpu_socket),
             monitor_socket=inside(self.place.folder / "qmp"),
+            agent_socket=inside(self.agent_socket) if self.has_agent else None,
             memory=1 << 30,
             cpus=2,
             accelerator="tcg",
             audio="none",
+            sound_socket=inside(self.sound_socket) if self.has_sound else None,
             network=False,
             serial="stdio",
             extra=[*self.extra, "-qmp", f"unix:{inside(self.input_socket)},server=on,wait=off"],
@@ -167,7 +185,14 @@ class Guest:
     def boot_options(self) -> dict[str, Any]:
         """Return what of `Machine` says what is booted."""
         initrd = self.place.folder / "initrd"
-        build(self.place.tree, initrd, programs=self.programs, from_tree=self.from_tree)
+        modules = SOUND_MODULES if self.has_sound else ()
+        build(
+            self.place.tree,
+            initrd,
+            programs=self.programs,
+            from_tree=self.from_tree,
+            modules=modules,
+        )
         return {
             "kernel": self.place.inside(self.place.tree.kernel),
             "initrd": self.place.inside(initrd),
@@ -375,13 +400,27 @@ class GpuGuest:
             subscription.close()
 
 
+Beside: TypeAlias = Callable[[Guest, VhostUserGpu], contextlib.AbstractContextManager[object]]
+
+
+def _nothing(_guest: Guest, _gpu: VhostUserGpu) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def gpu_guest(
-    tree: Tree, *, scanouts: int = 1, size: Size = DEFAULT_SIZE, driver: str = "", **options: Any
+    tree: Tree,
+    *,
+    scanouts: int = 1,
+    size: Size = DEFAULT_SIZE,
+    driver: str = "",
+    beside: Beside = _nothing,
+    **options: Any,
 ) -> Iterator[GpuGuest]:
     """Boot a guest with a GPU of this process.  `options` are those of `Guest`.
 
-    `driver` is the manifest of the host's driver that it is to use, if not the best.
+    `beside` runs from before QEMU starts until it has ended.  `driver` is the manifest of the
+    host's driver that it is to use, if not the best.
     """
     with exchange(tree) as place:
         guest = Guest(place, **options)
@@ -390,7 +429,11 @@ def gpu_guest(
             size=size,
             worker={"driver": driver} if driver else {},
         )
-        with VhostUserGpu(guest.gpu_socket, gpu_options, _unexpected) as gpu, guest:
+        with (
+            VhostUserGpu(guest.gpu_socket, gpu_options, _unexpected) as gpu,
+            beside(guest, gpu),
+            guest,
+        ):
             yield GpuGuest(guest, gpu)
             check_workers(os.getpid())
 

@@ -52,6 +52,11 @@ class Clipboard:
         """Tell `viewer` nothing more."""
         self._viewers.discard(viewer)
 
+    @property
+    def has_guest(self) -> bool:
+        """Whether what viewers copy reaches a guest."""
+        return self._guest is not None
+
     def connect_guest(self, guest: Peer | None) -> None:
         """Pass on what viewers copy to `guest`, what they have copied already among it."""
         self._guest = guest
