@@ -117,6 +117,13 @@ def test_a_blob_is_shown_without_a_copy(vm: GpuGuest) -> None:
     check_blob_on_screen(vm)
 
 
+def test_a_snapshot_of_a_running_machine_is_refused_with_a_sentence(vm: GpuGuest) -> None:
+    said = vm.guest.monitor("human-monitor-command", **{"command-line": "savevm one"})
+    assert "non-migratable device" in said
+    assert "vhost-user" in said
+    vm.run("")
+
+
 def test_a_viewer_resizes_the_guest(vm: GpuGuest) -> None:
     vm.display[0].request_size(Size(1024, 640))
     vm.run(
