@@ -525,6 +525,21 @@ def test_an_image_starts_its_desktop_and_says_what_draws(
     assert ("etc/xdg/openbox/autostart" in files) == (desktop == "xorg")
 
 
+def test_an_image_that_is_built_says_which_package_it_is_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says = 'for word; do [ "$word" != --verbose ] || echo "Setting up this"; done'
+    for name in ("mmdebstrap", "mke2fs", "sfdisk", "mformat", "mmd", "mcopy", "tar", "fakeroot"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\ncat > /dev/null\n{says if name == 'mmdebstrap' else ''}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    said: list[str] = []
+    build_image(ImageOptions(output=tmp_path / "image"), lambda _: None, said.append)
+    assert said == ["Setting up this"]
+
+
 def test_building_an_image_is_told_of_without_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

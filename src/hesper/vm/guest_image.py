@@ -268,6 +268,8 @@ def _make_root(options: ImageOptions, work: Path, detail: Step) -> None:
     )
     command: list[str | Path] = [
         "mmdebstrap",
+        # What apt and dpkg do: else nothing is said for minutes, unless there is a terminal.
+        "--verbose",
         "--variant=minbase",
         f"--architectures={options.architecture}",
         f"--include={','.join(packages)}",
