@@ -195,5 +195,19 @@ def test_a_guest_that_comes_later_has_what_was_copied() -> None:
     assert guest.texts == ["before"]
 
 
+def test_nothing_is_asked_for_where_the_clipboard_is_off() -> None:
+    async def scenario() -> None:
+        async with scene() as (service, guest, viewer):
+            service.clipboard.is_on = False
+            viewer.set_encodings(RAW, EXTENDED_CLIPBOARD)
+            viewer.cut_text(b"secret")
+            viewer.request(incremental=False)
+            await viewer.update()
+            assert not viewer.clipboard
+            assert not guest.texts
+
+    run(scenario())
+
+
 def test_control_characters_are_left_out() -> None:
     assert clean("a\tb\r\nc\rd\x1b[0m\0\x7f\x9b\xa0e") == "a\tb\nc\nd[0m\xa0e"

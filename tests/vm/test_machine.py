@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 from hesper.cli import guest
+from hesper.cli._gpu import DisplayOptions
 from hesper.display.input import ABSOLUTE_MAX, Button, Key, PointerButton, PointerMove
 from hesper.display.scanout import Display, Size
 from hesper.gpu.runner import GpuOptions
@@ -424,6 +425,14 @@ def test_the_way_to_the_screens_is_printed_with_what_it_takes(tmp_path: Path) ->
     vnc, page = places(OutputOptions(vnc=UnixPath(tmp_path / "v"), web=UnixPath(tmp_path / "w")))
     assert vnc == f"screen 1: VNC on unix:{tmp_path}/v: vncviewer {tmp_path}/v"
     assert page.endswith(f" through unix:{tmp_path}/w")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_viewers_keep_their_clipboard_where_that_is_wanted(shared: bool) -> None:
+    options = DisplayOptions(vnc="off", web="off", clipboard=shared).output_options()
+    with Outputs(Display(1), options, list) as outputs:
+        assert outputs.clipboard is not None
+        assert outputs.clipboard.is_on == shared
 
 
 def test_what_others_can_reach_has_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,6 +226,7 @@ class DisplayOptions:
                 vnc_open=self.vnc_no_password,
                 web=None if self.web == "off" else parse_place(self.web, WEB_DEFAULT),
                 certificate=certificate,
+                clipboard=self.clipboard,
                 frames_per_second=self.frames_per_second,
             )
         except (OSError, ValueError) as error:

@@ -37,6 +37,8 @@ class Clipboard:
 
     def __init__(self) -> None:
         """Begin with nothing."""
+        self.is_on = True
+        """Whether viewers are asked for what they copy, and told of what the guest does."""
         self.in_guest: str | None = None
         """What the guest has copied; None once it has let go of that."""
         self.at_viewer: str | None = None

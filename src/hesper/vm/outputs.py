@@ -59,6 +59,8 @@ class OutputOptions:
     certificate: tuple[Path, Path | None] | None = None
     """PEM files with a certificate and its private key (None: in the first), for places that
     others can reach, which have TLS always.  None: one is made, and kept."""
+    clipboard: bool = True
+    """Whether viewers share theirs."""
     frames_per_second: float = 60.0
 
 
@@ -153,6 +155,7 @@ class Outputs:
         service = RfbService(self.display, self.options.frames_per_second)
         await stack.enter_async_context(service)
         self.clipboard = service.clipboard
+        self.clipboard.is_on = self.options.clipboard
         if self.options.vnc is not None:
             await self._open_vnc(stack, service, self.options.vnc)
         if self.options.web is not None:

@@ -72,7 +72,7 @@ class ViewerClipboard:
 
     def extend(self) -> None:
         """Note that the viewer knows of the extension."""
-        if self._can is None:
+        if self._can is None and self._shared.is_on:
             self._can = UNTOLD
             self._caps = True
             self._notify = self._shared.in_guest is not None
@@ -88,7 +88,7 @@ class ViewerClipboard:
         """Take what the viewer says.  Raises `RfbError` for what is malformed."""
         if isinstance(message, wire.ClipboardMessage):
             self._handle_extended(message)
-        elif message.text:
+        elif message.text and self._shared.is_on:
             self._copied(message.text.decode(LATIN))
 
     def _handle_extended(self, message: wire.ClipboardMessage) -> None:
