@@ -603,6 +603,8 @@ def test_the_commands_print_what_they_would_do(fake_qemu: FakeQemu, tmp_path: Pa
     assert "virtserialport,chardev=agent,name=com.redhat.spice.0" in line
     # This host has no sound of its own: a page is what there is to hear the guest.
     any_audio = options[:-2]
+    assert "-vnc" not in hesper("vm", disk, *any_audio), "it was built without"
+    fake_qemu(starts_with="-vnc")
     heard = hesper("vm", disk, *any_audio)
     assert "-audiodev none,id=audio -device intel-hda" in heard
     assert re.search("-vnc unix:[^ ]*/sound,audiodev=audio ", heard)

@@ -107,7 +107,7 @@ def run(
             if machine.cloud and not dry_run and not daemon:
                 write_seed(machine, files[0], folder / "seed")
             if device.scanouts:
-                guest = _shared(guest, display, folder)
+                guest = _shared(guest, display, qemu, folder)
             arguments = [*qemu.command, *guest.arguments(qemu)]
             device = device.fitting(guest, qemu)
         except (QemuError, FirmwareError, ValueError) as error:
@@ -208,9 +208,9 @@ def _run(
     return EXIT_FAILURE if stop.failed else status
 
 
-def _shared(guest: Machine, display: DisplayOptions, folder: Path) -> Machine:
+def _shared(guest: Machine, display: DisplayOptions, qemu: Qemu, folder: Path) -> Machine:
     """The same with what its viewers share with it."""
-    heard = display.sound and display.web != "off" and guest.audio != "none"
+    heard = display.sound and display.web != "off" and guest.audio != "none" and qemu.has_vnc
     return dataclasses.replace(
         guest,
         agent_socket=folder / "agent" if display.clipboard else None,

@@ -135,6 +135,11 @@ class Qemu:
         return "none"
 
     @functools.cached_property
+    def has_vnc(self) -> bool:
+        """Whether it was built with a VNC server; those that are not do not start with one."""
+        return self.works_with("-vnc", "none")
+
+    @functools.cached_property
     def memory_backend(self) -> str:
         """The best object for memory that can be shared.  Raises `QemuError` without any."""
         known = self.ask("-object", "help").split()
