@@ -31,6 +31,8 @@ def test_every_command_and_its_reply(bench: Bench, name: str) -> None:
         if bench.engine.fatal:
             bench.start()
         values = bench.values(random.Random(f"{name} {seed}")).parameters(command)
+        if name == "vkGetPipelineCacheData" and values["pData"] is None:
+            continue  # the kernel asks the driver itself (`core/caches.pxd`)
         bench.expected, bench.problems, bench.seen = values, [], []
         bench.engine.submit(CODEC.encode("vkSeekReplyCommandStreamMESA", {"position": 0}))
         bench.expected, bench.seen, bench.problems = values, [], []
