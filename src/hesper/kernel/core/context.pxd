@@ -11,7 +11,6 @@ from hesper_commands cimport (
     WIRE_vkSubmitVirtqueueSeqnoMESA_ring, WIRE_vkSubmitVirtqueueSeqnoMESA_seqno)
 
 from hesper.kernel.core.arena cimport arena_reset
-from hesper.kernel.core.dispatch cimport run_command
 from hesper.kernel.core.ledger cimport LIMIT_FENCES, Ledger, ledger_note
 from hesper.kernel.core.memory cimport memory_share
 from hesper.kernel.core.platform cimport (
@@ -26,7 +25,8 @@ from hesper.kernel.core.shm_pool cimport ShmRegion, region_release
 from hesper.kernel.core.state cimport (
     STAGE_ASLEEP, STATUS_FATAL, Core, Resource, RingCore, Stream, TimelineCore, retired_fn)
 from hesper.kernel.core.tables cimport hesper_command_index, hesper_number_count
-from hesper.kernel.core.taped cimport TapedFence, tape_fence, taped_retired
+from hesper.kernel.core.taped cimport (
+    AnyStream, TapedFence, plain, run_next, tape_fence, taped_retired)
 from hesper.kernel.core.timeline cimport core_timeline, timeline_fence
 
 
@@ -67,11 +67,18 @@ cdef inline bint may_run_ahead(Stream *s) noexcept nogil:
 
 cdef inline int run_span(Stream *s, const uint8_t *data, uint64_t size) noexcept nogil:
     """Run the commands in `size` bytes at `data`, unless the context is poisoned."""
-    cdef const uint8_t *piece
     if hesper_load_acquire(&s.core.fatal):
         return -1
     if s.core.up.run_span != NULL:
         return s.core.up.run_span(s, data, size)
+    return span_commands(s, data, size)
+
+
+cdef inline int span_commands(AnyStream *which, const uint8_t *data,
+                              uint64_t size) noexcept nogil:
+    """Run the commands in `size` bytes at `data`."""
+    cdef Stream *s = plain(which)
+    cdef const uint8_t *piece
     s.start = data
     s.cursor = data
     s.end = data + size
@@ -81,7 +88,7 @@ cdef inline int run_span(Stream *s, const uint8_t *data, uint64_t size) noexcept
         while s.cursor < piece:
             if s.core.ahead_of != NULL and not may_run_ahead(s):
                 core_catch_up(s.core)
-            if run_command(s) < 0:
+            if run_next(which) < 0:
                 return -1
             arena_reset(&s.arena)
         recording_settle(s)

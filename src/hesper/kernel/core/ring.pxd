@@ -11,7 +11,7 @@ from hesper_commands cimport (
     vkWaitVirtqueueSeqnoMESA_parameters, vkWriteRingExtraMESA_parameters)
 
 from hesper.kernel.core.arena cimport arena_free, arena_reset
-from hesper.kernel.core.dispatch cimport put_override, run_command
+from hesper.kernel.core.dispatch cimport put_override
 from hesper.kernel.core.platform cimport *
 from hesper.kernel.core.polling cimport (
     POLL_BORROWED, POLL_COMMANDS, POLL_SEQNO, POLL_VIRTQUEUE, Poll, poll_begin, poll_came,
@@ -23,6 +23,7 @@ from hesper.kernel.core.state cimport (
     ERROR_NONE, ERROR_PLACE, ERROR_RING, ERROR_STOPPED, STAGE_ASLEEP, STAGE_WAIT, STATUS_IDLE,
     Core, RingCore, Stream, fail)
 from hesper.kernel.core.tables cimport hesper_number_count
+from hesper.kernel.core.taped cimport AnyStream, run_next
 
 
 cdef enum:
@@ -163,10 +164,7 @@ cdef inline int ring_run(RingCore *ring, uint32_t tail, uint32_t limit) noexcept
     cdef uint32_t size = tail - ring.position
     cdef uint32_t offset = ring.position & ring.mask
     cdef uint32_t first = ring.size - offset
-    cdef uint32_t done
     cdef const uint8_t *data = ring.buffer + offset
-    cdef const uint8_t *piece
-    cdef int result
     if size > ring.size or size & 3:
         s.command = NULL
         return fail(s, ERROR_RING, NULL, size)
@@ -176,6 +174,16 @@ cdef inline int ring_run(RingCore *ring, uint32_t tail, uint32_t limit) noexcept
         memcpy(ring.linear, data, first)
         memcpy(ring.linear + first, ring.buffer, size - first)
         data = ring.linear
+    return ring_commands(&ring.stream, ring, data, size, limit)
+
+
+cdef inline int ring_commands(AnyStream *which, RingCore *ring, const uint8_t *data, uint32_t size,
+                              uint32_t limit) noexcept nogil:
+    """Run what a ring, whose stream is `which`, has at its position: `size` bytes at `data`."""
+    cdef Stream *s = &ring.stream
+    cdef uint32_t done
+    cdef const uint8_t *piece
+    cdef int result
     s.start = data
     s.cursor = data
     s.end = data + size
@@ -187,7 +195,7 @@ cdef inline int ring_run(RingCore *ring, uint32_t tail, uint32_t limit) noexcept
             if limit == 0 or may_block(s.core, hesper_read_u32(s.cursor)):
                 break
         ring.current = ring.position + <uint32_t>(s.cursor - data)
-        result = run_command(s)
+        result = run_next(which)
         if result < 0:
             return -1
         arena_reset(&s.arena)

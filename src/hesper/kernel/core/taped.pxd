@@ -83,6 +83,29 @@ cdef inline int run_taped(Stream *s) noexcept nogil:
     return result
 
 
+# One loop over commands, made twice: for streams whose commands are noted, and for all others.
+
+cdef struct TapedStream:
+    Stream plain
+
+
+ctypedef fused AnyStream:
+    Stream
+    TapedStream
+
+
+cdef inline Stream *plain(AnyStream *s) noexcept nogil:
+    return <Stream *>s
+
+
+cdef inline int run_next(AnyStream *s) noexcept nogil:
+    """Run the command at the cursor."""
+    if AnyStream is TapedStream:
+        return run_taped(&s.plain)
+    else:
+        return run_command(s)
+
+
 # Resources.
 
 cdef inline void taped_blob(Core *core, uint32_t id, uint64_t memory, uint64_t size,

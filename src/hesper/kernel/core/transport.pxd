@@ -9,7 +9,7 @@ from hesper_commands cimport (
     vkSetReplyCommandStreamMESA_parameters)
 
 from hesper.kernel.core.arena cimport Arena, arena_rewind
-from hesper.kernel.core.dispatch cimport put_override, run_command
+from hesper.kernel.core.dispatch cimport put_override
 from hesper.kernel.core.platform cimport (
     hesper_count, hesper_load_acquire, hesper_populate, pthread_cond_broadcast, pthread_mutex_lock,
     pthread_mutex_unlock)
@@ -18,6 +18,7 @@ from hesper.kernel.core.resources cimport stream_find
 from hesper.kernel.core.state cimport (
     ERROR_NESTED, ERROR_REPLY, ERROR_RESOURCE, ERROR_STOPPED, Core, Resource, Stream, fail)
 from hesper.kernel.core.tables cimport hesper_command
+from hesper.kernel.core.taped cimport AnyStream, plain, run_next
 
 
 cdef enum:
@@ -120,6 +121,24 @@ cdef inline int execute_streams(Stream *s) noexcept nogil:
     return result
 
 
+cdef inline int stream_commands(AnyStream *which, Arena *mark) noexcept nogil:
+    """Run the rest of a stream."""
+    cdef Stream *s = plain(which)
+    cdef const uint8_t *piece
+    while s.cursor < s.end:
+        piece = piece_end(s)
+        while s.cursor < piece:
+            if run_next(which) < 0:
+                recording_settle(s)
+                return -1
+            arena_rewind(&s.arena, mark)
+            if hesper_load_acquire(&s.core.fatal):
+                recording_settle(s)
+                return fail(s, ERROR_STOPPED, NULL, 0)
+        recording_settle(s)
+    return 0
+
+
 cdef inline int execute_stream(Stream *s, const VkCommandStreamDescriptionMESA *info,
                                Arena *mark) noexcept nogil:
     """Run the commands of one slice of a resource.
@@ -130,8 +149,7 @@ cdef inline int execute_stream(Stream *s, const VkCommandStreamDescriptionMESA *
     cdef size_t limit = s.arena.limit
     cdef Core *core = s.core
     cdef Resource *resource
-    cdef const uint8_t *piece
-    cdef int result = 0
+    cdef int result
     if info.size == 0:
         return 0
     pthread_mutex_lock(&core.monitor.mutex)
@@ -148,17 +166,8 @@ cdef inline int execute_stream(Stream *s, const VkCommandStreamDescriptionMESA *
     recording_begin(s)
     if core.up.run_stream != NULL:
         result = core.up.run_stream(s, mark)
-    while s.cursor < s.end and result == 0:
-        piece = piece_end(s)
-        while s.cursor < piece:
-            if run_command(s) < 0:
-                result = -1
-                break
-            arena_rewind(&s.arena, mark)
-            if hesper_load_acquire(&core.fatal):
-                result = fail(s, ERROR_STOPPED, NULL, 0)
-                break
-        recording_settle(s)
+    else:
+        result = stream_commands(s, mark)
     s.arena.limit = limit
     hesper_count(&s.bytes, info.size)
     pthread_mutex_lock(&core.monitor.mutex)
