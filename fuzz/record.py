@@ -1,12 +1,15 @@
 """Seeds of what real clients say: `python -m fuzz.record`, which `scripts/fuzz` calls.
 
 vulkaninfo, vkcube and a program that computes run with Mesa's Venus driver, against a server of
-this Hesper on lavapipe.  What they say becomes inputs of `context` and `vtest` below
-build/fuzz/TARGET/recorded.  They are made anew, being Mesa's bytes, not ours.
+this Hesper on lavapipe, which records them.  What they say becomes inputs of `context` and `vtest`
+below build/fuzz/TARGET/recorded, and the recordings inputs of `recording`.  They are made anew,
+being Mesa's bytes, not ours.
 """
 
 from __future__ import annotations
 
+import io
+import itertools
 import shutil
 import sys
 import tempfile
@@ -19,8 +22,11 @@ from servers import Client, Setup, serving, this_machine, through
 from fuzz.guest_program import REPLIES, RING, SIZE, input_of
 from fuzz.recorder import CODEC, Recorder, Session
 from fuzz.runner import LENGTHS, OUTPUT, RECORDED, ROOT
+from fuzz.targets.recording import input_of_records
 from fuzz.targets.vtest import input_of_messages
 from hesper.protocol.codec import REPLY_WANTED, Reader
+from hesper.trace.records import Reader as RecordingReader
+from hesper.trace.records import put
 
 COMPUTE = ROOT / "tests" / "clients" / "compute_program.py"
 PIECE = 1 << 14
@@ -45,19 +51,21 @@ def programs(screen: str, folder: Path) -> dict[str, Callable[[Client], object]]
     }
 
 
-def record() -> dict[str, Session]:
-    """Run all; returns the longest session of each."""
+def record() -> tuple[dict[str, Session], list[bytes]]:
+    """Run all; returns the longest session of each, and the recordings of all."""
     recorded = {}
     with tempfile.TemporaryDirectory(prefix="hesper-record-") as name:
         folder = Path(name)
         place = this_machine(folder)
-        with serving(place, Setup("plain")) as server, virtual_screen() as screen:
+        setup = Setup("recorded", ("--record", str(folder / "recordings")))
+        with serving(place, setup) as server, virtual_screen() as screen:
             for title, run in programs(screen.display, folder).items():
                 with Recorder(folder / title, server.socket) as recorder:
                     run(through(place, recorder.path))
                 sessions = recorder.sessions
                 recorded[title] = max(sessions, key=lambda session: len(session.commands))
-    return recorded
+        files = sorted((folder / "recordings").iterdir())
+        return recorded, [file.read_bytes() for file in files]
 
 
 def commands(session: Session) -> Iterator[bytes]:
@@ -112,15 +120,41 @@ def inputs(session: Session) -> dict[str, list[bytes]]:
     return {"context": context, "vtest": [input_of_messages(session.messages)]}
 
 
+def of_recording(data: bytes) -> list[bytes]:
+    """Inputs of `recording`: each of the questions about what begins a file, and what ends it."""
+    records = [
+        put(each.kind, each.body, flags=each.flags, time=each.time, stream=each.stream)
+        for each in RecordingReader(io.BytesIO(data))
+        if len(each.body) <= PIECE
+    ]
+    most = LENGTHS["recording"] - 1024
+    first, last = fitting(records, most), fitting(records[::-1], most)
+    parts = (b"".join(first), b"".join(last[::-1]))
+    return [input_of_records(what, part) for what in range(6) for part in parts]
+
+
+def fitting(records: list[bytes], most: int) -> list[bytes]:
+    """So many of them, from the first on, as have at most `most` bytes."""
+    ends = itertools.accumulate(map(len, records))
+    return [record for record, end in zip(records, ends, strict=True) if end <= most]
+
+
 def main() -> None:
     """Record, and write."""
-    for target in ("context", "vtest"):
+    sessions, recordings = record()
+    found = {title: inputs(session) for title, session in sessions.items()}
+    found |= {
+        f"file-{number}": {"recording": of_recording(data)}
+        for number, data in enumerate(recordings)
+    }
+    for target in ("context", "vtest", "recording"):
         shutil.rmtree(OUTPUT / target / RECORDED, ignore_errors=True)
         (OUTPUT / target / RECORDED).mkdir(parents=True)
-    for title, session in record().items():
-        for target, found in inputs(session).items():
-            for number, data in enumerate(found):
+    for title, by_target in found.items():
+        for target, each in by_target.items():
+            for number, data in enumerate(each):
                 (OUTPUT / target / RECORDED / f"{title}-{number}").write_bytes(data)
+    for title, session in sessions.items():
         size = sum(len(data) for _, data in session.commands)
         print(
             f"    {title}: {len(session.commands)} commands, {size} bytes,"

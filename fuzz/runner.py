@@ -24,7 +24,7 @@ OUTPUT = ROOT / "build" / "fuzz"
 CORPUS = ROOT / "fuzz" / "corpus"
 MAX_LENGTH = 4096
 """Bytes of an input, but for targets that take what real clients say."""
-LENGTHS = {"context": 1 << 16}
+LENGTHS = {"context": 1 << 16, "recording": 1 << 16}
 RECORDED = "recorded"
 """The folder below a target's that `fuzz.record` fills."""
 HANG_SECONDS = 60

@@ -10,6 +10,7 @@ import random
 import struct
 from pathlib import Path
 
+from fuzz.targets.recording import input_of_records
 from hesper.protocol.codec import Codec
 from hesper.trace.records import BLOB_BODY, COMMAND_BODY, MEMORY_BODY, Kind, put
 
@@ -66,7 +67,7 @@ def recordings() -> list[bytes]:
     )
     records += put(Kind.MEMORY, MEMORY_BODY.pack(2, 0, 4096) + b"abcd")
     records += put(Kind.BLOB, BLOB_BODY.pack(2, 1, 17, 8192)) + put(Kind.END, b"it is over")
-    return [bytes([1 | what << 1]) + records for what in range(6)]
+    return [input_of_records(what, records) for what in range(6)]
 
 
 def main() -> None:

@@ -27,6 +27,11 @@ def prepare() -> None:
     codec()
 
 
+def input_of_records(what: int, records: bytes) -> bytes:
+    """An input that asks `what`, from 0 to 5, of a file with these records."""
+    return bytes([1 | what << 1]) + records
+
+
 def run_one(data: bytes) -> None:
     """Ask something of it, as a file or as records in one.  Raises what is not documented."""
     source = Source(data)
