@@ -8,6 +8,8 @@ from pathlib import Path
 
 from fake_drivers import FakeDriver
 
+from hesper.bench.client.shaders import TRANSFORM
+
 Use = Callable[..., subprocess.CompletedProcess[str]]
 """Runs `use_driver`: `use(mode or driver, *words)`."""
 
@@ -17,8 +19,12 @@ _SOURCES = Path(__file__).parent / "programs"
 def compile_program(folder: Path, name: str = "use_driver") -> Path:
     """Compile `programs/NAME.c` into `folder`."""
     built = folder / name
+    words = ", ".join(map(hex, TRANSFORM))
+    header = f"static const uint32_t transform[] = {{{words}}};\n"
+    (folder / "transform.h").write_text(header)
     flags = ("-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror")
-    command = ["cc", *flags, str(_SOURCES / f"{name}.c"), "-o", str(built), "-lvulkan"]
+    command = ["cc", *flags, f"-I{folder}", str(_SOURCES / f"{name}.c"), "-o", str(built)]
+    command.append("-lvulkan")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return built

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,6 +22,7 @@ from hesper.trace.chunks import (
     RecordingError,
     pack,
 )
+from hesper.trace.memory import MOST_TAKEN_BACK, PAGE, ReplayedMemory
 from hesper.trace.records import MORE, Kind, command_of, memory_of, put
 
 CHUNKS = [
@@ -184,3 +187,33 @@ def test_a_byte_changed_anywhere_is_read_or_refused(at: int, value: int, length:
 @given(st.binary(max_size=300))
 def test_any_records_are_read_or_refused(data: bytes) -> None:
     assert_read_or_refused(file_of(data))
+
+
+def test_words_that_the_guest_takes_back_are_no_difference(tmp_path: Path) -> None:
+    path = tmp_path / "memory"
+    path.write_bytes(bytes(PAGE))
+    with path.open("r+b") as file:
+        memory = ReplayedMemory(file.fileno(), PAGE)
+        page = b"\1" * PAGE
+        memory.write(0, page)
+        # The device says that a fence is through, and the guest makes it ready again: it is as it
+        # was when it was noted, then and in the end.
+        os.pwrite(file.fileno(), b"\2" * 4, 8)
+        memory.expect(0, page)
+        assert memory.differing() == (1, [])
+        # What it computes is another thing.
+        os.pwrite(file.fileno(), b"\2" * 4 * (MOST_TAKEN_BACK + 1), 8)
+        assert memory.differing() == (0, [0])
+        memory.close()
+
+
+def test_less_of_a_page_may_have_been_noted_before(tmp_path: Path) -> None:
+    path = tmp_path / "memory"
+    path.write_bytes(bytes(PAGE))
+    with path.open("r+b") as file:
+        memory = ReplayedMemory(file.fileno(), PAGE)
+        memory.write(0, b"\1" * 8)
+        os.pwrite(file.fileno(), b"\2" * 4, 12)
+        memory.write(0, b"\1" * PAGE)
+        memory.close()
+    assert path.read_bytes()[:16] == b"\1" * 12 + b"\2" * 4

@@ -25,6 +25,7 @@ class ReplayedMemory:
         self.size = size
         self._memory = mmap.mmap(fd, size)
         self._noted: dict[int, bytes] = {}
+        self._expected: dict[int, bytes] = {}
         self._taken_back: dict[int, set[int]] = {}
         """By pages, words that the device has written here and that were as before when noted."""
 
@@ -41,7 +42,7 @@ class ReplayedMemory:
         for at in range(0, len(data), PAGE):
             noted = data[at : at + PAGE]
             start = offset + at
-            before = self._noted.get(start, _ZEROS)[: len(noted)]
+            before = self._before(start, len(noted))
             here = self._memory[start : start + len(noted)]
             if here == before:
                 self._memory[start : start + len(noted)] = noted
@@ -55,6 +56,10 @@ class ReplayedMemory:
             self._noted[start] = noted
         return confirmed
 
+    def _before(self, start: int, size: int) -> bytes:
+        """What was noted of a page last; a broken recording may have noted less of it then."""
+        return self._noted.get(start, _ZEROS)[:size].ljust(size, b"\0")
+
     def picture(self, place: Place) -> Picture | None:
         """The picture that lies at a place, if it does."""
         return cut_out(self._memory, self.size, place)
@@ -62,7 +67,7 @@ class ReplayedMemory:
     def expect(self, offset: int, data: bytes) -> None:
         """Take note of what pages from `offset` on held in the end."""
         for at in range(0, len(data), PAGE):
-            self._noted[offset + at] = data[at : at + PAGE]
+            self._expected[offset + at] = data[at : at + PAGE]
 
     def differing(self) -> tuple[int, list[int]]:
         """How many pages are what was noted of them last, and where the others begin.
@@ -70,16 +75,17 @@ class ReplayedMemory:
         A few words of a page may differ that the device writes and the guest puts back to what
         they were, as it does where it looks for fences: nothing was noted of that.
         """
-        others = [
-            start for start, noted in sorted(self._noted.items()) if not self._is_as(start, noted)
-        ]
-        return len(self._noted) - len(others), others
+        wanted = self._noted | self._expected
+        others = [start for start, noted in sorted(wanted.items()) if not self._is_as(start, noted)]
+        return len(wanted) - len(others), others
 
     def _is_as(self, start: int, noted: bytes) -> bool:
         here = self._memory[start : start + len(noted)]
         if here == noted:
             return True
-        taken_back = self._taken_back.get(start, set())
+        # Since it was noted last before a submission, too.
+        before = self._before(start, len(noted))
+        taken_back = self._taken_back.get(start, set()) | set(merged(before, noted, here)[1])
         if not 0 < len(taken_back) <= MOST_TAKEN_BACK:
             return False
         return all(

@@ -16,7 +16,7 @@ static VkPhysicalDevice physical;
 static VkDevice device;
 static VkQueue queue;
 
-static void *get(const char *name) { return (void *)vkGetDeviceProcAddr(device, name); }
+static inline void *get(const char *name) { return (void *)vkGetDeviceProcAddr(device, name); }
 
 static void check(const char *what, VkResult result) {
     if (result != VK_SUCCESS) {
@@ -76,7 +76,7 @@ struct resource {
     VkBool32 dedicated;
 };
 
-static VkImageCreateInfo image_info(const char *kind, const void *chain) {
+static inline VkImageCreateInfo image_info(const char *kind, const void *chain) {
     VkImageCreateInfo info = {.sType = VK_STRUCTURE_TYPE_IMAGE_CREATE_INFO,
                               .pNext = chain,
                               .imageType = VK_IMAGE_TYPE_2D,
@@ -110,7 +110,7 @@ static VkImageCreateInfo image_info(const char *kind, const void *chain) {
 }
 
 /* buffer|tiled|linear|attachment|depth|transient|levels|volume|sparse, for a handle type or none */
-static VkResult make(const char *kind, VkFlags handle, struct resource *made) {
+static inline VkResult make(const char *kind, VkFlags handle, struct resource *made) {
     VkMemoryDedicatedRequirements dedicated = {
         .sType = VK_STRUCTURE_TYPE_MEMORY_DEDICATED_REQUIREMENTS};
     VkMemoryRequirements2 needs = {.sType = VK_STRUCTURE_TYPE_MEMORY_REQUIREMENTS_2,
