@@ -92,13 +92,3 @@ def test_memory_beyond_a_resource_is_refused(extra: bytes, tmp_path: Path) -> No
     other.write_bytes(file_of(kept + extra))
     with pytest.raises(HesperError, match=r"^(byte|after command) \d+"):
         replay(other)
-
-
-def test_a_recording_without_its_beginning_is_not_replayed(tmp_path: Path) -> None:
-    import msgspec
-    from recordings import ABOUT_NOTHING
-
-    path = tmp_path / "last.hesper"
-    path.write_bytes(file_of(about=msgspec.structs.replace(ABOUT_NOTHING, last=30.0)))
-    with pytest.raises(HesperError, match="lacks its beginning"):
-        replay(path)

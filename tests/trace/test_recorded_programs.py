@@ -118,6 +118,33 @@ def test_vkcubes_pictures_are_those_of_other_drivers(
     assert " 0 others" in done.stdout
 
 
+def test_the_last_second_before_a_driver_died_is_done_again(tmp_path: Path) -> None:
+    driver = make_driver(tmp_path / "driver", "plain", ["vkQueueSubmit* 2000 segv"])
+    folder = tmp_path / "recordings"
+    cube = ("vkcube", "--c", "5000", "--suppress_popups")
+    with virtual_screen() as screen:
+        done = hesper(
+            *("record", "--driver", driver.manifest, "--record", folder, "--last", "0.3s"),
+            *("--", *cube),
+            DISPLAY=screen.display,
+            MESA_VK_WSI_DEBUG="sw",
+        )
+    assert done.returncode != 0
+    (path,) = folder.iterdir()
+    said = hesper("inspect", path).stdout
+    assert "earlier: " in said, said
+    assert "unfinished when the process died: " in said
+    done = hesper("replay", path, "--driver", "lavapipe", "--picture", tmp_path / "last.png")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ended at" not in done.stdout
+    assert " 0 submissions" not in done.stdout
+    assert "not waited for" not in done.stdout
+    from PIL import Image
+
+    with Image.open(tmp_path / "last.png") as image:
+        assert len(image.getcolors(1 << 20) or []) > 100, "the cube has a texture"
+
+
 def test_a_replay_goes_on_with_less(vulkaninfo: Path) -> None:
     done = hesper("replay", vulkaninfo, "--driver", "lavapipe", "--host-profile", "moltenvk")
     assert "ended at" not in done.stdout, done.stdout

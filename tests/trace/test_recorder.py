@@ -6,19 +6,23 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from guest_client import DEVICE
 from recorded_guest import ALWAYS, SIZE, Copier, read_file, record_to, replay
 from recordings import ABOUT_NOTHING, file_of
 
 from hesper.isolation.recordings import RecordOptions
-from hesper.trace.chunks import pack
+from hesper.trace.chunks import RECORDS, RecordingError, pack
 from hesper.trace.decoded import decode
 from hesper.trace.recorder import Recorder
-from hesper.trace.records import Kind, command_of, memory_of, put
+from hesper.trace.records import EARLIER, Kind, command_of, memory_of, put
+from hesper.trace.replay import ReplayError
 
 HERE = Path(__file__).parent
+SECONDS = 60.0
 
 
 def pattern(seed: int, size: int = SIZE) -> bytes:
@@ -151,26 +155,69 @@ def test_a_file_grows_to_its_limit_and_the_guest_goes_on(tmp_path: Path) -> None
     assert b"has reached 20000 bytes" in records[-1].body
 
 
-def test_the_last_seconds_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "last.hesper"
-    now = [0.0]
-    monkeypatch.setattr("hesper.trace.recorder.time.monotonic", lambda: now[0])
-    recorder = record_to(path, RecordOptions(folder="", last=10.0), files=2)
+def newest(path: Path) -> Path:
+    """The one of two files that was written to last."""
+    return max(path.parent.glob(f"{path.name}*"), key=lambda each: each.stat().st_mtime_ns)
+
+
+def begins_later(path: Path) -> bool:
+    """Whether a file, which is being written, begins with what lived before."""
     try:
-        for second in range(100):
-            now[0] = float(second)
-            recorder.put(b"")  # a chunk a second
-    finally:
-        recorder.close()
-    monkeypatch.undo()
-    kept = []
-    for each in (path, path.with_name(path.name + ".")):
-        reader, _ = read_file(each)
-        kept.append((reader.missing, each.stat().st_size))
-    # One of them has the end, and neither holds much more than twice the time.
-    assert max(missing for missing, _ in kept) >= 75
-    chunk = len(pack(1, 1, b""))
-    assert all(size < 600 + 22 * chunk for _, size in kept)
+        return any(record.flags & EARLIER for record in read_file(path)[1])
+    except RecordingError:
+        return False
+
+
+def test_the_last_seconds_are_kept_and_can_be_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "last.hesper"
+    recorder = record_to(path, RecordOptions(folder="", last=0.3), files=2)
+    copier = Copier(recorder)
+    gone = copier.guest.create("Buffer", {"size": 64, "usage": 1})
+    copier.guest.send("vkDestroyBuffer", device=DEVICE, buffer=gone)
+    count = 0
+    deadline = time.monotonic() + SECONDS
+    while not begins_later(newest(path)) and time.monotonic() < deadline:
+        assert copier.copy(pattern(count)) == pattern(count)
+        count += 1
+    copier.close()
+    recorder.close()
+    kept = newest(path)
+    reader, records = read_file(kept)
+    assert not reader.lacks_beginning
+    commands = [record for record in records if record.kind == Kind.COMMAND]
+    earlier = [decode(0, each) for each in commands if each.flags & EARLIER]
+    made = [each.name for each in earlier]
+    assert made.count("vkCreateBuffer") == len(copier.buffers), "not what is gone"
+    assert "vkQueueSubmit" not in made
+    outcome = replay(kept, verify=True)
+    assert outcome.fatal == ""
+    assert 0 < outcome.submissions < count
+    assert (outcome.pages_same, outcome.pages_other) == (2 * SIZE // 4096, 0)
+    assert outcome.results_other == 0
+
+
+def test_the_last_seconds_are_no_larger_than_they_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "small.hesper"
+    options = RecordOptions(folder="", last=0.3, most=300_000)
+    recorder = record_to(path, options, files=2)
+    copier = Copier(recorder)
+    deadline = time.monotonic() + SECONDS
+    while not recorder.tape.is_over and time.monotonic() < deadline:
+        copier.copy(os.urandom(SIZE))
+    copier.close()
+    recorder.close()
+    assert newest(path).stat().st_size < 310_000
+    _, records = read_file(newest(path))
+    assert b"has reached 300000 bytes" in records[-1].body
+
+
+def test_a_file_without_its_beginning_is_not_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "late.hesper"
+    whole = file_of(put(Kind.END, b""))
+    chunk = pack(RECORDS, 7, put(Kind.END, b""))
+    path.write_bytes(whole[: -len(chunk)] + chunk)
+    with pytest.raises(ReplayError, match="lacks its beginning"):
+        replay(path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])

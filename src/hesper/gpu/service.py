@@ -29,7 +29,7 @@ def prepare(options: dict[str, Any]) -> ContextService:
     """Choose and open the driver.  Raises `StartError`."""
     wanted = msgspec.convert(options, DriverOptions)
     if wanted.recording is not None:
-        import_module(RECORDER)  # before the sandbox closes
+        import_module(RECORDER).prepare(wanted.recording)  # before the sandbox closes
     return ContextService(wanted, open_driver(wanted))
 
 

@@ -29,6 +29,11 @@ class Tape:
         """Note that memory of others has become a resource of `size` bytes."""
     def end(self, reason: str) -> None:
         """Note how the context ends; nothing is wrong where the reason is empty."""
+    def want_whole(self) -> None:
+        """Note all memory, not only what has changed, before the next submission.
+
+        A record WHOLE comes first: with what is noted from there on, memory is known.
+        """
     def last(self) -> None:
         """Note what memory that the guest can write to holds in the end."""
     def stop(self) -> None:

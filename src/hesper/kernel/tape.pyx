@@ -59,6 +59,9 @@ cdef class Tape:
         with nogil:
             tape_say(self.core, TAPE_END, 0, start, size)
 
+    def want_whole(self):
+        hesper_store_release(&self.core.wants_whole, 1)
+
     def last(self):
         with nogil:
             tape_last(self.core, 0)

@@ -19,19 +19,16 @@ from hesper.trace.chunks import ABOUT, MAGIC, RECORDS, pack
 from hesper.trace.decoded import UNREADABLE, codec, decode
 from hesper.trace.records import (
     COMMAND_BODY,
-    HEAD,
-    MORE,
     REPLIED,
     Kind,
     Reader,
     Record,
-    put,
+    cut,
 )
 from hesper.trace.translate import ASKS
 
 NOBODY = "anonymous"
 _CHUNK = 1 << 20
-_PIECE = 1 << 20
 
 _KEPT_STRINGS = frozenset({"ppEnabledExtensionNames", "ppEnabledLayerNames", "pLayerName"})
 _KEPT_KINDS = frozenset(
@@ -61,29 +58,13 @@ def anonymize(reader: Reader) -> Iterator[bytes]:
     number = 1
     held = b""
     for count, record in enumerate(reader):
-        held += _cut(_without(count, record))
+        kept = _without(count, record)
+        held += cut(kept) if kept is not None else b""
         if len(held) >= _CHUNK:
             yield pack(RECORDS, number, held)
             number += 1
             held = b""
     yield pack(RECORDS, number, held)
-
-
-def _cut(record: Record | None) -> bytes:
-    """A record in as many pieces as it takes."""
-    if record is None:
-        return b""
-    body = record.body
-    pieces = []
-    while len(body) > _PIECE:
-        piece, body = body[:_PIECE], body[_PIECE:]
-        flags = record.flags | MORE
-        head = HEAD.pack(record.kind, flags, 0, len(piece), record.time, record.stream)
-        pieces.append(head + piece)
-    pieces.append(
-        put(record.kind, body, flags=record.flags, time=record.time, stream=record.stream)
-    )
-    return b"".join(pieces)
 
 
 def _without(count: int, record: Record) -> Record | None:

@@ -10,7 +10,7 @@ import msgspec
 
 from hesper.protocol import load
 from hesper.protocol.codec import Codec, CodecError, Reader
-from hesper.trace.records import FAILED, NESTED, Record, command_of
+from hesper.trace.records import EARLIER, FAILED, NESTED, Record, command_of
 
 if TYPE_CHECKING:
     from hesper.protocol.model import Command as Description
@@ -32,6 +32,8 @@ class Decoded(NamedTuple):
     stream: int
     is_nested: bool
     has_failed: bool
+    is_earlier: bool
+    """It happened before what is recorded."""
     data: bytes
     reply: bytes
     parameters: dict[str, Any] | None
@@ -77,6 +79,7 @@ def decode(number: int, record: Record) -> Decoded:
         record.stream,
         bool(record.flags & NESTED),
         bool(record.flags & FAILED),
+        bool(record.flags & EARLIER),
         body.data,
         body.reply,
         parameters,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from hesper.trace.decoded import Decoded, codec, decode, handles, name_of
-from hesper.trace.records import BLOB_BODY, Kind, Reader, Record, command_of, memory_of
+from hesper.trace.records import BLOB_BODY, EARLIER, Kind, Reader, Record, command_of, memory_of
 from hesper.trace.show import plain, result_of, text_of
 
 MOST_SLOW = 20
@@ -75,6 +75,8 @@ def line_of(found: Decoded, *, whole: bool = False) -> str:
     where = f"ring {found.stream}" if found.stream else "own"
     if found.is_nested:
         where += " (stream)"
+    if found.is_earlier:
+        where += " (earlier)"
     head = f"{found.number:6d} {found.time / 1e9:12.6f} {found.duration / 1e3:10.1f} us  {where}  "
     if found.parameters is None:
         return f"{head}{found.name}: {len(found.data)} bytes: {found.problem}"
@@ -98,6 +100,7 @@ def json_of(found: Decoded) -> str:
             "duration_ns": found.duration,
             "ring": found.stream,
             "nested": found.is_nested,
+            "earlier": found.is_earlier,
             "failed": found.has_failed,
             "parameters": plain(found.parameters),
             "result": found.result,
@@ -175,7 +178,9 @@ class _Summary:
         self.allocated = 0
         self.blobs = 0
         self.blob_bytes = 0
+        self.since: int | None = None
         self.until = 0
+        self.earlier = 0
         self.last_begun: tuple[int, str] | None = None
         self.ends: list[str] = []
         self.facts: list[str] = []
@@ -183,7 +188,11 @@ class _Summary:
 
     def take(self, number: int, record: Record) -> None:
         self.kinds[record.kind] += 1
-        self.until = max(self.until, record.time)
+        if record.flags & EARLIER:
+            self.earlier += record.kind == Kind.COMMAND
+        else:
+            self.since = record.time if self.since is None else self.since
+            self.until = max(self.until, record.time)
         if record.kind == Kind.COMMAND:
             self._command(number, record)
         elif record.kind in (Kind.MEMORY, Kind.LAST):
@@ -271,7 +280,9 @@ def summary(reader: Reader) -> Iterator[str]:
     yield f"host: {about.device} ({about.driver}{profile}), by {about.transport}"
     yield f"Hesper {about.hesper or '(version unknown)'}, registry 1.4.{about.registry}"
     yield from found.facts
-    yield f"time: {found.until / 1e9:.3f} s"
+    yield f"time: {(found.until - (found.since or 0)) / 1e9:.3f} s"
+    if found.earlier:
+        yield f"earlier: {found.earlier} commands, which have made what lived then"
     streams = ", ".join(
         f"{'own' if stream == 0 else f'ring {stream}'} {count}"
         for stream, count in sorted(found.streams.items())
@@ -296,7 +307,8 @@ def _makes_pipelines(name: str) -> bool:
 def _end(reader: Reader, found: _Summary) -> Iterator[str]:
     """How the recording ends."""
     if reader.missing:
-        yield f"left out: {reader.missing} chunks at the beginning"
+        lacks = ", and what they have made" if reader.lacks_beginning else ""
+        yield f"left out: {reader.missing} chunks at the beginning{lacks}"
     for reason in found.ends[:1]:
         yield f"end: {reason}" if reason else "end: the client has left in order"
     if not found.ends:

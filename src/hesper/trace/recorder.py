@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import os
 import threading
 import time
@@ -16,8 +15,10 @@ from hesper.kernel.tape import Tape
 from hesper.log import get_logger
 from hesper.portable import page_size
 from hesper.protocol import summary
-from hesper.trace.chunks import ABOUT, MAGIC, RECORDS, pack
-from hesper.trace.records import LAYOUTS, About, Kind, put
+from hesper.trace.chunks import ABOUT, MAGIC, RECORDS, RecordingError, pack
+from hesper.trace.decoded import UNREADABLE, codec
+from hesper.trace.journal import Journal
+from hesper.trace.records import HEAD, LAYOUTS, About, Kind, put
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,9 @@ except PackageNotFoundError:
 
 PATIENCE_NS = 250_000_000
 """How long at most something is noted before it is in the file."""
+
+_JOURNAL_CHUNK = 8 << 20
+"""Bytes of what lives in one chunk; a record more."""
 
 
 def describe(program: str, host: OpenDriver, transport: str, last: float) -> About:
@@ -70,9 +74,12 @@ class Recorder:
         self._start = MAGIC + pack(ABOUT, 0, msgspec.msgpack.encode(about))
         self._number = 1
         self._written = 0
-        self._kept: collections.deque[tuple[float, bytes]] = collections.deque()
         self._begun = time.monotonic()
+        self._journal = Journal() if options.last else None
+        self._young: list[bytes] | None = None
+        """What the other file is to begin with: what lived at `_since`, and what has come then."""
         self._since = self._begun
+        self._wants_cut = False
         self._write(self._start)
         self.tape.written(self._number, self._files[0])
         self.tape.die_with(self._files[0])
@@ -94,7 +101,8 @@ class Recorder:
             try:
                 if not self.tape.is_over:
                     self.put(data)
-            except OSError as error:
+            except (OSError, RecordingError, *UNREADABLE) as error:
+                # The client goes on, whatever it has said.
                 _log.error("the recording ends here", reason=str(error))
                 self.tape.stop()
             self.tape.written(self._number, self._files[0])
@@ -102,16 +110,66 @@ class Recorder:
     def put(self, data: bytes) -> None:
         """Write one chunk, or why there are no more."""
         now = time.monotonic()
+        if self._journal is not None:
+            self._put_last(now, data, self._journal)
+        else:
+            self._add(data)
+        if self._options.seconds and now - self._begun >= self._options.seconds:
+            self._stop(f"the recording has reached {self._options.seconds:g} s")
+
+    def _add(self, data: bytes) -> None:
+        """Write one chunk, or why there are no more."""
+        if self.tape.is_over:
+            return
         chunk = pack(RECORDS, self._number, data)
-        if self._options.last:
-            self._keep(now, chunk)
-        elif self._written + len(chunk) > self._options.most:
+        if self._young is not None and self._written + len(chunk) > self._options.most:
+            self._begin_anew()
+        if self._written + len(chunk) > self._options.most:
             self._stop(f"the recording has reached {self._options.most} bytes")
             return
         self._write(chunk)
+        if self._young is not None:
+            self._young.append(chunk)
         self._number += 1
-        if self._options.seconds and now - self._begun >= self._options.seconds:
-            self._stop(f"the recording has reached {self._options.seconds:g} s")
+
+    def _put_last(self, now: float, data: bytes, journal: Journal) -> None:
+        """Write what is of the last seconds alone, in the end."""
+        at = journal.feed(data)
+        while at >= 0:
+            self._add(data[:at])
+            self._cut(now, journal)
+            data = data[at:]
+            at = journal.feed(data[HEAD.size :])
+            at += HEAD.size if at >= 0 else 0
+        self._add(data)
+        if not self._wants_cut and now - self._since >= self._options.last:
+            self._wants_cut = True
+            self.tape.want_whole()
+
+    def _cut(self, now: float, journal: Journal) -> None:
+        """Have what follows stand alone: what came before the last such place is not needed."""
+        if self._young is not None:
+            self._begin_anew()
+        self._young, held = [], bytearray()
+        for record in journal.records():
+            held += record
+            if len(held) > _JOURNAL_CHUNK:
+                self._young.append(pack(RECORDS, len(self._young) + 1, bytes(held)))
+                held.clear()
+        held += journal.begun()
+        self._young.append(pack(RECORDS, len(self._young) + 1, bytes(held)))
+        self._number = max(self._number, len(self._young) + 1)
+        if sum(map(len, self._young)) > self._options.most:
+            self._young = None
+        self._since, self._wants_cut = now, False
+
+    def _begin_anew(self) -> None:
+        """Write to the other file, which begins later."""
+        self._files.reverse()
+        os.ftruncate(self._files[0], 0)
+        self._written = 0
+        self._write(self._start + b"".join(self._young or ()))
+        self._young = None
 
     def _stop(self, reason: str) -> None:
         self.tape.stop()
@@ -120,25 +178,17 @@ class Recorder:
         self._number += 1
         _log.info("the recording ends here", reason=reason)
 
-    def _keep(self, now: float, chunk: bytes) -> None:
-        """Keep the last chunks, and begin a file with them where the other has grown old."""
-        last = self._options.last
-        while self._kept and (now - self._kept[0][0] > last or self._written > self._options.most):
-            self._written -= len(self._kept.popleft()[1])
-        self._kept.append((now, chunk))
-        if now - self._since > 2 * last or self._written > self._options.most:
-            self._since = self._kept[0][0]
-            self._files.reverse()
-            os.ftruncate(self._files[0], 0)
-            self._written = 0
-            # This chunk is still to be written.
-            self._write(self._start + b"".join(old for _, old in list(self._kept)[:-1]))
-
     def _write(self, data: bytes) -> None:
         self._written += len(data)
         view = memoryview(data)
         while view:
             view = view[os.write(self._files[0], view) :]
+
+
+def prepare(options: RecordOptions) -> None:
+    """Read what is needed, before the sandbox closes."""
+    if options.last:
+        codec()
 
 
 def begin(files: Sequence[int], program: str, host: OpenDriver, transport: str) -> Recorder | None:

@@ -19,6 +19,8 @@ from hesper.trace.chunks import ABOUT, MAGIC, ChunkReader, RecordingError
 HEAD = struct.Struct("<BBHIQQ")
 """Kind, flags, 0, bytes of the body, nanoseconds since the beginning, stream."""
 
+PIECE = 1 << 20
+"""Bytes of a piece of a long record."""
 MOST_BODY = 512 << 20
 """Bytes of a record, all pieces together; and of all that are not whole yet."""
 
@@ -48,11 +50,13 @@ class Kind(enum.IntEnum):
     """As MEMORY, what differs from then when a resource is given back, or in the end."""
     UNFINISHED = 11
     """The process has died while a command ran: what stands in its stream from there on."""
+    WHOLE = 12
+    """All that memory holds is noted from here on: what came before is not needed for it."""
 
 
-MORE, NESTED, FAILED, REPLIED = 1, 2, 4, 8
+MORE, NESTED, FAILED, REPLIED, EARLIER = 1, 2, 4, 8, 16
 """Flags: another piece follows; from a stream in a resource; it broke the protocol; it was
-answered."""
+answered; it happened before what is recorded, and lives on in it."""
 
 COMMAND_BODY = struct.Struct("<QII")
 """Nanoseconds it took, bytes of its reply, 0."""
@@ -75,6 +79,7 @@ _SMALLEST = {
     Kind.END: 0,
     Kind.LAST: MEMORY_BODY.size,
     Kind.UNFINISHED: 0,
+    Kind.WHOLE: 0,
 }
 
 LAYOUTS = {
@@ -90,6 +95,7 @@ LAYOUTS = {
     "END": "utf-8 reason",
     "LAST": "u32 resource, u32 0, u64 offset, bytes",
     "UNFINISHED": "bytes of the stream",
+    "WHOLE": "",
 }
 """How records lie, for whoever has the file and not this source."""
 
@@ -153,6 +159,8 @@ class Reader:
             raise RecordingError(f"byte {first.offset}: what it is of: {error}") from None
         self.unfinished = 0
         """Records of which pieces are missing, when all has been read."""
+        self.lacks_beginning = False
+        """Whether what comes stands on what is not there."""
 
     @property
     def cut(self) -> int:
@@ -168,17 +176,20 @@ class Reader:
         """The records.  Raises `RecordingError`."""
         pieces: dict[tuple[int, int], list[bytes]] = {}
         held = 0
+        first = True
         for chunk in self._chunks:
             if chunk.kind == ABOUT:
                 raise RecordingError(f"byte {chunk.offset}: it says twice what it is of")
+            self.lacks_beginning |= first and chunk.number != 1
+            first = False
             try:
-                for piece in _split(chunk.data, chunk.offset):
+                for piece in split(chunk.data, chunk.offset):
                     held += len(piece.body) if piece.flags & MORE else 0
                     if held > MOST_BODY:
                         raise RecordingError(
                             f"byte {chunk.offset}: records of more than {MOST_BODY} bytes"
                         )
-                    whole = _joined(pieces, piece)
+                    whole = join(pieces, piece)
                     if whole is not None:
                         held -= len(whole.body) - len(piece.body)
                         yield whole
@@ -190,8 +201,11 @@ class Reader:
         self.unfinished = len(pieces)
 
 
-def _joined(pieces: dict[tuple[int, int], list[bytes]], piece: Record) -> Record | None:
-    """The record that a piece is the last of; None: others follow."""
+def join(pieces: dict[tuple[int, int], list[bytes]], piece: Record) -> Record | None:
+    """The record that a piece is the last of; None: others follow.
+
+    pieces: those that are not whole yet, by kind and stream.  Raises `RecordingError`.
+    """
     key = (piece.kind, piece.stream)
     if piece.flags & MORE:
         pieces.setdefault(key, []).append(piece.body)
@@ -204,15 +218,15 @@ def _joined(pieces: dict[tuple[int, int], list[bytes]], piece: Record) -> Record
     return whole
 
 
-def _split(data: bytes, offset: int) -> Iterator[Record]:
-    """The pieces of records in a chunk."""
+def split(data: bytes, offset: int) -> Iterator[Record]:
+    """The pieces of records in a chunk that begins at `offset`.  Raises `RecordingError`."""
     at = 0
     while at < len(data):
         where = f"byte {offset}, in its chunk at {at}"
         if len(data) - at < HEAD.size:
             raise RecordingError(f"{where}: {len(data) - at} bytes are no record")
         number, flags, zero, size, time, stream = HEAD.unpack_from(data, at)
-        if zero or flags & ~(MORE | NESTED | FAILED | REPLIED):
+        if zero or flags & ~(MORE | NESTED | FAILED | REPLIED | EARLIER):
             raise RecordingError(f"{where}: a record with flags {flags:#x}")
         try:
             kind = Kind(number)
@@ -255,3 +269,17 @@ def memory_of(record: Record) -> tuple[int, int, bytes]:
 def put(kind: Kind, body: bytes, *, flags: int = 0, time: int = 0, stream: int = 0) -> bytes:
     """The bytes of a record in one piece."""
     return HEAD.pack(kind, flags, 0, len(body), time, stream) + body
+
+
+def cut(record: Record) -> bytes:
+    """The bytes of a record, in as many pieces as it takes."""
+    at = 0
+    pieces = []
+    while len(record.body) - at > PIECE:
+        piece = record.body[at : at + PIECE]
+        flags = record.flags | MORE
+        pieces.append(put(record.kind, piece, flags=flags, time=record.time, stream=record.stream))
+        at += PIECE
+    body, flags = record.body[at:], record.flags
+    pieces.append(put(record.kind, body, flags=flags, time=record.time, stream=record.stream))
+    return b"".join(pieces)

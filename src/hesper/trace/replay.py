@@ -21,6 +21,7 @@ from hesper.trace.memory import PAGE, ReplayedMemory
 from hesper.trace.picture import WANTS, Picture, Pictures
 from hesper.trace.records import (
     BLOB_BODY,
+    EARLIER,
     FAILED,
     REPLIED,
     Kind,
@@ -185,19 +186,19 @@ class Replay:
 
     def run(self, reader: Reader) -> Outcome:
         """Replay.  Raises `RecordingError`, `ReplayError`."""
-        if reader.about.last or reader.missing:
-            raise ReplayError(
-                "the recording lacks its beginning (--last): it can be inspected, not replayed"
-            )
         begun = time.monotonic()
+        base: int | None = None
         number = -1
         try:
             for record in reader:
+                if reader.lacks_beginning:
+                    raise ReplayError("the recording lacks its beginning")
                 number += record.kind == Kind.COMMAND
                 if number == self._options.until:
                     break
-                if self._options.real:
-                    time.sleep(max(0.0, record.time / 1e9 - (time.monotonic() - begun)))
+                if self._options.real and not record.flags & EARLIER:
+                    base = record.time if base is None else base
+                    time.sleep(max(0.0, (record.time - base) / 1e9 - (time.monotonic() - begun)))
                 self._play(number, record)
             else:
                 self._settle()

@@ -46,7 +46,7 @@ def prepare(options: dict[str, Any]) -> VtestService:
     """Open the driver.  Raises `StartError`."""
     wanted = msgspec.convert(options, Options)
     if wanted.recording is not None:
-        import_module(RECORDER)  # before the sandbox closes
+        import_module(RECORDER).prepare(wanted.recording)  # before the sandbox closes
     return VtestService(wanted, open_driver(wanted))
 
 

@@ -42,6 +42,7 @@ cdef enum:
     TAPE_END = 9
     TAPE_LAST = 10
     TAPE_UNFINISHED = 11
+    TAPE_WHOLE = 12
 
     TAPE_MORE = 1
     TAPE_NESTED = 2
@@ -111,6 +112,7 @@ cdef struct Tape:
     uint32_t over               # nothing more is wanted
     pthread_mutex_t lock        # guards the memories; taken before the monitor, never after it
     TapeMemory *memories
+    uint32_t wants_whole        # all memory is to be recorded before the next submission
     ShmPool *pool
     uint64_t zeros              # the number of a page of zeros
     uint8_t *copy               # of pages, TAPE_PIECE bytes
@@ -174,7 +176,8 @@ cdef inline void tape_piece(Tape *tape, TapeHead *head, const void *first, uint6
         return
     to = tape.filling + tape.filled
     memcpy(to, head, sizeof(head[0]))
-    memcpy(to + sizeof(head[0]), first, first_size)
+    if first_size:
+        memcpy(to + sizeof(head[0]), first, first_size)
     if second_size:
         memcpy(to + sizeof(head[0]) + first_size, second, second_size)
     tape.filled += sizeof(head[0]) + head.size
@@ -258,13 +261,16 @@ cdef inline void tape_close(Tape *tape) noexcept nogil:
 
 # Memory.
 
+cdef inline uint64_t page_count(uint64_t size) noexcept nogil:
+    return (size + HESPER_TAPE_PAGE - 1) // HESPER_TAPE_PAGE
+
+
 cdef inline void tape_add(Tape *tape, ShmPool *pool, ShmRegion *region, const TapeBlob *blob,
                           bint apart) noexcept nogil:
     """Look at a resource's memory from now on; takes over an ownership of its region."""
     cdef TapeMemory *memory = <TapeMemory *>calloc(1, sizeof(TapeMemory))
-    cdef uint64_t count = (blob.size + HESPER_TAPE_PAGE - 1) // HESPER_TAPE_PAGE
     if memory != NULL:
-        memory.pages = <uint64_t *>calloc(count, sizeof(uint64_t))
+        memory.pages = <uint64_t *>calloc(page_count(blob.size), sizeof(uint64_t))
     if memory == NULL or memory.pages == NULL:
         free(memory)
         region_release(pool, region)
@@ -345,7 +351,7 @@ cdef inline void tape_pages(Tape *tape, TapeMemory *memory, uint8_t kind, uint64
 
 
 cdef inline void tape_memories(Tape *tape, uint64_t stream) noexcept nogil:
-    """Record what the guest has written since the last time.
+    """Record what the guest has written since the last time, or everything where that is wanted.
 
     Not of memory that it shares with others: that is mostly pictures, drawn by the device.
     """
@@ -353,6 +359,13 @@ cdef inline void tape_memories(Tape *tape, uint64_t stream) noexcept nogil:
     if hesper_load_acquire(&tape.over):
         return
     pthread_mutex_lock(&tape.lock)
+    if hesper_load_acquire(&tape.wants_whole):
+        hesper_store_release(&tape.wants_whole, 0)
+        memory = tape.memories
+        while memory != NULL:
+            memset(memory.pages, 0, page_count(memory.size) * sizeof(uint64_t))
+            memory = memory.next
+        tape_say(tape, TAPE_WHOLE, stream, NULL, 0)
     memory = tape.memories
     while memory != NULL:
         if not memory.apart:
@@ -401,7 +414,7 @@ cdef extern from "last_words.h" nogil:
 cdef enum:
     CHUNK_HEAD = 24             # bytes, see `hesper.trace.chunks`
     CHUNK_RECORDS = 1
-    LAST_PATIENCE = 500         # milliseconds for who is writing to the file
+    LAST_PATIENCE = 3000        # milliseconds for who is writing to the file
 
 
 cdef inline void put_u32(uint8_t *at, uint32_t value) noexcept nogil:
