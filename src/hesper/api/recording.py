@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -10,9 +11,10 @@ from typing import IO, TYPE_CHECKING, Any
 from hesper.api.options import HostOptions, for_workers
 from hesper.errors import OptionError
 from hesper.extras import needed
-from hesper.isolation.recordings import SUFFIX, RecordOptions
+from hesper.isolation.recordings import SUFFIX, RecordOptions, make_file
 
 if TYPE_CHECKING:
+    from hesper.display.scanout import Display
     from hesper.trace.frames import Request
     from hesper.trace.picture import Picture  # noqa: TC004  a type
     from hesper.trace.replay import Outcome  # noqa: TC004  a type
@@ -27,6 +29,7 @@ __all__ = [
     "ask",
     "check_recording",
     "make_request",
+    "record_screens",
 ]
 
 
@@ -44,6 +47,29 @@ def make_request(what: str, **values: Any) -> Request:
     from hesper.trace.frames import Request
 
     return msgspec.convert({"what": what, **values}, Request)
+
+
+@contextlib.contextmanager
+def record_screens(display: Display, options: RecordOptions) -> Iterator[None]:
+    """Record what a machine's screens show, two pictures a second at most, to a file of its own.
+
+    Nothing with `options.last`, or without screens.  Raises `OptionError`.
+    """
+    if options.last or not len(display):
+        yield
+        return
+    check_recording()
+    from hesper.trace.recorder import describe_screens
+    from hesper.trace.screens import ScreensRecorder
+
+    fd = make_file(options, "screens")
+    try:
+        recorder = ScreensRecorder(display, fd, describe_screens(), options)
+    except BaseException:
+        os.close(fd)
+        raise
+    with recorder:
+        yield
 
 
 def ask(

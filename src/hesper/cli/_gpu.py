@@ -16,6 +16,7 @@ from cyclopts import Group, Parameter
 
 from hesper import GpuDevice, Limits
 from hesper.api.gpu import GpuOptions
+from hesper.api.recording import record_screens
 from hesper.cli import fail
 from hesper.cli._recording import Recorded
 from hesper.cli._server import Patience, check_classes, parse_class, parse_limit
@@ -308,6 +309,8 @@ def running(
             gpu = stack.enter_context(GpuDevice(socket, gpu_options, on_end=stop.fail))
             outputs = stack.enter_context(Outputs(gpu.display, wanted, gpu.figures, sound))
             stack.enter_context(_files(gpu.display, options))
+            if gpu_options.record is not None:
+                stack.enter_context(record_screens(gpu.display, gpu_options.record))
             stack.enter_context(watch.watched(gpu, kind, lambda: [gpu.socket], gpu.display))
         except OSError as error:
             stack.close()

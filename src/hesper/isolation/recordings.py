@@ -40,6 +40,26 @@ class RecordOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Record for so long; 0: to the end."""
 
 
+def make_file(options: RecordOptions, of: str) -> int:
+    """Make a file, and the folder, for what the process itself records: its descriptor.
+
+    Raises `OptionError`.
+    """
+    folder = Path(options.folder)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(folder / _name(of), _FLAGS, 0o600)
+    except OSError as error:
+        raise OptionError("record", options.folder, f"must be a folder: {error}") from None
+
+
+def _name(of: object) -> str:
+    return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{of}{SUFFIX}"
+
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND
+
+
 class Recordings:
     """The files of the workers that serve."""
 
@@ -57,15 +77,14 @@ class Recordings:
 
     def begin(self, client: int) -> list[int]:
         """Make the files of a client; their descriptors, none where that fails."""
-        name = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{client}{SUFFIX}"
+        name = _name(client)
         paths = [self._folder / name]
         if self._options.last:
             paths.append(self._folder / f".{name}.other")
         fds: list[int] = []
         try:
             for path in paths:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND
-                fds.append(os.open(path, flags, 0o600))
+                fds.append(os.open(path, _FLAGS, 0o600))  # noqa: PERF401  some are to be closed
         except OSError as error:
             _log.error("a client is not recorded", client=client, reason=str(error))
             for fd, path in zip(fds, paths, strict=False):

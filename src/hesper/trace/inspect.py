@@ -181,6 +181,7 @@ class _Summary:
         self.since: int | None = None
         self.until = 0
         self.earlier = 0
+        self.screens: set[int] = set()
         self.last_begun: tuple[int, str] | None = None
         self.ends: list[str] = []
         self.facts: list[str] = []
@@ -205,6 +206,8 @@ class _Summary:
             self.last_begun = (record.stream, name_of(record.body))
         elif record.kind == Kind.UNFINISHED:
             self.unfinished.append(f"{name_of(record.body)} (stream {record.stream})")
+        elif record.kind == Kind.PICTURE:
+            self.screens.add(int.from_bytes(record.body[:4], "little"))
         elif record.kind == Kind.END:
             self.ends.append(record.body.decode(errors="replace"))
 
@@ -296,6 +299,8 @@ def summary(reader: Reader) -> Iterator[str]:
         f"memory: {found.allocated} bytes allocated; {found.blobs} resources, {found.blob_bytes}"
         f" bytes of them device memory; {found.written} bytes noted"
     )
+    if found.kinds[Kind.PICTURE]:
+        yield f"pictures: {found.kinds[Kind.PICTURE]} parts of {len(found.screens)} screens"
     yield "most: " + ", ".join(f"{name} {n}" for name, n in found.count.most_common(8))
     yield from _end(reader, found)
 

@@ -57,6 +57,22 @@ def describe(program: str, host: OpenDriver, transport: str, last: float) -> Abo
     )
 
 
+def describe_screens() -> About:
+    """What a recording of a machine's screens is of."""
+    return About(
+        hesper=_VERSION,
+        registry=summary().header_version,
+        program="screens",
+        driver="",
+        device="",
+        transport="virtio-gpu",
+        started=time.time(),
+        page=page_size(),
+        records={kind.name: int(kind) for kind in Kind},
+        layouts=LAYOUTS,
+    )
+
+
 class Recorder:
     """Records one context, which gets `tape`.
 

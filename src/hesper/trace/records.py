@@ -52,6 +52,8 @@ class Kind(enum.IntEnum):
     """The process has died while a command ran: what stands in its stream from there on."""
     WHOLE = 12
     """All that memory holds is noted from here on: what came before is not needed for it."""
+    PICTURE = 13
+    """What a part of a screen shows: `shown.BODY`, pixels."""
 
 
 MORE, NESTED, FAILED, REPLIED, EARLIER = 1, 2, 4, 8, 16
@@ -80,6 +82,7 @@ _SMALLEST = {
     Kind.LAST: MEMORY_BODY.size,
     Kind.UNFINISHED: 0,
     Kind.WHOLE: 0,
+    Kind.PICTURE: 28,
 }
 
 LAYOUTS = {
@@ -96,6 +99,8 @@ LAYOUTS = {
     "LAST": "u32 resource, u32 0, u64 offset, bytes",
     "UNFINISHED": "bytes of the stream",
     "WHOLE": "",
+    "PICTURE": "u32 screen, u32 screen_width, u32 screen_height, u32 left, u32 top, u32 width,"
+    " u32 height, bytes bgrx",
 }
 """How records lie, for whoever has the file and not this source."""
 
@@ -269,6 +274,11 @@ def memory_of(record: Record) -> tuple[int, int, bytes]:
 def put(kind: Kind, body: bytes, *, flags: int = 0, time: int = 0, stream: int = 0) -> bytes:
     """The bytes of a record in one piece."""
     return HEAD.pack(kind, flags, 0, len(body), time, stream) + body
+
+
+def record_of(kind: Kind, body: bytes, *, time: int) -> Record:
+    """A record that is to be written."""
+    return Record(kind, 0, time, 0, body, 0)
 
 
 def cut(record: Record) -> bytes:

@@ -30,6 +30,7 @@ from hesper.trace.records import (
     command_of,
     memory_of,
 )
+from hesper.trace.shown import ReplayedScreens
 from hesper.trace.translate import ASKS, Translation, Wants
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ class Replay:
         self._blobs: dict[int, ReplayedMemory] = {}
         self._memories: dict[int, int] = {}
         self._pictures = Pictures()
+        self._screens = ReplayedScreens()
         self._has_copy = False
         self._timelines: set[int] = set()
         self._pending = False
@@ -237,6 +239,8 @@ class Replay:
         elif record.kind == Kind.GONE:
             self._settle()
             self._drop(int.from_bytes(record.body[:4], "little"))
+        elif record.kind == Kind.PICTURE:
+            self.outcome.picture = self._screens.take(record)
 
     # Commands.
 
