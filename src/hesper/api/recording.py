@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from hesper.api.options import HostOptions, for_workers
-from hesper.errors import OptionError
+from hesper.errors import HesperError, OptionError
 from hesper.extras import needed
-from hesper.isolation.recordings import SUFFIX, RecordOptions, make_file
+from hesper.isolation.recordings import SUFFIX, RecordOptions, last_recording, make_file
 
 if TYPE_CHECKING:
     from hesper.display.scanout import Display
@@ -27,7 +29,9 @@ __all__ = [
     "RecordOptions",
     "Said",
     "ask",
+    "attach",
     "check_recording",
+    "last_recording",
     "make_request",
     "record_screens",
 ]
@@ -70,6 +74,51 @@ def record_screens(display: Display, options: RecordOptions) -> Iterator[None]:
         raise
     with recorder:
         yield
+
+
+MOST_ATTACHED = 24 << 20
+"""Bytes of a recording that goes with a report: what a mail may have."""
+
+
+def attach(path: Path, to: Path, *, is_anonymous: bool = True) -> dict[str, Any]:
+    """Write a copy of a recording beside a report, and say what it is, for JSON.
+
+    is_anonymous: without what tells whose it is.  Where it cannot be written, or would be larger
+    than `MOST_ATTACHED`, there is no file, and `left_out` says why.
+    """
+    about: dict[str, Any] = {"of": path.name, "anonymous": is_anonymous}
+    digest, size = hashlib.sha256(), 0
+    pieces = _anonymous(path) if is_anonymous else _whole(path)
+    try:
+        made = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with contextlib.closing(pieces), open(made, "wb") as file:
+            for piece in pieces:
+                size += len(piece)
+                if size > MOST_ATTACHED:
+                    raise HesperError(
+                        f"it is larger than {MOST_ATTACHED >> 20} MiB: record less, with --last 10s"
+                        " or --record-time"
+                    )
+                file.write(piece)
+                digest.update(piece)
+    except FileExistsError:
+        return about | {"left_out": f"{to.name} is there already"}
+    except (OSError, HesperError) as error:
+        to.unlink(missing_ok=True)
+        return about | {"left_out": str(error)}
+    return about | {"file": to.name, "size": size, "sha256": digest.hexdigest()}
+
+
+def _whole(path: Path) -> Generator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            yield piece
+
+
+def _anonymous(path: Path) -> Generator[bytes]:
+    for said in ask([path], make_request("anonymize"), HostOptions()):
+        if said.file is not None:
+            yield said.file[1]
 
 
 def ask(

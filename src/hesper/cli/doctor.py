@@ -5,12 +5,14 @@ from __future__ import annotations
 import json as json_module
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from hesper import diagnose
 from hesper.api.diagnosis import BROKEN, NOTE, OK, Diagnosis
+from hesper.api.recording import SUFFIX, last_recording
+from hesper.api.recording import attach as add_recording
 from hesper.api.report import report as make_report
 from hesper.cli import EXIT_FAILURE, PLAIN_WIDTH, fail
 
@@ -18,7 +20,11 @@ _MARKS = {OK: ("ok", "green"), NOTE: ("note", "yellow"), BROKEN: ("BROKEN", "red
 
 
 def command(
-    *, json: Annotated[bool, Parameter(negative=())] = False, report: Path | None = None
+    *,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    report: Path | None = None,
+    recording: Path | None = None,
+    attach: Literal["anonymous", "whole", "none"] = "anonymous",
 ) -> None:
     """Say what Hesper needs on this machine, what is missing, and the command that mends it.
 
@@ -32,14 +38,29 @@ def command(
     report:
         Write the findings, all drivers with what was tried of them, and what machine this is, to
         this file, to be sent with a report of what does not work. Read it before: it is text.
+        Your last recording, if there is one, comes to lie beside it.
+    recording:
+        Attach this recording to the report in place of the last one that you have made.
+    attach:
+        Whether the recording goes with the report without contents of memory, strings and other
+        data of its owner, as it is, or not at all.
     """
     found = diagnose()
+    attached: dict[str, Any] = {}
     if report is not None:
+        chosen = recording or last_recording()
         try:
-            text = json_module.dumps(make_report(found), indent=2)
-            report.write_text(f"{text}\n", encoding="utf-8")
+            told = make_report(found)
+            report.write_text("", encoding="utf-8")
+            if attach != "none" and chosen is not None:
+                beside = report.with_suffix(SUFFIX)
+                attached = add_recording(chosen, beside, is_anonymous=attach == "anonymous")
+                told["recording"] = attached
+            report.write_text(f"{json_module.dumps(told, indent=2)}\n", encoding="utf-8")
         except OSError as error:
             fail(f"--report {report}: {error.strerror}")
+    elif recording is not None:
+        fail("--recording: say --report FILE, which it is to go with")
     if json:
         findings = [asdict(each) for each in found.findings]
         answer = {"able": found.able, "findings": findings, "mend": found.mends}
@@ -48,8 +69,19 @@ def command(
         _show(found)
         if report is not None:
             print(f"written: {report}")
+            _say(attached, report)
     if not found.able:
         raise SystemExit(EXIT_FAILURE)
+
+
+def _say(attached: dict[str, Any], report: Path) -> None:
+    """Say which recording goes with the report."""
+    if "left_out" in attached:
+        print(f"not attached: the recording {attached['of']}: {attached['left_out']}")
+    elif attached:
+        how = "without its owner's data" if attached["anonymous"] else "as it is"
+        path = report.with_name(attached["file"])
+        print(f"written: {path}, the recording {attached['of']} {how}, {attached['size']} bytes")
 
 
 def _show(found: Diagnosis) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hesper.errors import OptionError
+from hesper.isolation.cache_key import state_folder
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _log = get_logger(__name__)
 
 SUFFIX = ".hesper"
 DEFAULT_MOST = 4 << 30
+_LAST = "last-recording"
+"""In the state folder: the path of the last one."""
 
 
 class RecordOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,3 +115,23 @@ class Recordings:
                 path.unlink()
                 return
             worker.log.info("recorded", file=str(path), size=path.stat().st_size)
+            _remember(path)
+
+
+def _remember(path: Path) -> None:
+    """Keep where this user's last recording is."""
+    with contextlib.suppress(OSError, RuntimeError):
+        note = state_folder() / _LAST
+        note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = note.with_name(f"{_LAST}.{os.getpid()}")
+        part.write_bytes(os.fsencode(path.resolve()))
+        part.replace(note)
+
+
+def last_recording() -> Path | None:
+    """The last recording of this user's that is still there."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        path = Path(os.fsdecode((state_folder() / _LAST).read_bytes()))
+        if path.suffix == SUFFIX and path.is_file():
+            return path
+    return None
