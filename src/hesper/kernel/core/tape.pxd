@@ -9,10 +9,10 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from hesper.kernel.core.platform cimport (
-    hesper_load_acquire, hesper_monitor, hesper_monitor_destroy, hesper_monitor_init,
-    hesper_monitor_wait_for, hesper_now_ns, hesper_store_release, pthread_cond_broadcast,
-    pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
-    pthread_mutex_unlock)
+    hesper_load_acquire, hesper_load_ordered, hesper_monitor,
+    hesper_monitor_destroy, hesper_monitor_init, hesper_monitor_wait_for, hesper_now_ns,
+    hesper_store_ordered, hesper_store_release, pthread_cond_broadcast, pthread_mutex_destroy,
+    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock)
 from hesper.kernel.core.shm_pool cimport ShmPool, ShmRegion, region_release
 
 cdef extern from "tape.h" nogil:
@@ -25,6 +25,7 @@ cdef extern from "tape.h" nogil:
 
 
 cdef enum:
+    CHUNK_HEAD = 24             # bytes, see `hesper.trace.chunks`
     TAPE_ROOM = 8 << 20         # bytes of records that may wait to be taken, and again that are
     TAPE_PIECE = 1 << 20        # of a record; longer ones are cut
     TAPE_ENOUGH = 1 << 20       # bytes that are taken at once, without waiting for more
@@ -120,7 +121,19 @@ cdef struct Tape:
     # For a process that dies: where the file is, and whether somebody else is writing to it.
     int fd
     uint32_t writing
+    uint32_t dying
     uint32_t number             # of the next chunk
+
+
+cdef inline uint8_t *room_new() noexcept nogil:
+    """Room for records, and for the head of a chunk before them; null without memory."""
+    cdef uint8_t *room = <uint8_t *>malloc(CHUNK_HEAD + TAPE_ROOM)
+    return room + CHUNK_HEAD if room != NULL else NULL
+
+
+cdef inline void room_free(uint8_t *room) noexcept nogil:
+    if room != NULL:
+        free(room - CHUNK_HEAD)
 
 
 cdef inline Tape *tape_new() noexcept nogil:
@@ -128,15 +141,15 @@ cdef inline Tape *tape_new() noexcept nogil:
     cdef Tape *tape = <Tape *>calloc(1, sizeof(Tape))
     if tape == NULL:
         return NULL
-    tape.filling = <uint8_t *>malloc(TAPE_ROOM)
-    tape.taken = <uint8_t *>malloc(TAPE_ROOM)
+    tape.filling = room_new()
+    tape.taken = room_new()
     tape.copy = <uint8_t *>calloc(1, TAPE_PIECE)
     tape.fd = -1
     tape.start_ns = hesper_now_ns()
     if (tape.filling == NULL or tape.taken == NULL or tape.copy == NULL
             or hesper_monitor_init(&tape.monitor)):
-        free(tape.filling)
-        free(tape.taken)
+        room_free(tape.filling)
+        room_free(tape.taken)
         free(tape.copy)
         free(tape)
         return NULL
@@ -152,8 +165,8 @@ cdef inline void tape_free(Tape *tape) noexcept nogil:
         tape_drop(tape, tape.memories.resource)
     hesper_monitor_destroy(&tape.monitor)
     pthread_mutex_destroy(&tape.lock)
-    free(tape.filling)
-    free(tape.taken)
+    room_free(tape.filling)
+    room_free(tape.taken)
     free(tape.copy)
     free(tape)
 
@@ -172,7 +185,7 @@ cdef inline void tape_piece(Tape *tape, TapeHead *head, const void *first, uint6
     while (tape.filled + sizeof(head[0]) + head.size > TAPE_ROOM
            and not tape.closed and not tape.over):
         hesper_monitor_wait_for(&tape.monitor, 100000000)
-    if tape.closed or tape.over:
+    if tape.closed or tape.over or hesper_load_acquire(&tape.dying):
         return
     to = tape.filling + tape.filled
     memcpy(to, head, sizeof(head[0]))
@@ -239,13 +252,18 @@ cdef inline uint64_t tape_take(Tape *tape, uint64_t patience_ns) noexcept nogil:
     pthread_mutex_lock(&tape.monitor.mutex)
     if tape.filled < TAPE_ENOUGH and not tape.closed:
         hesper_monitor_wait_for(&tape.monitor, patience_ns)
+    # Who dies says so first, and then looks whether somebody writes.
+    hesper_store_ordered(&tape.writing, 1)
+    while hesper_load_ordered(&tape.dying):
+        hesper_store_release(&tape.writing, 0)
+        hesper_tape_pause()
     filled = tape.filling
     size = tape.filled
     tape.filling = tape.taken
     tape.filled = 0
     tape.taken = filled
-    if size:
-        hesper_store_release(&tape.writing, 1)
+    if size == 0:
+        hesper_store_release(&tape.writing, 0)
     pthread_cond_broadcast(&tape.monitor.condition)
     pthread_mutex_unlock(&tape.monitor.mutex)
     return size
@@ -412,7 +430,6 @@ cdef extern from "last_words.h" nogil:
 
 
 cdef enum:
-    CHUNK_HEAD = 24             # bytes, see `hesper.trace.chunks`
     CHUNK_RECORDS = 1
     LAST_PATIENCE = 3000        # milliseconds for who is writing to the file
 
@@ -425,17 +442,19 @@ cdef inline void say_last(void *data) noexcept nogil:
     """Write what was not taken, and what was running, as a plain chunk: from a signal's handler."""
     cdef Tape *tape = <Tape *>data
     cdef TapeHead head
-    cdef uint8_t chunk[CHUNK_HEAD]
-    cdef uint64_t size = tape.filled
+    cdef uint8_t *chunk
+    cdef uint64_t size
     cdef uint64_t rest
     cdef uint32_t i
     cdef int patience = LAST_PATIENCE
     cdef const uint8_t *begin
     if tape.fd < 0 or tape.closed or tape.over:
         return
-    while hesper_load_acquire(&tape.writing) and patience:
+    hesper_store_ordered(&tape.dying, 1)
+    while hesper_load_ordered(&tape.writing) and patience:
         hesper_tape_pause()
         patience -= 1
+    size = tape.filled
     memset(&head, 0, sizeof(head))
     head.kind = TAPE_UNFINISHED
     head.time = tape_now(tape)
@@ -455,14 +474,15 @@ cdef inline void say_last(void *data) noexcept nogil:
         size += sizeof(head) + rest
     if size == 0:
         return
+    # In one piece: who was still writing comes before it, or behind.
+    chunk = tape.filling - CHUNK_HEAD
     memset(chunk, 0, CHUNK_HEAD)
     memcpy(chunk, b"HCNK", 4)
     chunk[5] = CHUNK_RECORDS
     put_u32(chunk + 8, tape.number)
     put_u32(chunk + 12, <uint32_t>size)
     put_u32(chunk + 16, <uint32_t>size)
-    hesper_tape_write(tape.fd, chunk, CHUNK_HEAD)
-    hesper_tape_write(tape.fd, tape.filling, size)
+    hesper_tape_write(tape.fd, chunk, CHUNK_HEAD + size)
 
 
 cdef inline void tape_die_with(Tape *tape) noexcept nogil:
