@@ -16,15 +16,17 @@ from initramfs import Tree
 
 from hesper.gpu.runner import GpuOptions
 from hesper.vhost_user_gpu import VhostUserGpu
-from hesper.vm import guest_image
+from hesper.vm import mmdebstrap
 from hesper.vm.disks import DiskBoot, FileKind, disk_boot, file_kind
 from hesper.vm.firmware import Firmware
 from hesper.vm.guest_image import ImageError, ImageOptions
+from hesper.vm.image_builder import build_image
 from hesper.vm.machine import Disk
 
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
 BUILD_SECONDS = 900.0
 RETRY_SECONDS = 5.0
+CONTAINER_SECONDS = 300.0
 PROMPT = "automatic login"
 
 
@@ -83,19 +85,19 @@ def test_another_architecture_needs_an_emulator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it lacks is said before an image is begun."""
-    monkeypatch.setattr(guest_image, "_BINFMT", tmp_path)
-    monkeypatch.setattr(guest_image, "_check_tools", lambda: None)
+    monkeypatch.setattr(mmdebstrap, "_BINFMT", tmp_path)
+    monkeypatch.setattr(mmdebstrap, "_check_tools", lambda: None)
     asked: list[str] = []
     for state in (None, "disabled\n"):
         if state is not None:
             (tmp_path / "qemu-aarch64").write_text(state)
         with pytest.raises(ImageError, match="qemu-user"):
-            guest_image.build_image(options("arm64"), asked.append, asked.append)
+            build_image(options("arm64"), asked.append, asked.append)
     assert asked == []
     (tmp_path / "qemu-aarch64").write_text("enabled\ninterpreter /usr/bin/qemu-aarch64\n")
-    monkeypatch.setattr(guest_image, "_make_root", stop)
+    monkeypatch.setattr(mmdebstrap, "_make_root", stop)
     with pytest.raises(InterruptedError):
-        guest_image.build_image(options("arm64"), asked.append, asked.append)
+        build_image(options("arm64"), asked.append, asked.append)
 
 
 def stop(*_: object) -> None:
@@ -106,7 +108,9 @@ def stop(*_: object) -> None:
 def test_an_image_is_built_and_booted(tree: Tree) -> None:
     with exchange(tree) as place:
         disk = place.folder / "guest.img"
+        # What is for containers is what any other is, and more.
         command: list[str | Path] = [*HESPER, "guest", "build", disk, "--size", "4G"]
+        command += ["--for", "containers"]
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
         )
@@ -123,9 +127,26 @@ def test_an_image_is_built_and_booted(tree: Tree) -> None:
             assert "Virtio-GPU Venus" in vm.run("vulkaninfo --summary")
             assert "resource_blob" in vm.run("sudo dmesg | grep drm")
             assert vm.run("systemctl is-system-running", check=False).strip() == "running"
+            check_containers(vm)
             vm.wait_screen(lambda image: image.getextrema() != ((0, 0), (0, 0), (0, 0)))
             guest.monitor("system_powerdown")
             assert guest.wait_ended() == 0
+
+
+def check_containers(vm: GpuGuest) -> None:
+    """Containers have the GPU by its device alone, and whoever may start them: root, and the user.
+
+    Their image is made in the guest, of what is installed there: it reaches no registry.
+    """
+    for become in ("", "sudo "):
+        assert "vulkaninfo" in vm.run(f"{become}vulkan-image", seconds=CONTAINER_SECONDS)
+        told = "vulkan vulkaninfo --summary 2>&1"
+        run = f"{become}podman run --rm --network none"
+        found = vm.run(f"{run} --device /dev/dri {told}", seconds=CONTAINER_SECONDS)
+        assert "Virtio-GPU Venus" in found
+        # No device, no GPU: the container is one.
+        found = vm.run(f"{run} {told}", seconds=CONTAINER_SECONDS, check=False)
+        assert "Virtio-GPU Venus" not in found
 
 
 def _unexpected() -> None:

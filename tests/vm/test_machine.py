@@ -25,7 +25,8 @@ from hesper.vm import qemu
 from hesper.vm.devices import escape
 from hesper.vm.disks import FileKind, file_kind
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
-from hesper.vm.guest_image import DESKTOPS, ImageError, ImageOptions, build_image, write_files
+from hesper.vm.guest_image import DESKTOPS, ImageError, ImageOptions, write_files
+from hesper.vm.image_builder import build_image
 from hesper.vm.input_events import to_qemu
 from hesper.vm.libvirt import libvirt_xml
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory, gpu_arguments

@@ -13,7 +13,8 @@ from rich.markup import escape
 
 from hesper.cli import fail
 from hesper.cli._sizes import parse_size
-from hesper.vm.guest_image import ImageError, ImageOptions, build_image
+from hesper.vm.guest_image import ImageError, ImageOptions
+from hesper.vm.image_builder import build_image
 from hesper.vm.qemu import QemuError, host_architecture
 
 command = App(name="guest", help="Make disk images for guests.")
@@ -39,23 +40,40 @@ class Debian:
     """Where packages come from. Default: Debian's own servers."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """Who uses it."""
+
+    user: str = "guest"
+    """Name of the user."""
+    ssh_key: Path | None = None
+    """File with a public key that may log in by SSH, as with `hesper vm --port 2222:22`."""
+
+    @property
+    def key(self) -> str:
+        """The key itself; empty without any.  Raises `OSError`."""
+        return self.ssh_key.read_text(encoding="utf-8").strip() if self.ssh_key else ""
+
+
 @command.command
 def build(
     output: Path,
     *,
     size: Annotated[str, Parameter(metavar="SIZE")] = "8G",
     desktop: Literal["none", "weston", "sway", "xorg", "xfce"] = "none",
+    use: Annotated[Literal["containers"] | None, Parameter(name="--for")] = None,
     package: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    user: str = "guest",
-    ssh_key: Path | None = None,
+    user: User = User(),
     debian: Debian = Debian(),
 ) -> None:
     """Make a bootable Debian with Mesa's Venus driver and Vulkan tools.
 
-    Needs neither root nor loop devices, but Debian's mmdebstrap, e2fsprogs, fdisk, mtools and (as
-    another user than root) fakeroot, and a network. The image boots by UEFI: `hesper vm IMAGE`.
-    Kernel and Mesa are those of the suite's backports. The user logs in by itself on the screen and
-    the serial port, has no password, and may use sudo.
+    Needs neither root nor loop devices, but a network, and Debian's mmdebstrap, e2fsprogs, fdisk,
+    mtools and (as another user than root) fakeroot.
+
+    The image boots by UEFI: `hesper vm IMAGE`. Kernel and Mesa are those of the suite's backports.
+    The user logs in by itself on the screen and the serial port, has no password, and may use sudo.
 
     Parameters
     ----------
@@ -65,12 +83,12 @@ def build(
         Size of the disk; the file takes what is used.
     desktop:
         What to install for the screen; it starts when the machine has.
+    use:
+        What the guest is for: `containers` have the GPU by podman, which is installed.
     package:
         Another package to install. Can be repeated.
     user:
-        Name of the user.
-    ssh_key:
-        File with a public key that may log in by SSH, as with `hesper vm --port 2222:22`.
+        Who uses it.
     debian:
         Which Debian it is.
     """
@@ -84,9 +102,10 @@ def build(
             pages=debian.pages or "",
             size=parse_size(size),
             desktop=desktop,
+            use=use or "",
             packages=package,
-            user=user,
-            ssh_key=ssh_key.read_text(encoding="utf-8").strip() if ssh_key else "",
+            user=user.user,
+            ssh_key=user.key,
             mirror=debian.mirror,
         )
         with console.status("") as status:
@@ -114,5 +133,7 @@ def build(
     used = output.stat().st_blocks * 512
     print(f"{output}: {used / 1e9:.1f} GB, made in {time.monotonic() - started:.0f} s")
     print(f"start it: hesper vm {output}")
+    if use == "containers":
+        print("in it: podman run --device /dev/dri IMAGE; vulkan-image makes an image to try")
     if desktop != "none":
-        print(f"{desktop} starts when {user} has logged in on the screen, which happens by itself")
+        print(f"{desktop} starts when {user.user} has logged in on the screen, by itself")
