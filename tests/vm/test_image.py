@@ -86,6 +86,7 @@ def test_another_architecture_needs_an_emulator(
 ) -> None:
     """What it lacks is said before an image is begun."""
     monkeypatch.setattr(mmdebstrap, "_BINFMT", tmp_path)
+    monkeypatch.setattr(mmdebstrap, "is_there", lambda: True)
     monkeypatch.setattr(mmdebstrap, "_check_tools", lambda: None)
     asked: list[str] = []
     for state in (None, "disabled\n"):

@@ -492,8 +492,9 @@ def test_what_an_image_is_made_with_is_looked_for_where_root_has_it(
 ) -> None:
     sbin = "/usr/sbin" if Path("/usr/sbin/mke2fs").exists() else "/sbin"
     assert (Path(sbin) / "mke2fs").exists()
+    (tmp_path / "mmdebstrap").symlink_to("/bin/true")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ImageError, match=r"missing: .*mmdebstrap, mtools") as refused:
+    with pytest.raises(ImageError, match=r"missing: .*mtools, tar") as refused:
         build_image(ImageOptions(output=tmp_path / "image"), lambda _: None, lambda _: None)
     assert "e2fsprogs" not in str(refused.value)
     assert "fdisk" not in str(refused.value)
@@ -554,8 +555,12 @@ def test_building_an_image_is_told_of_without_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def build(
-        options: ImageOptions, step: Callable[[str], None], detail: Callable[[str], None]
+        options: ImageOptions,
+        step: Callable[[str], None],
+        detail: Callable[[str], None],
+        machine: object,
     ) -> None:
+        assert machine is None
         step("installing")
         detail("unpacking [a]")
         options.output.touch()

@@ -13,8 +13,10 @@ from rich.markup import escape
 
 from hesper.cli import fail
 from hesper.cli._sizes import parse_size
+from hesper.vm.firmware import FirmwareError
 from hesper.vm.guest_image import ImageError, ImageOptions
 from hesper.vm.image_builder import build_image
+from hesper.vm.installer import Builder
 from hesper.vm.qemu import QemuError, host_architecture
 
 command = App(name="guest", help="Make disk images for guests.")
@@ -56,6 +58,23 @@ class User:
         return self.ssh_key.read_text(encoding="utf-8").strip() if self.ssh_key else ""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class By:
+    """What makes the image."""
+
+    installer: Annotated[bool, Parameter(negative=())] = False
+    """Have Debian's own installer make it, in a virtual machine. Default: where there is no
+    mmdebstrap, as on a Mac."""
+    qemu: str | None = None
+    """How to run QEMU for the installer, where it is not found by itself."""
+
+    @property
+    def builder(self) -> Builder | None:
+        """The installer's machine; None to do as the machine has it."""
+        return Builder(qemu=self.qemu) if self.installer or self.qemu else None
+
+
 @command.command
 def build(
     output: Path,
@@ -66,11 +85,13 @@ def build(
     package: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     user: User = User(),
     debian: Debian = Debian(),
+    by: By = By(),
 ) -> None:
     """Make a bootable Debian with Mesa's Venus driver and Vulkan tools.
 
     Needs neither root nor loop devices, but a network, and Debian's mmdebstrap, e2fsprogs, fdisk,
-    mtools and (as another user than root) fakeroot.
+    mtools and (as another user than root) fakeroot. Without mmdebstrap it needs QEMU, as `hesper
+    vm` does: Debian's installer then makes the image in a virtual machine, which takes longer.
 
     The image boots by UEFI: `hesper vm IMAGE`. Kernel and Mesa are those of the suite's backports.
     The user logs in by itself on the screen and the serial port, has no password, and may use sudo.
@@ -91,6 +112,8 @@ def build(
         Who uses it.
     debian:
         Which Debian it is.
+    by:
+        What makes the image.
     """
     console = Console(stderr=True)
     started = time.monotonic()
@@ -127,8 +150,8 @@ def build(
                     said = time.monotonic()
                     console.print(f"{said - started:5.0f} s  {escape(text)}", highlight=False)
 
-            build_image(options, step, detail)
-    except (ImageError, QemuError, OSError, ValueError) as error:
+            build_image(options, step, detail, by.builder)
+    except (FirmwareError, ImageError, QemuError, OSError, ValueError) as error:
         fail(str(error))
     used = output.stat().st_blocks * 512
     print(f"{output}: {used / 1e9:.1f} GB, made in {time.monotonic() - started:.0f} s")

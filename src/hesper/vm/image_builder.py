@@ -1,29 +1,40 @@
-"""Makes a guest's disk image."""
+"""Makes a guest's disk image: by mmdebstrap where that is, else by Debian's installer."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
-from hesper.vm import mmdebstrap
+from hesper.vm import installer, mmdebstrap
 from hesper.vm.guest_image import ImageError, ImageOptions, Step
 
 
-def build_image(options: ImageOptions, step: Step, detail: Step) -> None:
+def build_image(
+    options: ImageOptions, step: Step, detail: Step, machine: installer.Builder | None = None
+) -> None:
     """Make the image; `step` hears of every step, `detail` of what a step says.
 
-    The file appears whole or not at all.  Raises `ImageError`.
+    machine: have the installer make it, in a machine like this; by default where there is no
+    mmdebstrap.  The file appears whole or not at all.  Raises `ImageError`, `QemuError`,
+    `FirmwareError` and `OSError`.
     """
-    mmdebstrap.check(options)
     if options.output.exists():
         raise ImageError(f"{options.output} is there already: remove it, or choose another name")
+    if machine is None and not mmdebstrap.is_there():
+        step("no mmdebstrap here: Debian's installer makes the image, in a virtual machine")
+        machine = installer.Builder()
+    if machine is None:
+        mmdebstrap.check(options)
     part = options.output.with_name(f".{options.output.name}.part")
     with tempfile.TemporaryDirectory(prefix="hesper-image-") as folder:
         work = Path(folder)
         # Packages are unpacked by another user, who has to get through.
         work.chmod(0o755)
         try:
-            mmdebstrap.make(options, work, part, step, detail)
+            if machine is not None:
+                installer.install(options, machine, work, part, step, detail)
+            else:
+                mmdebstrap.make(options, work, part, step, detail)
             part.replace(options.output)
         finally:
             part.unlink(missing_ok=True)

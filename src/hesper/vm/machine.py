@@ -82,6 +82,8 @@ class Machine:
     """Port of this host's loopback and port of the guest."""
     serial: str = "none"
     """As for QEMU's `-serial`."""
+    has_gpu: bool = True
+    """Whether Hesper's device is in it; a machine that only installs does without."""
     dual_gpu: bool = False
     """Whether QEMU has a virtio-gpu of its own for the desktop, on its own display."""
     snapshot: bool = False
@@ -108,7 +110,7 @@ class Machine:
             *("-serial", self.serial),
             *_monitor(self.monitor_socket),
             *(_monitor(self.user_monitor) if self.user_monitor is not None else ()),
-            *gpu_arguments(self.gpu_socket),
+            *(gpu_arguments(self.gpu_socket) if self.has_gpu else ()),
             *(agent_arguments(self.agent_socket) if self.agent_socket is not None else ()),
             *sleep_arguments(self.architecture),
             *self._display(),

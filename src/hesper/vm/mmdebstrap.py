@@ -44,6 +44,11 @@ _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _QEMU_USER = {"amd64": "qemu-x86_64", "arm64": "qemu-aarch64"}
 
 
+def is_there() -> bool:
+    """Whether this machine has what it takes above all."""
+    return shutil.which("mmdebstrap", path=_path()) is not None
+
+
 def check(options: ImageOptions) -> None:
     """Raise `ImageError` for what is missing here."""
     _check_tools()
@@ -70,8 +75,7 @@ def _check_tools() -> None:
     if missing:
         raise ImageError(
             f"missing: {', '.join(missing)}; install them (Debian: apt install"
-            f" {' '.join(missing)}).  Elsewhere than on Linux use a ready-made image, see"
-            " docs/vm-guests.md"
+            f" {' '.join(missing)}), or let Debian's installer make it: --installer"
         )
 
 
