@@ -1,7 +1,8 @@
 """A guest under the tests' control: the device in this process, QEMU, a shell over the serial port.
 
 QEMU and everything in the guest come from a Debian root, the *tree* (see `initramfs`); QEMU runs
-in it by chroot.  The guest is emulated: nothing of this needs KVM.
+in it by chroot.  The guest is emulated: nothing of this needs KVM.  Its architecture is this
+machine's.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from confined import check_workers
 from hesper.display import snapshot
 from hesper.display.scanout import DEFAULT_SIZE, Display, Size, Update
 from hesper.gpu.runner import GpuOptions
+from hesper.portable import architecture
 from hesper.vhost_user_gpu import VhostUserGpu
 from hesper.vm.machine import Machine
 from hesper.vm.process import QemuProcess
@@ -36,6 +38,7 @@ from hesper.vm.qemu import Qemu
 
 BOOT_SECONDS = 180.0
 PATIENCE = 120.0
+CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
 KEPT_SIZE = (800, 800)
 """What pictures for the documentation fit into."""
 BUTTON_SECONDS = 3.0
@@ -81,7 +84,7 @@ class Exchange:
     @property
     def qemu(self) -> Qemu:
         """The tree's QEMU."""
-        return Qemu(["chroot", str(self.tree.root), "qemu-system-x86_64"])
+        return Qemu(["chroot", str(self.tree.root), f"qemu-system-{architecture()}"])
 
 
 def keep(image: Image.Image, name: str) -> None:
@@ -153,7 +156,7 @@ class Guest:
         """Boot."""
         inside = self.place.inside
         machine = Machine(
-            architecture="x86_64",
+            architecture=architecture(),
             gpu_socket=inside(self.gpu_socket),
             monitor_socket=inside(self.place.folder / "qmp"),
             agent_socket=inside(self.agent_socket) if self.has_agent else None,
@@ -196,7 +199,7 @@ class Guest:
         return {
             "kernel": self.place.inside(self.place.tree.kernel),
             "initrd": self.place.inside(initrd),
-            "append": "console=ttyS0 quiet panic=-1",
+            "append": f"console={CONSOLES[architecture()]} quiet panic=-1",
         }
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,7 @@
 """Builds a guest that boots in seconds: a kernel's modules, busybox, Mesa's Venus driver, programs.
 
-Everything comes out of a *tree*: the root folder of a Debian that has `linux-image-amd64`,
-`busybox-static`, `mesa-vulkan-drivers` and `vulkan-tools` installed.
+Everything comes out of a *tree*: the root folder of a Debian of this machine's architecture that
+has a kernel, `busybox-static`, `mesa-vulkan-drivers` and `vulkan-tools` installed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from hesper.portable import architecture
+
 MODULES = (
     "virtio-gpu",
     "9p",
@@ -29,7 +31,8 @@ MODULES = (
     "button",
 )
 """The GPU; for a root file system from outside; for keyboard, pointer and the power button."""
-LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib", "lib64")
+_MULTIARCH = f"{architecture()}-linux-gnu"
+LIBRARY_FOLDERS = (f"usr/lib/{_MULTIARCH}", f"lib/{_MULTIARCH}", "usr/lib", "lib64")
 VENUS_ICD = "usr/share/vulkan/icd.d/virtio_icd.json"
 
 _NEEDED = re.compile(r"\(NEEDED\)\s+Shared library: \[(.+)\]")
