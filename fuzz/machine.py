@@ -118,7 +118,7 @@ class Machine:
     def _disconnected(self) -> None:
         self._is_connected = False
 
-    def _connect(self) -> socket.socket:
+    def _connect(self, _program: str) -> socket.socket:
         ours, theirs = socket.socketpair()
         self.workers.append(PolledWorker(theirs))
         return ours
