@@ -15,9 +15,10 @@ from hesper.host.drivers import Driver, choose_driver
 from hesper.isolation.driver import OpenDriver
 from hesper.isolation.recordings import RecordOptions
 from hesper.portable import SharedMemory
+from hesper.trace.outcome import Outcome, ReplayOptions
 from hesper.trace.recorder import Recorder
 from hesper.trace.records import Reader, Record
-from hesper.trace.replay import Outcome, Replay, ReplayOptions
+from hesper.trace.replay import Replay
 from hesper.vk.enumerants import (
     VK_BUFFER_USAGE_TRANSFER_DST_BIT,
     VK_BUFFER_USAGE_TRANSFER_SRC_BIT,

@@ -39,8 +39,9 @@ def decoded(name: str, **parameters: Any) -> Decoded:
     return decode(0, records[0])
 
 
-def again(data: bytes) -> dict[str, Any]:
+def again(data: bytes | None) -> dict[str, Any]:
     """The parameters in a command's bytes."""
+    assert data is not None
     return CODEC.decode(WireReader(data))[2]
 
 
@@ -75,7 +76,7 @@ def test_the_same_driver_gets_the_same_bytes() -> None:
 
 def test_families_are_others_wherever_they_stand() -> None:
     translation = Translation()
-    translation.families = {0: 2}
+    translation.queues.families = {0: 2}
     pool = decoded(
         "vkCreateCommandPool", device=3, pCreateInfo={"queueFamilyIndex": 0}, pCommandPool=9
     )

@@ -18,8 +18,8 @@ from hesper.isolation.recordings import SUFFIX, RecordOptions, last_recording, m
 if TYPE_CHECKING:
     from hesper.display.scanout import Display
     from hesper.trace.frames import Request
+    from hesper.trace.outcome import Outcome  # noqa: TC004  a type
     from hesper.trace.picture import Picture  # noqa: TC004  a type
-    from hesper.trace.replay import Outcome  # noqa: TC004  a type
     from hesper.trace.session import Said  # noqa: TC004  a type
 
 __all__ = [

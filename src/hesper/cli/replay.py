@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -83,16 +84,27 @@ def _print(found: Outcome, *, is_verified: bool) -> None:
     for what, count in found.translated.items():
         if count:
             print(f"translated: {count} {what}")
+    if found.lacks:
+        print(f"made without what this driver lacks: {', '.join(found.lacks)}")
     if found.stuck:
         print(f"{found.stuck} times work was not waited for: it waits for what comes later")
     if is_verified:
         print(f"results: {found.results_same} the same, {found.results_other} others")
+        if found.answers_other:
+            print(f"what the driver offers: {found.answers_other} answers are others")
         print(f"pages in the end: {found.pages_same} the same, {found.pages_other} others")
         print(f"pages written to the same bytes meanwhile: {found.pages_confirmed}")
+        if found.picture_error is not None:
+            print(f"the last picture: {_distance(found.picture_error)}")
     for difference in found.differences:
         print(difference)
     if found.fatal:
         print(f"ended at {found.fatal}")
+
+
+def _distance(error: float) -> str:
+    """How far two pictures are apart, of a mean squared error."""
+    return "the same" if error == 0 else f"another, PSNR {10 * log10(255**2 / error):.1f} dB"
 
 
 def _save(picture: Picture | None, path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from hesper.trace.inspect import Filter
-from hesper.trace.replay import ReplayOptions
+from hesper.trace.outcome import ReplayOptions
 
 SIZE = struct.Struct("<I")
 PIECE = 1 << 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 
 from hesper.trace.picture import Picture, Place, cut_out
 
@@ -69,18 +70,33 @@ class ReplayedMemory:
         for at in range(0, len(data), PAGE):
             self._expected[offset + at] = data[at : at + PAGE]
 
-    def differing(self) -> tuple[int, list[int]]:
+    def picture_then(self, place: Place) -> Picture | None:
+        """The picture that lay there when pages were noted last, if it did."""
+        memory = bytearray(self.size)
+        for start, noted in (self._noted | self._expected).items():
+            memory[start : start + len(noted)] = noted
+        return cut_out(memory, self.size, place)
+
+    def differing(self, left: Sequence[tuple[int, int]] = ()) -> tuple[int, list[int]]:
         """How many pages are what was noted of them last, and where the others begin.
+
+        left: first bytes and ends of what nobody is to look at.
 
         A few words of a page may differ that the device writes and the guest puts back to what
         they were, as it does where it looks for fences: nothing was noted of that.
         """
         wanted = self._noted | self._expected
-        others = [start for start, noted in sorted(wanted.items()) if not self._is_as(start, noted)]
+        others = [
+            start for start, noted in sorted(wanted.items()) if not self._is_as(start, noted, left)
+        ]
         return len(wanted) - len(others), others
 
-    def _is_as(self, start: int, noted: bytes) -> bool:
+    def _is_as(self, start: int, noted: bytes, left: Sequence[tuple[int, int]]) -> bool:
         here = self._memory[start : start + len(noted)]
+        for first, end in left:
+            at, to = max(0, first - start), min(len(noted), end - start)
+            if at < to:
+                here = here[:at] + noted[at:to] + here[to:]
         if here == noted:
             return True
         # Since it was noted last before a submission, too.

@@ -140,6 +140,22 @@ class Pictures:
         return self._copied is not None and self._copied[3] is place.image
 
 
+def error(one: Picture, other: Picture) -> float | None:
+    """The mean squared error of two pictures' colours, 0 to 255²; None where they have no size."""
+    if (one.width, one.height, one.order) != (other.width, other.height, other.order):
+        return None
+    row = one.width * PIXEL
+    total = 0
+    for at in range(0, len(one.pixels), row):
+        ours, theirs = one.pixels[at : at + row], other.pixels[at : at + row]
+        if ours != theirs:
+            # The fourth byte is no colour.
+            for i in range(PIXEL - 1):
+                pairs = zip(ours[i::PIXEL], theirs[i::PIXEL], strict=True)
+                total += sum((a - b) ** 2 for a, b in pairs)
+    return total / (one.width * one.height * (PIXEL - 1))
+
+
 def cut_out(memory: Any, size: int, place: Place) -> Picture | None:
     """The picture at a place in `size` bytes of memory; None where it does not lie in there."""
     image = place.image

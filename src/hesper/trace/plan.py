@@ -12,6 +12,7 @@ import msgspec
 
 from hesper.trace.decoded import decode, name_of
 from hesper.trace.records import BLOB_BODY, Kind, Reader, Record, command_of
+from hesper.vk.enumerants import VK_IMAGE_TILING_OPTIMAL
 
 _BINDS = frozenset(
     {"vkBindBufferMemory", "vkBindBufferMemory2", "vkBindImageMemory", "vkBindImageMemory2"}
@@ -27,6 +28,8 @@ class Bound(msgspec.Struct):
     offset: int
     is_image: bool
     device: int
+    is_tiled: bool = False
+    """Whether it is an image whose bytes nobody sees."""
 
 
 class Allocation(msgspec.Struct):
@@ -45,6 +48,7 @@ class Plan:
         self.allocations: list[Allocation] = []
         self._live: dict[int, tuple[int, Allocation]] = {}
         self._made: dict[int, int] = {}
+        self._tiled: set[int] = set()
         self._number = 0
         for record in reader:
             if record.kind == Kind.BLOB:
@@ -65,7 +69,10 @@ class Plan:
             self.allocations.append(found)
             self._live[parameters.get("pMemory") or 0] = (self._number, found)
         elif name in _MAKES:
-            self._made[parameters.get(_MAKES[name]) or 0] = self._number
+            of = parameters.get(_MAKES[name]) or 0
+            self._made[of] = self._number
+            if is_tiled(name, parameters):
+                self._tiled.add(of)
         else:
             for info in parameters.get("pBindInfos") or [parameters]:
                 self._bind(info, parameters.get("device") or 0)
@@ -76,4 +83,11 @@ class Plan:
         # What was made after the memory cannot be asked about when that is allocated.
         if found is not None and self._made.get(of, since) < since:
             offset = info.get("memoryOffset") or 0
-            found.bound.append(Bound(of, offset, bool(info.get("image")), device))
+            bound = Bound(of, offset, bool(info.get("image")), device, of in self._tiled)
+            found.bound.append(bound)
+
+
+def is_tiled(name: str, parameters: dict[str, Any]) -> bool:
+    """Whether a command makes an image that lies in memory as only its driver knows."""
+    info = parameters.get("pCreateInfo") or {}
+    return name == "vkCreateImage" and info.get("tiling", 0) == VK_IMAGE_TILING_OPTIMAL

@@ -6,9 +6,7 @@ import mmap
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from hesper.errors import HesperError
 from hesper.guest import Context, ResourceError
@@ -18,7 +16,11 @@ from hesper.portable import SharedMemory
 from hesper.protocol.codec import Reader as WireReader
 from hesper.trace.decoded import Decoded, codec, decode, name_of
 from hesper.trace.memory import PAGE, ReplayedMemory
-from hesper.trace.picture import WANTS, Picture, Pictures
+from hesper.trace.offers import REFUSALS, limit
+from hesper.trace.outcome import Outcome, ReplayOptions
+from hesper.trace.picture import WANTS, Pictures, error
+from hesper.trace.places import BINDS, Places
+from hesper.trace.plan import is_tiled
 from hesper.trace.records import (
     BLOB_BODY,
     EARLIER,
@@ -31,11 +33,11 @@ from hesper.trace.records import (
     memory_of,
 )
 from hesper.trace.shown import ReplayedScreens
-from hesper.trace.translate import ASKS, Translation, Wants
+from hesper.trace.translate import ASKS, MAKES_QUEUES, Translation, again
 
 if TYPE_CHECKING:
     from hesper.isolation.driver import OpenDriver
-    from hesper.trace.plan import Bound, Plan
+    from hesper.trace.plan import Plan
 
 TRANSPORT = frozenset(
     {
@@ -66,6 +68,13 @@ _FREE = (
 """What begins so does no harm to work that is under way."""
 _FREE_TOO = SUBMISSIONS | {"vkSignalSemaphore", "vkSetEvent", "vkEndCommandBuffer"}
 
+_QUESTIONS = ("vkEnumerate", "vkGetPhysicalDevice")
+"""What begins so asks what a driver offers."""
+_NOTED = (
+    MAKES_QUEUES | BINDS | {"vkAllocateMemory", "vkFreeMemory", "vkCreateBuffer", "vkCreateImage"}
+)
+"""Commands that are looked at in any case."""
+
 POLLS = frozenset(
     {
         "vkGetFenceStatus",
@@ -86,44 +95,6 @@ PATIENCE = 10.0
 IMPATIENCE = 0.1
 """And after that, until it is through."""
 MOST_TOLD = 20
-
-
-class ReplayOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How to replay."""
-
-    real: bool = False
-    """At the speed of the recording; else as fast as it goes."""
-    until: int | None = None
-    """Number of the command before which to stop."""
-    verify: bool = False
-    """Compare what comes out."""
-    picture: bool = False
-    """Keep the last picture."""
-
-
-class Outcome(msgspec.Struct, kw_only=True):
-    """What has come of it."""
-
-    commands: int = 0
-    submissions: int = 0
-    left_out: int = 0
-    """Commands of the transport, and those that had failed then."""
-    seconds: float = 0.0
-    pages_confirmed: int = 0
-    """Times that a page was noted that the device had written here to the same bytes."""
-    pages_same: int = 0
-    """Pages that held in the end what they held then."""
-    pages_other: int = 0
-    results_same: int = 0
-    results_other: int = 0
-    stuck: int = 0
-    """Times that work was not waited for any longer."""
-    translated: dict[str, int] = {}
-    differences: list[str] = []
-    """The first of them."""
-    picture: Picture | None = None
-    fatal: str = ""
-    """Why the context has ended, and with it the replay."""
 
 
 class ReplayError(HesperError):
@@ -159,6 +130,8 @@ class Replay:
             emulates=host.emulates,
         )
         self._translation = Translation()
+        self._places = Places(self._translation, self._ask)
+        self._tiled: set[int] = set()
         self._blobs: dict[int, ReplayedMemory] = {}
         self._memories: dict[int, int] = {}
         self._pictures = Pictures()
@@ -219,7 +192,9 @@ class Replay:
             self.outcome.fatal = f"command {number}: {self.outcome.fatal}"
         self.outcome.translated = {
             "allocations": self._translation.allocations,
-            "queue families": len(self._translation.families),
+            "buffers and images moved": self._places.moved,
+            "queue families": len(self._translation.queues.families),
+            "queues": len(self._translation.queues.renamed),
         }
         return self.outcome
 
@@ -257,24 +232,41 @@ class Replay:
         then: Decoded | None = None
         if self._wants(name, record):
             then = decode(number, record)
+            found = self._translated(then)
+            if found is None:
+                self.outcome.left_out += 1
+                return
+            data = found
             self._note(then)
-            data = self._translation.apply(then, self._allocation_wants(then))
         if record.flags & REPLIED:
             # One submission: nothing may come between.
             self._submit(self._seek + data)
             self._compare_reply(number, name, record, then)
         else:
             self._submit(data)
+        if then is not None and name == "vkFreeMemory":
+            self._places.freed(then)
         self.outcome.commands += 1
         if name in SUBMISSIONS:
             self.outcome.submissions += 1
             self._pending = True
 
+    def _translated(self, then: Decoded) -> bytes | None:
+        """The command's bytes for this driver; None: it is not to be told."""
+        if then.name == "vkAllocateMemory":
+            found = next(self._plan, None)
+            data = self._translation.apply(then, self._places.wants(found))
+            self._places.allocated(then, found)
+            return data
+        if then.name in BINDS and self._places.is_needed:
+            return self._places.bind(then, self._tiled)
+        return self._translation.apply(then)
+
     def _wants(self, name: str, record: Record) -> bool:
         """Whether a command has to be decoded."""
         return (
             self._translation.is_needed
-            or name in ("vkAllocateMemory", "vkGetDeviceQueue2", "vkCreateBuffer")
+            or name in _NOTED
             or (name in ASKS and bool(record.flags & REPLIED))
             or (self._options.picture and name in WANTS)
         )
@@ -287,37 +279,19 @@ class Replay:
             for name, chained in (parameters.get("pQueueInfo") or {}).get("pNext") or []:
                 if name == "VkDeviceQueueTimelineInfoMESA":
                     self._timelines.add(chained["ringIdx"])
+        elif is_tiled(then.name, parameters):
+            self._tiled.add(parameters.get("pImage") or 0)
         elif then.name == "vkCreateBuffer":
             info = parameters.get("pCreateInfo") or {}
             self._translation.sizes[parameters.get("pBuffer") or 0] = info.get("size", 0)
 
-    def _allocation_wants(self, then: Decoded) -> Wants | None:
-        """What an allocation has to be on this driver; None: what it was."""
-        if then.name != "vkAllocateMemory":
-            return None
-        found = next(self._plan, None)
-        if found is None or self._translation.types_then == self._translation.types_now:
-            return None
-        types, size = (1 << 32) - 1, 0
-        for bound in found.bound:
-            needs = self._needs(bound)
-            types &= needs.get("memoryTypeBits", types)
-            size = max(size, bound.offset + needs.get("size", 0))
-        return Wants(found.is_mapped, types, size)
-
-    def _needs(self, bound: Bound) -> dict[str, int]:
-        """What a buffer or image needs of memory here."""
-        kind = "Image" if bound.is_image else "Buffer"
-        asked = {
-            "device": bound.device,
-            "pInfo": {kind.lower(): bound.id},
-            "pMemoryRequirements": {},
-        }
-        data = codec().encode(f"vkGet{kind}MemoryRequirements2", asked, reply=True)
-        self._submit(self._seek + data)
-        _, _, outputs = codec().decode_reply(WireReader(self._replies[:4096]), asked)
-        found: dict[str, int] = outputs["pMemoryRequirements"]["memoryRequirements"]
-        return found
+    def _ask(
+        self, name: str, asked: dict[str, Any], room: int = 1 << 19
+    ) -> tuple[int, dict[str, Any]]:
+        """Tell a command of ours; its result and outputs, of up to `room` bytes."""
+        self._submit(self._seek + codec().encode(name, asked, reply=True))
+        _, result, outputs = codec().decode_reply(WireReader(self._replies[:room]), asked)
+        return result, outputs
 
     def _submit(self, data: bytes) -> None:
         port.submit(self._context.port, data)
@@ -329,12 +303,18 @@ class Replay:
             self._translation.learn(then, reply)
         if codec().model.commands[name].result != "VkResult" or name in POLLS:
             return
-        if recorded[4:8] == reply[4:8]:
-            self.outcome.results_same += 1
-            return
-        self.outcome.results_other += 1
         was, now = (int.from_bytes(each[4:8], "little", signed=True) for each in (recorded, reply))
-        self._differs(f"command {number}, {name}: VkResult {now}, was {was}")
+        if name == "vkCreateDevice" and then is not None and was == 0 and now in REFUSALS:
+            self.outcome.lacks += limit(then.parameters or {}, self._ask)
+            self._submit(self._seek + again(then))
+            now = int.from_bytes(self._replies[4:8], "little", signed=True)
+        if was == now:
+            self.outcome.results_same += 1
+        elif name.startswith(_QUESTIONS):
+            self.outcome.answers_other += 1
+        else:
+            self.outcome.results_other += 1
+            self._differs(f"command {number}, {name}: VkResult {now}, was {was}")
 
     def _differs(self, what: str) -> None:
         if len(self.outcome.differences) < MOST_TOLD:
@@ -420,7 +400,9 @@ class Replay:
             is_copy = self._pictures.is_copied_to(place)
             found = self._blobs[resource].picture(place)
             if found is not None and (is_copy or not self._has_copy):
+                then = self._blobs[resource].picture_then(place)
                 self.outcome.picture = found
+                self.outcome.picture_error = error(found, then) if then is not None else None
                 self._has_copy = is_copy
                 return
 
@@ -428,7 +410,8 @@ class Replay:
         """Compare a resource, as it is in the end, with what it was."""
         if not self._options.verify:
             return
-        same, others = self._blobs[resource].differing()
+        memory = self._blobs[resource]
+        same, others = memory.differing(self._places.left(self._memories[resource], memory.size))
         self.outcome.pages_same += same
         self.outcome.pages_other += len(others)
         for start in others:

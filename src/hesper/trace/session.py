@@ -16,7 +16,7 @@ from hesper.isolation.listen import bind
 from hesper.isolation.supervisor import Supervisor
 from hesper.portable import private_folder
 from hesper.trace.frames import AT, DONE, ERROR, FILE, OUTCOME, PIECE, Frames, Request
-from hesper.trace.replay import Outcome
+from hesper.trace.outcome import Outcome
 
 if TYPE_CHECKING:
     from hesper.sandbox import Mode

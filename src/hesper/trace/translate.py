@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 
 from hesper.protocol.codec import Reader
 from hesper.trace.decoded import UNREADABLE, Decoded, codec
+from hesper.trace.queues import Family, Queues
 from hesper.vk.enumerants import (
     VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
     VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
     VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT,
+    VK_SHARING_MODE_CONCURRENT,
+    VK_SHARING_MODE_EXCLUSIVE,
 )
 
 _TYPES = ("vkGetPhysicalDeviceMemoryProperties", "vkGetPhysicalDeviceMemoryProperties2")
@@ -38,8 +41,10 @@ _HOST_FLAGS = (
 _FAMILY_FIELDS = frozenset(
     {"queueFamilyIndex", "srcQueueFamilyIndex", "dstQueueFamilyIndex", "pQueueFamilyIndices"}
 )
-_SPECIAL_FAMILIES = 0xFFFFFFFD
-"""From here on: VK_QUEUE_FAMILY_FOREIGN_EXT, EXTERNAL and IGNORED."""
+_NAMES_QUEUE = frozenset({"vkGetDeviceQueue", "vkGetDeviceQueue2"})
+_DEDICATED = "VkMemoryDedicatedAllocateInfo"
+MAKES_QUEUES = _NAMES_QUEUE | {"vkCreateDevice"}
+"""Commands that say which queues there are to be."""
 
 
 class Wants(NamedTuple):
@@ -50,6 +55,8 @@ class Wants(NamedTuple):
     """Mask of memory types that all can be bound to that will be."""
     size: int
     """Bytes that those need."""
+    is_dedicated: bool = True
+    """Whether it is still for that alone which it was for."""
 
 
 class Translation:
@@ -62,7 +69,7 @@ class Translation:
         self.types_now: list[int] = []
         self.allocations = 0
         """How many were made otherwise."""
-        self.families: dict[int, int] = {}
+        self.queues = Queues()
         self.sizes: dict[int, int] = {}
         """Bytes of buffers by their ids."""
         self._starts: list[int] = []
@@ -72,7 +79,7 @@ class Translation:
     @property
     def is_needed(self) -> bool:
         """Whether commands have to be looked at as a whole."""
-        return bool(self.families or self._starts)
+        return bool(self.queues.differ or self._starts)
 
     def learn(self, then: Decoded, reply: bytes) -> None:
         """Take note of what was answered then, and is now."""
@@ -85,7 +92,7 @@ class Translation:
         if then.name in _TYPES:
             self.types_then, self.types_now = _types(then.outputs), _types(outputs)
         elif then.name in _FAMILIES:
-            self.families = _match(_families(then.outputs), _families(outputs))
+            self.queues.learn(_families(then.outputs), _families(outputs))
         elif then.result and result and then.result != result:
             info = then.parameters.get("pInfo") or {}
             size = self.sizes.get(info.get("buffer") or 0, 1)
@@ -103,60 +110,78 @@ class Translation:
                 return here + value - start
         return value
 
-    def family(self, value: int) -> int:
-        """What a queue family of the recording is here."""
-        return value if value >= _SPECIAL_FAMILIES else self.families.get(value, value)
+    def apply(self, then: Decoded, wants: Wants | None = None) -> bytes | None:
+        """The command's bytes for this driver; None: it is not to be told.
 
-    def apply(self, then: Decoded, wants: Wants | None = None) -> bytes:
-        """The command's bytes for this driver; wants: of a vkAllocateMemory."""
+        wants: of a vkAllocateMemory.
+        """
         if then.parameters is None:
             return then.data
         changed = False
         if then.name == "vkAllocateMemory" and wants is not None:
             changed = self._allocate(then.parameters.get("pAllocateInfo") or {}, wants)
-        if self.is_needed:
+        elif then.name == "vkCreateDevice":
+            changed = self.queues.create(then.parameters)
+        elif then.name in _NAMES_QUEUE:
+            named = self.queues.name(then.parameters)
+            if named is None:
+                return None
+            changed = named
+        if self.is_needed and then.name not in MAKES_QUEUES:
             changed |= _walk(then.parameters, codec().model.commands[then.name].fields, self._place)
-        if not changed:
-            return then.data
-        flags = int.from_bytes(then.data[4:8], "little")
-        try:
-            return codec().encode(then.name, then.parameters, reply=bool(flags & 1))
-        except UNREADABLE:
-            return then.data
+        return again(then) if changed else then.data
 
     def _allocate(self, info: dict[str, Any], wants: Wants) -> bool:
         """Choose type and size; whether they are others."""
         index, size = info.get("memoryTypeIndex", 0), info.get("allocationSize", 0)
         flags = self.types_then[index] if index < len(self.types_then) else 0
+        # What is not mapped need not be visible.
+        wanted = flags if wants.is_mapped else flags & ~_HOST_FLAGS
+        info["memoryTypeIndex"] = self.choose(wanted, wants, index)
+        info["allocationSize"] = max(size, wants.size)
+        chain = info.get("pNext") or []
+        if not wants.is_dedicated:
+            info["pNext"] = [each for each in chain if each[0] != _DEDICATED]
+        changed = (info["memoryTypeIndex"], info["allocationSize"]) != (index, size)
+        changed |= len(info.get("pNext") or []) != len(chain)
+        self.allocations += changed
+        return changed
+
+    def choose(self, wanted: int, wants: Wants, index: int) -> int:
+        """The memory type for property flags: `index`, unless another fits better."""
         fitting = [
             i
             for i, each in enumerate(self.types_now)
             if wants.types >> i & 1 and (not wants.is_mapped or each & _HOST_VISIBLE)
         ]
-        if fitting:
-            # As little as can be is missing, and then as little as can be is too much; what is not
-            # mapped need not be visible.
-            wanted = flags if wants.is_mapped else flags & ~_HOST_FLAGS
-            best = min(
-                fitting,
-                key=lambda i: (
-                    (wanted & ~self.types_now[i]).bit_count(),
-                    (self.types_now[i] & ~wanted).bit_count(),
-                    i != index,
-                ),
-            )
-            info["memoryTypeIndex"] = best
-        info["allocationSize"] = max(size, wants.size)
-        changed = (info["memoryTypeIndex"], info["allocationSize"]) != (index, size)
-        self.allocations += changed
-        return changed
+        # As little as can be is missing, and then as little as can be is too much.
+        return min(
+            fitting,
+            key=lambda i: (
+                (wanted & ~self.types_now[i]).bit_count(),
+                (self.types_now[i] & ~wanted).bit_count(),
+                i != index,
+            ),
+            default=index,
+        )
 
     def _place(self, field: Any, value: int) -> int:
         if field.type in ("VkDeviceAddress", "VkDeviceOrHostAddressConstKHR"):
             return self.address(value)
+        if field.type == "VkQueue":
+            return self.queues.renamed.get(value, value)
         if field.name in _FAMILY_FIELDS:
-            return self.family(value)
+            return self.queues.family(value)
         return value
+
+
+def again(then: Decoded) -> bytes:
+    """A command's bytes, made of its parameters."""
+    flags = int.from_bytes(then.data[4:8], "little")
+    try:
+        return codec().encode(then.name, then.parameters or {}, reply=bool(flags & 1))
+    except UNREADABLE:
+        return then.data
 
 
 def _walk(values: dict[str, Any], fields: Any, place: Callable[[Any, int], int]) -> bool:
@@ -166,7 +191,7 @@ def _walk(values: dict[str, Any], fields: Any, place: Callable[[Any, int], int])
         value = values.get(field.name)
         if value is None:
             continue
-        if field.kind == "scalar" and not field.is_float:
+        if field.type == "VkQueue" or (field.kind == "scalar" and not field.is_float):
             changed |= _put(values, field, value, place)
         elif field.kind == "struct":
             struct = codec().model.structs[field.type]
@@ -183,7 +208,19 @@ def _put(values: dict[str, Any], field: Any, value: Any, place: Callable[[Any, i
         values[field.name] = place(field, value)
     elif isinstance(value, list) and all(isinstance(each, int) for each in value):
         values[field.name] = [place(field, each) for each in value]
+        if field.name == "pQueueFamilyIndices" and values[field.name] != value:
+            _name_once(values)
     return bool(values[field.name] != value)
+
+
+def _name_once(values: dict[str, Any]) -> None:
+    """Have who shares something among families name each once, as several may be one here."""
+    families = sorted(set(values["pQueueFamilyIndices"]))
+    if len(families) == 1 and values.get("sharingMode") == VK_SHARING_MODE_CONCURRENT:
+        values["sharingMode"] = VK_SHARING_MODE_EXCLUSIVE
+        families = []
+    values["pQueueFamilyIndices"] = families or None
+    values["queueFamilyIndexCount"] = len(families)
 
 
 def _types(outputs: dict[str, Any]) -> list[int]:
@@ -194,25 +231,7 @@ def _types(outputs: dict[str, Any]) -> list[int]:
     return [each["propertyFlags"] for each in (found.get("memoryTypes") or [])[:count]]
 
 
-def _families(outputs: dict[str, Any]) -> list[int]:
-    """The flags of queue families."""
+def _families(outputs: dict[str, Any]) -> list[Family]:
     found = outputs.get("pQueueFamilyProperties") or []
-    return [
-        (each.get("queueFamilyProperties") or each).get("queueFlags", 0)
-        for each in found
-        if isinstance(each, dict)
-    ]
-
-
-def _match(then: list[int], now: list[int]) -> dict[int, int]:
-    """For each of `then` the first of `now` that has its flags, and few others."""
-    found: dict[int, int] = {}
-    for index, flags in enumerate(then):
-        if index < len(now) and now[index] == flags:
-            continue
-        fitting = [i for i, each in enumerate(now) if each & flags == flags]
-        if fitting:
-            best = min(fitting, key=lambda i: ((now[i] & ~flags).bit_count(), i))
-            if best != index:
-                found[index] = best
-    return found
+    told = [each.get("queueFamilyProperties") or each for each in found if isinstance(each, dict)]
+    return [Family(each.get("queueFlags", 0), each.get("queueCount", 0)) for each in told]

@@ -1,0 +1,51 @@
+"""What is wanted of a replay, and what comes of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hesper.trace.picture import Picture  # noqa: TC001  msgspec reads it
+
+
+class ReplayOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How to replay."""
+
+    real: bool = False
+    """At the speed of the recording; else as fast as it goes."""
+    until: int | None = None
+    """Number of the command before which to stop."""
+    verify: bool = False
+    """Compare what comes out."""
+    picture: bool = False
+    """Keep the last picture."""
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What has come of it."""
+
+    commands: int = 0
+    submissions: int = 0
+    left_out: int = 0
+    """Commands of the transport, and those that had failed then."""
+    seconds: float = 0.0
+    pages_confirmed: int = 0
+    """Times that a page was noted that the device had written here to the same bytes."""
+    pages_same: int = 0
+    """Pages that held in the end what they held then."""
+    pages_other: int = 0
+    results_same: int = 0
+    results_other: int = 0
+    answers_other: int = 0
+    """Questions about what the driver offers that have another VkResult here."""
+    lacks: list[str] = []
+    """Extensions and features that the device is made without, because there are none here."""
+    stuck: int = 0
+    """Times that work was not waited for any longer."""
+    translated: dict[str, int] = {}
+    differences: list[str] = []
+    """The first of them."""
+    picture: Picture | None = None
+    picture_error: float | None = None
+    """The mean squared error of its colours, 0 to 255²; None: there is nothing to compare."""
+    fatal: str = ""
+    """Why the context has ended, and with it the replay."""

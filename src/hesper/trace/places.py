@@ -1,0 +1,176 @@
+"""Where buffers and images lie on a driver that needs more room for them, or other memory.
+
+A guest divides its memory by itself, by what its driver has said.  What does not lie well where
+the guest has put it, here, gets memory of its own; but for what the guest sees through memory that
+it has mapped, which has to stay: buffers, and images that lie row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hesper.trace.decoded import UNREADABLE, Decoded
+from hesper.trace.translate import Translation, Wants, again
+from hesper.vk.enumerants import (
+    VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT,
+)
+
+if TYPE_CHECKING:
+    from hesper.trace.plan import Allocation, Bound
+
+BINDS = frozenset(
+    {"vkBindBufferMemory", "vkBindBufferMemory2", "vkBindImageMemory", "vkBindImageMemory2"}
+)
+FIRST_OWN = 1 << 63
+"""Ids of memory that no guest has asked for begin here: no guest counts so far."""
+_FLAGS = "VkMemoryAllocateFlagsInfo"
+_PLANE = "VkBindImagePlaneMemoryInfo"
+_SWAPCHAIN = "VkBindImageMemorySwapchainInfoKHR"
+
+Ask = Callable[[str, dict[str, Any]], tuple[int, dict[str, Any]]]
+"""Tells a command, and returns its result and outputs."""
+
+
+class _Memory(NamedTuple):
+    """An allocation as it is here."""
+
+    device: int
+    type: int
+    size: int
+    is_mapped: bool
+    chain: list[tuple[str, dict[str, Any]]]
+    """What memory of their own is to have, too."""
+
+
+class Places:
+    """Knows allocations, and moves what does not fit."""
+
+    def __init__(self, translation: Translation, ask: Ask) -> None:
+        """Nothing is allocated."""
+        self._translation = translation
+        self._ask = ask
+        self._memories: dict[int, _Memory] = {}
+        self._own: dict[int, list[int]] = {}
+        """Memory of their own of what lay in a guest's."""
+        self._starts: dict[int, dict[int, bool]] = {}
+        """By memory, where buffers and images begin, and whether they were moved."""
+        self._next = FIRST_OWN
+        self.moved = 0
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether memory is another than it was."""
+        return self._translation.types_then != self._translation.types_now
+
+    def wants(self, found: Allocation | None) -> Wants | None:
+        """What an allocation has to be here; None: what it was."""
+        if found is None or not self.is_needed:
+            return None
+        wants = self._for_all(found, found.bound)
+        visible = sum(
+            1 << i
+            for i, flags in enumerate(self._translation.types_now)
+            if flags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT
+        )
+        if found.is_mapped and not wants.types & visible:
+            seen = [each for each in found.bound if not each.is_tiled]
+            return self._for_all(found, seen)._replace(is_dedicated=False)
+        return wants
+
+    def _for_all(self, found: Allocation, bound: list[Bound]) -> Wants:
+        types, size = (1 << 32) - 1, 0
+        for each in bound:
+            needs = self._needs(each.device, each.id, is_image=each.is_image)
+            types &= needs.get("memoryTypeBits", types)
+            size = max(size, each.offset + needs.get("size", 0))
+        return Wants(found.is_mapped, types, size)
+
+    def allocated(self, then: Decoded, found: Allocation | None) -> None:
+        """Take note of an allocation, as it is made here."""
+        parameters = then.parameters or {}
+        info = parameters.get("pAllocateInfo") or {}
+        memory = parameters.get("pMemory") or 0
+        self._starts.pop(memory, None)
+        self._memories[memory] = _Memory(
+            parameters.get("device") or 0,
+            info.get("memoryTypeIndex", 0),
+            info.get("allocationSize", 0),
+            found is not None and found.is_mapped,
+            [each for each in info.get("pNext") or [] if each[0] == _FLAGS],
+        )
+
+    def freed(self, then: Decoded) -> None:
+        """Free what was made beside a guest's memory."""
+        parameters = then.parameters or {}
+        memory = parameters.get("memory") or 0
+        self._memories.pop(memory, None)
+        for own in self._own.pop(memory, []):
+            self._ask("vkFreeMemory", {"device": parameters.get("device"), "memory": own})
+
+    def bind(self, then: Decoded, tiled: set[int]) -> bytes:
+        """The bytes of one of `BINDS`, to where there is room.
+
+        tiled: images whose bytes nobody sees.
+        """
+        parameters = then.parameters or {}
+        changed = False
+        for info in parameters.get("pBindInfos") or [parameters]:
+            if not any(name in (_PLANE, _SWAPCHAIN) for name, _ in info.get("pNext") or []):
+                changed |= self._bind(info, tiled)
+        return again(then) if changed else then.data
+
+    def _bind(self, info: dict[str, Any], tiled: set[int]) -> bool:
+        """Choose where one is to lie; whether that is elsewhere."""
+        id_, at = info.get("memory") or 0, info.get("memoryOffset") or 0
+        memory = self._memories.get(id_)
+        if memory is None:
+            return False
+        is_image = bool(info.get("image"))
+        of = info.get("image") or info.get("buffer") or 0
+        needs = self._needs(memory.device, of, is_image=is_image)
+        fits = (
+            needs.get("memoryTypeBits", 0) >> memory.type & 1
+            and at % max(1, needs.get("alignment", 1)) == 0
+            and at + needs.get("size", 0) <= memory.size
+        )
+        starts = self._starts.setdefault(id_, {})
+        starts[at] = False
+        if fits or not needs or (memory.is_mapped and of not in tiled):
+            return False
+        own = self._allocate(memory, needs)
+        if own is None:
+            return False
+        self._own.setdefault(id_, []).append(own)
+        starts[at] = True
+        info["memory"], info["memoryOffset"] = own, 0
+        self.moved += 1
+        return True
+
+    def _allocate(self, memory: _Memory, needs: dict[str, int]) -> int | None:
+        wants = Wants(False, needs["memoryTypeBits"], needs["size"])
+        index = self._translation.choose(VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, wants, memory.type)
+        own, self._next = self._next, self._next + 1
+        info = {"pNext": memory.chain, "allocationSize": needs["size"], "memoryTypeIndex": index}
+        result, _ = self._ask(
+            "vkAllocateMemory", {"device": memory.device, "pAllocateInfo": info, "pMemory": own}
+        )
+        return own if result == 0 else None
+
+    def left(self, memory: int, size: int) -> list[tuple[int, int]]:
+        """Parts of a memory of `size` bytes in which lay, then, what lies elsewhere now."""
+        starts = sorted(self._starts.get(memory, {}).items())
+        ends = [*(at for at, _ in starts), size][1:]
+        return [(at, end) for (at, moved), end in zip(starts, ends, strict=True) if moved]
+
+    def _needs(self, device: int, of: int, *, is_image: bool) -> dict[str, int]:
+        """What a buffer or image needs of memory here."""
+        kind = "Image" if is_image else "Buffer"
+        asked = {"device": device, "pInfo": {kind.lower(): of}, "pMemoryRequirements": {}}
+        try:
+            _, outputs = self._ask(f"vkGet{kind}MemoryRequirements2", asked)
+        except UNREADABLE:
+            return {}
+        found: dict[str, int] = outputs["pMemoryRequirements"]["memoryRequirements"]
+        return found

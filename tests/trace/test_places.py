@@ -1,0 +1,122 @@
+"""Buffers and images that do not lie well, here, where the guest has put them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from recordings import command, file_of, read
+
+from hesper.protocol.codec import Codec
+from hesper.protocol.codec import Reader as WireReader
+from hesper.trace.decoded import Decoded, decode
+from hesper.trace.places import FIRST_OWN, Places
+from hesper.trace.plan import Allocation, Bound
+from hesper.trace.translate import Translation
+from hesper.vk.enumerants import (
+    VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT as LOCAL,
+)
+from hesper.vk.enumerants import (
+    VK_MEMORY_PROPERTY_HOST_COHERENT_BIT as COHERENT,
+)
+from hesper.vk.enumerants import (
+    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT as VISIBLE,
+)
+
+CODEC = Codec()
+DEVICE, MEMORY, IMAGE, BUFFER = 3, 9, 20, 30
+DISCRETE = [LOCAL, VISIBLE | COHERENT]
+TILED = {"memoryTypeBits": 0b01, "alignment": 1024, "size": 8192}
+PLAIN = {"memoryTypeBits": 0b11, "alignment": 64, "size": 256}
+
+
+class Here:
+    """A driver that says what everything needs, and notes what it was told."""
+
+    def __init__(self, needs: dict[int, dict[str, int]]) -> None:
+        self.needs = needs
+        self.told: list[tuple[str, dict[str, Any]]] = []
+
+    def __call__(self, name: str, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if "Requirements" not in name:
+            self.told.append((name, asked))
+            return 0, {}
+        (of,) = asked["pInfo"].values()
+        return 0, {"pMemoryRequirements": {"memoryRequirements": self.needs[of]}}
+
+
+def decoded(name: str, **parameters: Any) -> Decoded:
+    """A command of a recording."""
+    _, records = read(file_of(command(CODEC.encode(name, parameters))))
+    return decode(0, records[0])
+
+
+def places(here: Here, *, is_mapped: bool, size: int = 1 << 16, local: bool = True) -> Places:
+    """With one allocation of what was the only type there was."""
+    translation = Translation()
+    translation.types_then, translation.types_now = [LOCAL | VISIBLE | COHERENT], DISCRETE
+    found = Places(translation, here)
+    info = {"allocationSize": size, "memoryTypeIndex": 0 if local and not is_mapped else 1}
+    then = decoded("vkAllocateMemory", device=DEVICE, pAllocateInfo=info, pMemory=MEMORY)
+    found.allocated(then, Allocation(is_mapped))
+    return found
+
+
+def bound(found: Places, name: str, of: int, offset: int) -> tuple[int, int]:
+    """Where one is bound, here."""
+    kind = "image" if "Image" in name else "buffer"
+    info = {kind: of, "memory": MEMORY, "memoryOffset": offset}
+    if name.endswith("2"):
+        then = decoded(name, device=DEVICE, bindInfoCount=1, pBindInfos=[info])
+    else:
+        then = decoded(name, device=DEVICE, **info)
+    parameters = CODEC.decode(WireReader(found.bind(then, {IMAGE})))[2]
+    here = (parameters.get("pBindInfos") or [parameters])[0]
+    return here["memory"], here["memoryOffset"]
+
+
+@pytest.mark.parametrize("name", ["vkBindImageMemory", "vkBindImageMemory2"])
+def test_an_image_that_does_not_fit_has_memory_of_its_own(name: str) -> None:
+    here = Here({IMAGE: TILED})
+    found = places(here, is_mapped=False)
+    assert bound(found, name, IMAGE, 2048) == (MEMORY, 2048)
+    assert bound(found, name, IMAGE, 64) == (FIRST_OWN, 0)
+    assert bound(found, name, IMAGE, (1 << 16) - 4096) == (FIRST_OWN + 1, 0)
+    for _, told in here.told:
+        assert told["pAllocateInfo"]["allocationSize"] == TILED["size"]
+        assert told["pAllocateInfo"]["memoryTypeIndex"] == 0
+    assert found.moved == 2
+    found.freed(decoded("vkFreeMemory", device=DEVICE, memory=MEMORY))
+    freed = [told["memory"] for name, told in here.told if name == "vkFreeMemory"]
+    assert freed == [FIRST_OWN, FIRST_OWN + 1]
+
+
+def test_of_what_is_mapped_only_that_moves_which_nobody_sees() -> None:
+    here = Here({IMAGE: TILED, BUFFER: PLAIN, 31: PLAIN | {"alignment": 256}})
+    found = places(here, is_mapped=True)
+    assert bound(found, "vkBindBufferMemory", BUFFER, 1024) == (MEMORY, 1024)
+    assert bound(found, "vkBindBufferMemory", 31, 64) == (MEMORY, 64), "the guest writes there"
+    assert bound(found, "vkBindImageMemory", IMAGE, 4096) == (FIRST_OWN, 0)
+    assert found.left(MEMORY, 1 << 16) == [(4096, 1 << 16)]
+    bound(found, "vkBindBufferMemory", BUFFER, 1 << 15)
+    assert found.left(MEMORY, 1 << 16) == [(4096, 1 << 15)]
+
+
+def test_the_same_driver_moves_nothing() -> None:
+    translation = Translation()
+    translation.types_then = translation.types_now = DISCRETE
+    found = Places(translation, Here({}))
+    assert not found.is_needed
+    assert found.wants(Allocation(True)) is None
+
+
+def test_mapped_memory_stays_visible_whatever_an_image_wants() -> None:
+    found = places(Here({IMAGE: TILED, BUFFER: PLAIN}), is_mapped=True)
+    image = Bound(IMAGE, 4096, True, DEVICE, True)
+    buffer = Bound(BUFFER, 0, False, DEVICE)
+    wants = found.wants(Allocation(True, [image, buffer]))
+    assert wants is not None
+    assert (wants.types, wants.is_dedicated) == (0b11, False)
+    wants = found.wants(Allocation(False, [image, buffer]))
+    assert wants is not None
+    assert (wants.types, wants.size, wants.is_dedicated) == (0b01, 12288, True)
