@@ -1,6 +1,7 @@
 """A GPU and clients of it, simulated: what `isolation.shares` decides, with a clock of its own.
 
-The GPU works for all clients alike that have something submitted, as one that slices time does.
+The GPU works for all clients alike that have something submitted, as one that slices time does; or
+it finishes what was submitted first, as NVIDIA's do with dispatches of some milliseconds.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Client:
     """Nanoseconds of the GPU's time that are left of its job."""
     idle_until: int = 0
     began: int = 0
+    submitted: int = 0
     got: float = 0.0
     """What it has been given of the GPU's time."""
     waited: int = 0
@@ -41,8 +43,9 @@ class Client:
 class Gpu:
     """Life: made, clients `enter`, `run`."""
 
-    def __init__(self) -> None:
-        """Nothing has happened."""
+    def __init__(self, *, slices: bool = True) -> None:
+        """Nothing has happened.  slices: whether it works for all alike."""
+        self._slices = slices
         self.now = 1_000_000_000
         self.shares: Shares[str] = Shares(lambda: self.now, self._ran)
         self.clients: list[Client] = []
@@ -72,6 +75,8 @@ class Gpu:
             for client in self.clients:
                 self._submit(client)
             at_work = [client for client in self.clients if client.left > 0]
+            if not self._slices and at_work:
+                at_work = [min(at_work, key=lambda client: client.submitted)]
             luck = sum(client.luck for client in at_work)
             for client in at_work:
                 self._work(client, STEP * client.luck / luck)
@@ -95,6 +100,7 @@ class Gpu:
             return
         words[HELD] = 0
         client.left = client.job
+        client.submitted = self.now
         if told & MEASURE:
             words[SINCE] = client.began = self.now
             if told & WAKE and self.shares.wake():

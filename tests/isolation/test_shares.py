@@ -79,6 +79,17 @@ def test_weights_count(gpu: Gpu, weight: int) -> None:
     assert heavy / light == pytest.approx(weight, rel=0.15)
 
 
+def test_weights_count_where_nothing_is_interrupted() -> None:
+    gpu = Gpu(slices=False)
+    gpu.enter(Client("heavy", 7_500_000, rest=MS // 5), 4)
+    gpu.enter(Client("light", 7_500_000, rest=MS // 5))
+    heavy, light = shares(gpu, 8.0)
+    assert heavy / light == pytest.approx(4, rel=0.1)
+    for client in gpu.clients:
+        client.words.release()
+    gpu.shares.close()
+
+
 def test_what_one_does_not_use_is_given_away(gpu: Gpu) -> None:
     gpu.enter(Client("rests", 2 * MS, rest=198 * MS), 10)
     gpu.enter(Client("a", 5 * MS))

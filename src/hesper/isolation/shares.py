@@ -247,10 +247,15 @@ class Shares(Generic[Who]):
     def _going(self, busy: list[_Member], most: float) -> set[_Member]:
         """Who of those that always have work may submit: as many as keep the GPU at work."""
         going: set[_Member] = set()
-        at_work = 0
+        abreast, at_work = ABREAST, 0
+        if not self.by_processor and len({each.weight for each in busy}) > 1:
+            # Of two that have something submitted nobody knows whom the GPU works for: where that
+            # is not the same to them, one goes at a time, when all others are through.
+            abreast = 1
+            at_work = sum(each.works for each in busy if each.told & HOLD or each.virtual > most)
         # Whoever goes already comes first.
         for each in sorted(busy, key=lambda each: each.told & HOLD):
-            if at_work >= ABREAST or each.virtual > most:
+            if at_work >= abreast or each.virtual > most:
                 continue
             if each.told & HOLD:
                 each.let_go = self._looks
