@@ -16,7 +16,8 @@ cdef enum:
 
 cdef inline int cache_data(Stream *s) noexcept nogil:
     """vkGetPipelineCacheData, where only the size is asked for."""
-    cdef vkGetPipelineCacheData_parameters *block = <vkGetPipelineCacheData_parameters *>s.parameters
+    cdef vkGetPipelineCacheData_parameters *block = (
+        <vkGetPipelineCacheData_parameters *>s.parameters)
     if block.pData != NULL:
         return LEFT_TO_HANDLER
     if serve(s):
