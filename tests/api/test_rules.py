@@ -169,6 +169,7 @@ INTERNAL = {
     "FetchError": "of the build",
     "ManifestError": "becomes a line of what was found",
     "RfbError": "ends a viewer's connection",
+    "SoundError": "ends what is heard of a guest, until somebody listens again",
     "_Gone": "ends the watch over QEMU's monitor",
 }
 """Exceptions that nobody meets outside of where they are from."""
