@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fuzz.source import Source
@@ -128,6 +128,9 @@ class Launcher:
         worker = Worker(control.dup(), len(self.workers))
         self.workers.append(worker)
         return worker
+
+    def preload(self, files: Sequence[str]) -> None:
+        """See `launch.Launcher`."""
 
     def fileno(self) -> None:
         """See `launch.Launcher`."""

@@ -68,7 +68,7 @@ def run_one(data: bytes) -> None:
             mock.patch("hesper.isolation.supervisor.Turns", return_value=turns),
             mock.patch("hesper.isolation.crew.new_launcher", return_value=launcher),
             mock.patch("hesper.isolation.waiting.peer", program.peer),
-            mock.patch("hesper.isolation.crew.own_memory", program.memory),
+            mock.patch("hesper.isolation.gpus.own_memory", program.memory),
         ):
             supervisor = Supervisor(
                 [adopt(listener)],

@@ -37,6 +37,7 @@ def extension_names(properties: list[dict[str, Any]]) -> dict[str, int]:
     }
 
 
+@pytest.mark.programs
 def test_of_two_devices_a_guest_sees_the_one_that_it_is_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import pytest
 
 from hesper.isolation import crew, launch
+from hesper.isolation.crew import named_by_the_table
 from hesper.isolation.launch import Template
 from hesper.isolation.turns import Turns
 
@@ -128,3 +129,20 @@ def test_a_template_that_has_got_threads_forks_no_more(library: str) -> None:
     while hear(template):
         pass
     template.close()
+
+
+def test_a_worker_has_only_what_the_table_names_loaded_for_all() -> None:
+    files = [
+        "/usr/lib/libLLVM-15.so.1",
+        "libLLVM-15.so.1",
+        "/tmp/libc.so.6",
+        "/usr/lib/libvulkan_lvp.so",
+    ]
+    assert named_by_the_table({"preload": files}) == [files[0], files[3]]
+    assert named_by_the_table({}) == []
+
+
+@pytest.mark.parametrize("options", [0, None, ["preload"], {"preload": "/x"}, {"preload": [1]}])
+def test_options_that_are_none_are_refused(options: object) -> None:
+    with pytest.raises(TypeError, match=r"no object|no list of files"):
+        named_by_the_table(options)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from hesper.isolation import channel
@@ -17,6 +19,7 @@ from hesper.isolation.worker_process import WorkerProcess
 from hesper.limits import Limits
 from hesper.log import emit, get_logger, threshold
 from hesper.sandbox.groups import Groups
+from hesper.sandbox.needs import table
 
 if TYPE_CHECKING:
     from hesper.isolation.shares import Shares
@@ -312,10 +315,12 @@ class Crew:
             worker.starting.cancel()
         _log.debug("worker ready", worker=worker.process.pid)
         if not self.is_settled:
+            options = message["options"]
+            libraries = named_by_the_table(options)
             self.is_settled = True
-            self._options = message["options"]
+            self._options = options
             if not self._templates_lost:  # else that may be why
-                self._launcher.preload(self._options.get("preload", ()))
+                self._launcher.preload(libraries)
             self.on_settled(message)
         self.on_change()
 
@@ -418,3 +423,23 @@ class Crew:
             worker.log.error("client ended", reason=worker.reason)
         else:
             worker.log.error("worker died", reason=worker.end, **worker.crash)
+
+
+def named_by_the_table(options: object) -> list[str]:
+    """Files of a first worker's options that the process is to load which workers are forked from.
+
+    Nothing confines that process, so what a worker says is not enough: of each file, `needs.toml`
+    has the name.  Raises `TypeError` where they are no options.
+    """
+    if not isinstance(options, dict):
+        raise TypeError("options are no object")
+    files = options.get("preload", [])
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise TypeError("preload is no list of files")
+    patterns = [need.preload for each in table().drivers for need in each.needs if need.preload]
+    return [
+        file
+        for file in files
+        if os.path.isabs(file)
+        and any(fnmatchcase(os.path.basename(file), pattern) for pattern in patterns)
+    ]
