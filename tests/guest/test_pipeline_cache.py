@@ -143,7 +143,7 @@ def contents(guest: Guest, cache: int) -> bytes:
     _, outputs = guest.call(
         "vkGetPipelineCacheData", device=DEVICE, pipelineCache=cache, pDataSize=size, pData=size
     )
-    assert outputs["pDataSize"] == size
+    assert TAG < outputs["pDataSize"] <= size  # lavapipe 26.2 says 32, and then 20
     return bytes(outputs["pData"])
 
 
