@@ -14,7 +14,7 @@ import tarfile
 import threading
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -165,18 +165,26 @@ def test_without_keys_a_server_must_have_a_certificate(
         fetched(mirror, tmp_path)
 
 
+def archive_of_this_machine() -> str:
+    """Where apt has Debian's packages from here."""
+    command = ["apt-get", "indextargets", "--format", "$(SITE)"]
+    sites = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return next(site for site in sites if site.rstrip("/").endswith("/debian"))
+
+
 def test_debians_signature_is_checked(tmp_path: Path) -> None:
     """By Debian's keys, of this machine, and on Debian's own file."""
-    address = f"{netboot.MIRROR}/dists/{SUITE}/InRelease"
+    archive = archive_of_this_machine()
+    address = f"{archive}/dists/{SUITE}/InRelease"
     with urllib.request.urlopen(address, timeout=netboot.FETCH_SECONDS) as answer:
         signed: bytes = answer.read()
     release = netboot._release  # noqa: SLF001
-    text, how = release(netboot.MIRROR, signed, tmp_path)
+    text, how = release(archive, signed, tmp_path)
     assert how == "checked by Debian's signature"
     assert "main/installer-arm64/current/images/SHA256SUMS" in text
     (tmp_path / "Release").unlink()
     with pytest.raises(ImageError, match=r"not signed by Debian:\n(.*\n)*.*BAD signature"):
-        release(netboot.MIRROR, signed.replace(b"Suite: stable", b"Suite: stabler"), tmp_path)
+        release(archive, signed.replace(b"Suite: stable", b"Suite: stabler"), tmp_path)
 
 
 def unpacked(initrd: Path, folder: Path, tree: Tree) -> dict[str, bytes]:
@@ -196,7 +204,11 @@ def unpacked(initrd: Path, folder: Path, tree: Tree) -> dict[str, bytes]:
 def options(tmp_path: Path) -> ImageOptions:
     """For Apple Silicon."""
     return ImageOptions(
-        output=tmp_path / "image", architecture="arm64", use="containers", size=3 << 30
+        output=tmp_path / "image",
+        architecture="arm64",
+        use="containers",
+        size=3 << 30,
+        mirror="http://archive.example/debian/",
     )
 
 
@@ -212,7 +224,7 @@ def test_the_installer_is_told_all_of_it(options: ImageOptions, tmp_path: Path, 
     with tarfile.open(tmp_path / "unpacked/hesper/files.tar") as archive:
         assert "etc/fstab" in archive.getnames()
     preseed = found["preseed.cfg"].decode()
-    assert "d-i mirror/http/hostname string deb.debian.org\n" in preseed
+    assert "d-i mirror/http/hostname string archive.example\n" in preseed
     assert "d-i mirror/http/directory string /debian\n" in preseed
     assert "d-i debian-installer/country string US\n" in preseed
     assert "label{ hesper-root }" in preseed
@@ -343,3 +355,8 @@ def test_it_can_be_chosen(options: ImageOptions, monkeypatch: pytest.MonkeyPatch
     chosen = installer.Builder(qemu="some qemu")
     build_image(options, ignore, ignore, chosen)
     assert seen == [chosen]
+
+
+def test_an_archive_must_be_named(options: ImageOptions) -> None:
+    with pytest.raises(ImageError, match="say --mirror, the address of one of Debian's archives"):
+        build_image(replace(options, mirror=""), ignore, ignore, installer.Builder())

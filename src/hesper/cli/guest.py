@@ -39,7 +39,8 @@ class Debian:
     pages: Literal["4k", "16k"] | None = None
     """Size of the kernel's pages. Default: 16k for arm64, as Apple Silicon has, else 4k."""
     mirror: str = ""
-    """Where packages come from. Default: Debian's own servers."""
+    """Where packages come from, as https://HOST/debian. Default: Debian's own servers, which
+    mmdebstrap knows; its installer has to be told."""
 
 
 @Parameter(name="*")

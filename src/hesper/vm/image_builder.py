@@ -25,6 +25,11 @@ def build_image(
         machine = installer.Builder()
     if machine is None:
         mmdebstrap.check(options)
+    elif not options.mirror:
+        raise ImageError(
+            "say --mirror, the address of one of Debian's archives, as https://HOST/debian:"
+            " Debian's list of mirrors has one near you, and without mmdebstrap none is known here"
+        )
     part = options.output.with_name(f".{options.output.name}.part")
     with tempfile.TemporaryDirectory(prefix="hesper-image-") as folder:
         work = Path(folder)

@@ -203,8 +203,7 @@ def told(options: ImageOptions, files: bytes) -> dict[str, bytes]:
     files: the archive that `write_files` makes.
     """
     serial = SERIAL[options.architecture]
-    # The installer checks what it fetches by Debian's keys, and need not know of certificates.
-    mirror = urllib.parse.urlsplit(options.mirror or netboot.MIRROR.replace("https:", "http:"))
+    mirror = urllib.parse.urlsplit(options.mirror.rstrip("/"))
     platform, program, package = GRUB[options.architecture]
     packages = [*options.chosen_packages, package, "grub-common"]
     services = ["security", "updates", "backports"] if options.backports else []

@@ -25,7 +25,6 @@ from pathlib import Path
 
 from hesper.vm.guest_image import ImageError, Step
 
-MIRROR = "https://deb.debian.org/debian"
 KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
@@ -42,10 +41,10 @@ def fetch(
 ) -> tuple[Path, Path]:
     """Put kernel and initial RAM file system of the suite's installer into `folder`.
 
-    mirror: the archive's address; Debian's if empty.  architecture: Debian's name.  Raises
+    mirror: the archive's address.  architecture: Debian's name.  Raises
     `ImageError` for what cannot be fetched, or is not what Debian has signed.
     """
-    mirror = (mirror or MIRROR).rstrip("/")
+    mirror = mirror.rstrip("/")
     dists = f"{mirror}/dists/{suite}"
     release, how = _release(mirror, _get(f"{dists}/InRelease"), folder)
     step(f"fetching Debian's installer ({how})")
