@@ -26,6 +26,7 @@ EXTRAS = {
     "bench": "bench",
     "cdi": "cdi",
     "gpu": "vm",
+    "guest": "vm",
     "inspect": "trace",
     "kubernetes": "kubernetes",
     "record": "trace",
