@@ -425,6 +425,7 @@ def test_a_client_has_a_worker_when_it_has_introduced_itself(start: Start) -> No
 def test_who_does_not_introduce_itself_is_shown_out(start: Start) -> None:
     one = start(silence=0.2)
     one.ready()
+    assert one.client().gone()  # what the server opens once it is ready is open then
     descriptors = one.descriptors()
     silent, slow, strange = one.client(), one.client(), one.client()
     slow.sock.sendall(b"hel")
@@ -432,7 +433,7 @@ def test_who_does_not_introduce_itself_is_shown_out(start: Start) -> None:
     assert silent.gone()
     assert slow.gone()
     assert strange.gone()
-    until(lambda: lines(one, "client refused") == 3, "the refusals to be logged")
+    until(lambda: lines(one, "client refused") == 4, "the refusals to be logged")
     reasons = {entry["reason"] for entry in one.log if entry["event"] == "client refused"}
     assert reasons == {"it has not introduced itself in 0.2 s", "it begins with a blank"}
     until(lambda: one.descriptors() == descriptors, "the descriptors to be as before")
