@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from hesper.display.sound import CHANNELS, FRAME, RATE
-from hesper.log import get_logger
 
 OPEN_SECONDS = 10.0
 MAX_DATA = 1 << 20
@@ -28,8 +27,6 @@ AUDIO = 1
 ENABLE, DISABLE, SET_FORMAT = range(3)
 END, BEGIN, DATA = range(3)
 S16 = 3
-
-_log = get_logger(__name__)
 
 
 class SoundError(OSError):

@@ -29,7 +29,7 @@ from hesper.display.access.places import ANY_HOST, Address, Place, UnixPath, is_
 from hesper.display.rfb.handshake import OPEN
 from hesper.display.rfb.service import MAX_VIEWERS
 from hesper.display.web.live import LiveSampler
-from hesper.display.web.socket import WebSocketChannel, close
+from hesper.display.web.socket import STALL_SECONDS, WebSocketChannel, close, drain
 from hesper.display.web.sound import play
 from hesper.log import get_logger
 
@@ -50,8 +50,6 @@ PROTOCOL = "hesper"
 """The WebSocket subprotocol; the token is offered as another one, `hesper.TOKEN`."""
 MAX_MESSAGE = 1 << 16
 LIVE_SECONDS = 1.0
-STALL_SECONDS = 30.0
-"""A page that takes nothing for so long is gone."""
 HEARTBEAT_SECONDS = 30.0
 MAX_SOCKETS = 2 * MAX_VIEWERS
 """WebSockets that are open: a page has two, and one more for sound."""
@@ -231,7 +229,7 @@ class WebServer:
     async def _serve_live(self, request: web.Request) -> web.StreamResponse:
         socket = await self._open(request)
         transport = self._sockets[socket]
-        watch = asyncio.create_task(_drain(socket))
+        watch = asyncio.create_task(drain(socket))
         sampler = LiveSampler(self._service, self._gpu, sound=self.sound is not None)
         encoder = msgspec.json.Encoder()
         try:
@@ -336,11 +334,6 @@ def _place_of(origin: str) -> str | None:
         return urlsplit(origin).netloc or None
     except ValueError:
         return None
-
-
-async def _drain(socket: web.WebSocketResponse) -> None:
-    async for _ in socket:
-        pass  # the page has nothing to say; this notices that it has gone
 
 
 def _without_expectations(

@@ -13,6 +13,9 @@ from hesper.display.rfb.wire import RfbError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+STALL_SECONDS = 30.0
+"""A page that takes nothing for so long is gone."""
+
 
 class WebSocketChannel:
     """A `Channel` whose bytes come and go as binary messages of any size."""
@@ -47,6 +50,12 @@ class WebSocketChannel:
     async def close(self) -> None:
         """See `Channel.close`."""
         await close(self._socket, self._transport)
+
+
+async def drain(socket: web.WebSocketResponse) -> None:
+    """Read what a page says that has nothing to say; returns when it has gone."""
+    async for _ in socket:
+        pass
 
 
 async def close(

@@ -6,16 +6,13 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from hesper.display.web.socket import close
+from hesper.display.web.socket import STALL_SECONDS, close, drain
 from hesper.log import get_logger
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from hesper.display.sound import SoundSource
-
-STALL_SECONDS = 30.0
-"""A page that takes nothing for so long is gone."""
 
 _log = get_logger(__name__)
 
@@ -25,7 +22,7 @@ async def play(
 ) -> None:
     """Send what is played, in binary messages, until the page or the guest has gone."""
     sending = asyncio.create_task(_send(socket, source))
-    leaving = asyncio.create_task(_drain(socket))
+    leaving = asyncio.create_task(drain(socket))
     try:
         await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
@@ -47,8 +44,3 @@ async def _send(socket: web.WebSocketResponse, source: SoundSource) -> None:
         async for piece in pieces:
             async with asyncio.timeout(STALL_SECONDS):
                 await socket.send_bytes(piece)
-
-
-async def _drain(socket: web.WebSocketResponse) -> None:
-    async for _ in socket:
-        pass  # the page has nothing to say; this notices that it has gone
