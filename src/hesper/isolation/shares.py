@@ -169,7 +169,8 @@ class Shares(Generic[Who]):
             return False
         self.is_awake = True
         self._looked = self._clock()
-        self._ran(dict.fromkeys(self._members.values(), 0))
+        if self.by_processor:
+            self._ran(dict.fromkeys(self._members.values(), 0))
         for member in self._members.values():
             member.used(self._looked, 0)
             member.last = self._looked
