@@ -51,7 +51,6 @@ NO_WIRE_FORMAT = bytes(4)
 
 Connect = Callable[[str], socket.socket]
 """Gives a socket to a fresh worker, for a program of that name.  Raises `OSError`."""
-"""Returns a socket to a fresh worker; raises `OSError` when there can be none."""
 
 
 class Context:

@@ -41,8 +41,8 @@ def fetch(
 ) -> tuple[Path, Path]:
     """Put kernel and initial RAM file system of the suite's installer into `folder`.
 
-    mirror: the archive's address.  architecture: Debian's name.  Raises
-    `ImageError` for what cannot be fetched, or is not what Debian has signed.
+    mirror: the archive's address.  architecture: Debian's name.
+    Raises `ImageError` for what cannot be fetched, or is not what Debian has signed.
     """
     mirror = mirror.rstrip("/")
     dists = f"{mirror}/dists/{suite}"
