@@ -7,7 +7,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from hesper.isolation import channel
@@ -19,7 +18,7 @@ from hesper.isolation.worker_process import WorkerProcess
 from hesper.limits import Limits
 from hesper.log import emit, get_logger, threshold
 from hesper.sandbox.groups import Groups
-from hesper.sandbox.needs import table
+from hesper.sandbox.needs import every_need, to_preload
 
 if TYPE_CHECKING:
     from hesper.isolation.shares import Shares
@@ -319,7 +318,7 @@ class Crew:
             libraries = named_by_the_table(options)
             self.is_settled = True
             self._options = options
-            if not self._templates_lost:  # else that may be why
+            if libraries and not self._templates_lost:  # else that may be why
                 self._launcher.preload(libraries)
             self.on_settled(message)
         self.on_change()
@@ -436,10 +435,4 @@ def named_by_the_table(options: object) -> list[str]:
     files = options.get("preload", [])
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         raise TypeError("preload is no list of files")
-    patterns = [need.preload for each in table().drivers for need in each.needs if need.preload]
-    return [
-        file
-        for file in files
-        if os.path.isabs(file)
-        and any(fnmatchcase(os.path.basename(file), pattern) for pattern in patterns)
-    ]
+    return to_preload(filter(os.path.isabs, files), every_need())

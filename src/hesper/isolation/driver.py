@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from typing import Any
 
 import msgspec
@@ -24,7 +23,7 @@ from hesper.kernel.errors import VulkanLoadError
 from hesper.kernel.vulkan import Vulkan
 from hesper.portable import give_memory_back, loaded_libraries
 from hesper.sandbox import worker as sandbox
-from hesper.sandbox.needs import needs_of
+from hesper.sandbox.needs import needs_of, to_preload
 from hesper.sandbox.worker import Wants
 
 
@@ -138,12 +137,7 @@ def open_driver(options: DriverOptions) -> OpenDriver:
         raise StartError(f"driver {driver.name} ({driver.manifest}): {error}") from None
     preload()  # now rather than when a client waits
     if options.chosen is None:
-        patterns = [need.preload for need in needs_of(driver.name) if need.preload]
-        options.preload = [
-            path
-            for path in loaded_libraries()
-            if any(fnmatch(os.path.basename(path), pattern) for pattern in patterns)
-        ]
+        options.preload = to_preload(loaded_libraries(), needs_of(driver.name))
     options.chosen = driver
     key = bytes.fromhex(options.cache_key) if options.cache_key else None
     return OpenDriver(

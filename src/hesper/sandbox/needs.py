@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeAlias
 
@@ -83,3 +86,18 @@ def needs_of(driver: str) -> Needs:
     return tuple(
         need for some in table().drivers if wanted & set(some.names) for need in some.needs
     )
+
+
+def every_need() -> Needs:
+    """What any driver needs besides."""
+    return tuple(need for some in table().drivers for need in some.needs)
+
+
+def to_preload(files: Iterable[str], needs: Needs) -> list[str]:
+    """Those of `files` that `needs` have loaded by the process which workers are forked from."""
+    patterns = [need.preload for need in needs if need.preload]
+    return [
+        file
+        for file in files
+        if any(fnmatchcase(os.path.basename(file), pattern) for pattern in patterns)
+    ]
