@@ -14,7 +14,7 @@ from rich.markup import escape
 from hesper.cli import fail
 from hesper.cli._sizes import parse_size
 from hesper.vm.firmware import FirmwareError
-from hesper.vm.guest_image import ImageError, ImageOptions
+from hesper.vm.guest_image import ARCHITECTURES, ImageError, ImageOptions
 from hesper.vm.image_builder import build_image
 from hesper.vm.installer import Builder
 from hesper.vm.qemu import QemuError, host_architecture
@@ -23,7 +23,7 @@ command = App(name="guest", help="Make disk images for guests.")
 
 DETAIL_SECONDS = 10.0
 """Between two lines of what a step says, where they go to no terminal."""
-_DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_DEBIAN_ARCHITECTURES = {ours: debians for debians, ours in ARCHITECTURES.items()}
 
 
 @Parameter(name="*")

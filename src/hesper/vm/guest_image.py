@@ -71,6 +71,9 @@ SESSIONS = {
 USES = {"": (), "containers": guest_containers.PACKAGES}
 """Packages for what a guest is for."""
 
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+"""Debian's names to QEMU's, and Linux's."""
+
 GRUB = {
     "amd64": ("x86_64-efi", "BOOTX64.EFI", "grub-efi-amd64-bin"),
     "arm64": ("arm64-efi", "BOOTAA64.EFI", "grub-efi-arm64-bin"),

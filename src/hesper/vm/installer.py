@@ -24,6 +24,7 @@ from hesper.vm import netboot
 from hesper.vm.disks import FileKind
 from hesper.vm.firmware import find_firmware
 from hesper.vm.guest_image import (
+    ARCHITECTURES,
     GRUB,
     LABEL,
     SERIAL,
@@ -43,8 +44,6 @@ SILENCE_SECONDS = 1800.0
 WHOLE_SECONDS = 6 * 3600.0
 END_SECONDS = 10.0
 
-ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
-"""Debian's names to QEMU's."""
 _STEPS = {
     "netcfg": "the network",
     "download-installer": "its own parts",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hesper.portable import architecture
 from hesper.vm.guest_image import (
+    ARCHITECTURES,
     GRUB,
     LABEL,
     MEBI,
@@ -81,7 +82,7 @@ def _check_tools() -> None:
 
 def _check_architecture(wanted: str) -> None:
     """Raise `ImageError` unless programs of that architecture run here, if only emulated."""
-    if {"x86_64": "amd64", "aarch64": "arm64"}.get(architecture()) == wanted:
+    if architecture() == ARCHITECTURES[wanted]:
         return
     handler = _BINFMT / _QEMU_USER[wanted]
     try:
