@@ -7,6 +7,7 @@ and every error says at which byte.
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -48,6 +49,13 @@ class Chunk(NamedTuple):
     data: bytes
     is_plain: bool = False
     """Whether a process wrote it that was dying: its other threads may have gone on meanwhile."""
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of `data` to a descriptor.  Raises `OSError`."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def pack(kind: int, number: int, data: bytes | memoryview) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 
 from hesper.trace.decoded import Decoded, codec, decode, handles
 from hesper.trace.journal_waits import Waits
+from hesper.trace.plan import BINDS
 from hesper.trace.records import (
     BLOB_BODY,
     COMMAND_BODY,
@@ -35,12 +36,6 @@ _HANDLE = struct.Struct("<Q")
 _FIRST_HANDLE = COMMAND_BODY.size + 8
 """Where the first parameter stands, which is a handle: behind number and flags."""
 
-_BINDS = {
-    "vkBindBufferMemory": "buffer",
-    "vkBindBufferMemory2": "buffer",
-    "vkBindImageMemory": "image",
-    "vkBindImageMemory2": "image",
-}
 _LAYOUTS = {"vkGetImageSubresourceLayout": "image", "vkGetImageSubresourceLayout2": "image"}
 """Asked about, to find pictures."""
 
@@ -209,9 +204,9 @@ class Journal:
         """Note what changes objects without making or ending one."""
         parameters, name = found.parameters or {}, command.name
         key: Any = None
-        if name in _BINDS:
+        if name in BINDS:
             infos = parameters.get("pBindInfos") or [parameters]
-            changed = [info.get(_BINDS[name]) or 0 for info in infos]
+            changed = [info.get(BINDS[name]) or 0 for info in infos]
         elif name == "vkUpdateDescriptorSets":
             self._update(record, parameters)
             return
@@ -371,7 +366,7 @@ class Journal:
 _INTO_BUFFERS = ("vkBeginCommandBuffer", "vkEndCommandBuffer", "vkResetCommandBuffer")
 _CHANGES = frozenset(
     {
-        *_BINDS,
+        *BINDS,
         *_LAYOUTS,
         *ASKS,
         "vkUpdateDescriptorSets",

@@ -20,9 +20,6 @@ from hesper.vk.enumerants import (
 if TYPE_CHECKING:
     from hesper.trace.plan import Allocation, Bound
 
-BINDS = frozenset(
-    {"vkBindBufferMemory", "vkBindBufferMemory2", "vkBindImageMemory", "vkBindImageMemory2"}
-)
 FIRST_OWN = 1 << 63
 """Ids of memory that no guest has asked for begin here: no guest counts so far."""
 _FLAGS = "VkMemoryAllocateFlagsInfo"
@@ -110,7 +107,7 @@ class Places:
             self._ask("vkFreeMemory", {"device": parameters.get("device"), "memory": own})
 
     def bind(self, then: Decoded, tiled: set[int]) -> bytes:
-        """The bytes of one of `BINDS`, to where there is room.
+        """The bytes of one of `plan.BINDS`, to where there is room.
 
         tiled: images whose bytes nobody sees.
         """

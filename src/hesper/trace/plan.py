@@ -14,11 +14,15 @@ from hesper.trace.decoded import decode, name_of
 from hesper.trace.records import BLOB_BODY, Kind, Reader, Record, command_of
 from hesper.vk.enumerants import VK_IMAGE_TILING_OPTIMAL
 
-_BINDS = frozenset(
-    {"vkBindBufferMemory", "vkBindBufferMemory2", "vkBindImageMemory", "vkBindImageMemory2"}
-)
+BINDS = {
+    "vkBindBufferMemory": "buffer",
+    "vkBindBufferMemory2": "buffer",
+    "vkBindImageMemory": "image",
+    "vkBindImageMemory2": "image",
+}
+"""Commands that bind memory, and the field that says to what."""
 _MAKES = {"vkCreateBuffer": "pBuffer", "vkCreateImage": "pImage"}
-LOOKED_AT = _BINDS | _MAKES.keys() | {"vkAllocateMemory"}
+LOOKED_AT = frozenset({*BINDS, *_MAKES, "vkAllocateMemory"})
 
 
 class Bound(msgspec.Struct):

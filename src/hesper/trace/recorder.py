@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,7 +15,7 @@ from hesper.kernel.tape import Tape
 from hesper.log import get_logger
 from hesper.portable import page_size
 from hesper.protocol import summary
-from hesper.trace.chunks import ABOUT, MAGIC, RECORDS, RecordingError, pack
+from hesper.trace.chunks import ABOUT, MAGIC, RECORDS, RecordingError, pack, write_all
 from hesper.trace.decoded import UNREADABLE, codec
 from hesper.trace.journal import Journal
 from hesper.trace.records import HEAD, LAYOUTS, About, Kind, put
@@ -41,35 +41,31 @@ _JOURNAL_CHUNK = 8 << 20
 
 def describe(program: str, host: OpenDriver, transport: str, last: float) -> About:
     """What a recording of `program` is of."""
-    return About(
-        hesper=_VERSION,
-        registry=summary().header_version,
+    return _about(
         program=program,
         driver=host.driver.name,
         device=host.about["device"],
         profile=host.profile.name if host.profile is not None else "",
         transport=transport,
-        started=time.time(),
-        page=page_size(),
         last=last,
-        records={kind.name: int(kind) for kind in Kind},
-        layouts=LAYOUTS,
     )
 
 
 def describe_screens() -> About:
     """What a recording of a machine's screens is of."""
+    return _about(program="screens", driver="", device="", transport="virtio-gpu")
+
+
+def _about(**what: Any) -> About:
+    """The same, with what all recordings of this Hesper begin with."""
     return About(
         hesper=_VERSION,
         registry=summary().header_version,
-        program="screens",
-        driver="",
-        device="",
-        transport="virtio-gpu",
         started=time.time(),
         page=page_size(),
         records={kind.name: int(kind) for kind in Kind},
         layouts=LAYOUTS,
+        **what,
     )
 
 
@@ -196,9 +192,7 @@ class Recorder:
 
     def _write(self, data: bytes) -> None:
         self._written += len(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._files[0], view) :]
+        write_all(self._files[0], data)
 
 
 def prepare(options: RecordOptions) -> None:

@@ -19,8 +19,8 @@ from hesper.trace.memory import PAGE, ReplayedMemory
 from hesper.trace.offers import REFUSALS, limit
 from hesper.trace.outcome import Outcome, ReplayOptions
 from hesper.trace.picture import WANTS, Pictures, error
-from hesper.trace.places import BINDS, Places
-from hesper.trace.plan import is_tiled
+from hesper.trace.places import Places
+from hesper.trace.plan import BINDS, is_tiled
 from hesper.trace.records import (
     BLOB_BODY,
     EARLIER,
@@ -71,7 +71,9 @@ _FREE_TOO = SUBMISSIONS | {"vkSignalSemaphore", "vkSetEvent", "vkEndCommandBuffe
 _QUESTIONS = ("vkEnumerate", "vkGetPhysicalDevice")
 """What begins so asks what a driver offers."""
 _NOTED = (
-    MAKES_QUEUES | BINDS | {"vkAllocateMemory", "vkFreeMemory", "vkCreateBuffer", "vkCreateImage"}
+    MAKES_QUEUES
+    | BINDS.keys()
+    | {"vkAllocateMemory", "vkFreeMemory", "vkCreateBuffer", "vkCreateImage"}
 )
 """Commands that are looked at in any case."""
 

@@ -11,7 +11,7 @@ import msgspec
 
 from hesper.display.frame import Capture
 from hesper.log import get_logger
-from hesper.trace.chunks import ABOUT, MAGIC, RECORDS, pack
+from hesper.trace.chunks import ABOUT, MAGIC, RECORDS, pack, write_all
 from hesper.trace.picture import PIXEL
 from hesper.trace.records import Kind, cut, record_of
 from hesper.trace.shown import BODY
@@ -119,9 +119,7 @@ class ScreensRecorder:
 
     def _write(self, data: bytes) -> None:
         self._written += len(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        write_all(self._fd, data)
 
 
 def _nothing() -> None:
