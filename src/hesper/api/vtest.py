@@ -308,22 +308,22 @@ class VtestServer(Server):
 
     def handed(self) -> list[Handed]:
         """Its listening sockets, for another server that is to take its place."""
-        run = self._run
-        if not isinstance(run, _VtestRun) or not self.is_running:
-            raise StateError(f"{self}: it does not run; start() it first")
+        run = self._running()
         if any(listener.sock.fileno() < 0 for listener in run.listeners):
             raise StateError(f"{self}: another server has taken its place already")
         return [listener.handed() for listener in run.listeners]
 
     def retire(self, kept: Collection[int] = ()) -> int:
         """Take no more clients, and end after the last, see `Server.retire`."""
-        run = self._run
-        if not isinstance(run, _VtestRun) or not self.is_running:
-            raise StateError(f"{self}: it does not run; start() it first")
-        number = run.supervisor.retire(kept, WATCH_PATIENCE)
+        number = self._running().supervisor.retire(kept, WATCH_PATIENCE)
         if number is None:
             raise StateError(f"{self}: it has not answered in {WATCH_PATIENCE:g} s")
         return number
+
+    def _running(self) -> _VtestRun:
+        if not isinstance(self._run, _VtestRun) or not self.is_running:
+            raise StateError(f"{self}: it does not run; start() it first")
+        return self._run
 
     def _kind(self, path: str) -> str:
         """Name of the class of those who connect to a socket, if it has one."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from hesper.errors import HesperError
 from hesper.log import get_logger
-from hesper.observe.asking import Watched, WatchError, servers
-from hesper.observe.words import plain
+from hesper.observe.asking import Watched, WatchError, only, servers
 
 if TYPE_CHECKING:
     from hesper import VtestServer
@@ -85,10 +84,7 @@ def current(found: Sequence[Watched]) -> Watched:
     coming = [(server, report) for server, report in reports if not report.retired]
     if not coming:
         raise WatchError("the server has retired already: another one has taken its place")
-    if len(coming) > 1:
-        places = ", ".join(plain(place) for _, report in coming for place in report.sockets)
-        raise WatchError(f"several servers of yours run: say which, one of {places}")
-    return coming[0][0]
+    return only(coming, "which")
 
 
 def arguments_for(about: wire.Sockets, place: str) -> list[str]:

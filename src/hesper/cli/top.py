@@ -11,9 +11,8 @@ from cyclopts import Parameter
 
 from hesper.cli import PLAIN_WIDTH, fail
 from hesper.extras import needed
-from hesper.observe.asking import Watched, WatchError, end_among, servers
+from hesper.observe.asking import Watched, end_among, only, servers
 from hesper.observe.look import Look, Seen, as_json
-from hesper.observe.words import plain
 
 with needed("hesper top", "watch"):
     from hesper.observe.top import COLUMNS, TopApp, row_cells, server_line
@@ -132,7 +131,4 @@ def _trace(path: Path, socket: Path | None, seconds: float) -> None:
 def _only(found: list[Watched]) -> Watched:
     reports = [(server, server.report()) for server in found]
     current = [each for each in reports if not each[1].retired] or reports
-    if len(current) > 1:
-        places = ", ".join(plain(place) for _, report in current for place in report.sockets)
-        raise WatchError(f"several servers of yours run: say --socket, one of {places}")
-    return current[0][0]
+    return only(current, "--socket")

@@ -16,6 +16,7 @@ from hesper.api.server import Handed
 from hesper.errors import HesperError
 from hesper.observe import wire
 from hesper.observe.places import status_sockets
+from hesper.observe.words import plain
 from hesper.portable import peer, recv_message, send_message
 
 if TYPE_CHECKING:
@@ -161,6 +162,17 @@ class Watched:
     ) -> None:
         """Hang up."""
         self._sock.close()
+
+
+def only(reports: Sequence[tuple[Watched, wire.Report]], say: str) -> Watched:
+    """The server, where there is one.  Raises `WatchError` where there are several.
+
+    say: how a user names one of them.
+    """
+    if len(reports) > 1:
+        places = ", ".join(plain(place) for _, report in reports for place in report.sockets)
+        raise WatchError(f"several servers of yours run: say {say}, one of {places}")
+    return reports[0][0]
 
 
 def end_among(servers: Sequence[Watched], context: int) -> str | None:
