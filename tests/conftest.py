@@ -34,5 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test finds the allowance of its log lines used up by others."""
+    """No test finds the log where another has sent it, nor its allowance of lines used up."""
+    monkeypatch.setattr(log, "_sink", log._to_logging)  # noqa: SLF001
+    monkeypatch.setattr(log, "_threshold", 0)
     monkeypatch.setattr(log, "_limiter", Limiter(log.pass_on))

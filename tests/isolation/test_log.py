@@ -11,12 +11,6 @@ import pytest
 from hesper import log
 
 
-@pytest.fixture(autouse=True)
-def _default() -> Iterator[None]:
-    yield
-    log.configure()
-
-
 def test_lines_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure(level="info", json=True)
     logger = log.get_logger("a.b", client=3)
@@ -66,9 +60,7 @@ def test_text_of_a_guest_stays_in_its_line(
 
 
 def test_the_standard_library_gets_one_line_an_event(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log, "_sink", log._to_logging)  # noqa: SLF001
-        log.get_logger("hesper.log").error("seen", reason="a\nERROR forged", size=3)
+    log.get_logger("hesper.log").error("seen", reason="a\nERROR forged", size=3)
     (record,) = caplog.records
     assert record.getMessage() == r"seen reason='a\\nERROR forged' size=3"
 
