@@ -40,11 +40,11 @@ def keep_rendering(guest: Guest) -> None:
     guest.run("until grep -q 'frame 10' /tmp/frames; do usleep 20000; done")
 
 
-def test_ten_reboots_while_rendering(tree: Tree, programs: list[Path]) -> None:
+def test_reboots_while_rendering(tree: Tree, programs: list[Path]) -> None:
     """Each with live maps; the last has as many descriptors as the first."""
     with gpu_guest(tree, programs=programs) as vm:
         counts = []
-        for _ in range(10):
+        for _ in range(5):
             keep_rendering(vm.guest)
             counts.append(len(open_files()))
             vm.guest.monitor("system_reset")

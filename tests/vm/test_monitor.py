@@ -20,10 +20,10 @@ from hesper.display.access.places import Access, UnixPath, listen_on
 from hesper.display.input import Key
 from hesper.display.scanout import Display, Size
 from hesper.vm import monitor
-from hesper.vm.monitor import Monitor
+from hesper.vm.monitor import EMULATED_SLOWNESS, Monitor
 from hesper.vm.monitor_server import MonitorServer
 from hesper.vm.outputs import OutputOptions, Outputs
-from hesper.vm.pacing import MAX_WAITING
+from hesper.vm.pacing import MAX_WAITING, PRESS_SECONDS
 
 PATIENCE = 30.0
 GREETING = {"QMP": {"version": {"qemu": {"major": 11, "minor": 1, "micro": 0}}, "capabilities": []}}
@@ -35,6 +35,9 @@ class FakeQemu:
     def __init__(self, path: Path, *, connects: bool = False) -> None:
         """Listen, or connect to who listens."""
         self.state = "running"
+        self.emulates = False
+        self.is_old = False
+        """Whether it has never heard of query-accelerators."""
         self.orders: queue.Queue[dict[str, Any]] = queue.Queue()
         """What was asked, but for the states."""
         self._listener: socket.socket | None = None
@@ -58,11 +61,17 @@ class FakeQemu:
         assert self._connection is not None
         self._say(GREETING)
         for order in self._requests(self._connection):
-            answer = {}
-            if order["execute"] == "query-status":
-                answer = {"status": self.state, "running": self.state == "running"}
-            self._say({"return": answer, "id": order.get("id")})
-            if order["execute"] not in {"qmp_capabilities", "query-status"}:
+            answers: dict[str, dict[str, Any]] = {
+                "qmp_capabilities": {},
+                "query-accelerators": {"enabled": "tcg" if self.emulates else "hvf"},
+                "query-kvm": {"enabled": not self.emulates, "present": True},
+                "query-status": {"status": self.state, "running": self.state == "running"},
+            }
+            result: dict[str, Any] = {"return": answers.get(order["execute"], {})}
+            if self.is_old and order["execute"] == "query-accelerators":
+                result = {"error": {"class": "CommandNotFound", "desc": "never heard of"}}
+            self._say({**result, "id": order.get("id")})
+            if order["execute"] not in answers:
                 self.orders.put(order)
 
     @staticmethod
@@ -143,6 +152,46 @@ def test_keys_are_passed_on_in_order_one_at_a_time(scene: Scene) -> None:
         ((event),) = order["arguments"]["events"]
         sent.append((event["data"]["key"]["data"], event["data"]["down"]))
     assert sent == [("a", True), ("a", False), ("s", True), ("s", False)]
+
+
+def test_a_machine_that_goes_on_alone_has_no_key_down(tmp_path: Path) -> None:
+    display, path = Display(1), tmp_path / "qmp"
+    qemu = FakeQemu(path)
+    with Outputs(display, OutputOptions(vnc=None, web=None), list) as outputs:
+        Monitor(str(path), display, outputs).start()
+        display[0].send_input([Key(42, True)])
+        (event,) = qemu.orders.get(timeout=PATIENCE)["arguments"]["events"]
+        assert event["data"]["down"]
+    (event,) = qemu.orders.get(timeout=PATIENCE)["arguments"]["events"]
+    assert event["data"] == {"down": False, "key": {"type": "qcode", "data": "shift"}}
+    qemu.close()
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize("emulates", [False, True])
+def test_a_guest_whose_processors_are_emulated_has_more_time_for_each_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, emulates: bool, is_old: bool
+) -> None:
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        waits.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    display, path = Display(1), tmp_path / "qmp"
+    with Outputs(display, OutputOptions(vnc=None, web=None), list) as outputs:
+        qemu = FakeQemu(path)
+        qemu.emulates, qemu.is_old = emulates, is_old
+        Monitor(str(path), display, outputs).start()
+        typed(display, 30)
+        for _ in range(2):
+            assert qemu.next_order() == "input-send-event"
+        qemu.close()
+    wanted = PRESS_SECONDS * (EMULATED_SLOWNESS if emulates else 1)
+    assert wanted in waits
+    assert set(waits) <= {wanted, monitor.RETRY_SECONDS, 0}
 
 
 def test_more_input_than_a_guest_takes_is_said_to_be_lost(scene: Scene) -> None:

@@ -81,3 +81,14 @@ def test_where_there_is_no_room_nothing_stays_down() -> None:
     assert down == set()
     pacing.add(0, [Key(30, True)])
     assert all_of(pacing) == [(0, Key(30, True))]
+
+
+def test_what_is_down_when_all_ends_is_let_go() -> None:
+    pacing = Pacing()
+    pacing.add(0, [Key(42, True), Key(30, True), Key(30, False)])
+    pacing.add(1, [PointerButton(Button.LEFT, True), Key(31, True)])
+    for _ in range(4):
+        pacing.take()
+    assert pacing.let_go() == [(0, Key(42, False)), (1, PointerButton(Button.LEFT, False))]
+    assert not pacing
+    assert pacing.let_go() == []

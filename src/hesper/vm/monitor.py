@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 0.05
 CONNECT_SECONDS = 30.0
+GOODBYE_SECONDS = 1.0
 RESUME_SECONDS = 5.0
 """Between two tries to go on with a machine whose disk could not be written."""
+EMULATED_SLOWNESS = 3
+"""How much more time a key has where QEMU emulates the processors: such a guest may stand still."""
 MAX_WAITING = 64
 """Orders that wait for QEMU, besides input."""
 
@@ -97,14 +100,26 @@ class Monitor:
         self._input_waits.set()
 
     async def _pass_input_on(self) -> None:
+        slowness = EMULATED_SLOWNESS if await self._is_emulated() else 1
         while True:
             await self._input_waits.wait()
             while self._pacing:
                 index, events, seconds = self._pacing.take()
-                arguments = {"events": to_qemu(self._display, index, events)}
-                await self._execute("input-send-event", arguments)
-                await asyncio.sleep(seconds)
+                await self._send_input(index, events)
+                await asyncio.sleep(seconds * slowness)
             self._input_waits.clear()
+
+    async def _send_input(self, index: int, events: Sequence[InputEvent]) -> None:
+        arguments = {"events": to_qemu(self._display, index, events)}
+        await self._execute("input-send-event", arguments)
+
+    async def _is_emulated(self) -> bool:
+        """Whether the guest's processors are QEMU's own work."""
+        with contextlib.suppress(QMPError, OSError):  # QEMU knows the question since 10.2
+            there: Any = await self._client.execute("query-accelerators")
+            return bool(there["enabled"] == "tcg")
+        kvm: Any = await self._execute("query-kvm", {})
+        return kvm is not None and not kvm["enabled"]
 
     async def _run(self) -> None:
         try:
@@ -139,6 +154,12 @@ class Monitor:
                 raise
 
     async def _disconnect(self) -> None:
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            # A machine that goes on without its viewers has nobody who could let go.
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                for index, event in self._pacing.let_go():
+                    if self._client.runstate is Runstate.RUNNING:
+                        await self._send_input(index, [event])
         with contextlib.suppress(QMPError, OSError, EOFError):
             await self._client.disconnect()
 

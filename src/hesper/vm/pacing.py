@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
-from hesper.display.input import InputEvent, Key, PointerMove
+from hesper.display.input import InputEvent, Key, PointerButton, PointerMove
 
 PRESS_SECONDS = 0.01
 """After a key or a button."""
@@ -31,6 +32,8 @@ class Pacing:
         self._waiting: deque[tuple[int, InputEvent]] = deque()
         self._lost: set[object] = set()
         """Keys and buttons whose going down was left out: they need not come up."""
+        self._down: dict[object, tuple[int, InputEvent]] = {}
+        """How those come up that were taken, and are down."""
 
     def __bool__(self) -> bool:
         """Whether something waits."""
@@ -46,7 +49,7 @@ class Pacing:
             if isinstance(event, PointerMove):
                 self._move(index, event)
                 continue
-            which = event.code if isinstance(event, Key) else event.button
+            which = _which(event)
             if event.down and len(self._waiting) >= MAX_WAITING:
                 self._lost.add(which)
                 lost += 1
@@ -73,5 +76,21 @@ class Pacing:
         last = events[-1]
         if isinstance(last, PointerMove):
             return index, events, 0.0
+        if last.down:
+            self._down[_which(last)] = index, replace(last, down=False)
+        else:
+            self._down.pop(_which(last), None)
         behind_e0 = isinstance(last, Key) and last.code >= _FIRST_E0_CODE
         return index, events, E0_PRESS_SECONDS if behind_e0 else PRESS_SECONDS
+
+    def let_go(self) -> list[tuple[int, InputEvent]]:
+        """Forget what waits; returns what has to be sent, and where, so that nothing stays down."""
+        self._waiting.clear()
+        self._lost.clear()
+        left = list(self._down.values())
+        self._down.clear()
+        return left
+
+
+def _which(event: Key | PointerButton) -> object:
+    return event.code if isinstance(event, Key) else event.button
