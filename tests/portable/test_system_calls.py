@@ -30,6 +30,7 @@ ELSEWHERE = re.compile(
 )
 OURS = re.compile(r"/(engine|server|reader|connection|pump)\.[^/]*\.so:|/(lib)?python3[^/]*:")
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
+_RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)")
 _FRAME = re.compile(r" > (\S+?)\(([^)+]*)")
 
 
@@ -55,14 +56,27 @@ class Call:
 
 
 def calls_of(log: Path) -> list[Call]:
-    """Read what strace has written."""
+    """Read what strace has written.
+
+    A call that has others' between its beginning and its end is written in two parts; its stack
+    follows the second.
+    """
     calls: list[Call] = []
+    unfinished: dict[str, Call] = {}
+    last: Call | None = None
     for line in log.read_text(errors="replace").splitlines():
-        frame = _FRAME.match(line)
-        if frame is not None and calls:
-            calls[-1].stack.append(f"{frame[1]}:{frame[2]}")
+        if frame := _FRAME.match(line):
+            if last is not None:
+                last.stack.append(f"{frame[1]}:{frame[2]}")
         elif call := _CALL.match(line):
-            calls.append(Call(call[2], call[3]))
+            last = Call(call[2], call[3])
+            calls.append(last)
+            if line.endswith("<unfinished ...>"):
+                unfinished[call[1]] = last
+        elif resumed := _RESUMED.match(line):
+            last = unfinished.pop(resumed[1], None)
+            if last is not None:
+                last.arguments += resumed[2]
     return calls
 
 
@@ -85,6 +99,32 @@ def session(log: Path, environ: dict[str, str]) -> set[str]:
     calls = calls_of(log)
     assert any(ELSEWHERE.search(frame) for call in calls for frame in call.stack)
     return {call.name for call in calls if call.is_linux_only and call.is_ours}
+
+
+INTERLEAVED = """\
+474   pipe2( <unfinished ...>
+485   <... accept4 resumed>0x7f65e20e6980, [110], SOCK_CLOEXEC) = -1 EINVAL (Invalid argument)
+ > /usr/lib/libc.so.6(accept4+0x58) [0x10afa8]
+ > /usr/lib/python3.11/lib-dynload/_socket.so(sock_accept+0x4c) [0x4c]
+ > /usr/lib/libpython3.11.so.1.0(method_vectorcall_NOARGS+0x1) [0x1]
+474   <... pipe2 resumed>[15, 26], O_CLOEXEC) = 0
+ > /usr/lib/libc.so.6(pipe2+0x7) [0xf8b37]
+ > /usr/lib/libpython3.11.so.1.0(os_pipe+0x22) [0x2c34f2]
+486   madvise(0x7f0000000000, 4096, MADV_POPULATE_WRITE) = 0
+ > /usr/lib/hesper/kernel/engine.so(map+0x1) [0x1]
+"""
+
+
+def test_stacks_are_of_the_calls_that_they_follow(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    begun = "485   accept4(13,  <unfinished ...>\n"
+    log.write_text(begun + INTERLEAVED)
+    accepted, piped, advised = calls_of(log)
+    assert [one.name for one in (accepted, piped, advised)] == ["accept4", "pipe2", "madvise"]
+    assert "SOCK_CLOEXEC" in accepted.arguments
+    assert [one.is_linux_only for one in (accepted, piped, advised)] == [True, True, True]
+    assert [one.is_ours for one in (accepted, piped, advised)] == [True, False, True]
+    assert [len(one.stack) for one in (accepted, piped, advised)] == [3, 2, 1]
 
 
 @pytest.mark.programs

@@ -20,7 +20,7 @@ from hesper.errors import HesperError
 from hesper.log import get_logger
 from hesper.observe import wire
 from hesper.observe.places import status_socket
-from hesper.portable import peer, recv_message, send_message
+from hesper.portable import accept, peer, recv_message, send_message
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -121,7 +121,7 @@ class StatusServer:
         listening = self._listening
         while listening is not None and not self._stopping:
             try:
-                sock, _ = listening.sockets[0].accept()
+                sock = accept(listening.sockets[0])
             except OSError as error:
                 if not self._stopping:
                     _log.warning("the status socket takes nobody", reason=str(error))
