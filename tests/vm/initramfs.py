@@ -59,6 +59,12 @@ class Tree:
                 return path
         raise FileNotFoundError(f"no module {name} in {folder}")
 
+    def is_built_in(self, name: str) -> bool:
+        """Whether the kernel has a module in itself, as kernels of different architectures do."""
+        lines = (self.kernel.parent / "modules.builtin").read_text().splitlines()
+        plain = name.replace("-", "_")
+        return any(PurePosixPath(line).stem.replace("-", "_") == plain for line in lines)
+
     def library(self, name: str) -> PurePosixPath:
         """Return where a shared library lies, from the root."""
         for folder in LIBRARY_FOLDERS:
@@ -119,7 +125,9 @@ class Initramfs:
         self.add_libraries(source)
 
     def add_module(self, name: str) -> None:
-        """Add a kernel module, unpacked, after the modules it needs."""
+        """Add a kernel module, unpacked, after the modules it needs; none that is built in."""
+        if self.tree.is_built_in(name):
+            return
         path = self.tree.module(name)
         plain = path.name.partition(".ko")[0]
         if plain in self.modules:
