@@ -18,6 +18,8 @@ Xrgb: TypeAlias = npt.NDArray[np.uint32]
 """A picture: shape (height, width), dtype `<u4`, `0x00RRGGBB`."""
 
 XRGB_DTYPE = np.dtype("<u4")
+XRGB_SHIFTS = (16, 8, 0)
+"""Where an XRGB pixel has red, green and blue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,14 @@ class PixelFormat:
         """Of an array of pixels; 3-byte formats are (height, width, 3) arrays of bytes."""
         return np.dtype({2: "<u2", 3: "u1", 4: "<u4"}[self.bytes_per_pixel])
 
+    @property
+    def byte_shifts(self) -> tuple[int, int, int] | None:
+        """Where a pixel of four bytes has red, green and blue, a byte each; None for others."""
+        colours = (self.red, self.green, self.blue)
+        if self.bytes_per_pixel != 4 or any(channel.bits != 8 for channel in colours):
+            return None
+        return self.red.shift, self.green.shift, self.blue.shift
+
     def to_xrgb(self, pixels: npt.NDArray[np.unsignedinteger], out: Xrgb) -> None:
         """Convert `pixels`, laid out as `dtype` says, into `out` of the same height and width.
 
@@ -55,9 +65,9 @@ class PixelFormat:
         """
         if self.bytes_per_pixel == 3:
             _bytes_to_xrgb(pixels, out, self)
-        elif self._is_xrgb():
+        elif self.byte_shifts == XRGB_SHIFTS:
             np.bitwise_and(pixels, np.uint32(0x00FFFFFF), out=out)
-        elif all(c.bits == 8 and c.shift % 8 == 0 for c in (self.red, self.green, self.blue)):
+        elif self.byte_shifts is not None:
             _bytes_to_xrgb(_as_bytes(pixels), out, self)
         else:
             wide = pixels.astype(XRGB_DTYPE)
@@ -74,9 +84,6 @@ class PixelFormat:
     def with_alpha(self) -> PixelFormat:
         """Return the format that has alpha where this one has unused bits; itself without such."""
         return BY_NAME.get(self.name.replace("X", "A"), self)
-
-    def _is_xrgb(self) -> bool:
-        return (self.red, self.green, self.blue) == (Channel(16, 8), Channel(8, 8), Channel(0, 8))
 
 
 def _as_bytes(pixels: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint8]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 TILE = 64
 """Edge of a damage tile in pixels."""
@@ -67,6 +68,21 @@ class Damage:
         """Mark every tile that one of `rects` touches."""
         for rect in rects:
             self.add(rect)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows of tiles, and tiles a row."""
+        rows, columns = self._tiles.shape
+        return rows, columns
+
+    def mark(self, flags: npt.NDArray[np.uint8] | npt.NDArray[np.bool_]) -> None:
+        """Mark the tiles whose flag is not 0; `flags` has this damage's `shape`."""
+        self._tiles |= flags.astype(np.bool_)
+
+    @property
+    def flags(self) -> npt.NDArray[np.bool_]:
+        """Which tiles are marked, in this damage's `shape`; not to be written."""
+        return self._tiles
 
     def clear(self) -> None:
         """Mark nothing."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from hesper.display import tiles
+from hesper.display.formats import XRGB_DTYPE
 from hesper.display.geometry import TILE, Damage, Rect, Size
 from hesper.display.rfb.encoders import Encoded
 from hesper.display.rfb.wire import Encoding
@@ -41,11 +43,9 @@ SHORT = 12
 """Data below this many bytes is sent without zlib."""
 
 BUSY_SHARE = 0.25
-"""A tile where more of the pixels differ from their left neighbour may be a picture ..."""
-SAMPLE_STEP = 31
-SAMPLE_COLOURS = 32
-"""... and is one if every 31st pixel shows more colours than this."""
-MANY_RUNS = 16384
+"""A tile where more of the pixels differ from their left neighbour may be a picture."""
+SOLID, PICTURE = 0, 2
+"""What `tiles.sort_tiles` says of a tile."""
 
 JPEG_QUALITY = (15, 29, 41, 42, 62, 77, 79, 86, 92, 100)
 """libjpeg's quality for the viewer's level 0 to 9."""
@@ -127,29 +127,27 @@ def _solid_runs(
     Solid tiles of one colour that lie side by side are given as one rectangle.
     """
     height, width = pixels.shape
-    for y in range(0, height, TILE):
+    kinds = np.empty(flat.shape, np.uint8)
+    tiles.sort_tiles(pixels, BUSY_SHARE, kinds)
+    is_photo = kinds == PICTURE if may_jpeg else np.zeros_like(kinds, np.bool_)
+    photo.mark(is_photo)
+    flat.mark((kinds != SOLID) & ~is_photo)
+    for row, y in enumerate(range(0, height, TILE)):
         run: Rect | None = None
-        for x in range(0, width, TILE):
-            tile = pixels[y : y + TILE, x : x + TILE]
-            where = Rect(x, y, tile.shape[1], tile.shape[0])
-            changes = np.count_nonzero(tile[:, 1:] != tile[:, :-1])
-            if changes == 0 and (tile[:, 0] == tile[0, 0]).all():
-                fits = run is not None and pixels[y, run.x] == tile[0, 0]
-                if run is not None and fits and run.width + where.width <= MAX_WIDTH:
-                    run = run._replace(width=run.width + where.width)
-                    continue
-                if run is not None:
-                    yield run, pixels[y, run.x : run.x + 1]
-                run = where
+        for column in np.flatnonzero(kinds[row] == SOLID).tolist():
+            x = column * TILE
+            where = Rect(x, y, min(TILE, width - x), min(TILE, height - y))
+            if (
+                run is not None
+                and run.x + run.width == x
+                and pixels[y, run.x] == pixels[y, x]
+                and run.width + where.width <= MAX_WIDTH
+            ):
+                run = run._replace(width=run.width + where.width)
                 continue
             if run is not None:
                 yield run, pixels[y, run.x : run.x + 1]
-                run = None
-            busy = may_jpeg and changes > BUSY_SHARE * tile.size
-            sample = tile.reshape(-1)[::SAMPLE_STEP] if busy else None
-            # A set of so few is made in a quarter of the time of numpy's unique.
-            is_photo = sample is not None and len(set(sample.tolist())) > SAMPLE_COLOURS
-            (photo if is_photo else flat).add(where)
+            run = where
         if run is not None:
             yield run, pixels[y, run.x : run.x + 1]
 
@@ -172,19 +170,11 @@ def _split(rects: list[Rect], area: int) -> Iterator[Rect]:
 def _palette(
     pixels: Xrgb,
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]] | None:
-    """Return the colours and each pixel's index, when there are at most 256 colours.
-
-    None for pictures with so many runs that looking would take longer than sending.
-    """
-    flat = pixels.reshape(-1)
-    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
-    if len(starts) > MANY_RUNS:
-        return None
-    palette, index = np.unique(flat[starts], return_inverse=True)
-    if len(palette) > 256:
-        return None
-    lengths = np.diff(starts, append=flat.size)
-    return palette, np.repeat(index.astype(np.uint8), lengths).reshape(pixels.shape)
+    """Return the colours and each pixel's index, when there are at most 256 colours."""
+    colours = np.empty(256, XRGB_DTYPE)
+    indices = np.empty(pixels.shape, np.uint8)
+    count = tiles.find_palette(pixels, colours, indices)
+    return None if count < 0 else (colours[:count], indices)
 
 
 def _compact_length(length: int) -> bytes:
