@@ -647,7 +647,9 @@ def test_a_client_does_not_wait_for_a_worker_that_starts_in_the_background(start
 def test_a_hundred_killed_clients_leave_nothing(start: Start) -> None:
     one = start(warm=1, surplus_seconds=0.5)
     one.ready()
-    one.logged("worker ready")
+    assert one.client().ask()  # what the server opens once it is ready is open then
+    until(lambda: lines(one, "client left") == 1, "its end")
+    until(lambda: lines(one, "worker ready") == 2 and len(one.children()) == 1, "the next worker")
     descriptors, children = one.descriptors(), len(one.children())
     used = 0
     for turn in range(100):
