@@ -52,6 +52,9 @@ class EchoService:
     def warm_up(self) -> None:
         pass
 
+    def limit(self, limits: dict[str, int]) -> None:
+        pass
+
     def stop(self) -> None:
         self._stopped = True
         if self._sock is not None:
@@ -69,8 +72,8 @@ class EchoService:
 
     def _do(self, line: str, hear: Hearer) -> None:
         word, _, rest = line.partition(" ")
-        if word == "name":
-            hear.named(rest)
+        if word in {"name", "shaders"}:
+            hear.named(rest if word == "name" else _shaders(rest))
         elif word == "end":
             hear.ended(rest)
         elif word == "fault":
@@ -91,6 +94,30 @@ class EchoService:
         else:
             _write(word, rest)
             _attack(word, rest)
+
+
+def _shaders(rest: str) -> str:
+    """Where its driver would keep shaders; or what comes of writing, reading or listing there."""
+    folder = os.environ["MESA_SHADER_CACHE_DIR"]
+    what, _, name = rest.partition(" ")
+    path = os.path.join(folder, name)
+    try:
+        if what == "write":
+            with open(path, "w", encoding="ascii") as file:
+                file.write("forged")
+        elif what == "fill":
+            with open(path, "wb") as file:
+                file.write(bytes(1 << 20))
+        elif what == "read":
+            with open(path, encoding="ascii") as file:
+                return file.read()
+        elif what == "list":
+            return " ".join(sorted(os.listdir(path))) or "nothing"
+        elif what == "remove":
+            os.rmdir(path)
+    except OSError as error:
+        return type(error).__name__
+    return folder
 
 
 def _write(word: str, rest: str) -> None:

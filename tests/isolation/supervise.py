@@ -8,17 +8,30 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from hesper import log, log_limiter
+from hesper.classes import Classes, ClientClass
 from hesper.cli import _systemd
 from hesper.cli._signals import STOPPING, handled
 from hesper.errors import ListenError, StartError
-from hesper.isolation import crew, gpus, path_keeper, peers, supervisor, total
+from hesper.isolation import (
+    crew,
+    gpus,
+    path_keeper,
+    peers,
+    shader_caches,
+    shader_folders,
+    supervisor,
+    total,
+)
 from hesper.isolation.doorstep import Admission
 from hesper.isolation.listen import Access, adopt, bind
 from hesper.isolation.peers import Quota
 from hesper.isolation.service import ClientError
+from hesper.isolation.shader_caches import ShaderCaches
+from hesper.limits import Limits
 
 wanted = json.loads(sys.argv[1])
 log_limiter.EVERY = 0.2
@@ -33,6 +46,8 @@ crew.START_PATIENCE = wanted.get("start_patience", crew.START_PATIENCE)
 crew.TEMPLATE_BACKOFF = wanted.get("template_backoff", crew.TEMPLATE_BACKOFF)
 total.UNCOUNTED = wanted.get("uncounted", total.UNCOUNTED)
 gpus.SURPLUS_SECONDS = wanted.get("surplus_seconds", gpus.SURPLUS_SECONDS)
+shader_caches.LOOK_SECONDS = 0.05
+shader_caches.MOST_BYTES = shader_folders.MOST_BYTES = wanted.get("most_bytes", 1 << 30)
 for name in ("AUDIT_SECONDS", "PLACE_PATIENCE", "ACCEPT_PAUSE"):
     setattr(supervisor, name, wanted.get(name.lower(), getattr(supervisor, name)))
 if "connections_at_once" in wanted:
@@ -77,6 +92,8 @@ try:
     listeners = list(map(adopt, _systemd.sockets()[0])) or [
         bind(wanted["path"], Access(wanted.get("mode", 0o600)))
     ]
+    kinds = tuple(ClientClass(name=name) for name in wanted.get("classes", ()))
+    listeners += [bind(f"{wanted['path']}-{each.name}", kind=each.name) for each in kinds]
     one = supervisor.Supervisor(
         listeners,
         "echo_service",
@@ -90,6 +107,10 @@ try:
             Quota(wanted.get("per_process")),
             wanted.get("memory"),
             Refusal,
+            Classes(kinds, Limits()) if kinds else None,
+            caches=ShaderCaches(*wanted["shaders"], Path(wanted["root"]))
+            if "root" in wanted
+            else None,
         ),
         sandbox=wanted.get("sandbox", "on"),
     )

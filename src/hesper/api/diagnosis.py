@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from hesper.host import diagnosis as host
 from hesper.host.diagnosis import BROKEN, NOTE, OK, Finding
+from hesper.isolation.shader_folders import ShaderFolders
+from hesper.sandbox.files import cache_folder
 from hesper.sandbox.state import Layer, layers
 
 __all__ = ["BROKEN", "NOTE", "OK", "Diagnosis", "Finding", "diagnose"]
@@ -40,7 +42,7 @@ def diagnose(environ: Mapping[str, str] = os.environ) -> Diagnosis:
     environ: variables by which the Vulkan loader searches for drivers.  Takes seconds, as drivers
     are asked for their devices.
     """
-    return Diagnosis((*host.diagnose(environ), *map(_layer, layers())))
+    return Diagnosis((*host.diagnose(environ), *map(_layer, layers()), _shaders(environ)))
 
 
 def _layer(layer: Layer) -> Finding:
@@ -49,6 +51,18 @@ def _layer(layer: Layer) -> Finding:
         return Finding("sandbox", OK, f"{layer.name}: {layer.what}")
     text = f"{layer.name}: not in force, {layer.lacks}"
     return Finding("sandbox", NOTE, text, layer.mend)
+
+
+def _shaders(environ: Mapping[str, str]) -> Finding:
+    """Say where compiled shaders are kept, and how much that is."""
+    root = cache_folder(environ)
+    there = next(each for each in (root, *root.parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        text = f"not kept, {there} may not be written to: each start compiles them anew"
+        return Finding("shader caches", NOTE, text, "set XDG_CACHE_HOME to a folder of yours")
+    count, size = ShaderFolders(root).count()
+    text = f"one a client, {count} in {root}, {size / (1 << 20):.0f} MiB"
+    return Finding("shader caches", OK, text)
 
 
 def merge_mends(mends: Iterable[str]) -> list[str]:

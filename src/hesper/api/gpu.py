@@ -66,6 +66,9 @@ class GpuOptions(HostOptions):
     there is a class `default`."""
     shares: bool = True
     """Whether programs in the guest share the GPU's time by weight, or as the driver has it."""
+    machine: str | os.PathLike[str] = ""
+    """What tells this virtual machine from others, this time and the next, as the path of its disk:
+    compiled shaders are kept for it by that.  Empty: the socket's path."""
     mode: int = 0o600
     """Permissions of the socket's file: whose VMM may connect.  If its folder is missing it is
     made, with permissions to match."""
@@ -78,6 +81,7 @@ class GpuOptions(HostOptions):
         super().__post_init__()
         check_number("scanouts", self.scanouts, 0, MAX_SCANOUTS, "with 0 the GPU only renders")
         check_number("max_contexts", self.max_contexts, 1, 1 << 12)
+        check_kind("machine", self.machine, (str, os.PathLike), "must be a name or a path")
         check_access(self.mode, self.group)
         for each in self.classes:
             check_kind("classes", each, ClientClass, "must be hesper.classes.ClientClass(...)")
@@ -117,6 +121,8 @@ class _GpuRun(Run):
             classes=Classes(options.classes, options.limits),
             shares=options.shares,
             sandbox=options.sandbox,
+            shader_cache=options.shader_cache,
+            machine=os.fspath(options.machine) or socket,
         )
         self.gpu = VhostUserGpu(Path(socket), wanted, self._broke, options.access)
         self._over = threading.Event()

@@ -11,6 +11,7 @@ import msgspec
 from hesper.api.checks import check_kind, check_number
 from hesper.errors import OptionError
 from hesper.isolation.cache_key import cache_key
+from hesper.isolation.shader_caches import SCOPES, Scope
 from hesper.limits import Limits
 from hesper.sandbox import MODES, Mode
 
@@ -44,6 +45,11 @@ class HostOptions:
     """How the processes are confined that run guests' commands: `on`; `report`, which logs what
     would be refused, for a driver that needs more; `off`."""
 
+    shader_cache: Scope = "client"
+    """Who shares the compiled shaders that drivers keep, which a guest that has taken over its
+    worker can forge: `client`, programs of one user, one container, one class or one virtual
+    machine; `server`, all clients of this server; `off`, nobody, as none are kept."""
+
     record: RecordOptions | None = None
     """Record every client, or every program in a virtual machine: where, and how much.  None: not
     at all.  Wants `hesper[trace]`."""
@@ -60,6 +66,10 @@ class HostOptions:
         check_kind("limits", self.limits, Limits, "must be hesper.Limits(...)")
         if self.sandbox not in MODES:
             raise OptionError("sandbox", self.sandbox, f"must be one of {', '.join(MODES)}")
+        if self.shader_cache not in SCOPES:
+            raise OptionError(
+                "shader_cache", self.shader_cache, f"must be one of {', '.join(SCOPES)}"
+            )
         if self.patience is not None:
             default = "left out, it is what suits this machine"
             check_number("patience", self.patience, 0, MOST_PATIENCE, default)

@@ -21,8 +21,10 @@ from hesper.errors import OptionError, StartError, StateError
 from hesper.isolation.doorstep import Admission
 from hesper.isolation.listen import Access, Listener, adopt, bind
 from hesper.isolation.peers import Quota
+from hesper.isolation.shader_caches import ShaderCaches
 from hesper.isolation.supervisor import Supervisor
 from hesper.portable import group_id, physical_memory
+from hesper.sandbox.files import cache_folder
 from hesper.vtest.introduction import introduced
 from hesper.vtest.refusal import VtestRefuser
 from hesper.vtest.wire import DEFAULT_SOCKET
@@ -165,6 +167,7 @@ class _VtestRun(Run):
             "sample": options.sample,
         }
         self._refuser = VtestRefuser()
+        caches = ShaderCaches(options.shader_cache, listeners[0].path, cache_folder(os.environ))
         self.supervisor = Supervisor(
             listeners,
             SERVICE,
@@ -172,7 +175,7 @@ class _VtestRun(Run):
             warm=options.warm,
             max_clients=options.places,
             patience=min(options.handshake_timeout or ANSWER_SECONDS, ANSWER_SECONDS),
-            admission=options.admission._replace(refuse=self._refuser),
+            admission=options.admission._replace(refuse=self._refuser, caches=caches),
             sandbox=options.sandbox,
         )
         self.supervisor.begin()

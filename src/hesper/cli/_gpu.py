@@ -116,6 +116,9 @@ class DeviceOptions(Recorded):
     sandbox: Literal["on", "report", "off"] = "on"
     """How the processes are confined that run guests' commands. `report` logs what would be
     refused, for a driver that needs more."""
+    shader_cache: Literal["client", "off"] = "client"
+    """Whether compiled shaders are kept for the machine's next start; its programs share them. A
+    program that takes over its worker can forge them for the others."""
     max_contexts: int = GpuOptions.max_contexts
     """Programs in the guest that may use the GPU at a time. Each has a process on the host."""
     scanouts: int = 1
@@ -166,6 +169,7 @@ class DeviceOptions(Recorded):
             shares=self.shares,
             patience=self.patience,
             sandbox=self.sandbox,
+            shader_cache=self.shader_cache,
             scanouts=self.scanouts,
             resolution=parse_resolution(self.resolution),
             hostmem=parse_size(self.hostmem),

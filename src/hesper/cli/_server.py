@@ -171,6 +171,10 @@ class ServerOptions(Recorded):
     sandbox: Literal["on", "report", "off"] = "on"
     """How the processes are confined that run clients' commands. `report` logs what would be
     refused, for a driver that needs more."""
+    shader_cache: Literal["client", "server", "off"] = "client"
+    """Who shares compiled shaders that are kept for the next time: programs of one user, one
+    container or one class (`client`), all clients of this server, or nobody, as none are kept. A
+    client that takes over its worker can forge them for the others."""
     sample: int = 0
     """Look every so many microseconds at what each client's streams are doing, and log it when
     the client leaves (see `hesper bench --explain`)."""
@@ -196,6 +200,7 @@ class ServerOptions(Recorded):
             shares=self.shares,
             patience=self.patience,
             sandbox=self.sandbox,
+            shader_cache=self.shader_cache,
             mode=mode,
             group=group,
             max_clients=self.max_clients,

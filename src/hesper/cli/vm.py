@@ -170,13 +170,14 @@ def _run(
         print("asking the guest to shut down; Ctrl-C again ends it at once", flush=True)
         monitor.power_down()
 
+    options = dataclasses.replace(device.options(), machine=_booted(guest) or name)
     with (
         handled(STOPPING, signalled),
         contextlib.closing(listen_on(UnixPath(registry.socket_of(name)), local=True)) as door,
         sharing(guest.agent_socket) as share,
         running(
             guest.gpu_socket,
-            device.options(),
+            options,
             display,
             watch,
             stop,
@@ -218,15 +219,20 @@ def _shared(guest: Machine, display: DisplayOptions, qemu: Qemu, folder: Path) -
     )
 
 
+def _booted(guest: Machine) -> str:
+    """Path of what a machine boots; empty where that is not known."""
+    boots = guest.kernel or next((disk.path for disk in guest.disks), None)
+    return "" if boots is None else str(boots.absolute())
+
+
 def _facts(name: str, guest: Machine) -> dict[str, Any]:
     """What is said of a machine that is asked for by its name."""
-    boots = guest.kernel or next((disk.path for disk in guest.disks), None)
     return {
         "name": name,
         "architecture": guest.architecture,
         "memory": guest.memory,
         "cpus": guest.cpus,
-        "boots": "" if boots is None else str(boots.absolute()),
+        "boots": _booted(guest),
         "disks": [str(disk.path.absolute()) for disk in guest.disks],
         "qmp": "" if guest.user_monitor is None else str(guest.user_monitor.absolute()),
     }

@@ -21,6 +21,7 @@ from hesper.portable import page_size
 
 if TYPE_CHECKING:
     from hesper.figures import ContextFigures
+    from hesper.isolation.shader_caches import Scope
     from hesper.isolation.tracing import OnContext
     from hesper.sandbox import Mode
 
@@ -56,6 +57,10 @@ class GpuOptions:
     """Whether programs share the GPU's time by their weights."""
     sandbox: Mode = "on"
     """How workers are confined."""
+    shader_cache: Scope = "client"
+    """Who shares compiled shaders; programs in the machine do, unless it is `off`."""
+    machine: str = ""
+    """What the machine's are known by."""
 
     def __post_init__(self) -> None:
         """Check them."""
@@ -101,6 +106,7 @@ class GpuRunner:
             classes=options.classes,
             shares=options.shares,
             sandbox=options.sandbox,
+            shaders_of=None if options.shader_cache == "off" else options.machine,
         )
         self._device = GpuDevice(
             self.display,

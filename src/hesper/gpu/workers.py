@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import sys
 import threading
@@ -27,6 +28,7 @@ from hesper.gpu.refusal import ContextRefusal
 from hesper.isolation.doorstep import Admission
 from hesper.isolation.launch import environment
 from hesper.isolation.listen import bind
+from hesper.isolation.shader_caches import ShaderCaches
 from hesper.isolation.supervisor import Supervisor
 from hesper.limits import Limits
 from hesper.portable import (
@@ -36,6 +38,7 @@ from hesper.portable import (
     send_message,
     spawn,
 )
+from hesper.sandbox.files import cache_folder
 from hesper.sandbox.helper import harden
 
 if TYPE_CHECKING:
@@ -62,11 +65,13 @@ class Workers:
         classes: Classes | None = None,
         shares: bool = True,
         sandbox: Mode = "on",
+        shaders_of: str | None = None,
     ) -> None:
         """`options`: for the service's `prepare`.
 
         warm: workers kept ready.  contexts: how many the device lets run at a time.  classes: of
         programs.  shares: whether they share the GPU's time.  sandbox: how workers are confined.
+        shaders_of: what the machine's compiled shaders are kept by; None: they are not kept.
         """
         self._classes = classes if classes is not None and classes.are_there else None
         self._options = {
@@ -76,6 +81,7 @@ class Workers:
             "classes": [msgspec.to_builtins(e) for e in self._classes.all] if self._classes else [],
             "shares": shares,
             "sandbox": sandbox,
+            "shaders_of": shaders_of,
         }
         self._sandbox = sandbox
         self._stack = contextlib.ExitStack()
@@ -199,6 +205,12 @@ def _supervisor(order: dict[str, Any]) -> Supervisor:
             refuse=ContextRefusal,
             classes=classes,
             shares=order["shares"],
+            # What programs are called is what the guest says: they are one client.
+            caches=ShaderCaches(
+                "off" if order["shaders_of"] is None else "server",
+                f"machine {order['shaders_of']}",
+                cache_folder(os.environ),
+            ),
         ),
         sandbox=order["sandbox"],
     )

@@ -13,6 +13,7 @@ from hesper.isolation import channel
 from hesper.isolation.channel import ChannelError, Upstream
 from hesper.isolation.launch import Launcher, Spawner, Template, new_launcher
 from hesper.isolation.output import Output
+from hesper.isolation.shader_caches import Cache, ShaderCaches
 from hesper.isolation.shares import TICK
 from hesper.isolation.worker_process import WorkerProcess
 from hesper.limits import Limits
@@ -70,6 +71,8 @@ class Crew:
         """What all clients may have together, on other GPUs too, if they are bounded."""
         self.shares: Shares[WorkerProcess] | None = None
         """How clients share the GPU's time, if they do."""
+        self.caches = ShaderCaches()
+        """Where workers' drivers keep shaders."""
         self._turns = turns
         self._service = service
         self._options = options
@@ -99,26 +102,46 @@ class Crew:
         if (fd := launcher.fileno()) is not None:
             self._turns.watch(fd, self._launcher_speaks)
 
-    def count(self, *states: str) -> int:
-        """Count the workers in one of those states; from any thread."""
-        return sum(worker.state in states for worker in tuple(self.workers))
+    def count(self, *states: str, cache: Cache | None = None) -> int:
+        """Count the workers in one of those states, with that cache if it matters.
 
-    def a_ready(self) -> WorkerProcess | None:
-        """Return a worker that is ready, if there is one."""
-        return next((w for w in self.workers if w.state == "ready"), None)
+        From any thread.
+        """
+        return sum(
+            worker.state in states and (cache is None or worker.shaders is cache)
+            for worker in tuple(self.workers)
+        )
 
-    def hurrying(self) -> int:
+    def fresh(self) -> int:
+        """Count those that are ready, or get so, whose cache is nobody's."""
+        states = ("starting", "ready")
+        return sum(worker.state in states and not worker.shaders.key for worker in self.workers)
+
+    def a_ready(self, cache: Cache) -> WorkerProcess | None:
+        """Return a worker that is ready for a client with that cache, if there is one."""
+        ready = [worker for worker in self.workers if worker.state == "ready"]
+        own = (worker for worker in ready if worker.shaders is cache)
+        return next(own, None) or next((w for w in ready if w.shaders.suits(cache)), None)
+
+    def hurrying(self, cache: Cache | None = None) -> int:
         """Count those that are starting and do not give way to others."""
-        return sum(w.state == "starting" and not w.background for w in self.workers)
+        return sum(
+            worker.state == "starting"
+            and not worker.background
+            and (cache is None or worker.shaders is cache)
+            for worker in self.workers
+        )
 
     @property
     def is_able(self) -> bool:
         """Whether workers may be started: not for a while after that has failed."""
         return time.monotonic() >= self._not_before
 
-    def discharge(self, keep: int) -> None:
-        """End all workers that are ready but so many."""
-        for worker in [w for w in self.workers if w.state == "ready"][keep:]:
+    def discharge(self, keep: int, likely: Cache | None = None) -> None:
+        """End all workers that are ready but so many; those with another cache first."""
+        ready = [worker for worker in self.workers if worker.state == "ready"]
+        ready.sort(key=lambda worker: (worker.shaders is not likely, bool(worker.shaders.key)))
+        for worker in ready[keep:]:
             worker.state = "surplus"
             worker.process.kill()
 
@@ -147,7 +170,7 @@ class Crew:
         if self._groups is not None:
             self._groups.close()
 
-    def start(self, *, background: bool, hurry: bool = True) -> None:
+    def start(self, cache: Cache, *, background: bool, hurry: bool = True) -> None:
         """Start one worker.  hurry: a client is likely to come as soon as it is ready."""
         with contextlib.ExitStack() as stack:
             try:
@@ -164,6 +187,7 @@ class Crew:
         ours.setblocking(False)
         worker = WorkerProcess(process, ours, Upstream(ours), output, background, self.number)
         output.log = lambda: worker.log
+        worker.shaders = cache
         self.workers.add(worker)
         self._turns.watch(ours, lambda: self._hear(worker))
         if process.watch >= 0:
@@ -178,6 +202,7 @@ class Crew:
             options=self._options,
             log_level=threshold(),
             hurry=hurry,
+            shaders=self.caches.use(cache),
         )
         output.given()
 
@@ -385,6 +410,7 @@ class Crew:
         if worker.starting is not None:
             worker.starting.cancel()
         self.workers.discard(worker)
+        self.caches.leave(worker.shaders, served=worker.client > 0)
         if self.total is not None:
             self.total.end(worker)
         if self.shares is not None:

@@ -17,6 +17,7 @@ from hesper.portable import descriptor_limit
 if TYPE_CHECKING:
     from hesper.classes import Classes
     from hesper.isolation.service import Introduced, Refuse
+    from hesper.isolation.shader_caches import ShaderCaches
     from hesper.isolation.turns import Timer, Turns
     from hesper.isolation.waiting import WaitingClient
 
@@ -52,6 +53,8 @@ class Admission(NamedTuple):
     """What classes of clients there are; None: none."""
     shares: bool = True
     """Whether clients share the GPU's time by their weights, or as the driver has it."""
+    caches: ShaderCaches | None = None
+    """Where compiled shaders are kept for them; None: nowhere."""
 
 
 class Doorstep:

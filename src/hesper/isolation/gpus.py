@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hesper.isolation.shader_caches import Cache, ShaderCaches
 from hesper.isolation.shares import Shares
 from hesper.portable import own_memory, peer_container, processors
 
@@ -47,6 +48,10 @@ class Gpu:
         """What its first worker has found out, see `isolation.service`."""
         self.programs = 0
         """How many have come to it because it had the fewest clients."""
+        self._likely = crew.caches.usual()
+        """The cache of whom to expect: of who came last."""
+        self._newcomers = False
+        """Whether somebody without one is to be expected."""
         self._turns = turns
         self._warm = warm
         most = max(warm, min(2 * processors(), MOST_READY))
@@ -65,10 +70,16 @@ class Gpu:
         """How many clients it serves."""
         return self.crew.count("serving")
 
+    def expect(self, cache: Cache, *, is_new: bool = False) -> None:
+        """Expect clients with that cache, and such as have none yet."""
+        self._newcomers = is_new
+        if cache.key:  # else nobody will have it again
+            self._likely = cache
+
     def served(self, moment: float, refill: Callable[[], None]) -> None:
         """Take note that a worker has taken a client; `refill` is called when that is due."""
         self._recent.append(moment)
-        delay = REFILL_DELAY if self.crew.count("ready") else HURRIED_REFILL_DELAY
+        delay = REFILL_DELAY if self._ready() else HURRIED_REFILL_DELAY
         if self._lately() > 1:
             delay = 0.0
         self._refill_at = moment + delay
@@ -79,21 +90,39 @@ class Gpu:
         since = time.monotonic() - REFILL_DELAY
         return sum(moment >= since for moment in self._recent)
 
-    def refill(self, waiting: int, most: int | None) -> None:
-        """Start workers: for so many who wait, and for those who may come, `most` at most."""
+    def _ready(self) -> int:
+        return self.crew.count("ready", cache=self._likely)
+
+    def refill(self, waiting: Sequence[Cache], most: int | None) -> None:
+        """Start workers: for those who wait, and for those who may come, `most` at most.
+
+        waiting: their caches.
+        """
         crew = self.crew
-        for _ in range(crew.hurrying(), waiting):
-            if crew.is_able:
-                crew.start(background=False)
+        for cache, count in collections.Counter(waiting).items():
+            for _ in range(crew.hurrying(cache), count):
+                if crew.is_able and crew.hurrying() < MOST_READY:
+                    crew.start(cache, background=False)
         lately = self._lately()
         wanted = max(self._warm, lately) if lately > 1 else self._warm
         if most is not None:
             wanted = min(wanted, most)
         # The first finds out what the others need not: which driver to use.
-        for _ in range(crew.count("starting", "ready"), wanted if crew.is_settled else 1):
-            if crew.is_able and time.monotonic() >= self._refill_at:
-                crew.start(background=crew.is_settled, hurry=lately > 1)
+        has = crew.count("starting", "ready", cache=self._likely)
+        for _ in range(has, wanted if crew.is_settled else 1):
+            self._start_ahead(self._likely, hurry=lately > 1)
+        if self._newcomers and wanted and not crew.fresh():
+            self._start_ahead(crew.caches.fresh(), hurry=False)
         self._trim_later()
+
+    def _start_ahead(self, cache: Cache, *, hurry: bool) -> None:
+        if self.crew.is_able and time.monotonic() >= self._refill_at:
+            self.crew.start(cache, background=self.crew.is_settled, hurry=hurry)
+
+    @property
+    def _kept(self) -> int:
+        """How many are kept ready for good."""
+        return self._warm + self._newcomers
 
     def _trim(self) -> None:
         """End workers that nobody is likely to need any more."""
@@ -101,10 +130,10 @@ class Gpu:
         if self._recent and time.monotonic() - self._recent[-1] < SURPLUS_SECONDS:
             self._trim_later()
             return
-        self.crew.discharge(self._warm)
+        self.crew.discharge(self._kept, self._likely)
 
     def _trim_later(self) -> None:
-        if not self._trimming and self.crew.count("ready") > self._warm:
+        if not self._trimming and self.crew.count("ready") > self._kept:
             self._trimming = True
             self._turns.after(SURPLUS_SECONDS, self._trim)
 
@@ -113,9 +142,20 @@ class Gpus:
     """All of them.  Life: made, `begin`, used, `end`."""
 
     def __init__(
-        self, turns: Turns, crews: Sequence[Crew], warm: int, total: Total[WorkerProcess] | None
+        self,
+        turns: Turns,
+        crews: Sequence[Crew],
+        warm: int,
+        total: Total[WorkerProcess] | None,
+        caches: ShaderCaches | None = None,
     ) -> None:
-        """crews: one for each GPU; they tell of figures by `on_figures`.  total: of all clients."""
+        """crews: one for each GPU; they tell of figures by `on_figures`.  total: of all clients.
+
+        caches: of shaders; None: none.
+        """
+        self.caches = caches or ShaderCaches()
+        for crew in crews:
+            crew.caches = self.caches
         self.all = [Gpu(number, turns, crew, warm) for number, crew in enumerate(crews)]
         self.total = total
         for gpu in self.all:
@@ -191,6 +231,7 @@ class Gpus:
         """Leave nothing behind, whatever has happened."""
         for gpu in self.all:
             gpu.crew.end()
+        self.caches.close()
         if self.total is not None:
             self.total.close()
 

@@ -24,12 +24,14 @@ from hesper.isolation.gpus import Gpu, Gpus
 from hesper.isolation.path_keeper import PathKeeper
 from hesper.isolation.peers import Crowd, Rates
 from hesper.isolation.recordings import Recordings, RecordOptions
+from hesper.isolation.shader_caches import Cache, ShaderCaches
+from hesper.isolation.shader_folders import MOST_BYTES
 from hesper.isolation.survey import Survey
 from hesper.isolation.total import SLACK, Total
 from hesper.isolation.turns import Turns
 from hesper.isolation.waiting import WaitingClient, WaitingRoom
 from hesper.log import get_logger
-from hesper.portable import accept, peer_cgroup, processors
+from hesper.portable import accept, peer_cgroup, peer_place, processors
 
 if TYPE_CHECKING:
     import socket
@@ -99,7 +101,8 @@ class Supervisor:
         every = [options] if isinstance(options, dict) else list(options)
         crews = [Crew(self._turns, service, each, sandbox) for each in every]
         total: Total[WorkerProcess] | None = Total(admission.memory) if admission.memory else None
-        self._gpus = Gpus(self._turns, crews, max(1, warm), total)
+        self._caches = admission.caches or ShaderCaches()
+        self._gpus = Gpus(self._turns, crews, max(1, warm), total, self._caches)
         recording = every[0].get("recording")
         self._recordings = (
             Recordings(msgspec.convert(recording, RecordOptions)) if recording else None
@@ -158,6 +161,7 @@ class Supervisor:
             self._spare = os.open(os.devnull, os.O_RDONLY)
             self.begin()
             log.get_ready()  # while that starts
+            self._caches.begin(self._turns.call, self._too_full)
             self._refill()
             while not self._stopping or self._gpus.workers:
                 self._turns.turn()
@@ -295,21 +299,20 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 self._spare = os.open(os.devnull, os.O_RDONLY)
         self._hand_out()
-        places = self._max_clients - self._serving
+        places = min(self._max_clients - self._serving, self._hurry)
         most = self._expected if self._retired else None
         for gpu in self._gpus.all:
-            waiting = self._room.count(partial(self._may_on, gpu.number))
-            gpu.refill(min(waiting, places, self._hurry), most)
+            waiting = self._room.first(places, partial(self._may_on, gpu.number))
+            gpu.refill([client.shaders for client in waiting], most)
         is_able = self._gpus.are_settled and self._spare >= 0
         self._accept_if(wanted=is_able and not self._retired)
 
     def _hand_out(self) -> None:
         """Let workers that are ready serve those who wait."""
         for gpu in self._gpus.all:
-            while self._serving < self._max_clients:
-                worker = gpu.crew.a_ready()
-                may = partial(self._may_on, gpu.number)
-                client = self._room.call(may) if worker is not None else None
+            while self._serving < self._max_clients and gpu.crew.count("ready"):
+                client = self._room.call(partial(self._may_now, gpu))
+                worker = gpu.crew.a_ready(client.shaders) if client is not None else None
                 if worker is None or client is None:
                     break
                 self._serve(worker, client)
@@ -361,6 +364,9 @@ class Supervisor:
         if client.yields:
             client.log.info("client waits for others: its process connects too often")
         client.gpu = self._gpus.choose(client, self._room.count_on)
+        client.of_class = self._class_of(client)
+        client.shaders = self._cache_of(client)
+        client.is_new = self._caches.is_new(client.shaders)
         client.timer = self._turns.after(
             min(PLACE_PATIENCE, self._patience), lambda: self._still_waits(client)
         )
@@ -377,6 +383,10 @@ class Supervisor:
     def _may_on(self, gpu: int, client: WaitingClient) -> bool:
         """Whether it may be served, and is to be on that GPU."""
         return client.gpu == gpu and self._may(client)
+
+    def _may_now(self, gpu: Gpu, client: WaitingClient) -> bool:
+        """Whether it may be served there, and a worker is ready for it."""
+        return self._may_on(gpu.number, client) and gpu.crew.a_ready(client.shaders) is not None
 
     def _left(self, worker: WorkerProcess) -> None:
         self._served.remove(worker)
@@ -426,8 +436,10 @@ class Supervisor:
             self._client_number += 1
             worker.client = self._client_number
             worker.peer = client.peer
-            worker.kind = self._class_of(client)
+            worker.kind = client.of_class
             self._served.add(worker, client.peer)
+            worker.shaders = self._caches.hand(worker.shaders, client.shaders)
+            self._gpus.of(worker).expect(worker.shaders, is_new=client.is_new)
             self._order_to_serve(worker, sock)
             _log.debug("client has a worker", client=worker.client, worker=worker.process.pid)
         self._survey.began(worker)
@@ -469,6 +481,19 @@ class Supervisor:
             return None
         cgroup = peer_cgroup(client.sock) if classes.need_cgroups else None
         return classes.of(client.kind, client.peer.user, cgroup)
+
+    def _cache_of(self, client: WaitingClient) -> Cache:
+        """Where shaders are kept for a client."""
+        place = peer_place(client.sock) if self._caches.by_client else ""
+        usual = self._classes.default.name if self._classes is not None else ""
+        return self._caches.of(client.peer, place, client.of_class, usual)
+
+    def _too_full(self, cache: Cache) -> None:
+        """A cache has grown beyond what drivers keep: who uses it ends, and it is removed."""
+        old = self._caches.spoil(cache)
+        for worker in [each for each in self._gpus.workers if each.shaders is cache]:
+            worker.shaders = old
+            self._gpus.kill(worker, f"its cache of shaders has more than {MOST_BYTES} bytes")
 
     def _audit_later(self) -> None:
         if not self._auditing and self._serving:

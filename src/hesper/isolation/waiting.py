@@ -7,16 +7,19 @@ Mesa's reads the same end of the stream again and again.  So it is told, in its 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hesper.isolation.peers import Crowd
+from hesper.isolation.shader_caches import Cache
 from hesper.log import get_logger
 from hesper.portable import Peer, has_hung_up, peer
 
 if TYPE_CHECKING:
+    from hesper.classes import ClientClass
     from hesper.isolation.service import Refusal, Refuse
     from hesper.isolation.turns import Timer, Turns
     from hesper.log import Logger
@@ -44,6 +47,12 @@ class WaitingClient:
         self.timer: Timer | None = None
         self.gpu = 0
         """Number of the GPU on which it is to be served."""
+        self.shaders = Cache()
+        """Where shaders are kept for it."""
+        self.is_new = False
+        """Whether none have been kept for it yet."""
+        self.of_class: ClientClass | None = None
+        """Its class, if there are any."""
         self.yields = False
         """Whether others go first: its process connects too often."""
 
@@ -68,9 +77,10 @@ class WaitingRoom:
         """Count those that wait."""
         return len(self._waiting)
 
-    def count(self, may: Callable[[WaitingClient], bool]) -> int:
-        """Count those that wait, yield to nobody and `may` be served."""
-        return sum(not client.yields and may(client) for client in self._waiting)
+    def first(self, most: int, may: Callable[[WaitingClient], bool]) -> list[WaitingClient]:
+        """The first of those that wait, yield to nobody and `may` be served."""
+        those = (client for client in self._waiting if not client.yields and may(client))
+        return list(itertools.islice(those, max(0, most)))
 
     def count_on(self, gpu: int) -> int:
         """Count those that wait for that GPU."""

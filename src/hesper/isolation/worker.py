@@ -102,6 +102,7 @@ class Worker:
                 os.dup2(output, fd)
             os.close(output)
             log.set_sink(self._log, level=order["log_level"])
+            sandbox.keep_shaders(order["shaders"])
             try:
                 service: Service = import_module(order["service"]).prepare(order["options"])
                 sandbox.confine(everywhere=in_both_threads)  # whatever the service has done

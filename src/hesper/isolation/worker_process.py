@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hesper.figures import Figures
+from hesper.isolation.shader_caches import Cache
 from hesper.log import get_logger
 from hesper.sandbox.seccomp import remedy
 
@@ -36,6 +37,8 @@ class WorkerProcess:
     """Whether it gets ready with what processor time others leave."""
     gpu: int = 0
     """Number of the GPU on which it serves, see `isolation.gpus`."""
+    shaders: Cache = field(default_factory=Cache)
+    """Where its driver keeps shaders."""
     state: str = "starting"
     client: int = 0
     peer: Peer | None = None

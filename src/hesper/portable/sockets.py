@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from hesper.portable.platform import exit_watch, is_linux
@@ -19,6 +21,10 @@ MAX_MESSAGE = 1 << 20
 
 FRAME = struct.Struct("=II")
 """What a message of `send_message` begins with: bytes that follow, descriptors that come along."""
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_MOST_MEMBERS = 1024
+"""Of a control group, that are looked at."""
 
 _CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -158,8 +164,45 @@ def peer_container(sock: socket.socket) -> str | None:
     in none, and where `peer_cgroup` is None.
     """
     status, groups = _of_peer(sock, "status", "cgroup") or ("", "")
-    numbers = next((line for line in status.splitlines() if line.startswith("NSpid:")), "")
-    return _cgroup(groups) if len(numbers.split()) > 2 else None
+    return _cgroup(groups) if _depth(status) > 1 else None
+
+
+def peer_place(sock: socket.socket) -> str | None:
+    """Where the peer of a Unix socket lives: empty for a process like any, else its container.
+
+    A container is named by its control group, if no process is in that which is in no container.
+    None for one that has no such name, and where it is not known, as when the process is gone.
+    Systems without containers have processes like any.
+    """
+    if not is_linux():
+        return ""
+    status, groups = _of_peer(sock, "status", "cgroup") or ("", "")
+    if (depth := _depth(status)) == 1:
+        return ""
+    group = _cgroup(groups) if depth else None
+    return group if group and _is_of_containers(group) else None
+
+
+def _depth(status: str) -> int:
+    """In how many namespaces of processes one is that we see, by its `status`; 0: it is gone."""
+    numbers = next((line for line in status.splitlines() if line.startswith("NSpid:")), "NSpid:")
+    return len(numbers.split()) - 1
+
+
+def _is_of_containers(group: str) -> bool:
+    """Whether all processes of a control group are in containers; False where that is not known."""
+    try:
+        members = (CONTROL_GROUPS / group.lstrip("/") / "cgroup.procs").read_text("ascii").split()
+        # One that we cannot see is 0.
+        if not 0 < len(members) <= _MOST_MEMBERS or "0" in members or ".." in group:
+            return False
+        for member in members:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if _depth(Path(f"/proc/{member}/status").read_text("utf-8", "replace")) == 1:
+                    return False
+    except OSError:
+        return False
+    return True
 
 
 def _cgroup(text: str) -> str | None:

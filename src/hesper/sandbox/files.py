@@ -27,17 +27,32 @@ _MANIFESTS = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES")
 _LAYERS = ("VK_LAYER_PATH", "VK_ADD_LAYER_PATH", "VK_IMPLICIT_LAYER_PATH")
 _EGL = ("__EGL_VENDOR_LIBRARY_FILENAMES", "__EGL_VENDOR_LIBRARY_DIRS")
 """By which NVIDIA's driver finds a part of itself, also for Vulkan."""
+CACHE_BYTES = 1 << 30
+"""What a driver is to keep of shaders at most."""
 _CACHES = (
     "CUDA_CACHE_PATH",
     "MESA_SHADER_CACHE_DIR",
+    "MESA_GLSL_CACHE_DIR",  # its name before Mesa 23.1
     "__GL_SHADER_DISK_CACHE_PATH",
     "AMD_SHADER_DISK_CACHE_PATH",
 )
+_CACHE_SIZES = {
+    "CUDA_CACHE_MAXSIZE": str(CACHE_BYTES),
+    "MESA_SHADER_CACHE_MAX_SIZE": f"{CACHE_BYTES >> 20}M",
+    "MESA_GLSL_CACHE_MAX_SIZE": f"{CACHE_BYTES >> 20}M",
+    "__GL_SHADER_DISK_CACHE_SIZE": str(CACHE_BYTES),
+}
+_NO_CACHES = {
+    "CUDA_CACHE_DISABLE": "1",
+    "MESA_SHADER_CACHE_DISABLE": "true",
+    "MESA_GLSL_CACHE_DISABLE": "true",
+    "__GL_SHADER_DISK_CACHE": "0",
+}
 _LAYER_FOLDERS = ("explicit_layer.d", "implicit_layer.d")
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
-    """Where workers keep shaders: a folder that no other program reads.
+    """Where workers' caches of shaders are: folders that no other program reads.
 
     A guest that has taken over a worker may write what it likes there, and drivers run what they
     find.
@@ -46,19 +61,23 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
     return Path(base, "hesper", "shaders")
 
 
-def cache_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Make drivers use that folder; what the user has said counts more.  Makes the folder."""
-    folder = cache_folder(environ)
-    with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return {name: str(folder) for name in _CACHES if name not in environ}
+def cache_variables(folder: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Make drivers keep shaders in a folder, and nowhere else; empty: not at all.
+
+    Also where the user has named another for programs: it is these that would run what a guest has
+    left there.
+    """
+    if not folder:
+        return {**dict.fromkeys(_CACHES, os.devnull), **_NO_CACHES}
+    sizes = {name: size for name, size in _CACHE_SIZES.items() if name not in environ}
+    return {**dict.fromkeys(_CACHES, folder), **sizes}
 
 
-def needed(needs: Needs, driver: Sequence[str]) -> Files:
-    """What may be used.  driver: its manifest and libraries."""
+def needed(needs: Needs, driver: Sequence[str], cache: str = "") -> Files:
+    """What may be used.  driver: its manifest and libraries.  cache: the worker's, for shaders."""
     read = [*common(), *_with_folder(driver)]
     write = [*table().files.write]
-    write += [os.environ.get(name, "") for name in _CACHES]
+    write.append(cache)
     if not has_memfd():
         write.append(SHARED_MEMORY)
     for need in needs:

@@ -44,6 +44,7 @@ class _Worker:
         self.kept: list[int] = []
         self.is_confined = True
         self.reporter: Reporter | None = None
+        self.cache = ""
 
 
 _this = _Worker()
@@ -72,6 +73,14 @@ def begin(mode: Mode, control: int) -> None:
     process.give_up(control, *_this.kept, hidden=mode == "on")
 
 
+def keep_shaders(folder: str) -> None:
+    """Have the driver keep shaders there; empty: nowhere.  Before `confine`.
+
+    Until then nothing leads there: what looks for drivers before that is not confined.
+    """
+    _this.cache = folder
+
+
 def confine(
     wants: Wants = Wants(),
     *,
@@ -81,12 +90,12 @@ def confine(
 
     Raises `OSError`.
     """
+    os.environ.update(files.cache_variables(_this.cache, os.environ))
     if _this.is_confined:
         return
     _this.is_confined = True
     needs = needs_of(wants.driver)
-    os.environ.update(files.cache_variables(os.environ))
-    allowed = files.needed(needs, wants.files)
+    allowed = files.needed(needs, wants.files, _this.cache)
     if is_macos() and _this.mode == "on":
         macos.obey(macos.profile(allowed))
     if not is_linux():
