@@ -89,17 +89,23 @@ def _print(found: Outcome, *, is_verified: bool) -> None:
     if found.stuck:
         print(f"{found.stuck} times work was not waited for: it waits for what comes later")
     if is_verified:
-        print(f"results: {found.results_same} the same, {found.results_other} others")
-        if found.answers_other:
-            print(f"what the driver offers: {found.answers_other} answers are others")
-        print(f"pages in the end: {found.pages_same} the same, {found.pages_other} others")
-        print(f"pages written to the same bytes meanwhile: {found.pages_confirmed}")
-        if found.picture_error is not None:
-            print(f"the last picture: {_distance(found.picture_error)}")
+        _print_comparison(found)
     for difference in found.differences:
         print(difference)
     if found.fatal:
         print(f"ended at {found.fatal}")
+
+
+def _print_comparison(found: Outcome) -> None:
+    print(f"results: {found.results_same} the same, {found.results_other} others")
+    if found.answers_other:
+        print(f"what the driver offers: {found.answers_other} answers are others")
+    print(f"pages in the end: {found.pages_same} the same, {found.pages_other} others")
+    print(f"pages written to the same bytes meanwhile: {found.pages_confirmed}")
+    if found.pages_replaced:
+        print(f"pages written to others, or by the guest after it: {found.pages_replaced}")
+    if found.picture_error is not None:
+        print(f"the last picture: {_distance(found.picture_error)}")
 
 
 def _distance(error: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from hesper.trace.submits import batches
 from hesper.vk.enumerants import VK_FENCE_CREATE_SIGNALED_BIT, VK_SEMAPHORE_TYPE_TIMELINE
 
 if TYPE_CHECKING:
@@ -118,8 +119,13 @@ class Waits:
         self._queues.setdefault(parameters["pQueue"], parameters["device"])
 
     def _submit(self, number: int, parameters: dict[str, Any]) -> None:
-        for info in parameters.get("pSubmits") or parameters.get("pBindInfo") or []:
-            self._batch(number, info)
+        for batch in batches(parameters):
+            for buffer in batch.buffers:
+                self._submitted[buffer] = number
+            for semaphore, _ in batch.waits:
+                self._wait(semaphore)
+            for semaphore, value in batch.signals:
+                self._signal(semaphore, value)
         self._fence(parameters.get("fence") or 0, is_signalled=True)
 
     def _reset(self, _: int, parameters: dict[str, Any]) -> None:
@@ -136,26 +142,6 @@ class Waits:
     def _import(self, _: int, parameters: dict[str, Any]) -> None:
         info = parameters.get("pImportSemaphoreResourceInfo") or {}
         self._signal(info.get("semaphore") or 0, 0)
-
-    def _batch(self, number: int, info: dict[str, Any]) -> None:
-        """Note one VkSubmitInfo, VkSubmitInfo2 or VkBindSparseInfo."""
-        buffers = list(info.get("pCommandBuffers") or [])
-        buffers += [each["commandBuffer"] for each in info.get("pCommandBufferInfos") or []]
-        for buffer in buffers:
-            self._submitted[buffer] = number
-        for semaphore in info.get("pWaitSemaphores") or []:
-            self._wait(semaphore)
-        for each in info.get("pWaitSemaphoreInfos") or []:
-            self._wait(each["semaphore"])
-        values: list[int] = []
-        for name, chained in info.get("pNext") or []:
-            if name == "VkTimelineSemaphoreSubmitInfo":
-                values = chained.get("pSignalSemaphoreValues") or []
-        signalled = info.get("pSignalSemaphores") or []
-        for at, semaphore in enumerate(signalled):
-            self._signal(semaphore, values[at] if at < len(values) else 0)
-        for each in info.get("pSignalSemaphoreInfos") or []:
-            self._signal(each["semaphore"], each.get("value") or 0)
 
     def _fence(self, fence: int, *, is_signalled: bool) -> None:
         if fence in self._fences:

@@ -19,6 +19,7 @@ class ReplayedMemory:
     A page is noted when its contents have changed, and it cannot be told by whom: the device may
     have been in the middle of writing it.  Here the device is through.  So where the device has
     written here, since the page was noted last, what it wrote stays; all else is the guest's.
+    Where the guest knew that the device was through, too, all is as it was noted.
     """
 
     def __init__(self, fd: int, size: int) -> None:
@@ -34,28 +35,31 @@ class ReplayedMemory:
         """Unmap it."""
         self._memory.close()
 
-    def write(self, offset: int, data: bytes) -> int:
+    def write(self, offset: int, data: bytes, *, is_done: bool = False) -> tuple[int, int]:
         """Put what was noted of pages from `offset` on, a multiple of `PAGE`.
 
-        Returns how many of them the device has written here already, to the same bytes.
+        is_done: the device was through then.
+        Returns how many of them the device has written here already, to the same bytes; and of how
+        many that is replaced, since it was something else then.
         """
-        confirmed = 0
+        confirmed = replaced = 0
         for at in range(0, len(data), PAGE):
             noted = data[at : at + PAGE]
             start = offset + at
             before = self._before(start, len(noted))
             here = self._memory[start : start + len(noted)]
-            if here == before:
-                self._memory[start : start + len(noted)] = noted
-            elif here == noted:
+            if here == noted and here != before:
                 confirmed += 1
+            elif is_done or here == before:
+                self._memory[start : start + len(noted)] = noted
+                replaced += here != before
             else:
                 found, kept = merged(before, noted, here)
                 self._memory[start : start + len(noted)] = found
                 if kept:
                     self._taken_back.setdefault(start, set()).update(kept)
             self._noted[start] = noted
-        return confirmed
+        return confirmed, replaced
 
     def _before(self, start: int, size: int) -> bytes:
         """What was noted of a page last; a broken recording may have noted less of it then."""

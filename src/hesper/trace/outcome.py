@@ -30,6 +30,9 @@ class Outcome(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     pages_confirmed: int = 0
     """Times that a page was noted that the device had written here to the same bytes."""
+    pages_replaced: int = 0
+    """Times that it had written something else here, and the guest's device was through: the guest
+    had written there, or that device something else."""
     pages_same: int = 0
     """Pages that held in the end what they held then."""
     pages_other: int = 0

@@ -14,7 +14,15 @@ from hesper.kernel import port
 from hesper.kernel.errors import ProtocolError
 from hesper.portable import SharedMemory
 from hesper.protocol.codec import Reader as WireReader
+from hesper.trace.commands import (
+    NOTED,
+    TRANSPORT,
+    depends_on_time,
+    is_question,
+    leaves_work_alone,
+)
 from hesper.trace.decoded import Decoded, codec, decode, name_of
+from hesper.trace.known import Known
 from hesper.trace.memory import PAGE, ReplayedMemory
 from hesper.trace.offers import REFUSALS, limit
 from hesper.trace.outcome import Outcome, ReplayOptions
@@ -25,6 +33,7 @@ from hesper.trace.records import (
     BLOB_BODY,
     EARLIER,
     FAILED,
+    FENCE_BODY,
     REPLIED,
     Kind,
     Reader,
@@ -33,67 +42,21 @@ from hesper.trace.records import (
     memory_of,
 )
 from hesper.trace.shown import ReplayedScreens
-from hesper.trace.translate import ASKS, MAKES_QUEUES, Translation, again
+from hesper.trace.submits import SUBMISSIONS
+from hesper.trace.translate import ASKS, Translation, again
+from hesper.trace.work import WAITS_FOR_EVENTS, Countdown, Work
 
 if TYPE_CHECKING:
     from hesper.isolation.driver import OpenDriver
     from hesper.trace.plan import Plan
 
-TRANSPORT = frozenset(
-    {
-        "vkCreateRingMESA",
-        "vkDestroyRingMESA",
-        "vkNotifyRingMESA",
-        "vkWriteRingExtraMESA",
-        "vkSubmitVirtqueueSeqnoMESA",
-        "vkWaitVirtqueueSeqnoMESA",
-        "vkWaitRingSeqnoMESA",
-        "vkSetReplyCommandStreamMESA",
-        "vkSeekReplyCommandStreamMESA",
-        "vkExecuteCommandStreamsMESA",
-    }
-)
-"""Commands of the guest's way to us, which a replay has no use for."""
-
-SUBMISSIONS = frozenset({"vkQueueSubmit", "vkQueueSubmit2", "vkQueueBindSparse"})
-_FREE = (
-    "vkCmd",
-    "vkCreate",
-    "vkEnumerate",
-    "vkWait",
-    "vkGetPhysical",
-    "vkGetDevice",
-    "vkGetBuffer",
-)
-"""What begins so does no harm to work that is under way."""
-_FREE_TOO = SUBMISSIONS | {"vkSignalSemaphore", "vkSetEvent", "vkEndCommandBuffer"}
-
-_QUESTIONS = ("vkEnumerate", "vkGetPhysicalDevice")
-"""What begins so asks what a driver offers."""
-_NOTED = (
-    MAKES_QUEUES
-    | BINDS.keys()
-    | {"vkAllocateMemory", "vkFreeMemory", "vkCreateBuffer", "vkCreateImage"}
-)
-"""Commands that are looked at in any case."""
-
-POLLS = frozenset(
-    {
-        "vkGetFenceStatus",
-        "vkGetEventStatus",
-        "vkGetSemaphoreCounterValue",
-        "vkWaitForFences",
-        "vkWaitSemaphores",
-        "vkGetQueryPoolResults",
-    }
-)
-"""Whose answers depend on the time."""
-
 REPLIES = 0xFFFFFFF1
 """Id of the resource for replies: no guest counts so far."""
 REPLY_BYTES = 64 << 20
+LONGEST = 3600.0
+"""Seconds for work that waits for nothing but the device."""
 PATIENCE = 10.0
-"""Seconds for work that waits for what comes later in the recording, the first time."""
+"""Seconds for work that may wait for an event which is set later in the recording."""
 IMPATIENCE = 0.1
 """And after that, until it is through."""
 MOST_TOLD = 20
@@ -139,7 +102,11 @@ class Replay:
         self._pictures = Pictures()
         self._screens = ReplayedScreens()
         self._has_copy = False
-        self._timelines: set[int] = set()
+        self._timelines: dict[int, int] = {}
+        """Of queues, by their ids."""
+        self._work = Work()
+        self._known = Known()
+        self._waits_for_events = False
         self._pending = False
         self._is_stuck = False
         self._is_closing = False
@@ -203,6 +170,7 @@ class Replay:
     def _play(self, number: int, record: Record) -> None:
         if record.kind == Kind.COMMAND:
             self._command(number, record)
+            self._known.passed(record)
         elif record.kind == Kind.MEMORY:
             self._settle()
             self._write(record)
@@ -216,6 +184,10 @@ class Replay:
         elif record.kind == Kind.GONE:
             self._settle()
             self._drop(int.from_bytes(record.body[:4], "little"))
+        elif record.kind in (Kind.FENCE, Kind.RETIRED):
+            timeline, _, number = FENCE_BODY.unpack_from(record.body)
+            note = self._known.fence if record.kind == Kind.FENCE else self._known.retired
+            note(timeline, number)
         elif record.kind == Kind.PICTURE:
             self.outcome.picture = self._screens.take(record)
 
@@ -229,11 +201,13 @@ class Replay:
             return
         if not name.startswith("vkCmd"):
             self._tell(number, name)
-        if not name.startswith(_FREE) and name not in _FREE_TOO:
+        self._waits_for_events |= name in WAITS_FOR_EVENTS
+        if not leaves_work_alone(name):
             self._settle()
         then: Decoded | None = None
         if self._wants(name, record):
             then = decode(number, record)
+            self._known.note(then)
             found = self._translated(then)
             if found is None:
                 self.outcome.left_out += 1
@@ -268,19 +242,20 @@ class Replay:
         """Whether a command has to be decoded."""
         return (
             self._translation.is_needed
-            or name in _NOTED
+            or name in NOTED
             or (name in ASKS and bool(record.flags & REPLIED))
             or (self._options.picture and name in WANTS)
         )
 
     def _note(self, then: Decoded) -> None:
         parameters = then.parameters or {}
+        self._work.note(then)
         if self._options.picture and then.name in WANTS:
             self._pictures.note(then)
         if then.name == "vkGetDeviceQueue2":
             for name, chained in (parameters.get("pQueueInfo") or {}).get("pNext") or []:
                 if name == "VkDeviceQueueTimelineInfoMESA":
-                    self._timelines.add(chained["ringIdx"])
+                    self._timelines[parameters.get("pQueue") or 0] = chained["ringIdx"]
         elif is_tiled(then.name, parameters):
             self._tiled.add(parameters.get("pImage") or 0)
         elif then.name == "vkCreateBuffer":
@@ -303,7 +278,7 @@ class Replay:
         reply = self._replies[: max(len(recorded), 1 << 16)]
         if then is not None and name in ASKS:
             self._translation.learn(then, reply)
-        if codec().model.commands[name].result != "VkResult" or name in POLLS:
+        if codec().model.commands[name].result != "VkResult" or depends_on_time(name):
             return
         was, now = (int.from_bytes(each[4:8], "little", signed=True) for each in (recorded, reply))
         if name == "vkCreateDevice" and then is not None and was == 0 and now in REFUSALS:
@@ -312,7 +287,7 @@ class Replay:
             now = int.from_bytes(self._replies[4:8], "little", signed=True)
         if was == now:
             self.outcome.results_same += 1
-        elif name.startswith(_QUESTIONS):
+        elif is_question(name):
             self.outcome.answers_other += 1
         else:
             self.outcome.results_other += 1
@@ -323,26 +298,26 @@ class Replay:
             self.outcome.differences.append(what)
 
     def _settle(self) -> None:
-        """Wait for what was submitted, as the guest did, by whatever it looked at."""
+        """Wait for what was submitted, as the guest did, by whatever it looked at.
+
+        But not for what waits for something that comes later in the recording.
+        """
         if not self._pending:
             return
         self._pending = False
-        over = threading.Event()
-        left = len(self._timelines)
-        lock = threading.Lock()
-
-        def retired() -> None:
-            nonlocal left
-            with lock:
-                left -= 1
-                if left == 0:
-                    over.set()
-
-        for timeline in sorted(self._timelines):
-            self._context.fence(timeline, retired)
-        if not self._timelines:
+        blocked = self._work.blocked()
+        timelines = {line for queue, line in self._timelines.items() if queue not in blocked}
+        self.outcome.stuck += bool(blocked)
+        if not timelines:
             return
-        if over.wait(IMPATIENCE if self._is_stuck else PATIENCE):
+        over = threading.Event()
+        left = Countdown(len(timelines), over.set)
+        for timeline in sorted(timelines):
+            self._context.fence(timeline, left.less)
+        if not self._waits_for_events:
+            if not over.wait(LONGEST):
+                raise ReplayError(f"the device is not done after {LONGEST:.0f} s")
+        elif over.wait(IMPATIENCE if self._is_stuck else PATIENCE):
             self._is_stuck = False
         else:
             self._is_stuck = True
@@ -386,7 +361,9 @@ class Replay:
         place = self._place(record)
         if place is not None:
             memory, offset, data = place
-            self.outcome.pages_confirmed += memory.write(offset, data)
+            confirmed, replaced = memory.write(offset, data, is_done=self._known.is_all)
+            self.outcome.pages_confirmed += confirmed
+            self.outcome.pages_replaced += replaced
 
     def _expect(self, record: Record) -> None:
         place = self._place(record)
