@@ -86,6 +86,8 @@ def _print(found: Outcome, *, is_verified: bool) -> None:
             print(f"translated: {count} {what}")
     if found.lacks:
         print(f"made without what this driver lacks: {', '.join(found.lacks)}")
+    if found.without:
+        print(f"left out: {found.without} commands that name what this driver has not made")
     if found.stuck:
         print(f"{found.stuck} times work was not waited for: it waits for what comes later")
     if is_verified:

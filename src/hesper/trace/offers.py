@@ -1,12 +1,15 @@
-"""Leaves out of a device what this driver does not offer."""
+"""Leaves out what this driver does not offer: of a device, and of questions about it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hesper.trace.decoded import codec
 from hesper.vk.enumerants import VK_ERROR_EXTENSION_NOT_PRESENT, VK_ERROR_FEATURE_NOT_PRESENT
+
+if TYPE_CHECKING:
+    from hesper.trace.decoded import Decoded
 
 REFUSALS = frozenset({VK_ERROR_EXTENSION_NOT_PRESENT, VK_ERROR_FEATURE_NOT_PRESENT})
 """Results of a vkCreateDevice that wants too much."""
@@ -26,14 +29,40 @@ def limit(parameters: dict[str, Any], ask: Ask) -> list[str]:
     return _extensions(info, device, ask) + _features(info, device, ask)
 
 
-def _extensions(info: dict[str, Any], device: int, ask: Ask) -> list[str]:
+class Offers:
+    """Knows which questions there are."""
+
+    def __init__(self, ask: Ask) -> None:
+        """Nothing was asked yet."""
+        self._ask = ask
+        self._extensions: dict[int, set[bytes]] = {}
+        """By physical devices."""
+
+    def has(self, then: Decoded) -> bool:
+        """Whether the driver has a command that asks a physical device."""
+        needs = codec().model.commands[then.name].provided_by
+        device = (then.parameters or {}).get("physicalDevice") or 0
+        if not needs or not device:
+            return True
+        if device not in self._extensions:
+            self._extensions[device] = _offered(device, self._ask)
+        return any(each.encode() in self._extensions[device] for each in needs)
+
+
+def _offered(device: int, ask: Ask) -> set[bytes]:
+    """Names of the extensions that there are."""
     asked = {
         "physicalDevice": device,
         "pPropertyCount": MOST_EXTENSIONS,
         "pProperties": [{}] * MOST_EXTENSIONS,
     }
     _, outputs = ask("vkEnumerateDeviceExtensionProperties", asked)
-    there = {_name(each["extensionName"]) for each in outputs.get("pProperties") or []}
+    names: set[bytes] = {_name(each["extensionName"]) for each in outputs.get("pProperties") or []}
+    return names
+
+
+def _extensions(info: dict[str, Any], device: int, ask: Ask) -> list[str]:
+    there = _offered(device, ask)
     wanted = info.get("ppEnabledExtensionNames") or []
     kept = [each for each in wanted if _name(each) in there]
     info["ppEnabledExtensionNames"], info["enabledExtensionCount"] = kept, len(kept)

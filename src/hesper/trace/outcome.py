@@ -42,6 +42,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     """Questions about what the driver offers that have another VkResult here."""
     lacks: list[str] = []
     """Extensions and features that the device is made without, because there are none here."""
+    without: int = 0
+    """Commands left out that name what this driver has not made."""
     stuck: int = 0
     """Times that work was not waited for any longer."""
     translated: dict[str, int] = {}

@@ -24,7 +24,8 @@ from hesper.trace.commands import (
 from hesper.trace.decoded import Decoded, codec, decode, name_of
 from hesper.trace.known import Known
 from hesper.trace.memory import PAGE, ReplayedMemory
-from hesper.trace.offers import REFUSALS, limit
+from hesper.trace.missing import Missing
+from hesper.trace.offers import REFUSALS, Offers, limit
 from hesper.trace.outcome import Outcome, ReplayOptions
 from hesper.trace.picture import WANTS, Pictures, error
 from hesper.trace.places import Places
@@ -60,6 +61,8 @@ PATIENCE = 10.0
 IMPATIENCE = 0.1
 """And after that, until it is through."""
 MOST_TOLD = 20
+_ANSWER = (1).to_bytes(4, "little")
+"""Flags of a command that is to be answered."""
 
 
 class ReplayError(HesperError):
@@ -96,6 +99,8 @@ class Replay:
         )
         self._translation = Translation()
         self._places = Places(self._translation, self._ask)
+        self._offers = Offers(self._ask)
+        self._missing = Missing()
         self._tiled: set[int] = set()
         self._blobs: dict[int, ReplayedMemory] = {}
         self._memories: dict[int, int] = {}
@@ -208,24 +213,49 @@ class Replay:
         if self._wants(name, record):
             then = decode(number, record)
             self._known.note(then)
-            found = self._translated(then)
+            found = None if self._lacks(then) else self._translated(then)
             if found is None:
                 self.outcome.left_out += 1
                 return
             data = found
             self._note(then)
-        if record.flags & REPLIED:
-            # One submission: nothing may come between.
-            self._submit(self._seek + data)
-            self._compare_reply(number, name, record, then)
-        else:
-            self._submit(data)
-        if then is not None and name == "vkFreeMemory":
-            self._places.freed(then)
+        self._do(number, record, data, then)
         self.outcome.commands += 1
         if name in SUBMISSIONS:
             self.outcome.submissions += 1
             self._pending = True
+
+    def _do(self, number: int, record: Record, data: bytes, then: Decoded | None) -> None:
+        """Tell a command, and look at what is answered."""
+        name = name_of(data)
+        if record.flags & REPLIED:
+            # One submission: nothing may come between.
+            self._submit(self._seek + data)
+            self._compare_reply(number, name, record, then)
+        elif codec().model.commands[name].creates and data[4:8] == bytes(4):
+            # The guest did not ask whether it was made.
+            self._submit(self._seek + data[:4] + _ANSWER + data[8:])
+            result = int.from_bytes(self._replies[4:8], "little", signed=True)
+            self._made(number, record, then, is_here=result >= 0)
+        else:
+            self._submit(data)
+        if then is not None and name == "vkFreeMemory":
+            self._places.freed(then)
+
+    def _made(self, number: int, record: Record, then: Decoded | None, *, is_here: bool) -> None:
+        """Take note of what was made then, and whether it is here."""
+        if self._missing or not is_here:
+            self._missing.made(then or decode(number, record), is_here=is_here)
+
+    def _lacks(self, then: Decoded) -> bool:
+        """Whether a command cannot be told here, for want of it or of what it names."""
+        if is_question(then.name) and not self._offers.has(then):
+            self.outcome.answers_other += 1
+            return True
+        if self._missing and self._missing.lacks(then):
+            self.outcome.without += 1
+            return True
+        return False
 
     def _translated(self, then: Decoded) -> bytes | None:
         """The command's bytes for this driver; None: it is not to be told."""
@@ -242,7 +272,9 @@ class Replay:
         """Whether a command has to be decoded."""
         return (
             self._translation.is_needed
+            or bool(self._missing)
             or name in NOTED
+            or is_question(name)
             or (name in ASKS and bool(record.flags & REPLIED))
             or (self._options.picture and name in WANTS)
         )
@@ -285,6 +317,8 @@ class Replay:
             self.outcome.lacks += limit(then.parameters or {}, self._ask)
             self._submit(self._seek + again(then))
             now = int.from_bytes(self._replies[4:8], "little", signed=True)
+        if was >= 0 and codec().model.commands[name].creates:
+            self._made(number, record, then, is_here=now >= 0)
         if was == now:
             self.outcome.results_same += 1
         elif is_question(name):
