@@ -18,6 +18,7 @@
 
 char lavapipe_path[512];
 bool is_processor;
+uint64_t buffer_places, descriptor_places;
 
 static const uint64_t *generation; /* eight characters, compared as a number */
 static uint64_t read_generation;
@@ -97,6 +98,9 @@ static void parse(bool first) {
                 snprintf(lavapipe_path, sizeof lavapipe_path, "%s", line + 9);
         } else if (strcmp(line, "processor") == 0) {
             is_processor = true;
+        } else if (strncmp(line, "places ", 7) == 0) {
+            if (sscanf(line, "places %lu %lu", &buffer_places, &descriptor_places) != 2)
+                broken("of this driver", "\"%s\" says no places", line);
         } else {
             parse_rule(line);
         }

@@ -155,6 +155,12 @@ static VKAPI_ATTR void VKAPI_CALL properties2(VkPhysicalDevice physical,
     real.vkGetPhysicalDeviceProperties2(physical, properties);
     if (!is_processor)
         properties->properties.deviceType = mode->device_type;
+    if (descriptor_places) {
+        VkPhysicalDeviceLimits *limits = &properties->properties.limits;
+        limits->minUniformBufferOffsetAlignment = descriptor_places;
+        limits->minStorageBufferOffsetAlignment = descriptor_places;
+        limits->minTexelBufferOffsetAlignment = descriptor_places;
+    }
     if (!mode->sparse) {
         properties->properties.limits.sparseAddressSpaceSize = 0;
         memset(&properties->properties.sparseProperties, 0,

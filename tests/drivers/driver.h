@@ -119,6 +119,9 @@ struct rule {
 };
 void open_control(const char *path); /* reads mode and lavapipe, once */
 extern char lavapipe_path[512];
+/* What buffers' places in memory and descriptors' in buffers are multiples of; 0: the mode's, and
+ * lavapipe's. */
+extern uint64_t buffer_places, descriptor_places;
 extern bool is_processor; /* whether the device says what lavapipe says that it is */
 /* What the first rule that applies to this call does; NULL when none does. */
 const struct rule *match_rule(const char *command, const uint64_t *arguments);

@@ -73,6 +73,8 @@ class FakeDriver:
     """The library that it loads, as its programs see it."""
     is_processor: bool = False
     """Whether the device says that it is one, as lavapipe does, and no GPU."""
+    places: tuple[int, int] = (0, 0)
+    """What buffers' places in memory and descriptors' in buffers are multiples of; 0: as ever."""
 
     @property
     def manifest(self) -> Path:
@@ -86,7 +88,8 @@ class FakeDriver:
         already hear of it with their next call.
         """
         processor = ["processor"] if self.is_processor else []
-        lines = [f"mode {self.mode}", f"lavapipe {self.lavapipe}", *processor, *rules]
+        places = [f"places {self.places[0]} {self.places[1]}"] if any(self.places) else []
+        lines = [f"mode {self.mode}", f"lavapipe {self.lavapipe}", *processor, *places, *rules]
         body = "".join(f"{line}\n" for line in lines).encode()
         control = os.open(self.folder / "control", os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -106,10 +109,11 @@ def make_driver(
     *,
     lavapipe: str | None = None,
     is_processor: bool = False,
+    places: tuple[int, int] = (0, 0),
 ) -> FakeDriver:
     """Make the driver of a mode in `folder`; `lavapipe` where its programs see another path."""
     folder.mkdir(parents=True, exist_ok=True)
-    driver = FakeDriver(folder, mode, lavapipe or lavapipe_library(), is_processor)
+    driver = FakeDriver(folder, mode, lavapipe or lavapipe_library(), is_processor, places)
     # A copy: two modes in one process are two libraries, and the control file lies beside each.
     copy = folder / "libfake.so"
     with contextlib.suppress(FileNotFoundError):

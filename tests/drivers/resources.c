@@ -38,13 +38,15 @@ static bool requires_dedicated(const struct object *resource) {
 }
 
 static VkDeviceSize alignment(const struct object *resource) {
+    if (resource->kind == BUFFER && buffer_places)
+        return buffer_places;
     return resource->tiled ? mode->tiled_alignment : mode->other_alignment;
 }
 
 static void requirements(const struct object *resource, VkMemoryRequirements2 *answer) {
     VkMemoryRequirements *found = &answer->memoryRequirements;
     VkDeviceSize wanted = alignment(resource);
-    if (found->alignment < wanted)
+    if (found->alignment < wanted || (resource->kind == BUFFER && buffer_places))
         found->alignment = wanted;
     found->size = (found->size + wanted - 1) / wanted * wanted;
     found->memoryTypeBits = memory_types(resource);
