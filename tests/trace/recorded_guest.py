@@ -16,6 +16,7 @@ from hesper.isolation.driver import OpenDriver
 from hesper.isolation.recordings import RecordOptions
 from hesper.portable import SharedMemory
 from hesper.trace.outcome import Outcome, ReplayOptions
+from hesper.trace.plan import Plan
 from hesper.trace.recorder import Recorder
 from hesper.trace.records import Reader, Record
 from hesper.trace.replay import Replay
@@ -109,7 +110,9 @@ def replay(path: Path, **options: object) -> Outcome:
     """What comes of a recording on lavapipe, in this process."""
     host = OpenDriver(lavapipe(), Limits(), None, None)
     os.environ.update(lavapipe().environment)
-    player = Replay(host, ReplayOptions(**options), lambda *_: None)  # type: ignore[arg-type]
+    with path.open("rb") as file:
+        plan = Plan(Reader(file))
+    player = Replay(host, ReplayOptions(**options), lambda *_: None, plan)  # type: ignore[arg-type]
     try:
         with path.open("rb") as file:
             return player.run(Reader(file))

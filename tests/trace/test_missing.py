@@ -113,12 +113,48 @@ def test_what_is_made_of_what_is_missing_is_missing() -> None:
         "vkAllocateCommandBuffers", device=3, pAllocateInfo=info, pCommandBuffers=[11, 12]
     )
     assert missing.lacks(buffers)
-    submit = {"commandBufferCount": 1, "pCommandBuffers": [12]}
-    assert missing.lacks(
-        decoded("vkQueueSubmit", queue=5, submitCount=1, pSubmits=[submit], fence=0)
-    )
+    submit = {"commandBufferCount": 2, "pCommandBuffers": [12, 20]}
+    then = decoded("vkQueueSubmit", queue=5, submitCount=1, pSubmits=[submit], fence=6)
+    assert missing.thin(then)
+    assert not missing.lacks(then)
+    ((info,), fence) = (then.parameters or {})["pSubmits"], (then.parameters or {})["fence"]
+    assert (info["commandBufferCount"], info["pCommandBuffers"], fence) == (1, [20], 6)
+    infos = [{"commandBuffer": 20}, {"commandBuffer": 11}]
+    submit = {"commandBufferInfoCount": 2, "pCommandBufferInfos": infos}
+    then = decoded("vkQueueSubmit2", queue=5, submitCount=1, pSubmits=[submit], fence=0)
+    assert missing.thin(then)
+    assert not missing.thin(then)
     assert not missing.lacks(decoded("vkQueueWaitIdle", queue=5))
     missing.made(buffers, is_here=True)
     assert missing
     missing.made(pool, is_here=True)
     assert not missing
+
+
+def test_what_lacks_a_part_is_not_used() -> None:
+    missing = Missing()
+    info = {"allocationSize": 64}
+    memory = decoded("vkAllocateMemory", device=3, pAllocateInfo=info, pMemory=10)
+    missing.made(memory, is_here=False)
+    bind = [{"buffer": 20, "memory": 9}, {"buffer": 21, "memory": 10}]
+    assert missing.lacks(decoded("vkBindBufferMemory2", device=3, bindInfoCount=2, pBindInfos=bind))
+    write = {
+        "dstSet": 30,
+        "descriptorCount": 1,
+        "descriptorType": 7,
+        "pBufferInfo": [{"buffer": 21}],
+    }
+    assert missing.lacks(
+        decoded(
+            "vkUpdateDescriptorSets",
+            device=3,
+            descriptorWriteCount=1,
+            pDescriptorWrites=[write],
+            descriptorCopyCount=0,
+        )
+    )
+    sets = {"layout": 31, "descriptorSetCount": 1, "pDescriptorSets": [30]}
+    bound = decoded("vkCmdBindDescriptorSets", commandBuffer=40, **sets, dynamicOffsetCount=0)
+    assert missing.lacks(bound)
+    assert missing.has(40)
+    assert not missing.has(31)

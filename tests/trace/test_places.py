@@ -51,11 +51,34 @@ def decoded(name: str, **parameters: Any) -> Decoded:
     return decode(0, records[0])
 
 
-def places(here: Here, *, is_mapped: bool, size: int = 1 << 16, local: bool = True) -> Places:
+class NoShadows:
+    """Notes which parts of the guest's memory lie elsewhere."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[int, int, int, int]] = []
+        self.left: list[int] = []
+
+    def shadow(self, memory: int, at: int, size: int, own: int) -> None:
+        self.shown.append((memory, at, size, own))
+
+    def unshadow(self, own: int) -> None:
+        self.left.append(own)
+
+
+def places(
+    here: Here,
+    *,
+    is_mapped: bool,
+    size: int = 1 << 16,
+    local: bool = True,
+    shadows: NoShadows | None = None,
+    buffers: dict[int, int] | None = None,
+) -> Places:
     """With one allocation of what was the only type there was."""
     translation = Translation()
     translation.types_then, translation.types_now = [LOCAL | VISIBLE | COHERENT], DISCRETE
-    found = Places(translation, here)
+    translation.sizes |= buffers or {}
+    found = Places(translation, here, shadows or NoShadows())
     info = {"allocationSize": size, "memoryTypeIndex": 0 if local and not is_mapped else 1}
     then = decoded("vkAllocateMemory", device=DEVICE, pAllocateInfo=info, pMemory=MEMORY)
     found.allocated(then, Allocation(is_mapped))
@@ -91,21 +114,42 @@ def test_an_image_that_does_not_fit_has_memory_of_its_own(name: str) -> None:
     assert freed == [FIRST_OWN, FIRST_OWN + 1]
 
 
-def test_of_what_is_mapped_only_that_moves_which_nobody_sees() -> None:
+def test_what_the_guest_sees_is_shown_to_it_where_it_was() -> None:
     here = Here({IMAGE: TILED, BUFFER: PLAIN, 31: PLAIN | {"alignment": 256}})
-    found = places(here, is_mapped=True)
+    shadows = NoShadows()
+    found = places(here, is_mapped=True, shadows=shadows, buffers={31: 100})
     assert bound(found, "vkBindBufferMemory", BUFFER, 1024) == (MEMORY, 1024)
-    assert bound(found, "vkBindBufferMemory", 31, 64) == (MEMORY, 64), "the guest writes there"
-    assert bound(found, "vkBindImageMemory", IMAGE, 4096) == (FIRST_OWN, 0)
+    assert bound(found, "vkBindBufferMemory", 31, 64) == (FIRST_OWN, 0)
+    (_, told), *_ = here.told
+    assert told["pAllocateInfo"]["memoryTypeIndex"] == 1, "it can be mapped"
+    assert shadows.shown == [(MEMORY, 64, 100, FIRST_OWN)]
+    assert bound(found, "vkBindImageMemory", IMAGE, 4096) == (FIRST_OWN + 1, 0)
     assert found.left(MEMORY, 1 << 16) == [(4096, 1 << 16)]
     bound(found, "vkBindBufferMemory", BUFFER, 1 << 15)
     assert found.left(MEMORY, 1 << 16) == [(4096, 1 << 15)]
+    assert shadows.left == []
+    found.freed(decoded("vkDestroyBuffer", device=DEVICE, buffer=31))
+    assert shadows.left == [FIRST_OWN]
+    assert here.told[-1] == ("vkFreeMemory", {"device": DEVICE, "memory": FIRST_OWN})
+
+
+def test_a_driver_of_the_same_memory_may_want_other_places() -> None:
+    translation = Translation()
+    translation.types_then = translation.types_now = DISCRETE
+    shadows = NoShadows()
+    found = Places(translation, Here({BUFFER: PLAIN}), shadows)
+    info = {"allocationSize": 1 << 16, "memoryTypeIndex": 1}
+    then = decoded("vkAllocateMemory", device=DEVICE, pAllocateInfo=info, pMemory=MEMORY)
+    found.allocated(then, Allocation(True))
+    assert bound(found, "vkBindBufferMemory", BUFFER, 64) == (MEMORY, 64)
+    assert bound(found, "vkBindBufferMemory", BUFFER, 16) == (FIRST_OWN, 0)
+    assert shadows.shown == [(MEMORY, 16, PLAIN["size"], FIRST_OWN)]
 
 
 def test_the_same_driver_moves_nothing() -> None:
     translation = Translation()
     translation.types_then = translation.types_now = DISCRETE
-    found = Places(translation, Here({}))
+    found = Places(translation, Here({}), NoShadows())
     assert not found.is_needed
     assert found.wants(Allocation(True)) is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hesper.trace.places import FREES
 from hesper.trace.plan import BINDS
 from hesper.trace.submits import SUBMISSIONS
 from hesper.trace.translate import MAKES_QUEUES
@@ -59,7 +60,8 @@ NOTED = (
     | BINDS.keys()
     | SUBMISSIONS
     | _WAITS
-    | {"vkAllocateMemory", "vkFreeMemory", "vkCreateBuffer", "vkCreateImage"}
+    | FREES.keys()
+    | {"vkAllocateMemory", "vkCreateBuffer", "vkCreateImage"}
 )
 """Commands that are looked at in any case."""
 

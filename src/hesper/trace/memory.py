@@ -13,6 +13,22 @@ MOST_TAKEN_BACK = 64
 """Words of a page; where it is more, that is no place where fences are looked for."""
 
 
+class Shadow:
+    """A part of a guest's memory that lies in memory of its own, here."""
+
+    def __init__(self, fd: int, start: int, size: int) -> None:
+        """The first `size` bytes of `fd`, which stays the caller's, for those from `start` on.
+
+        Raises `OSError`.
+        """
+        self.start, self.end = start, start + size
+        self.memory = mmap.mmap(fd, size)
+
+    def close(self) -> None:
+        """Unmap it."""
+        self.memory.close()
+
+
 class ReplayedMemory:
     """A resource's memory, and what the recording has said of it last.
 
@@ -26,6 +42,7 @@ class ReplayedMemory:
         """Map the first `size` bytes of `fd`, which stays the caller's.  Raises `OSError`."""
         self.size = size
         self._memory = mmap.mmap(fd, size)
+        self._shadows: list[Shadow] = []
         self._noted: dict[int, bytes] = {}
         self._expected: dict[int, bytes] = {}
         self._taken_back: dict[int, set[int]] = {}
@@ -34,6 +51,42 @@ class ReplayedMemory:
     def close(self) -> None:
         """Unmap it."""
         self._memory.close()
+
+    def add(self, shadow: Shadow) -> None:
+        """Have a part lie elsewhere from now on."""
+        self._shadows.append(shadow)
+
+    def take(self, shadow: Shadow) -> None:
+        """Have a part lie here again, with what it holds."""
+        if shadow in self._shadows:
+            self._shadows.remove(shadow)
+            end = min(shadow.end, self.size)
+            if shadow.start < end:
+                self._put(shadow.start, shadow.memory[: end - shadow.start])
+
+    def copy_to(self, shadow: Shadow) -> None:
+        """Give a part what is here."""
+        found = self._get(shadow.start, shadow.end - shadow.start)
+        shadow.memory[: len(found)] = found
+
+    def _get(self, start: int, size: int) -> bytes:
+        """What is there, wherever it lies."""
+        found = self._memory[start : start + size]
+        for shadow in self._shadows:
+            at, to = max(start, shadow.start), min(start + len(found), shadow.end)
+            if at < to:
+                part = shadow.memory[at - shadow.start : to - shadow.start]
+                found = found[: at - start] + part + found[to - start :]
+        return found
+
+    def _put(self, start: int, data: bytes) -> None:
+        """Write it, wherever it lies."""
+        self._memory[start : start + len(data)] = data
+        for shadow in self._shadows:
+            at, to = max(start, shadow.start), min(start + len(data), shadow.end)
+            if at < to:
+                part = data[at - start : to - start]
+                shadow.memory[at - shadow.start : to - shadow.start] = part
 
     def write(self, offset: int, data: bytes, *, is_done: bool = False) -> tuple[int, int]:
         """Put what was noted of pages from `offset` on, a multiple of `PAGE`.
@@ -47,15 +100,15 @@ class ReplayedMemory:
             noted = data[at : at + PAGE]
             start = offset + at
             before = self._before(start, len(noted))
-            here = self._memory[start : start + len(noted)]
+            here = self._get(start, len(noted))
             if here == noted and here != before:
                 confirmed += 1
             elif is_done or here == before:
-                self._memory[start : start + len(noted)] = noted
+                self._put(start, noted)
                 replaced += here != before
             else:
                 found, kept = merged(before, noted, here)
-                self._memory[start : start + len(noted)] = found
+                self._put(start, found)
                 if kept:
                     self._taken_back.setdefault(start, set()).update(kept)
             self._noted[start] = noted
@@ -67,7 +120,8 @@ class ReplayedMemory:
 
     def picture(self, place: Place) -> Picture | None:
         """The picture that lies at a place, if it does."""
-        return cut_out(self._memory, self.size, place)
+        memory = self._get(0, self.size) if self._shadows else self._memory
+        return cut_out(memory, self.size, place)
 
     def expect(self, offset: int, data: bytes) -> None:
         """Take note of what pages from `offset` on held in the end."""
@@ -96,7 +150,7 @@ class ReplayedMemory:
         return len(wanted) - len(others), others
 
     def _is_as(self, start: int, noted: bytes, left: Sequence[tuple[int, int]]) -> bool:
-        here = self._memory[start : start + len(noted)]
+        here = self._get(start, len(noted))
         for first, end in left:
             at, to = max(0, first - start), min(len(noted), end - start)
             if at < to:

@@ -1,10 +1,16 @@
-"""Objects that there were then and are not here, because this driver does not make them."""
+"""Objects that there were then and are not here, because this driver does not make them.
+
+What was to be done with one is left out, and what that would have changed is not to be used either:
+a buffer without its memory, a set without its descriptor, a command buffer without its command.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from hesper.trace.decoded import codec, handles
+from hesper.trace.plan import BINDS
 
 if TYPE_CHECKING:
     from hesper.protocol.model import Command as Description
@@ -22,6 +28,10 @@ class Missing:
         """Whether there is any."""
         return bool(self._ids)
 
+    def has(self, id_: int) -> bool:
+        """Whether an object is missing."""
+        return id_ in self._ids
+
     def made(self, then: Decoded, *, is_here: bool) -> None:
         """Take note of what a command has made then, and whether it has here."""
         if is_here:
@@ -34,8 +44,43 @@ class Missing:
         made = _made(then)
         if self._ids.isdisjoint(set(handles(then.parameters or {}, _command(then))) - made):
             return False
-        self._ids |= made
+        self._ids |= made | _changed(then)
         return True
+
+    def thin(self, then: Decoded) -> bool:
+        """Take command buffers that are missing out of a submission; whether there were any.
+
+        All else of it happens: others wait for that.
+        """
+        found = False
+        parameters = then.parameters or {}
+        for info in parameters.get("pSubmits") or []:
+            for many, count, of in _BUFFERS:
+                given = info.get(many) or []
+                kept = [each for each in given if of(each) not in self._ids]
+                if len(kept) < len(given):
+                    info[many], info[count] = kept, len(kept)
+                    found = True
+        return found
+
+
+_BUFFERS: list[tuple[str, str, Callable[[Any], int]]] = [
+    ("pCommandBuffers", "commandBufferCount", lambda each: each or 0),
+    ("pCommandBufferInfos", "commandBufferInfoCount", lambda each: each["commandBuffer"]),
+]
+
+
+def _changed(then: Decoded) -> set[int]:
+    """The ids of what a command changes, beside what it makes."""
+    parameters = then.parameters or {}
+    if then.name.startswith("vkCmd"):
+        return {parameters.get("commandBuffer") or 0}
+    if then.name in BINDS:
+        infos = parameters.get("pBindInfos") or [parameters]
+        return {info.get(BINDS[then.name]) or 0 for info in infos}
+    writes = parameters.get("pDescriptorWrites") or []
+    copies = parameters.get("pDescriptorCopies") or []
+    return {each.get("dstSet") or 0 for each in [*writes, *copies]}
 
 
 def _command(then: Decoded) -> Description:

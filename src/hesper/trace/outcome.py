@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
+from hesper.errors import HesperError
 from hesper.trace.picture import Picture  # noqa: TC001  msgspec reads it
+
+MOST_TOLD = 20
+
+
+class ReplayError(HesperError):
+    """A recording that cannot be replayed."""
 
 
 class ReplayOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -54,3 +61,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     """The mean squared error of its colours, 0 to 255²; None: there is nothing to compare."""
     fatal: str = ""
     """Why the context has ended, and with it the replay."""
+
+    def differ(self, what: str) -> None:
+        """Take note of a difference, unless there are many."""
+        if len(self.differences) < MOST_TOLD:
+            self.differences.append(what)

@@ -1,14 +1,15 @@
 """Where buffers and images lie on a driver that needs more room for them, or other memory.
 
 A guest divides its memory by itself, by what its driver has said.  What does not lie well where
-the guest has put it, here, gets memory of its own; but for what the guest sees through memory that
-it has mapped, which has to stay: buffers, and images that lie row by row.
+the guest has put it, here, gets memory of its own.  If that is a buffer in memory that the guest
+has mapped, its own is mapped, too, and what the guest sees there is what the buffer holds.  Images
+that lie row by row in such memory have to stay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hesper.trace.decoded import UNREADABLE, Decoded
 from hesper.trace.translate import Translation, Wants, again
@@ -22,12 +23,36 @@ if TYPE_CHECKING:
 
 FIRST_OWN = 1 << 63
 """Ids of memory that no guest has asked for begin here: no guest counts so far."""
+FREES = {
+    "vkFreeMemory": "memory",
+    "vkDestroyBuffer": "buffer",
+    "vkDestroyImage": "image",
+}
+"""Commands after which memory of its own is not needed, and the field that says whose."""
 _FLAGS = "VkMemoryAllocateFlagsInfo"
 _PLANE = "VkBindImagePlaneMemoryInfo"
 _SWAPCHAIN = "VkBindImageMemorySwapchainInfoKHR"
 
 Ask = Callable[[str, dict[str, Any]], tuple[int, dict[str, Any]]]
 """Tells a command, and returns its result and outputs."""
+
+
+class Shadows(Protocol):
+    """Shows memory of their own of buffers in the guest's."""
+
+    def shadow(self, memory: int, at: int, size: int, own: int) -> None:
+        """Show `size` bytes of `own` at `at` of `memory`, with what is there."""
+
+    def unshadow(self, own: int) -> None:
+        """Leave what it holds where the guest had it, if it was shown."""
+
+
+class _Own(NamedTuple):
+    """Memory of its own of a buffer or image."""
+
+    memory: int
+    """The guest's, in which it lay."""
+    id: int
 
 
 class _Memory(NamedTuple):
@@ -44,13 +69,14 @@ class _Memory(NamedTuple):
 class Places:
     """Knows allocations, and moves what does not fit."""
 
-    def __init__(self, translation: Translation, ask: Ask) -> None:
+    def __init__(self, translation: Translation, ask: Ask, shadows: Shadows) -> None:
         """Nothing is allocated."""
         self._translation = translation
         self._ask = ask
+        self._shadows = shadows
         self._memories: dict[int, _Memory] = {}
-        self._own: dict[int, list[int]] = {}
-        """Memory of their own of what lay in a guest's."""
+        self._own: dict[int, list[_Own]] = {}
+        """By buffers and images; several of those that a broken recording binds again."""
         self._starts: dict[int, dict[int, bool]] = {}
         """By memory, where buffers and images begin, and whether they were moved."""
         self._next = FIRST_OWN
@@ -99,12 +125,19 @@ class Places:
         )
 
     def freed(self, then: Decoded) -> None:
-        """Free what was made beside a guest's memory."""
+        """Free what one of `FREES` leaves without use, beside the guest's memory."""
         parameters = then.parameters or {}
-        memory = parameters.get("memory") or 0
-        self._memories.pop(memory, None)
-        for own in self._own.pop(memory, []):
-            self._ask("vkFreeMemory", {"device": parameters.get("device"), "memory": own})
+        of = parameters.get(FREES[then.name]) or 0
+        if then.name == "vkFreeMemory":
+            self._memories.pop(of, None)
+            every = [own for each in self._own.values() for own in each if own.memory == of]
+            for user, owned in self._own.items():
+                self._own[user] = [own for own in owned if own.memory != of]
+        else:
+            every = self._own.pop(of, [])
+        for own in every:
+            self._shadows.unshadow(own.id)
+            self._ask("vkFreeMemory", {"device": parameters.get("device"), "memory": own.id})
 
     def bind(self, then: Decoded, tiled: set[int]) -> bytes:
         """The bytes of one of `plan.BINDS`, to where there is room.
@@ -127,27 +160,36 @@ class Places:
         is_image = bool(info.get("image"))
         of = info.get("image") or info.get("buffer") or 0
         needs = self._needs(memory.device, of, is_image=is_image)
-        fits = (
-            needs.get("memoryTypeBits", 0) >> memory.type & 1
-            and at % max(1, needs.get("alignment", 1)) == 0
-            and at + needs.get("size", 0) <= memory.size
+        fits = at % max(1, needs.get("alignment", 1)) == 0 and (
+            not self.is_needed
+            or (
+                needs.get("memoryTypeBits", 0) >> memory.type & 1
+                and at + needs.get("size", 0) <= memory.size
+            )
         )
         starts = self._starts.setdefault(id_, {})
         starts[at] = False
-        if fits or not needs or (memory.is_mapped and of not in tiled):
+        is_seen = memory.is_mapped and of not in tiled
+        if fits or not needs or (is_seen and is_image):
             return False
-        own = self._allocate(memory, needs)
+        own = self._allocate(memory, needs, is_seen=is_seen)
         if own is None:
             return False
-        self._own.setdefault(id_, []).append(own)
-        starts[at] = True
+        self._own.setdefault(of, []).append(_Own(id_, own))
+        if is_seen:
+            self._shadows.shadow(id_, at, self._translation.sizes.get(of, needs["size"]), own)
+        else:
+            starts[at] = True
         info["memory"], info["memoryOffset"] = own, 0
         self.moved += 1
         return True
 
-    def _allocate(self, memory: _Memory, needs: dict[str, int]) -> int | None:
-        wants = Wants(False, needs["memoryTypeBits"], needs["size"])
-        index = self._translation.choose(VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, wants, memory.type)
+    def _allocate(self, memory: _Memory, needs: dict[str, int], *, is_seen: bool) -> int | None:
+        wants = Wants(is_seen, needs["memoryTypeBits"], needs["size"])
+        flags = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
+        if is_seen:
+            flags = self._translation.types_now[memory.type]
+        index = self._translation.choose(flags, wants, memory.type)
         own, self._next = self._next, self._next + 1
         info = {"pNext": memory.chain, "allocationSize": needs["size"], "memoryTypeIndex": index}
         result, _ = self._ask(

@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hesper.errors import HesperError
 from hesper.guest import Context, ResourceError
 from hesper.kernel import port
 from hesper.kernel.errors import ProtocolError
-from hesper.portable import SharedMemory
 from hesper.protocol.codec import Reader as WireReader
+from hesper.trace.blobs import Blobs
 from hesper.trace.commands import (
     NOTED,
     TRANSPORT,
@@ -23,15 +22,13 @@ from hesper.trace.commands import (
 )
 from hesper.trace.decoded import Decoded, codec, decode, name_of
 from hesper.trace.known import Known
-from hesper.trace.memory import PAGE, ReplayedMemory
 from hesper.trace.missing import Missing
 from hesper.trace.offers import REFUSALS, Offers, limit
-from hesper.trace.outcome import Outcome, ReplayOptions
-from hesper.trace.picture import WANTS, Pictures, error
-from hesper.trace.places import Places
+from hesper.trace.outcome import Outcome, ReplayError, ReplayOptions
+from hesper.trace.picture import WANTS
+from hesper.trace.places import FREES, Places
 from hesper.trace.plan import BINDS, is_tiled
 from hesper.trace.records import (
-    BLOB_BODY,
     EARLIER,
     FAILED,
     FENCE_BODY,
@@ -40,7 +37,6 @@ from hesper.trace.records import (
     Reader,
     Record,
     command_of,
-    memory_of,
 )
 from hesper.trace.shown import ReplayedScreens
 from hesper.trace.submits import SUBMISSIONS
@@ -60,13 +56,8 @@ PATIENCE = 10.0
 """Seconds for work that may wait for an event which is set later in the recording."""
 IMPATIENCE = 0.1
 """And after that, until it is through."""
-MOST_TOLD = 20
 _ANSWER = (1).to_bytes(4, "little")
 """Flags of a command that is to be answered."""
-
-
-class ReplayError(HesperError):
-    """A recording that cannot be replayed."""
 
 
 class Replay:
@@ -98,15 +89,12 @@ class Replay:
             emulates=host.emulates,
         )
         self._translation = Translation()
-        self._places = Places(self._translation, self._ask)
-        self._offers = Offers(self._ask)
         self._missing = Missing()
+        self._blobs = Blobs(self._context, options, self.outcome)
+        self._places = Places(self._translation, self._ask, self._blobs)
+        self._offers = Offers(self._ask)
         self._tiled: set[int] = set()
-        self._blobs: dict[int, ReplayedMemory] = {}
-        self._memories: dict[int, int] = {}
-        self._pictures = Pictures()
         self._screens = ReplayedScreens()
-        self._has_copy = False
         self._timelines: dict[int, int] = {}
         """Of queues, by their ids."""
         self._work = Work()
@@ -123,8 +111,7 @@ class Replay:
 
     def close(self) -> None:
         """Free everything."""
-        for memory in self._blobs.values():
-            memory.close()
+        self._blobs.close()
         self._replies.close()
         self._is_closing = True  # the replies' memory is used to the end
         self._context.close()
@@ -151,11 +138,9 @@ class Replay:
                 self._play(number, record)
             else:
                 self._settle()
-                for resource in self._blobs:
-                    self._verify(resource)
+                self._blobs.verify(self._places)
             self._settle()
-            for resource in self._blobs:
-                self._look(resource)
+            self._blobs.look()
         except ProtocolError as error:
             self.outcome.fatal = self.outcome.fatal or str(error)
         except (ResourceError, OSError, ValueError, OverflowError) as error:
@@ -178,17 +163,17 @@ class Replay:
             self._known.passed(record)
         elif record.kind == Kind.MEMORY:
             self._settle()
-            self._write(record)
+            self._blobs.write(record, is_done=self._known.is_all)
         elif record.kind == Kind.LAST:
-            self._expect(record)
+            self._blobs.expect(record)
         elif record.kind == Kind.BLOB:
-            self._make_blob(record)
+            self._settle()
+            self._blobs.make(record, self._missing)
         elif record.kind == Kind.IMPORT:
-            resource, size, _ = memory_of(record)
-            self._import(resource, size)
+            self._blobs.adopt(record)
         elif record.kind == Kind.GONE:
             self._settle()
-            self._drop(int.from_bytes(record.body[:4], "little"))
+            self._blobs.drop(record, self._places)
         elif record.kind in (Kind.FENCE, Kind.RETIRED):
             timeline, _, number = FENCE_BODY.unpack_from(record.body)
             note = self._known.fence if record.kind == Kind.FENCE else self._known.retired
@@ -213,11 +198,12 @@ class Replay:
         if self._wants(name, record):
             then = decode(number, record)
             self._known.note(then)
+            is_thinned = self._thinned(then)
             found = None if self._lacks(then) else self._translated(then)
             if found is None:
                 self.outcome.left_out += 1
                 return
-            data = found
+            data = again(then) if is_thinned else found
             self._note(then)
         self._do(number, record, data, then)
         self.outcome.commands += 1
@@ -228,18 +214,19 @@ class Replay:
     def _do(self, number: int, record: Record, data: bytes, then: Decoded | None) -> None:
         """Tell a command, and look at what is answered."""
         name = name_of(data)
+        description = codec().model.commands.get(name)
         if record.flags & REPLIED:
             # One submission: nothing may come between.
             self._submit(self._seek + data)
             self._compare_reply(number, name, record, then)
-        elif codec().model.commands[name].creates and data[4:8] == bytes(4):
+        elif description is not None and description.creates and data[4:8] == bytes(4):
             # The guest did not ask whether it was made.
             self._submit(self._seek + data[:4] + _ANSWER + data[8:])
             result = int.from_bytes(self._replies[4:8], "little", signed=True)
             self._made(number, record, then, is_here=result >= 0)
         else:
             self._submit(data)
-        if then is not None and name == "vkFreeMemory":
+        if then is not None and name in FREES:
             self._places.freed(then)
 
     def _made(self, number: int, record: Record, then: Decoded | None, *, is_here: bool) -> None:
@@ -257,6 +244,12 @@ class Replay:
             return True
         return False
 
+    def _thinned(self, then: Decoded) -> bool:
+        """Take out of a submission what was not made."""
+        is_thinned = bool(self._missing) and self._missing.thin(then)
+        self.outcome.without += is_thinned
+        return is_thinned
+
     def _translated(self, then: Decoded) -> bytes | None:
         """The command's bytes for this driver; None: it is not to be told."""
         if then.name == "vkAllocateMemory":
@@ -264,7 +257,7 @@ class Replay:
             data = self._translation.apply(then, self._places.wants(found))
             self._places.allocated(then, found)
             return data
-        if then.name in BINDS and self._places.is_needed:
+        if then.name in BINDS:
             return self._places.bind(then, self._tiled)
         return self._translation.apply(then)
 
@@ -283,7 +276,7 @@ class Replay:
         parameters = then.parameters or {}
         self._work.note(then)
         if self._options.picture and then.name in WANTS:
-            self._pictures.note(then)
+            self._blobs.pictures.note(then)
         if then.name == "vkGetDeviceQueue2":
             for name, chained in (parameters.get("pQueueInfo") or {}).get("pNext") or []:
                 if name == "VkDeviceQueueTimelineInfoMESA":
@@ -325,11 +318,7 @@ class Replay:
             self.outcome.answers_other += 1
         else:
             self.outcome.results_other += 1
-            self._differs(f"command {number}, {name}: VkResult {now}, was {was}")
-
-    def _differs(self, what: str) -> None:
-        if len(self.outcome.differences) < MOST_TOLD:
-            self.outcome.differences.append(what)
+            self.outcome.differ(f"command {number}, {name}: VkResult {now}, was {was}")
 
     def _settle(self) -> None:
         """Wait for what was submitted, as the guest did, by whatever it looked at.
@@ -356,76 +345,3 @@ class Replay:
         else:
             self._is_stuck = True
             self.outcome.stuck += 1
-
-    # Memory.
-
-    def _make_blob(self, record: Record) -> None:
-        resource, flags, memory, size = BLOB_BODY.unpack_from(record.body)
-        if memory == 0:
-            return  # streams and replies lay in it
-        self._settle()
-        fd = self._context.create_blob(resource, memory, size, flags)
-        self._blobs[resource] = ReplayedMemory(fd, size)
-        self._memories[resource] = memory
-
-    def _import(self, resource: int, size: int) -> None:
-        with SharedMemory.create(size, "hesper-replay") as memory:
-            self._context.import_resource(resource, memory.fd, size)
-
-    def _drop(self, resource: int) -> None:
-        if resource in self._blobs:
-            self._verify(resource)
-            self._look(resource)
-            self._blobs.pop(resource).close()
-            self._context.destroy_resource(resource)
-
-    def _place(self, record: Record) -> tuple[ReplayedMemory, int, bytes] | None:
-        resource, offset, data = memory_of(record)
-        memory = self._blobs.get(resource)
-        if memory is None:
-            return None
-        if offset % PAGE or offset > memory.size or len(data) > memory.size - offset:
-            raise ReplayError(
-                f"byte {record.offset}: {len(data)} bytes at {offset} of resource {resource},"
-                f" which has {memory.size}"
-            )
-        return memory, offset, data
-
-    def _write(self, record: Record) -> None:
-        place = self._place(record)
-        if place is not None:
-            memory, offset, data = place
-            confirmed, replaced = memory.write(offset, data, is_done=self._known.is_all)
-            self.outcome.pages_confirmed += confirmed
-            self.outcome.pages_replaced += replaced
-
-    def _expect(self, record: Record) -> None:
-        place = self._place(record)
-        if place is not None:
-            memory, offset, data = place
-            memory.expect(offset, data)
-
-    def _look(self, resource: int) -> None:
-        """Keep a picture that lies in a resource, unless there is a better one."""
-        if not self._options.picture:
-            return
-        for place in self._pictures.places(self._memories[resource]):
-            is_copy = self._pictures.is_copied_to(place)
-            found = self._blobs[resource].picture(place)
-            if found is not None and (is_copy or not self._has_copy):
-                then = self._blobs[resource].picture_then(place)
-                self.outcome.picture = found
-                self.outcome.picture_error = error(found, then) if then is not None else None
-                self._has_copy = is_copy
-                return
-
-    def _verify(self, resource: int) -> None:
-        """Compare a resource, as it is in the end, with what it was."""
-        if not self._options.verify:
-            return
-        memory = self._blobs[resource]
-        same, others = memory.differing(self._places.left(self._memories[resource], memory.size))
-        self.outcome.pages_same += same
-        self.outcome.pages_other += len(others)
-        for start in others:
-            self._differs(f"resource {resource}: the page at {start} is another")
