@@ -200,10 +200,10 @@ def test_words_that_the_guest_takes_back_are_no_difference(tmp_path: Path) -> No
         # was when it was noted, then and in the end.
         os.pwrite(file.fileno(), b"\2" * 4, 8)
         memory.expect(0, page)
-        assert memory.differing() == (1, [])
+        assert memory.differing() == (1, [], 0)
         # What it computes is another thing.
         os.pwrite(file.fileno(), b"\2" * 4 * (MOST_TAKEN_BACK + 1), 8)
-        assert memory.differing() == (0, [0])
+        assert memory.differing() == (0, [0], 0)
         memory.close()
 
 
@@ -217,3 +217,23 @@ def test_less_of_a_page_may_have_been_noted_before(tmp_path: Path) -> None:
         memory.write(0, b"\1" * PAGE)
         memory.close()
     assert path.read_bytes()[:16] == b"\1" * 12 + b"\2" * 4
+
+
+def test_what_was_noted_in_the_middle_of_work_may_be_the_devices(tmp_path: Path) -> None:
+    path = tmp_path / "memory"
+    path.write_bytes(bytes(PAGE))
+    with path.open("r+b") as file:
+        memory = ReplayedMemory(file.fileno(), PAGE)
+        memory.write(0, b"\1" * PAGE, is_done=True)
+        # The device was using it for something else, and wrote the same again; here it is through.
+        memory.write(0, b"\2" * 2048 + b"\1" * 2048)
+        memory.expect(0, b"\1" * PAGE)
+        assert memory.differing() == (0, [], 1)
+        # It did not write this.
+        memory.expect(0, b"\1" * 4092 + b"\3" * 4)
+        assert memory.differing() == (0, [0], 0)
+        # When it was through, it is known who wrote.
+        memory.expect(0, b"\1" * PAGE)
+        memory.write(0, b"\2" * PAGE, is_done=True)
+        assert memory.differing() == (0, [0], 0)
+        memory.close()

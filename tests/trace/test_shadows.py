@@ -135,10 +135,10 @@ def test_memory_is_made_of_its_parts(tmp_path: Path) -> None:
         assert memory.write(PAGE, b"\2" * (PAGE - 4) + b"\3" * 4) == (1, 0)
         memory.expect(PAGE, b"\2" * (PAGE - 4) + b"\3" * 4)
         memory.expect(2 * PAGE, b"\3" * 4 + b"\2" * (PAGE - 4))
-        assert memory.differing() == (3, [])
+        assert memory.differing() == (3, [], 0)
         memory.take(shadow)
         shadow.close()
-        assert memory.differing() == (3, [])
+        assert memory.differing() == (3, [], 0)
         memory.close()
     assert whole.read_bytes()[2 * PAGE - 4 : 2 * PAGE + 8] == b"\3" * 8 + b"\2" * 4
 

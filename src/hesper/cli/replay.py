@@ -103,6 +103,8 @@ def _print_comparison(found: Outcome) -> None:
     if found.answers_other:
         print(f"what the driver offers: {found.answers_other} answers are others")
     print(f"pages in the end: {found.pages_same} the same, {found.pages_other} others")
+    if found.pages_unknown:
+        print(f"pages noted while the device was at work, which may be: {found.pages_unknown}")
     print(f"pages written to the same bytes meanwhile: {found.pages_confirmed}")
     if found.pages_replaced:
         print(f"pages written to others, or by the guest after it: {found.pages_replaced}")

@@ -155,7 +155,9 @@ class Blobs:
         if not self._options.verify:
             return
         memory = self._blobs[resource]
-        same, others = memory.differing(places.left(self._memories[resource], memory.size))
+        left = places.left(self._memories[resource], memory.size)
+        same, others, unknown = memory.differing(left)
+        self._outcome.pages_unknown += unknown
         self._outcome.pages_same += same
         self._outcome.pages_other += len(others)
         for start in others:

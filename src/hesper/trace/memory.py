@@ -47,6 +47,8 @@ class ReplayedMemory:
         self._expected: dict[int, bytes] = {}
         self._taken_back: dict[int, set[int]] = {}
         """By pages, words that the device has written here and that were as before when noted."""
+        self._early: dict[int, tuple[bytes, bytes]] = {}
+        """Pages that were noted while the device may have been at work: as before, and noted."""
 
     def close(self) -> None:
         """Unmap it."""
@@ -111,6 +113,11 @@ class ReplayedMemory:
                 self._put(start, found)
                 if kept:
                     self._taken_back.setdefault(start, set()).update(kept)
+            if is_done:
+                self._early.pop(start, None)
+                self._taken_back.pop(start, None)
+            else:
+                self._early[start] = (before, noted)
             self._noted[start] = noted
         return confirmed, replaced
 
@@ -135,28 +142,42 @@ class ReplayedMemory:
             memory[start : start + len(noted)] = noted
         return cut_out(memory, self.size, place)
 
-    def differing(self, left: Sequence[tuple[int, int]] = ()) -> tuple[int, list[int]]:
+    def differing(self, left: Sequence[tuple[int, int]] = ()) -> tuple[int, list[int], int]:
         """How many pages are what was noted of them last, and where the others begin.
 
         left: first bytes and ends of what nobody is to look at.
+        The third: how many pages may be that.  They differ in words that were noted while the
+        device was at work and became after that what they had been: that the device has written
+        something else in between, and this again, cannot be told from the guest's writing.
 
         A few words of a page may differ that the device writes and the guest puts back to what
         they were, as it does where it looks for fences: nothing was noted of that.
         """
         wanted = self._noted | self._expected
-        others = [
-            start for start, noted in sorted(wanted.items()) if not self._is_as(start, noted, left)
-        ]
-        return len(wanted) - len(others), others
+        others, unknown = [], 0
+        for start, noted in sorted(wanted.items()):
+            here = self._get(start, len(noted))
+            for first, end in left:
+                at, to = max(0, first - start), min(len(noted), end - start)
+                if at < to:
+                    here = here[:at] + noted[at:to] + here[to:]
+            if here == noted or self._is_as(start, noted, here):
+                continue
+            if self._may_be(start, noted, here):
+                unknown += 1
+            else:
+                others.append(start)
+        return len(wanted) - len(others) - unknown, others, unknown
 
-    def _is_as(self, start: int, noted: bytes, left: Sequence[tuple[int, int]]) -> bool:
-        here = self._get(start, len(noted))
-        for first, end in left:
-            at, to = max(0, first - start), min(len(noted), end - start)
-            if at < to:
-                here = here[:at] + noted[at:to] + here[to:]
-        if here == noted:
-            return True
+    def _may_be(self, start: int, noted: bytes, here: bytes) -> bool:
+        before, early = self._early.get(start, (b"", b""))
+        return len(early) == len(noted) and all(
+            here[at : at + 4] == noted[at : at + 4]
+            or (here[at : at + 4], noted[at : at + 4]) == (early[at : at + 4], before[at : at + 4])
+            for at in range(0, len(noted), 4)
+        )
+
+    def _is_as(self, start: int, noted: bytes, here: bytes) -> bool:
         # Since it was noted last before a submission, too.
         before = self._before(start, len(noted))
         taken_back = self._taken_back.get(start, set()) | set(merged(before, noted, here)[1])

@@ -43,6 +43,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     pages_same: int = 0
     """Pages that held in the end what they held then."""
     pages_other: int = 0
+    pages_unknown: int = 0
+    """Pages that were noted while the device was at work, and may be what they were."""
     results_same: int = 0
     results_other: int = 0
     answers_other: int = 0
