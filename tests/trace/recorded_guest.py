@@ -7,7 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from guest_client import DEVICE, QUEUE, Guest
+from guest_client import DEVICE, PHYSICAL_DEVICE, QUEUE, Guest
 from recordings import ABOUT_NOTHING
 
 from hesper.guest import Limits
@@ -49,6 +49,8 @@ class Copier:
         """Make its buffers, of `size` bytes each, and record the copy."""
         self.size = size
         self.guest = Guest(lavapipe(), tape=recorder.tape).start()
+        asked = {"physicalDevice": PHYSICAL_DEVICE, "pMemoryProperties": {}}
+        self.guest.call("vkGetPhysicalDeviceMemoryProperties", **asked)
         usage = VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT
         self.buffers = [self.guest.create("Buffer", {"size": size, "usage": usage}) for _ in "ab"]
         self.blobs = []
@@ -106,10 +108,11 @@ def read_file(path: Path) -> tuple[Reader, list[Record]]:
     return reader, list(reader)
 
 
-def replay(path: Path, **options: object) -> Outcome:
-    """What comes of a recording on lavapipe, in this process."""
-    host = OpenDriver(lavapipe(), Limits(), None, None)
-    os.environ.update(lavapipe().environment)
+def replay(path: Path, on: Driver | None = None, **options: object) -> Outcome:
+    """What comes of a recording on a driver, mostly lavapipe, in this process."""
+    driver = on or lavapipe()
+    host = OpenDriver(driver, Limits(), None, None)
+    os.environ.update(driver.environment)
     with path.open("rb") as file:
         plan = Plan(Reader(file))
     player = Replay(host, ReplayOptions(**options), lambda *_: None, plan)  # type: ignore[arg-type]

@@ -86,6 +86,8 @@ def _print(found: Outcome, *, is_verified: bool) -> None:
             print(f"translated: {count} {what}")
     if found.lacks:
         print(f"made without what this driver lacks: {', '.join(found.lacks)}")
+    for limit, count in found.misplaced.items():
+        print(f"at places that this driver does not allow ({limit}): {count} descriptors")
     if found.without:
         print(f"left out: {found.without} commands that name what this driver has not made")
     if found.stuck:

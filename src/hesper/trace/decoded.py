@@ -98,6 +98,17 @@ def _answer(
     return (None if command.result == "void" else result), outputs
 
 
+def answered(then: Decoded, reply: bytes) -> tuple[int, dict[str, Any]] | None:
+    """Result and outputs of a reply to a command; None where it cannot be read."""
+    if then.parameters is None:
+        return None
+    try:
+        _, result, outputs = codec().decode_reply(Reader(reply), then.parameters)
+    except UNREADABLE:
+        return None
+    return result, outputs
+
+
 def handles(value: Any, of: Description) -> Iterator[int]:
     """The objects that decoded parameters name."""
     for field in of.fields:

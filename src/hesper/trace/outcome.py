@@ -51,6 +51,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     """Questions about what the driver offers that have another VkResult here."""
     lacks: list[str] = []
     """Extensions and features that the device is made without, because there are none here."""
+    misplaced: dict[str, int] = {}
+    """Descriptors at places in buffers that this driver does not allow, by its limit."""
     without: int = 0
     """Commands left out that name what this driver has not made."""
     stuck: int = 0

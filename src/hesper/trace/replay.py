@@ -12,6 +12,7 @@ from hesper.guest import Context, ResourceError
 from hesper.kernel import port
 from hesper.kernel.errors import ProtocolError
 from hesper.protocol.codec import Reader as WireReader
+from hesper.trace import limits
 from hesper.trace.blobs import Blobs
 from hesper.trace.commands import (
     NOTED,
@@ -93,6 +94,7 @@ class Replay:
         self._blobs = Blobs(self._context, options, self.outcome)
         self._places = Places(self._translation, self._ask, self._blobs)
         self._offers = Offers(self._ask)
+        self._limits = limits.Limits()
         self._tiled: set[int] = set()
         self._screens = ReplayedScreens()
         self._timelines: dict[int, int] = {}
@@ -267,6 +269,7 @@ class Replay:
             self._translation.is_needed
             or bool(self._missing)
             or name in NOTED
+            or (self._limits.are_less and name in limits.PLACES)
             or is_question(name)
             or (name in ASKS and bool(record.flags & REPLIED))
             or (self._options.picture and name in WANTS)
@@ -275,6 +278,9 @@ class Replay:
     def _note(self, then: Decoded) -> None:
         parameters = then.parameters or {}
         self._work.note(then)
+        if self._limits.are_less and then.name in limits.PLACES:
+            for broken in self._limits.broken(then):
+                self.outcome.misplaced[broken] = self.outcome.misplaced.get(broken, 0) + 1
         if self._options.picture and then.name in WANTS:
             self._blobs.pictures.note(then)
         if then.name == "vkGetDeviceQueue2":
@@ -303,6 +309,8 @@ class Replay:
         reply = self._replies[: max(len(recorded), 1 << 16)]
         if then is not None and name in ASKS:
             self._translation.learn(then, reply)
+        elif then is not None and name in limits.ASKS:
+            self._limits.learn(then, reply)
         if codec().model.commands[name].result != "VkResult" or depends_on_time(name):
             return
         was, now = (int.from_bytes(each[4:8], "little", signed=True) for each in (recorded, reply))

@@ -142,10 +142,26 @@ def _said(kind: int, body: bytes) -> Said:
         return Said(file=(_printable(name)[:100], data))
     if kind == OUTCOME:
         try:
-            return Said(outcome=msgspec.msgpack.decode(body, type=Outcome))
+            return Said(outcome=_cleaned(msgspec.msgpack.decode(body, type=Outcome)))
         except msgspec.MsgspecError:
             raise WorkerDiedError("the process that read the recording spoke nonsense") from None
     return Said(text=_printable(body))
+
+
+def _cleaned(outcome: Outcome) -> Outcome:
+    """The same, with texts that a terminal may be shown."""
+
+    def clean(text: str) -> str:
+        return _printable(text.encode())
+
+    return msgspec.structs.replace(
+        outcome,
+        lacks=[clean(each) for each in outcome.lacks],
+        differences=[clean(each) for each in outcome.differences],
+        translated={clean(what): count for what, count in outcome.translated.items()},
+        misplaced={clean(what): count for what, count in outcome.misplaced.items()},
+        fatal=clean(outcome.fatal),
+    )
 
 
 def _printable(data: bytes) -> str:

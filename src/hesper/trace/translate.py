@@ -11,8 +11,7 @@ import bisect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from hesper.protocol.codec import Reader
-from hesper.trace.decoded import UNREADABLE, Decoded, codec
+from hesper.trace.decoded import UNREADABLE, Decoded, answered, codec
 from hesper.trace.queues import Family, Queues
 from hesper.vk.enumerants import (
     VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
@@ -83,12 +82,10 @@ class Translation:
 
     def learn(self, then: Decoded, reply: bytes) -> None:
         """Take note of what was answered then, and is now."""
-        if then.parameters is None:
+        found = answered(then, reply)
+        if found is None or then.parameters is None:
             return
-        try:
-            _, result, outputs = codec().decode_reply(Reader(reply), then.parameters)
-        except UNREADABLE:
-            return
+        result, outputs = found
         if then.name in _TYPES:
             self.types_then, self.types_now = _types(then.outputs), _types(outputs)
         elif then.name in _FAMILIES:
