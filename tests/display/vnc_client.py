@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from rfb_decoders import Decoder, Layout
 
-RAW, TIGHT, ZRLE = 0, 7, 16
-DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE = -223, -308
+RAW, TIGHT, ZRLE, H264 = 0, 7, 16, 50
+DESKTOP_SIZE, LAST_RECT, EXTENDED_DESKTOP_SIZE = -223, -224, -308
 CURSOR, CURSOR_WITH_ALPHA = -239, -314
 QEMU_KEY, MOUSE_BUTTONS = -258, -316
 FENCE, CONTINUOUS = -312, -313
@@ -25,11 +25,21 @@ class Cursor:
 
 
 @dataclass
+class Video:
+    """A rectangle of H.264, which is not decoded here."""
+
+    rect: tuple[int, int, int, int]
+    flags: int
+    data: bytes
+
+
+@dataclass
 class Update:
     """One framebuffer update: where it drew, and the pseudo-encodings it had."""
 
     rects: list[tuple[int, int, int, int]] = field(default_factory=list)
     pseudo: list[int] = field(default_factory=list)
+    videos: list[Video] = field(default_factory=list)
 
 
 class Viewer:
@@ -170,6 +180,9 @@ class Viewer:
             update = Update()
             for _ in range(count):
                 *where, encoding = struct.unpack(">HHHHi", await self.read(12))
+                if encoding == LAST_RECT:
+                    update.pseudo.append(encoding)
+                    break
                 await self._rect(update, tuple(where), encoding)
             self.updates += 1
             return update
@@ -201,6 +214,10 @@ class Viewer:
             assert y + height <= self.size[1]
             pixels = await self._pixels(encoding, width, height)
             self.pixels[y : y + height, x : x + width] = pixels
+            return
+        if encoding == H264:
+            length, flags = struct.unpack(">II", await self.read(8))
+            update.videos.append(Video((x, y, width, height), flags, await self.read(length)))
             return
         update.pseudo.append(encoding)
         if encoding == DESKTOP_SIZE:

@@ -83,6 +83,8 @@ class Picture:
     cursor_changed: bool
     flushes: int
     """How many frames of the guest this picture stands for."""
+    since: float
+    """When the first of them was finished (`time.monotonic`)."""
 
 
 class Capture:
@@ -131,6 +133,7 @@ class Capture:
             update.cursor_position,
             update.cursor_changed,
             update.flushes,
+            update.since,
         )
 
     def close(self) -> None:

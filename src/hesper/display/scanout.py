@@ -21,6 +21,7 @@ last looked, at its own pace; frames in between are never seen and cost it nothi
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -108,6 +109,8 @@ class Update:
     """Whether `cursor` is another one; a mere move does not count."""
     flushes: int
     """How many flushes this update covers: frames that the guest finished."""
+    since: float
+    """When the first of them came, or what is shown changed otherwise (`time.monotonic`)."""
 
 
 class Scanout:
@@ -225,7 +228,13 @@ class Scanout:
             news = subscription.collect()
             surface, cursor, position = self._surface, self._cursor, self._cursor_position
         return Update(
-            surface, news.damage.rects(), cursor, position, news.cursor_changed, news.flushes
+            surface,
+            news.damage.rects(),
+            cursor,
+            position,
+            news.cursor_changed,
+            news.flushes,
+            news.since,
         )
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -242,6 +251,7 @@ class News:
     damage: Damage
     cursor_changed: bool = False
     flushes: int = 0
+    since: float = 0.0
 
 
 class Subscription:
@@ -299,6 +309,8 @@ class Subscription:
 
     def _note(self) -> bool:
         first = not self.pending
+        if first:
+            self._news.since = time.monotonic()
         self.pending = True
         return first
 

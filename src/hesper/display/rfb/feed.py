@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from hesper.display.frame import Capture
+from hesper.display.rfb.pace import Latencies
 from hesper.display.rfb.wire import RfbError
 from hesper.display.surface import check_size
 from hesper.log import get_logger
@@ -43,6 +44,8 @@ class Feed:
         """Framebuffer updates sent so far."""
         self.sent = 0
         """Bytes sent so far in updates."""
+        self.latencies = Latencies()
+        """From the guest's flush to its picture at a viewer."""
         self.interval = 1 / frames_per_second
         """Seconds from a picture to the next, at least."""
         self._joining: list[tuple[Viewer, asyncio.Future[Picture]]] = []

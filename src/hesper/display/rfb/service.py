@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from hesper.display.clipboard import Clipboard
 from hesper.display.rfb.feed import Feed
 from hesper.display.rfb.handshake import Access, handshake
+from hesper.display.rfb.video import MAX_STREAMS, Streams
 from hesper.display.rfb.viewer import Viewer
 from hesper.display.rfb.wire import RfbError
 from hesper.log import Logger, get_logger
@@ -52,9 +53,11 @@ class RfbService:
 
     async def __aenter__(self) -> Self:
         """Begin to take pictures."""
-        threads = min(MAX_THREADS, os.cpu_count() or 1)
+        # Those that wait for an encoder take no processor.
+        threads = min(MAX_THREADS, os.cpu_count() or 1) + MAX_STREAMS
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="display")
         self.feeds = [Feed(scanout, self._executor, self._rate) for scanout in self.display]
+        self._streams = Streams(self._executor)
         self._tasks = [asyncio.create_task(feed.run()) for feed in self.feeds]
         return self
 
@@ -69,6 +72,7 @@ class RfbService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._executor is not None:
+            self._streams.close_all()
             self._executor.shutdown()
 
     async def serve(
@@ -112,6 +116,6 @@ class RfbService:
         self._viewers += 1
         try:
             viewer_log.info("viewer connected")
-            await Viewer(channel, self.feeds[index], self.clipboard).run()
+            await Viewer(channel, self.feeds[index], self.clipboard, self._streams).run()
         finally:
             self._viewers -= 1

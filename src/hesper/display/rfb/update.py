@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from hesper.display.rfb.encoders import Encoder
     from hesper.display.rfb.pixels import PixelConverter
+    from hesper.display.rfb.video import VideoJob
     from hesper.display.scanout import Cursor
 
 RESIZED_BY_SERVER = 0
@@ -39,14 +40,22 @@ class PixelJob:
     cursor: Cursor | None = None
     """To be drawn into the picture, for a viewer that does not draw it itself."""
     cursor_position: tuple[int, int] = (0, 0)
+    video: VideoJob | None = None
+    """A part that is not among `rects`."""
 
     def run(self) -> list[Encoded]:
         """Encode.  Reads the frame while it may be written; see `Frame`."""
-        return [
-            encoded
-            for rect in self.rects
-            for encoded in self.encoder.encode(rect, self._pixels(rect), self.convert)
-        ]
+        rects, encoded = list(self.rects), []
+        if self.video is not None:
+            picture = self.video.run(self._pixels)
+            rects += self.video.rim
+            if picture is not None:
+                encoded.append(picture)
+            else:
+                rects.append(self.video.stream.rect)
+        for rect in rects:
+            encoded += self.encoder.encode(rect, self._pixels(rect), self.convert)
+        return encoded
 
     def _pixels(self, rect: Rect) -> Xrgb:
         pixels = _cut(self.frame, rect)
@@ -85,6 +94,15 @@ def serialize(rects: Sequence[Encoded]) -> list[bytes]:
     for encoded in rects:
         parts += (rect_header(encoded.rect, encoded.encoding), encoded.data)
     return parts
+
+
+def nothing() -> bytes:
+    """Return an update without pixels, for a viewer that knows `LastRect`.
+
+    Viewers begin no update before they have drawn the one before: what they say after this one,
+    they say when its picture can be seen.
+    """
+    return update_header(1) + rect_header(Rect(0, 0, 0, 0), Encoding.LAST_RECT)
 
 
 def extended_desktop_size(size: Size, reason: int, status: int) -> Encoded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import struct
+import time
 from typing import TYPE_CHECKING
 
 from hesper.display.frame import cursor_rect
@@ -14,9 +15,11 @@ from hesper.display.rfb import clipboard, update, wire
 from hesper.display.rfb.encoders import Encoded, RawEncoder
 from hesper.display.rfb.input import pointer_events
 from hesper.display.rfb.keyboard import Keyboard
+from hesper.display.rfb.pace import Pace
 from hesper.display.rfb.pixels import NATIVE, PixelConverter
 from hesper.display.rfb.throttle import Throttle
 from hesper.display.rfb.tight import TightEncoder
+from hesper.display.rfb.video import ViewerVideo
 from hesper.display.rfb.wire import Encoding, RfbError
 from hesper.display.rfb.zrle import ZrleEncoder
 
@@ -27,11 +30,12 @@ if TYPE_CHECKING:
     from hesper.display.rfb.channel import Channel
     from hesper.display.rfb.encoders import Encoder
     from hesper.display.rfb.feed import Feed
+    from hesper.display.rfb.video import Streams
 
 DEFAULT_COMPRESS_LEVEL = 1
 MAX_UNCONFIRMED = 2
 """Updates a viewer may have in flight when it does not ask for each."""
-UPDATE_FENCE = b"update"
+FIRST_FENCE, UPDATE_FENCE = b"", b"update"
 MAX_BACKLOG = 256
 """Answers that may wait for a viewer; one that keeps asking without reading is dropped."""
 STALL_SECONDS = 60.0
@@ -49,8 +53,11 @@ INPUT_BURST = 500
 class Viewer:
     """Serves one viewer after the handshake.  Lives on the event loop; encoding does not."""
 
-    def __init__(self, channel: Channel, feed: Feed, shared: Clipboard) -> None:
-        """Serve what `feed` shows over `channel`, and share the guest's clipboard."""
+    def __init__(self, channel: Channel, feed: Feed, shared: Clipboard, streams: Streams) -> None:
+        """Serve what `feed` shows over `channel`, and share the guest's clipboard.
+
+        streams: has encoders for what moves.
+        """
         self._channel = channel
         self._feed = feed
         self._wake = asyncio.Event()
@@ -67,6 +74,8 @@ class Viewer:
         self._request: Rect | None = None
         self._continuous: Rect | None = None
         self._unconfirmed = 0
+        self._pace = Pace()
+        self._asked = time.monotonic()
         # What there is to see, and what of it the viewer lacks.
         self._frame: Frame | None = None
         self._size = Size(0, 0)
@@ -74,6 +83,9 @@ class Viewer:
         self._picture: Picture | None = None
         self._awaits = False
         """A whole picture was asked for, and the scanout has a newer one than `_frame`."""
+        self._since: float | None = None
+        """When the guest finished the oldest of what the viewer lacks."""
+        self._video = ViewerVideo(streams, self._refine)
         self._cursor_due = False
         self._replies: list[Encoded] = []
         self._messages: list[bytes] = []
@@ -83,6 +95,11 @@ class Viewer:
         """Whether a new picture would be sent at once."""
         return self._wanted_area() is not None and (self._awaits or not self._has_news())
 
+    @property
+    def has_video(self) -> bool:
+        """Whether a part of what is sent goes as H.264."""
+        return self._video.quality is not None
+
     def show(self, picture: Picture) -> None:
         """Note a new picture; the feed calls this."""
         before, self._picture = self._picture, picture
@@ -91,7 +108,12 @@ class Viewer:
             self._frame = picture.frame
             self._damage.add_all()
         else:
-            self._damage.update(picture.changed)
+            changed = Damage(self._frame.size)
+            changed.update(picture.changed)
+            self._damage.mark(changed.flags)
+            self._video.note(changed, picture.flushes, time.monotonic())
+        if picture.changed and self._since is None:
+            self._since = picture.since
         if picture.cursor_changed:
             self._cursor_due = True
         if not self._draws_cursor():
@@ -107,6 +129,7 @@ class Viewer:
             picture = await self._feed.join(self)
             self._size = picture.frame.size
             self._damage = Damage(self._size)
+            self._video.resize(self._size)
             self._frame = picture.frame
             self._picture = picture
             self._damage.add_all()
@@ -127,6 +150,7 @@ class Viewer:
         finally:
             self._clipboard.leave()
             self._feed.leave(self)
+            await self._video.close()
             self._feed.scanout.send_input(self._held.release())
 
     async def _receive(self) -> None:
@@ -192,11 +216,14 @@ class Viewer:
 
     def _set_pixel_format(self, layout: wire.PixelLayout) -> None:
         self._convert = PixelConverter(layout)
+        self._video.is_on = self._video_fits()
         if not layout.true_colour:
             self._messages.append(wire.colour_map())
 
     def _request_update(self, area: Rect, incremental: bool) -> None:
         self._request = area.clip(self._size) or Rect(0, 0, 0, 0)
+        if self._continuous is None:
+            self._confirm()
         if not incremental:
             self._damage.add(area)
             self._awaits = self._feed.has_news
@@ -204,8 +231,24 @@ class Viewer:
     def _answer_fence(self, flags: int, payload: bytes) -> None:
         if flags & wire.FenceFlag.REQUEST:
             self._messages.append(wire.fence(flags & wire.FENCE_SUPPORTED, payload))
-        elif payload == UPDATE_FENCE:
-            self._unconfirmed = max(0, self._unconfirmed - 1)
+        elif payload == UPDATE_FENCE and self._unconfirmed > 0:
+            self._unconfirmed -= 1
+            self._confirm()
+        elif payload == FIRST_FENCE:
+            now = time.monotonic()
+            self._pace.note_round_trip(now - self._asked, now)
+
+    def _confirm(self) -> None:
+        now = time.monotonic()
+        latency = self._pace.confirm(now)
+        if latency is not None:
+            self._feed.latencies.add(latency, now)
+
+    def _refine(self, due: Damage) -> None:
+        """Send anew what has been sent worse than the viewer takes it."""
+        if due.size == self._damage.size:
+            self._damage.mark(due.flags)
+            self._wake.set()
 
     def _request_size(self, size: Size) -> None:
         status = update.STATUS_FORWARDED
@@ -221,6 +264,7 @@ class Viewer:
         self._encodings = frozenset(encodings)
         level = self._level(Encoding.COMPRESS_LEVEL_0, Encoding.COMPRESS_LEVEL_9)
         quality = self._level(Encoding.JPEG_QUALITY_0, Encoding.JPEG_QUALITY_9)
+        self._video.is_on = self._video_fits()
         for encoding in encodings:
             if encoding in {Encoding.RAW, Encoding.ZRLE, Encoding.TIGHT}:
                 self._encoder = self._encoder_for(encoding, level, quality)
@@ -236,13 +280,17 @@ class Viewer:
         if Encoding.EXTENDED_CLIPBOARD in new:
             self._clipboard.extend()
         if Encoding.FENCE in new:
-            self._messages.append(wire.fence(wire.FenceFlag.REQUEST, b""))
+            self._messages.append(wire.fence(wire.FenceFlag.REQUEST, FIRST_FENCE))
+            self._asked = time.monotonic()
         both = {Encoding.CONTINUOUS_UPDATES, Encoding.FENCE}
         if both <= self._encodings and not both.isdisjoint(new):
             self._messages.append(wire.END_OF_CONTINUOUS_UPDATES)
         self._cursor_due = self._draws_cursor()
         if self._picture is not None:
             self._damage_cursors(None, self._picture)
+
+    def _video_fits(self) -> bool:
+        return Encoding.H264 in self._encodings and self._convert.bytes_per_pixel > 1
 
     def _encoder_for(self, encoding: int, level: int | None, quality: int | None) -> Encoder:
         # Made once: the viewer unpacks all of an encoding's rectangles as one stream.
@@ -309,21 +357,31 @@ class Viewer:
                     later = loop.call_at(due, self._wake.set)
                 continue
             due = loop.time() + self._feed.interval / 2
-            self._request = None
-            rects = self._collect_pseudo()
-            if not rects or not self._new_size_was_sent(rects):
-                job = self._collect_pixels(area)
-                rects += await loop.run_in_executor(self._feed.executor, job.run)
-            parts = update.serialize(rects)
-            if self._continuous is not None:
-                self._unconfirmed += 1
-                flags = wire.FenceFlag.REQUEST | wire.FenceFlag.BLOCK_BEFORE
-                parts.append(wire.fence(flags, UPDATE_FENCE))
-            await self._write(parts)
-            self._feed.count_update(parts)
+            await self._send_update(area)
             if self.hungry:
                 self._feed.ask()
             self._wake.set()
+
+    async def _send_update(self, area: Rect) -> None:
+        self._request = None
+        rects = self._collect_pseudo()
+        since = None
+        if not rects or not self._new_size_was_sent(rects):
+            since, self._since = self._since, None
+            job = self._collect_pixels(area)
+            loop = asyncio.get_running_loop()
+            rects += await loop.run_in_executor(self._feed.executor, job.run)
+            self._video.check()
+        parts = update.serialize(rects)
+        self._pace.note_sent(since, time.monotonic())
+        if self._continuous is not None:
+            self._unconfirmed += 1
+            if Encoding.LAST_RECT in self._encodings:
+                parts.append(update.nothing())
+            flags = wire.FenceFlag.REQUEST | wire.FenceFlag.BLOCK_BEFORE
+            parts.append(wire.fence(flags, UPDATE_FENCE))
+        await self._write(parts)
+        self._feed.count_update(parts)
 
     async def _write(self, parts: list[bytes]) -> None:
         async with asyncio.timeout(STALL_SECONDS):
@@ -348,6 +406,7 @@ class Viewer:
             self._size = self._frame.size
             self._damage = Damage(self._size)
             self._damage.add_all()
+            self._video.resize(self._size)
             if Encoding.EXTENDED_DESKTOP_SIZE in self._encodings:
                 reason = update.RESIZED_BY_SERVER
                 rects.append(update.extended_desktop_size(self._size, reason, 0))
@@ -359,7 +418,11 @@ class Viewer:
         """Take the damage around `area`; what lies outside stays due."""
         if self._frame is None or self._picture is None:
             raise RuntimeError("pixels were collected before the first picture")
+        video = self._video.take(self._damage, area, self._pace.quality, time.monotonic())
         rects = self._damage.take(area)
+        self._video.note_sent(rects)
         cursor = None if self._draws_cursor() else self._picture.cursor
         position = self._picture.cursor_position
-        return update.PixelJob(self._frame, rects, self._encoder, self._convert, cursor, position)
+        return update.PixelJob(
+            self._frame, rects, self._encoder, self._convert, cursor, position, video
+        )

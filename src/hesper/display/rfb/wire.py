@@ -35,9 +35,11 @@ class Encoding(IntEnum):
     RAW = 0
     TIGHT = 7
     ZRLE = 16
+    H264 = 50
     JPEG_QUALITY_0 = -32
     JPEG_QUALITY_9 = -23
     DESKTOP_SIZE = -223
+    LAST_RECT = -224
     CURSOR = -239
     COMPRESS_LEVEL_0 = -256
     COMPRESS_LEVEL_9 = -247

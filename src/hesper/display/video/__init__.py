@@ -1,0 +1,1 @@
+"""H.264 for what moves, by the `ffmpeg` that is installed: found, confined, fed and read."""
