@@ -128,8 +128,10 @@ cdef inline void to_chroma(const uint32_t *upper, const uint32_t *lower, uint8_t
         red, blue = <int32_t>(sums >> 16), <int32_t>(sums & 0xFFFF)
         green = <int32_t>((one >> 8 & 255) + (two >> 8 & 255) + (three >> 8 & 255)
                           + (four >> 8 & 255))
-        blue_out[column] = <uint8_t>((-38 * red - 74 * green + 112 * blue + (128 << 10) + 512) >> 10)
-        red_out[column] = <uint8_t>((112 * red - 94 * green - 18 * blue + (128 << 10) + 512) >> 10)
+        blue_out[column] = <uint8_t>(
+            (-38 * red - 74 * green + 112 * blue + (128 << 10) + 512) >> 10)
+        red_out[column] = <uint8_t>(
+            (112 * red - 94 * green - 18 * blue + (128 << 10) + 512) >> 10)
 
 
 def sort_tiles(const uint32_t[:, :] pixels, double busy, uint8_t[:, ::1] kinds):

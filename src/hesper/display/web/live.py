@@ -39,6 +39,13 @@ class ScreenFigures(msgspec.Struct, frozen=True, rename="camel"):
     """Updates sent, to all viewers together."""
     sent_bytes_per_second: float
     viewers: int
+    latency: float | None
+    """Seconds from the guest's flush to the picture in the page or viewer: the median of the last
+    five; None while nothing is shown."""
+    late: float | None
+    """The 99th percentile of it."""
+    videos: int
+    """Viewers that get a part of the screen as H.264."""
 
 
 class Live(msgspec.Struct, frozen=True, rename="camel"):
@@ -81,6 +88,7 @@ class LiveSampler:
         screens = []
         for index, feed in enumerate(self._service.feeds):
             surface = feed.scanout.surface
+            median, late = feed.latencies.percentiles(now.when) or (None, None)
             screens.append(
                 ScreenFigures(
                     surface.size.width if surface is not None else 0,
@@ -89,6 +97,9 @@ class LiveSampler:
                     (now.updates[index] - last.updates[index]) / seconds,
                     (now.sent[index] - last.sent[index]) / seconds,
                     len(feed.viewers),
+                    median,
+                    late,
+                    sum(viewer.has_video for viewer in feed.viewers),
                 )
             )
         if gpu is None:

@@ -190,6 +190,13 @@ function showFigures(live) {
   const perViewer = one.sentFramesPerSecond / Math.max(one.viewers, 1);
   write("f-shown", perViewer.toFixed(0), "frames/s");
   draw("g-shown", perViewer);
+  if (one.latency !== null) {
+    write("f-latency", (one.latency * 1000).toFixed(0), `ms, p99 ${(one.late * 1000).toFixed(0)}`);
+    draw("g-latency", one.latency);
+  } else {
+    write("f-latency", "–");
+  }
+  write("f-coding", one.videos > 0 ? "H.264, Tight" : "Tight");
   write("f-guest", one.guestFramesPerSecond.toFixed(0), "frames/s");
   draw("g-guest", one.guestFramesPerSecond);
   write("f-sent", ...short(one.sentBytesPerSecond, 1000, ["B/s", "kB/s", "MB/s", "GB/s"]));
