@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from guest_vm import BOOT_SECONDS, Exchange, exchange
 from initramfs import Tree, build
 from PIL import Image
 
+from hesper.cli._machines import wake
 from hesper.display.keys import CODE_OF_KEYSYM
 from hesper.vm import registry
 from hesper.vm.chords import chord, typed
@@ -150,6 +153,29 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("", "../x", ".hidden", "a b", "x" * 41):
         with pytest.raises(registry.MachineError, match="is no name"):
             registry.ask(name, "show")
+
+
+def test_a_guest_is_woken_by_its_power_button(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it to end, as when it is stopped."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    asked: list[dict[str, object]] = []
+
+    def answer() -> None:
+        connection, _ = door.accept()
+        with connection, connection.makefile("rwb") as file:
+            asked.append(json.loads(file.readline()))
+            file.write(b"{}\n")
+
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(registry.socket_of("sleeper")))
+        door.listen()
+        machine = threading.Thread(target=answer)
+        machine.start()
+        wake("sleeper")
+        machine.join()
+    assert asked == [{"ask": "stop"}]
 
 
 def test_a_folder_that_others_write_in_is_not_trusted(

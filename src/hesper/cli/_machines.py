@@ -1,4 +1,4 @@
-"""`hesper vm list`, `show`, `stop`, `screenshot` and `send-key`: machines that run, by name."""
+"""What `hesper vm list`, `show`, `stop` and others do: machines that run, by their names."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def add_to(app: App) -> None:
     app.command(list_machines, name="list")
     app.command(show)
     app.command(stop)
+    app.command(wake)
     app.command(screenshot)
     app.command(send_key)
 
@@ -91,6 +92,17 @@ def stop(name: str, *, now: Annotated[bool, Parameter(negative=())] = False) -> 
         if time.monotonic() > deadline:
             fail(f"{name} has not shut down in {STOP_SECONDS:g} s: hesper vm stop {name} --now")
         time.sleep(LOOK_SECONDS)
+
+
+def wake(name: str) -> None:
+    """Wake a guest that sleeps, by its power button: one that is awake shuts down.
+
+    Parameters
+    ----------
+    name:
+        The machine's name.
+    """
+    registry.ask(name, "stop")
 
 
 def screenshot(name: str, file: Path) -> None:
