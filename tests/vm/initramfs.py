@@ -99,8 +99,10 @@ class Initramfs:
 
     def add_program(self, path: str, source: Path) -> None:
         """Add a program from outside of the tree; its libraries are the tree's."""
-        self.add(path, source.read_bytes(), 0o755)
-        self.add_libraries(source)
+        data = source.read_bytes()
+        self.add(path, data, 0o755)
+        if data.startswith(b"\x7fELF"):
+            self.add_libraries(source)
 
     def add_libraries(self, binary: Path) -> None:
         """Add what `binary` is linked to."""

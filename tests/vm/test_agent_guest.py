@@ -6,7 +6,6 @@ screen's size, and what it plays is heard.
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import time
 import zlib
@@ -14,47 +13,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from guest_vm import PATIENCE, TREE_DEVICE, GpuGuest, Guest, gpu_guest
+from agent_desk import Desk
+from guest_vm import PATIENCE, TREE_DEVICE, gpu_guest
 from initramfs import Tree
 from serving import run, until
-from vnc_client import EXTENDED_CLIPBOARD, RAW, Viewer
 
-from hesper.display.access.places import Address, UnixPath, listen_on
 from hesper.display.sound import FRAME, RATE
-from hesper.vhost_user_gpu import VhostUserGpu
-from hesper.vm.agent import AgentServer
-from hesper.vm.outputs import OutputOptions, Outputs
 from hesper.vm.sound import QemuSound
 
 TEXT = "gr\xfc\xdfe aus Deutschland \N{SNOWMAN}"
-
-
-class Desk:
-    """A guest whose agent runs, and where its screen is."""
-
-    def __init__(self) -> None:
-        self.vm: GpuGuest
-        self.outputs: Outputs
-
-    @contextlib.contextmanager
-    def beside(self, guest: Guest, gpu: VhostUserGpu) -> Iterator[None]:
-        """What listens for the agent."""
-        options = OutputOptions(vnc=Address("127.0.0.1", 0), vnc_open=True, web=None)
-        with (
-            contextlib.closing(listen_on(UnixPath(guest.agent_socket), local=True)) as sockets,
-            Outputs(gpu.display, options, gpu.runner.figures) as self.outputs,
-        ):
-            AgentServer(sockets.sockets[0], self.outputs).start()
-            yield
-
-    async def viewer(self) -> Viewer:
-        place = self.outputs.places[0]
-        viewer = await Viewer.connect(int(place.rpartition(":")[2]))
-        viewer.set_encodings(RAW, EXTENDED_CLIPBOARD)
-        while not viewer.clipboard:
-            await viewer.message()
-        viewer.clipboard.clear()
-        return viewer
 
 
 @pytest.fixture(scope="module")

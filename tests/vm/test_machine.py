@@ -22,10 +22,11 @@ from hesper.display.input import ABSOLUTE_MAX, Button, Key, PointerButton, Point
 from hesper.display.scanout import Display, Size
 from hesper.gpu.runner import GpuOptions
 from hesper.vm import qemu
+from hesper.vm.desktops import CLIPBOARD_PROGRAM, DESKTOPS
 from hesper.vm.devices import escape
 from hesper.vm.disks import FileKind, file_kind
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
-from hesper.vm.guest_image import DESKTOPS, ImageError, ImageOptions, write_files
+from hesper.vm.guest_image import ImageError, ImageOptions, write_files
 from hesper.vm.image_builder import build_image
 from hesper.vm.input_events import to_qemu
 from hesper.vm.libvirt import libvirt_xml
@@ -508,6 +509,8 @@ def test_what_an_image_is_made_with_is_looked_for_where_root_has_it(
         ("sway", "WLR_RENDERER=vulkan sway", "vkcube --wsi wayland\n"),
         ("xorg", "startx /usr/bin/openbox-session", "vkcube\n"),
         ("xfce", None, "vkcube\n"),
+        ("gnome", None, "vkcube\n"),
+        ("kde", "startplasma-wayland", "vkcube\n"),
     ],
 )
 def test_an_image_starts_its_desktop_and_says_what_draws(
@@ -527,13 +530,23 @@ def test_an_image_starts_its_desktop_and_says_what_draws(
     assert (f"    {session} >" in profile) == (session is not None)
     checked = subprocess.run(["sh", "-n"], input=profile, text=True, check=False)
     assert checked.returncode == 0
-    logs_in = "autologin-user=somebody" in files.get(
-        "etc/lightdm/lightdm.conf.d/50-hesper.conf", ""
-    )
-    assert logs_in == (desktop == "xfce")
-    # What is X's shares its clipboard: a desktop starts the agent by itself, openbox does not.
-    assert ("spice-vdagent" in DESKTOPS[desktop]) == (desktop in {"xorg", "xfce"})
+    managers = {"xfce": "lightdm/lightdm.conf.d/50-hesper.conf", "gnome": "gdm3/daemon.conf"}
+    for one, name in managers.items():
+        assert ("=somebody\n" in files.get(f"etc/{name}", "")) == (desktop == one)
+    # Desktops start the agent of X by themselves; those that have another instead are told of it.
+    packages = DESKTOPS[desktop].packages
+    starts = [name for name, text in files.items() if f"/{CLIPBOARD_PROGRAM}\n" in text]
+    if desktop in {"sway", "kde"}:
+        assert starts
+        assert {"wl-clipboard", "python3"} <= set(packages)
+        compile(files[CLIPBOARD_PROGRAM], CLIPBOARD_PROGRAM, "exec")
+        assert 'ATTR{name}=="com.redhat.spice.0"' in "".join(files.values())
+    else:
+        assert starts == []
+        assert CLIPBOARD_PROGRAM not in files
+        assert ("spice-vdagent" in packages) == (desktop != "none")
     assert ("etc/xdg/openbox/autostart" in files) == (desktop == "xorg")
+    assert ("xwayland=true" in files.get("etc/xdg/weston/weston.ini", "")) == (desktop == "weston")
 
 
 def test_an_image_that_is_built_says_which_package_it_is_at(

@@ -81,7 +81,7 @@ def build(
     output: Path,
     *,
     size: Annotated[str, Parameter(metavar="SIZE")] = "8G",
-    desktop: Literal["none", "weston", "sway", "xorg", "xfce"] = "none",
+    desktop: Literal["none", "weston", "sway", "xorg", "xfce", "gnome", "kde"] = "none",
     use: Annotated[Literal["containers"] | None, Parameter(name="--for")] = None,
     package: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     user: User = User(),

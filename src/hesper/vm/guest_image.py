@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hesper.errors import HesperError
 from hesper.vm import guest_containers
+from hesper.vm.desktops import DESKTOPS
 
 MEBI = 1 << 20
 LEAST_SIZE = 3 << 30
@@ -29,44 +30,6 @@ _BASE = (
     "mesa-vulkan-drivers",
     "vulkan-tools",
 )
-
-_SOUND = ("pipewire-audio", "alsa-utils")
-
-DESKTOPS = {
-    "none": (),
-    "weston": ("weston", "seatd", "foot", *_SOUND),
-    "sway": ("sway", "seatd", "foot", *_SOUND),
-    "xorg": (
-        "xserver-xorg-core",
-        "xserver-xorg-input-libinput",
-        "xinit",
-        "openbox",
-        "xterm",
-        "x11-xserver-utils",
-        "mesa-utils",
-        "spice-vdagent",
-        *_SOUND,
-    ),
-    "xfce": (
-        "xserver-xorg",
-        "xfce4",
-        "xfce4-terminal",
-        "lightdm",
-        "mesa-utils",
-        # Clipboard, and the size that a viewer wants.  It is X's alone.
-        "spice-vdagent",
-        *_SOUND,
-    ),
-}
-"""Packages of every desktop."""
-
-SESSIONS = {
-    "weston": "weston",
-    # Its other renderer asks for a GPU that is none of software.
-    "sway": "WLR_RENDERER=vulkan sway",
-    "xorg": "startx /usr/bin/openbox-session",
-}
-"""What starts those that no display manager starts."""
 
 USES = {"": (), "containers": guest_containers.PACKAGES}
 """Packages for what a guest is for."""
@@ -150,12 +113,7 @@ class ImageOptions:
     def chosen_packages(self) -> list[str]:
         """All packages but the boot loader's, which who installs it knows."""
         desktop = DESKTOPS[self.desktop]
-        return [*_BASE, *desktop, *USES[self.use], *self.packages, self.kernel]
-
-    @property
-    def is_wayland(self) -> bool:
-        """Whether the desktop's windows are Wayland's alone."""
-        return self.desktop in {"weston", "sway"}
+        return [*_BASE, *desktop.packages, *USES[self.use], *self.packages, self.kernel]
 
     @property
     def backports(self) -> str:
@@ -193,10 +151,6 @@ if [ "$(tty)" = /dev/tty1 ]; then
 fi
 """
 
-_LIGHTDM = """[Seat:*]
-autologin-user={user}
-"""
-
 _MESSAGE = """
 Vulkan and OpenGL are drawn by the host's GPU: vulkaninfo --summary, vkcube{wsi}
 {use}"""
@@ -212,6 +166,7 @@ def write_files(options: ImageOptions, path: Path) -> None:
     """Write the files that are added to Debian's into an archive."""
     user = options.user
     serial = SERIAL[options.architecture]
+    desktop = DESKTOPS[options.desktop]
     files = {
         "etc/fstab": f"LABEL={LABEL} / ext4 rw,discard 0 1\n",
         "etc/environment": ENVIRONMENT,
@@ -221,7 +176,7 @@ def write_files(options: ImageOptions, path: Path) -> None:
         "etc/systemd/network/80-dhcp.network": _NETWORK,
         "etc/sysctl.d/50-dmesg.conf": "kernel.dmesg_restrict = 0\n",
         "etc/motd": _MESSAGE.format(
-            wsi=" --wsi wayland" if options.is_wayland else "",
+            wsi=" --wsi wayland" if desktop.is_wayland else "",
             use=guest_containers.MESSAGE if options.use == "containers" else "",
         ),
         "root/grub.cfg": _GRUB.format(label=LABEL, serial=serial),
@@ -236,12 +191,9 @@ def write_files(options: ImageOptions, path: Path) -> None:
         files |= guest_containers.FILES
     if options.ssh_key:
         files["root/ssh-key"] = options.ssh_key + "\n"
-    if session := SESSIONS.get(options.desktop):
-        files["etc/profile.d/zz-desktop.sh"] = _PROFILE.format(session=session)
-    if options.desktop == "xorg":
-        files["etc/xdg/openbox/autostart"] = "spice-vdagent\n"
-    if "lightdm" in DESKTOPS[options.desktop]:
-        files["etc/lightdm/lightdm.conf.d/50-hesper.conf"] = _LIGHTDM.format(user=user)
+    if desktop.session:
+        files["etc/profile.d/zz-desktop.sh"] = _PROFILE.format(session=desktop.session)
+    files |= desktop.files_for(user)
     with tarfile.open(path, "w") as archive:
         for name, text in files.items():
             entry = tarfile.TarInfo(name)
