@@ -1,6 +1,6 @@
 """Render the same picture on the bare driver and through Hesper, and compare the two.
 
-    python examples/compare.py --folder build/demo
+    python examples/compare.py --folder build/demo [--width 320 --height 240 --samples 1]
 
 Writes bare.png, hesper.png and side-by-side.png.  Exits with 1 when the pictures differ visibly or
 the second one was not drawn through Hesper.  Needs Hesper, wgpu, numpy, pillow and Mesa's Venus.
@@ -31,9 +31,11 @@ VISIBLE = 8
 """Difference in one channel (of 255) that counts as visible."""
 
 
-def run(command: list[str], picture: Path, environ: dict[str, str]) -> dict[str, Any]:
+def run(
+    command: list[str], picture: Path, environ: dict[str, str], more: list[str]
+) -> dict[str, Any]:
     """Run the example; returns what it says of itself."""
-    arguments = [sys.executable, str(PROGRAM), "--out", str(picture), "--json"]
+    arguments = [sys.executable, str(PROGRAM), "--out", str(picture), "--json", *more]
     done = subprocess.run(
         [*command, *arguments], env=environ, capture_output=True, text=True, check=False
     )
@@ -62,7 +64,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("build/demo"))
     parser.add_argument("--driver", help="host driver to use on both sides (default: the best)")
-    options = parser.parse_args()
+    # The rest is the example's: the picture's size, and how finely it is drawn.
+    options, more = parser.parse_known_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     bare, through = options.folder / "bare.png", options.folder / "hesper.png"
     sheet = options.folder / "side-by-side.png"
@@ -72,9 +75,11 @@ def main() -> int:
         raise SystemExit(str(error)) from None
 
     print(f"[1/3] on the bare driver ({driver.name}) ...", flush=True)
-    first = run([], bare, {**os.environ, **driver.environment})
+    first = run([], bare, {**os.environ, **driver.environment}, more)
     print("[2/3] through Hesper ...", flush=True)
-    second = run([*HESPER, "run", "--driver", driver.manifest, "--"], through, dict(os.environ))
+    second = run(
+        [*HESPER, "run", "--driver", driver.manifest, "--"], through, dict(os.environ), more
+    )
     print("[3/3] compare ...", flush=True)
     left = np.asarray(Image.open(bare), dtype=np.int16)
     right = np.asarray(Image.open(through), dtype=np.int16)
