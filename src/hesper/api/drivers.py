@@ -48,7 +48,7 @@ def drivers(name: str | None = None, environ: Mapping[str, str] = os.environ) ->
     name: only the driver that answers to it: its name (`lvp`, `moltenvk`), what it or its device
     calls itself (`lavapipe`, `radv`), or the path of its manifest.
     environ: variables by which the Vulkan loader searches, VK_DRIVER_FILES among them.
-    Takes as long as the slowest driver, 15 seconds at most.  Raises `errors.NoDriverError` where a
+    Takes as long as the slowest driver, 30 seconds at most.  Raises `errors.NoDriverError` where a
     driver was named and cannot serve guests.
     """
     if name is not None:

@@ -17,8 +17,9 @@ from typing import Any
 from hesper.host.drivers import Device, Driver, sort_devices
 from hesper.host.seen import MemorySeen
 
-PROBE_SECONDS = 15.0
-"""How long drivers may take to answer, all of them together."""
+PROBE_SECONDS = 30.0
+"""How long drivers may take to answer, all of them together: some need many seconds for eight GPUs,
+or on a machine that is busy."""
 
 _MOST_CRASHES = 8
 """How often a driver is asked again without the step that it has crashed in."""
