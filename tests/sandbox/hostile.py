@@ -238,6 +238,46 @@ def call_by_other_convention() -> None:
 
 
 @attempt
+def starve_parent() -> None:
+    os.sched_setscheduler(PARENT, os.SCHED_IDLE, os.sched_param(0))
+
+
+@attempt
+def pin_parent() -> None:
+    os.sched_setaffinity(PARENT, os.sched_getaffinity(0))
+
+
+@attempt
+def put_parent_last() -> None:
+    os.setpriority(os.PRIO_PROCESS, PARENT, 1)
+
+
+@attempt
+def put_user_last() -> None:
+    os.setpriority(os.PRIO_USER, 0, os.getpriority(os.PRIO_USER, 0))
+
+
+@attempt
+def age_file() -> None:
+    os.utime(HOME / "secret", (1, 1))
+
+
+@attempt
+def put_itself_last() -> None:
+    os.sched_setaffinity(0, os.sched_getaffinity(0))
+    os.setpriority(os.PRIO_PROCESS, 0, 5)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+@attempt
+def be_urgent() -> None:
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_RTPRIO)[0]:
+        raise ValueError("it may")
+
+
+@attempt
 def raise_limit() -> None:
     import resource
 

@@ -44,7 +44,7 @@ def filtered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def test_each_call_is_allowed_if_and_only_if_the_table_says_so(filtered: Filter) -> None:
     allowed = {name for names in table().calls.values() for name in names}
     for name in numbers(filtered.kind):
-        if name in {*table().values, "clone", "kill", "tgkill", "kcmp"}:
+        if name in {*table().values, *table().own_thread, "clone", "kill", "tgkill", "kcmp"}:
             continue
         wanted = bpf.TRAP
         if name in allowed:
@@ -57,7 +57,13 @@ def test_each_call_is_allowed_if_and_only_if_the_table_says_so(filtered: Filter)
 def test_every_name_in_the_table_is_a_call() -> None:
     known = set().union(*map(numbers, KINDS))
     named = [name for names in table().calls.values() for name in names]
-    named += [*table().values, *table().errors, *seccomp.HARMFUL, *seccomp.PATHS]
+    named += [
+        *table().values,
+        *table().own_thread,
+        *table().errors,
+        *seccomp.HARMFUL,
+        *seccomp.PATHS,
+    ]
     named += [need.call for some in table().drivers for need in some.needs if need.call]
     assert set(named) - known == set()
     calls = [name for names in table().calls.values() for name in names]
@@ -123,6 +129,16 @@ def test_values_are_compared(filtered: Filter) -> None:
     assert filtered.says("prctl", 4) == filtered.says("prlimit64", PID + 1) == bpf.TRAP
     assert filtered.says("fcntl", 3, 1030) == bpf.ALLOW
     assert filtered.says("fcntl", 3, 8, 1) == bpf.TRAP
+
+
+def test_no_call_is_for_other_threads(filtered: Filter) -> None:
+    no = bpf.ERROR | errno.EPERM
+    for name in ("sched_setaffinity", "sched_setscheduler"):
+        assert filtered.says(name, 0, 8) == bpf.ALLOW
+        assert filtered.says(name, PID) == filtered.says(name, 1) == no
+    assert filtered.says("setpriority", 0, 0, 19) == bpf.ALLOW
+    for which, who in ((0, 1), (1, 0), (2, 0)):  # a process, its group, its user's all
+        assert filtered.says("setpriority", which, who, 19) == no
 
 
 def test_calls_of_another_kind_of_processor_end_it(filtered: Filter) -> None:

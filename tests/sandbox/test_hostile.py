@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,6 +60,11 @@ ERRORS = {
     "fork": "PermissionError",
     "make_thread_apart": "PermissionError",
     "raise_limit": "ValueError",
+    "starve_parent": "PermissionError(1",
+    "pin_parent": "PermissionError(1",
+    "put_parent_last": "PermissionError(1",
+    "put_user_last": "PermissionError(1",
+    "age_file": "PermissionError(1",
 }
 """What fails."""
 
@@ -124,6 +130,18 @@ def test_what_libraries_may_try_fails(attempt: Attempt, name: str) -> None:
     outcome = attempt("on", name)
     assert outcome["error"], outcome
     assert outcome["said"].startswith(ERRORS[name]), outcome
+
+
+@pytest.mark.parametrize("name", ["put_itself_last", "be_urgent"])
+def test_it_may_give_way_and_not_go_first(attempt: Attempt, name: str) -> None:
+    resource.setrlimit(resource.RLIMIT_RTPRIO, (min(5, _most_urgent()), _most_urgent()))
+    assert attempt("on", name)["did"]
+
+
+def _most_urgent() -> int:
+    """What this process may ask for; endless is -1."""
+    most = resource.getrlimit(resource.RLIMIT_RTPRIO)[1]
+    return 99 if most == resource.RLIM_INFINITY else most
 
 
 @needs_seccomp

@@ -59,6 +59,8 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calls: dict[str, list[str]]
     """By what they are for."""
     values: dict[str, Values]
+    own_thread: dict[str, list[int]]
+    """Arguments of calls that must be 0, by the call."""
     errors: dict[str, str]
     """What calls fail with whose callers can live with that."""
     files: Files

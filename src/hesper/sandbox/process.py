@@ -61,6 +61,16 @@ def forbid_cores() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def forbid_urgency() -> None:
+    """Never run before others: who may have real-time threads can stop the machine by one.
+
+    Systems let users who make music.
+    """
+    for name in ("RLIMIT_RTPRIO", "RLIMIT_NICE"):
+        if (limit := getattr(resource, name, None)) is not None:
+            resource.setrlimit(limit, (0, 0))
+
+
 def let_look(pid: int) -> None:
     """Let another process look into this one, where the system forbids that by default."""
     with contextlib.suppress(OSError):
@@ -74,6 +84,7 @@ def give_up(*kept: int, hidden: bool) -> None:
     """
     close_others(*kept)
     forbid_cores()
+    forbid_urgency()
     if not is_linux():
         return
     with contextlib.suppress(OSError):  # where /proc is not to be had
