@@ -399,3 +399,13 @@ def test_lavapipe_keeps_shaders_in_its_clients_cache(
     assert [any(path.is_file() for path in folder.rglob("*")) for folder in folders] == [True]
     assert sorted(theirs.rglob("*")) == before
     assert server.stop() == 0
+
+
+def test_many_newcomers_are_swept_at_once(folders: ShaderFolders) -> None:
+    folders.make()
+    folders.sweep()
+    for _ in range(shader_folders.SWEEP_AFTER):
+        name = folders.make()
+        age(folders, name, 1000)
+    folders.sweep()
+    assert len(folders.list()) == 1

@@ -29,7 +29,9 @@ MOST_FOLDERS = 512
 OLDEST = 60 * 86400.0
 """Seconds after which a folder goes that nobody has used."""
 SWEEP_SECONDS = 3600.0
-"""Between two looks for those."""
+"""Between two looks for those,"""
+SWEEP_AFTER = 64
+"""or so many new ones."""
 DEEPEST = 8
 """Folders in each other; drivers make two."""
 _LEAST = 4096
@@ -47,6 +49,7 @@ class ShaderFolders:
     def __init__(self, root: Path) -> None:
         """Nothing is made before `make`."""
         self.root = root
+        self._made = 0
 
     def find(self, key: str) -> str:
         """Name of the folder that belongs to `key`; empty if there is none."""
@@ -63,6 +66,7 @@ class ShaderFolders:
         (self.root / name).mkdir(mode=0o700)
         (self.root / name / _FILES).mkdir(mode=0o700)
         (self.root / name / _LOCK).touch(mode=0o600, exist_ok=False)
+        self._made += 1
         return name
 
     def own(self, name: str, key: str) -> bool:
@@ -174,8 +178,10 @@ class ShaderFolders:
         """Whether it is time to look; nobody else then does for a while."""
         mark = self.root / _SWEPT
         with contextlib.suppress(FileNotFoundError):
-            if 0 <= time.time() - mark.stat().st_mtime < SWEEP_SECONDS:
+            is_recent = 0 <= time.time() - mark.stat().st_mtime < SWEEP_SECONDS
+            if is_recent and self._made < SWEEP_AFTER:
                 return False
+        self._made = 0
         if self.root.is_dir():
             mark.touch(mode=0o600)
             return True
@@ -206,10 +212,14 @@ class ShaderFolders:
 
     def count(self) -> tuple[int, int]:
         """How many folders there are, and their bytes."""
-        names = list[str]()
-        with contextlib.suppress(OSError):
-            names = [name for name in os.listdir(self.root) if _NAME.fullmatch(name)]
+        names = self.list()
         return len(names), sum(map(self.used, names))
+
+    def list(self) -> list[str]:
+        """Their names."""
+        with contextlib.suppress(OSError):
+            return [name for name in os.listdir(self.root) if _NAME.fullmatch(name)]
+        return []
 
 
 def _used(top: str) -> int:

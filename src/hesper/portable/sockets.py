@@ -23,7 +23,7 @@ FRAME = struct.Struct("=II")
 """What a message of `send_message` begins with: bytes that follow, descriptors that come along."""
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
-_MOST_MEMBERS = 1024
+_MOST_MEMBERS = 128
 """Of a control group, that are looked at."""
 
 _CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
