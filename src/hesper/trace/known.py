@@ -12,6 +12,8 @@ from hesper.vk.enumerants import VK_SUCCESS
 _OF_RINGS = frozenset({"vkCreateRingMESA", "vkWaitRingSeqnoMESA"})
 """Commands that say how far a ring has to have come."""
 
+MOST_WAITING = 1024
+"""Fences that wait for rings at a time; of more it is not known what they cover."""
 _PLACES = 1 << 32
 """Places in a ring are counted up to there."""
 _TIMELINE = "VkDeviceQueueTimelineInfoMESA"
@@ -49,6 +51,8 @@ class Known:
         """By rings, where they are waited for by the context's own stream."""
         self._asked: dict[tuple[int, int], _Asked] = {}
         """By timeline and number."""
+        self._waiting: dict[tuple[int, int], _Asked] = {}
+        """Of these, those that wait for a ring."""
         self._fences: dict[int, tuple[int, int]] = {}
         """By fences, the queue and how many submissions of it are done when it is signalled."""
         self._values: dict[int, list[tuple[int, int, int]]] = {}
@@ -70,9 +74,9 @@ class Known:
         self._is_counting &= not record.flags & EARLIER
         ring = record.stream
         self._heads[ring] = self._heads.get(ring, 0) + len(data)
-        for asked in self._asked.values():
+        for key, asked in list(self._waiting.items()):
             if ring in asked.waits:
-                self._look(asked)
+                self._look(key, asked)
 
     def _ring(self, then: Decoded) -> None:
         parameters = then.parameters or {}
@@ -85,22 +89,25 @@ class Known:
     def fence(self, timeline: int, number: int) -> None:
         """Take note that the frontend was asked for a fence."""
         queue = self._timelines.get(timeline)
-        if queue is not None and self._is_counting:
-            asked = self._asked[timeline, number] = _Asked(queue, dict(self._held))
-            self._look(asked)
+        if queue is not None and self._is_counting and len(self._waiting) < MOST_WAITING:
+            key = (timeline, number)
+            asked = self._asked[key] = self._waiting[key] = _Asked(queue, dict(self._held))
+            self._look(key, asked)
 
     def retired(self, timeline: int, number: int) -> None:
         """Take note that such a fence was through."""
+        self._waiting.pop((timeline, number), None)
         asked = self._asked.pop((timeline, number), None)
         if asked is not None and not asked.waits:
             self._reach(asked.queue, asked.covers)
 
-    def _look(self, asked: _Asked) -> None:
+    def _look(self, key: tuple[int, int], asked: _Asked) -> None:
         """See what a fence is still to wait for, and what it covers if that is nothing."""
         for ring, place in list(asked.waits.items()):
             if (self._heads.get(ring, 0) - place) % _PLACES < _PLACES // 2:
                 del asked.waits[ring]
         if not asked.waits:
+            self._waiting.pop(key, None)
             asked.covers = self._submitted.get(asked.queue, 0)
 
     def note(self, then: Decoded) -> None:
