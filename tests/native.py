@@ -7,3 +7,5 @@ import pytest
 from hesper.portable import is_portable
 
 native = pytest.mark.skipif(is_portable(), reason="HESPER_PORTABLE=1 does without")
+WAYS = (pytest.param("fork", marks=native), "spawn")
+"""How workers come to be: forked from a template, or started anew."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import pytest
 
 from hesper.isolation.background import run_in_background
+from native import native
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it runs like any other elsewhere")
+@native
 def test_it_gives_way_and_leaves_the_caller_as_it_was() -> None:
     before = os.sched_getscheduler(0)
     inside = []

@@ -10,6 +10,7 @@ import pytest
 from supervised import Supervised, confinement
 
 from hesper.sandbox import namespaces, seccomp
+from native import WAYS
 
 Serve = Callable[..., Supervised]
 SECRETS = {
@@ -22,7 +23,7 @@ SECRETS = {
 needs_seccomp = pytest.mark.skipif(bool(seccomp.obstacle()), reason=seccomp.obstacle())
 
 
-@pytest.fixture(params=["fork", "spawn"])
+@pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> str:
     """How workers come to be."""
     found: str = request.param

@@ -13,6 +13,7 @@ from supervised import HERE, PATIENCE, Supervised
 from test_serve import finish, start
 
 from hesper.host.drivers import find_drivers
+from native import native
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +93,13 @@ def test_the_same_refusal_is_said_once_at_warning(failing: Failing, stress: str)
     ("fault", "command", "reason"),
     [
         ("crash", "vkCmdFillBuffer (in the driver, ring 1)", "was killed by SIGSEGV"),
-        ("abort", "vkCreateInstance (in its handler, ring 1)", "was killed by SIGABRT"),
+        # Workers that are started anew try the driver, and die of it before they have a client.
+        pytest.param(
+            "abort",
+            "vkCreateInstance (in its handler, ring 1)",
+            "was killed by SIGABRT",
+            marks=native,
+        ),
     ],
 )
 def test_a_crash_is_said_with_its_command(

@@ -16,6 +16,7 @@ from hesper.isolation import crew, launch
 from hesper.isolation.crew import named_by_the_table
 from hesper.isolation.launch import Template
 from hesper.isolation.turns import Turns
+from native import native
 
 
 def test_a_template_is_given_up_where_its_workers_could_not_be_watched(
@@ -41,6 +42,7 @@ def test_a_template_is_given_up_where_its_workers_could_not_be_watched(
     template.close()
 
 
+@native
 def test_a_template_that_cannot_start_is_tried_again_less_and_less(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,6 +100,7 @@ def hear(template: Template) -> bool:
     return template.hear()
 
 
+@native
 @pytest.mark.parametrize("library", ["int nothing;"], indirect=True)
 def test_workers_share_what_the_template_has_loaded(library: str) -> None:
     template = Template("echo_service", "off")

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from supervised import Supervised, until
 
+from native import native
+
 Start = Callable[..., Supervised]
 
 
@@ -32,7 +34,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         one.end()
 
 
-@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("watched", [pytest.param(True, marks=native), False])
 def test_a_socket_that_is_removed_is_made_again(start: Start, *, watched: bool) -> None:
     one = start(watched=watched, mode=0o660)
     one.ready()
@@ -50,7 +52,7 @@ def test_a_socket_that_is_removed_is_made_again(start: Start, *, watched: bool) 
     assert one.plain == []
 
 
-@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("watched", [pytest.param(True, marks=native), False])
 def test_an_impostor_is_named_once(start: Start, *, watched: bool) -> None:
     one = start(watched=watched)
     one.ready()

@@ -19,6 +19,7 @@ from supervised import HESPER, PATIENCE, Supervised, alive, environment, until
 
 from hesper.api.client import client_environment, find_venus
 from hesper.portable import process_usage
+from native import WAYS, native
 
 Serve = Callable[..., Supervised]
 WARM = 2
@@ -216,6 +217,7 @@ def test_an_instance_too_many_fails_and_a_place_makes_it_work(serve: Serve, stre
     finish(start(server, stress, "1", "1"))
 
 
+@native
 def test_the_template_is_a_child_of_the_main_thread(serve: Serve) -> None:
     server = serve(environ={"HESPER_WORKERS": "fork"})
     server.ready()
@@ -225,7 +227,7 @@ def test_the_template_is_a_child_of_the_main_thread(serve: Serve) -> None:
     assert server.stop() == 0
 
 
-@pytest.mark.parametrize("way", ["fork", "spawn"])
+@pytest.mark.parametrize("way", WAYS)
 def test_workers_come_to_be_either_way(serve: Serve, stress: str, way: str) -> None:
     server = serve(environ={"HESPER_WORKERS": way})
     server.ready()
@@ -260,6 +262,7 @@ def holding(server: Supervised) -> subprocess.Popen[str]:
     return client
 
 
+@native
 def test_a_worker_has_little_memory_of_its_own(serve: Serve) -> None:
     """Whoever waits has next to none, who serves what the driver makes for a device."""
     server = serve("--warm", "3", environ={"HESPER_WORKERS": "fork"})

@@ -26,12 +26,13 @@ from supervised import (
 from hesper.isolation.doorstep import MOST_OF_ONE
 from hesper.isolation.waiting import MOST_REFUSED, MOST_WAITING
 from hesper.portable import process_usage
+from native import WAYS
 
 Start = Callable[..., Supervised]
 NO_TEMPLATE = "no template to fork workers from, they are started anew until there is one"
 
 
-@pytest.fixture(params=["fork", "spawn"])
+@pytest.fixture(params=WAYS)
 def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
     """Starts a supervisor, with workers forked from a template or spawned as on every system."""
     running = []
