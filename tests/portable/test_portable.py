@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -372,6 +374,17 @@ def test_pipes_and_selectors_are_of_either_kind() -> None:
     finally:
         os.close(reading)
         os.close(writing)
+
+
+@pytest.mark.usefixtures("_way")
+def test_a_pipe_that_cannot_be_had_says_why() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+        with pytest.raises(OSError, match="Too many open files") as caught:
+            portable.pipe()
+    assert caught.value.errno == errno.EMFILE
 
 
 def test_all_parts_of_being_portable_come_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

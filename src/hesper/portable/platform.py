@@ -138,7 +138,8 @@ def _bare_pipe() -> tuple[int, int]:
 
     ends = (ctypes.c_int * 2)()
     if libc().pipe(ends):
-        raise OSError(ctypes.get_errno(), "pipe")
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
     for fd in ends:
         os.set_inheritable(fd, False)
     return ends[0], ends[1]
