@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import socket
 import struct
@@ -37,26 +38,40 @@ ENCODINGS = {
 }
 
 
+@functools.cache
+def _photo(size: Size) -> np.ndarray:
+    y, x = np.mgrid[0 : size.height, 0 : size.width * 2].astype("<u4")
+    noise = np.random.default_rng(1).integers(0, 4, x.shape, np.uint32)
+    photo: np.ndarray = ((x // 3 & 255) << 16 | (y // 2 & 255) << 8 | (x + y) // 5 & 255) + noise
+    return photo
+
+
+@functools.cache
+def _text(size: Size) -> np.ndarray:
+    text = np.random.default_rng(2).random((size.height * 2, size.width)) < 0.12
+    text[::16] = text[1::16] = False
+    return np.where(text, 0xE0E0E0, 0x181818).astype("<u4")
+
+
 class Guest:
     """Draws into a surface of its own."""
 
-    def __init__(self, size: Size) -> None:
-        """Begin with black."""
+    def __init__(self, size: Size, pixels: np.ndarray | None = None) -> None:
+        """Begin with black, in `pixels` if they are somebody else's."""
         self.size = size
-        self.pixels = np.zeros((size.height, size.width), "<u4")
+        self.pixels = np.zeros((size.height, size.width), "<u4") if pixels is None else pixels
         memory = memoryview(self.pixels).cast("B")  # type: ignore[arg-type]
         self.surface = MemorySurface(memory, size, size.width * 4, BY_NAME["XRGB8888"])
-        y, x = np.mgrid[0 : size.height, 0 : size.width * 2].astype("<u4")
-        noise = np.random.default_rng(1).integers(0, 4, x.shape, np.uint32)
-        self._photo = ((x // 3 & 255) << 16 | (y // 2 & 255) << 8 | (x + y) // 5 & 255) + noise
-        text = np.random.default_rng(2).random((size.height * 2, size.width)) < 0.12
-        text[::16] = text[1::16] = False
-        self._text = np.where(text, 0xE0E0E0, 0x181818).astype("<u4")
+        self._photo, self._text = _photo(size), _text(size)
 
     def video(self, number: int) -> list[Rect]:
         """Change every pixel, like a film."""
         x = number * 7 % self.size.width
         self.pixels[:] = self._photo[:, x : x + self.size.width]
+        return [Rect(0, 0, *self.size)]
+
+    def still(self, _number: int) -> list[Rect]:
+        """Change nothing; flush everything."""
         return [Rect(0, 0, *self.size)]
 
     def window(self, number: int) -> list[Rect]:
