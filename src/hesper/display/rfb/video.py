@@ -30,9 +30,8 @@ log = get_logger(__name__)
 
 MAX_STREAMS = 4
 """Encoders at a time, for all viewers: each takes most of a processor."""
-WARM_SECONDS = 0.2
-"""From an encoder's start to its first picture; until then all goes on as it was."""
 RESTART_SECONDS = 1.0
+"""From one encoder's start to the next."""
 STILL_SECONDS = 0.4
 """What has not changed for so long is sent as well as the viewer takes it."""
 IDLE_SECONDS = 5.0
@@ -152,6 +151,9 @@ class VideoJob:
             )
         try:
             data = stream.encoder.encode(stream.planes)
+            if self.flags:
+                # Of several, the viewer shows the last.
+                data = stream.encoder.head + data
         except EncoderError as error:
             stream.failure = str(error)
             return None
@@ -259,7 +261,7 @@ class ViewerVideo:
         if stream is not None:
             stream.moved = now
             stream.is_whole |= not was_moving
-        if self._next is not None and now - self._next.started >= WARM_SECONDS:
+        if self._next is not None:
             if _contains(self._next.rect, box):
                 self._drop(self._stream)
                 self._stream = self._next
@@ -268,8 +270,7 @@ class ViewerVideo:
             self._next = None
             return
         fits = stream is not None and stream.rect == box and stream.encoder.quality == quality
-        idle = self._next is None and self._start is None
-        if not fits and idle and now - self._started >= RESTART_SECONDS:
+        if not fits and self._start is None and now - self._started >= RESTART_SECONDS:
             self._started = now
             self._start = asyncio.create_task(self._begin(box, quality))
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 CODEC = "libx264"
 QUALITIES = (20, 24, 28, 32, 36)
 """libx264's constant rate factors, the best first."""
-PICTURE_SECONDS = 5.0
-"""An encoder that has given no picture for so long is taken for dead; its first takes a start."""
+START_SECONDS, PICTURE_SECONDS = 20.0, 5.0
+"""An encoder that has given no picture for so long is taken for dead."""
 ASK_SECONDS = 10.0
 PIPE_BYTES = 1 << 20
 READ_BYTES = 1 << 18
@@ -87,7 +87,7 @@ class Encoder:
     """A running encoder.  Its owner closes it."""
 
     def __init__(self, size: Size, quality: int) -> None:
-        """Start it, which takes a while that need not be waited for.  Raises `EncoderError`.
+        """Start it, and wait until it works.  Raises `EncoderError`.
 
         size: even.  quality: an index of `QUALITIES`.
         """
@@ -116,6 +116,14 @@ class Encoder:
             os.set_blocking(fd, False)
         with contextlib.suppress(AttributeError, OSError):  # Linux alone has it
             fcntl.fcntl(self._pipes[0], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        count = size.width * size.height
+        black = b"\x10" * count + b"\x80" * (count // 2)
+        try:
+            self.head = self._encode(memoryview(black), START_SECONDS)
+            """A black picture, which those that follow begin with."""
+        except EncoderError:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -128,11 +136,11 @@ class Encoder:
         planes: Y, U and V of `size`, one after the other.
         """
         with self._at_work:
-            return self._encode(planes)
+            return self._encode(planes, PICTURE_SECONDS)
 
-    def _encode(self, planes: memoryview) -> bytes:
+    def _encode(self, planes: memoryview, patience: float) -> bytes:
         given, taken, _ = self._pipes
-        end = time.monotonic() + PICTURE_SECONDS
+        end = time.monotonic() + patience
         left = planes
         waiting = select.poll()
         waiting.register(taken, select.POLLIN)
@@ -150,7 +158,7 @@ class Encoder:
                     continue
                 except (OSError, StreamError) as error:
                     raise EncoderError(self._why(str(error))) from None
-        raise EncoderError(self._why(f"no picture within {PICTURE_SECONDS:g} s"))
+        raise EncoderError(self._why(f"no picture within {patience:g} s"))
 
     def _read(self, fd: int) -> bytes | None:
         data = os.read(fd, READ_BYTES)
