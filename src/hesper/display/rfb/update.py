@@ -45,13 +45,12 @@ class PixelJob:
 
     def run(self) -> list[Encoded]:
         """Encode.  Reads the frame while it may be written; see `Frame`."""
-        rects, encoded = list(self.rects), []
+        rects: list[Rect] = list(self.rects)
+        encoded: list[Encoded] = []
         if self.video is not None:
-            picture = self.video.run(self._pixels)
+            encoded += self.video.run(self._pixels)
             rects += self.video.rim
-            if picture is not None:
-                encoded.append(picture)
-            else:
+            if not encoded:
                 rects.append(self.video.stream.rect)
         for rect in rects:
             encoded += self.encoder.encode(rect, self._pixels(rect), self.convert)

@@ -134,10 +134,14 @@ class VideoJob:
     """What has changed, inside the box."""
     rim: Sequence[Rect]
     """What has changed beside it, in the column and row at the screen's edge if these are odd."""
-    flags: int
+    is_first: bool
 
-    def run(self, pixels: Callable[[Rect], Xrgb]) -> Encoded | None:
-        """Encode; None when the encoder has failed, and why is in `Stream.failure`."""
+    def run(self, pixels: Callable[[Rect], Xrgb]) -> list[Encoded]:
+        """Encode; none when the encoder has failed, and why is in `Stream.failure`.
+
+        A new stream's black picture is a rectangle of its own: decoders differ in what they make of
+        two pictures in one.
+        """
         stream = self.stream
         box = stream.rect
         for rect in self.rects:
@@ -151,14 +155,16 @@ class VideoJob:
             )
         try:
             data = stream.encoder.encode(stream.planes)
-            if self.flags:
-                # Of several, the viewer shows the last.
-                data = stream.encoder.head + data
         except EncoderError as error:
             stream.failure = str(error)
-            return None
-        head = struct.pack(">II", len(data), self.flags)
-        return Encoded(box, Encoding.H264, head + data)
+            return []
+        pictures = [(0, data)]
+        if self.is_first:
+            pictures.insert(0, (RESET_ALL, stream.encoder.head))
+        return [
+            Encoded(box, Encoding.H264, struct.pack(">II", len(data), flags) + data)
+            for flags, data in pictures
+        ]
 
 
 class ViewerVideo:
@@ -219,7 +225,7 @@ class ViewerVideo:
             stream,
             [stream.rect] if stream.is_whole else [_within(each, stream.rect) for each in taken],
             [part for each in taken for part in _beyond(each, stream.rect)],
-            RESET_ALL if stream.is_first else 0,
+            stream.is_first,
         )
         stream.is_first = stream.is_whole = False
         self._lossy.update(job.rects)
