@@ -321,7 +321,7 @@ async def measure_all(arguments: argparse.Namespace) -> None:
     size = Size(*map(int, arguments.size.split("x")))
     print(f"{arguments.size}, {arguments.rounds} rounds of {arguments.seconds} s", os.getloadavg())
     print(f"{'':38} frames/s  p50 ms  p99 ms  kB/frame processors  ms/frame  H.264")
-    for scene in ("video", "window", "still"):
+    for scene in arguments.scenes.split(","):
         runs: dict[str, list[dict[str, Any]]] = {}
         for _ in range(arguments.rounds):
             for name, encodings in ENCODINGS.items():
@@ -340,6 +340,7 @@ def main() -> None:
     parser.add_argument("--size", default="1280x800")
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scenes", default="video,window,still")
     parser.add_argument("--qemu", help="a qemu-system-x86_64 with ramfb, to compare with")
     parser.add_argument("--view", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--encodings", help=argparse.SUPPRESS)
