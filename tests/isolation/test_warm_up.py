@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hesper.isolation import worker as module
+from native import native
 
 
 class Service:
@@ -51,7 +52,7 @@ def test_a_worker_that_nobody_wants_warms_up(late: Callable[..., list[int]]) -> 
     assert len(late(has_client=False, background=False)) == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it runs like any other elsewhere")
+@native
 def test_one_that_was_started_in_a_rush_gives_way_to_others(
     late: Callable[..., list[int]],
 ) -> None:
