@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 from functools import partial
@@ -12,6 +13,7 @@ import pytest
 
 from hesper.guest import regions
 from hesper.kernel.errors import ProtocolError
+from hesper.portable import page_size
 from hesper.protocol.codec import Codec
 from kernel.conftest import Host, wait_for
 from kernel.ring_guest import SIZE, FilledRing, are_over
@@ -34,7 +36,7 @@ def test_what_is_named_twice_is_not_destroyed_twice(host: Host) -> None:
 
 def test_an_object_is_taken_once_and_not_its_successor(host: Host) -> None:
     objects = host.engine.objects
-    region = regions.create(host.engine.pool, 4096, "hesper-test")
+    region = regions.create(host.engine.pool, 1, "hesper-test")
     objects.add(20, "VkDeviceMemory", 200, device=3, region=region)
     old = objects.lookup(20)
     assert old is not None
@@ -42,12 +44,27 @@ def test_an_object_is_taken_once_and_not_its_successor(host: Host) -> None:
     assert taken is not None
     assert objects.lookup(20) is None
     assert objects.take(old) is None
-    assert host.engine.pool.used == 4096, "released while the driver may still use it"
+    assert host.engine.pool.used == page_size(), "released while the driver may still use it"
     del taken
     assert host.engine.pool.used == 0
     objects.add(20, "VkDeviceMemory", 201, device=3)
     assert objects.take(old) is None
     assert objects.lookup(20) is not None
+
+
+def test_what_was_taken_may_end_with_its_context(host: Host) -> None:
+    """The garbage collector ends both where neither can be reached, in any order."""
+    pool = host.engine.pool
+    region = regions.create(pool, 1, "hesper-test")
+    host.engine.objects.add(20, "VkDeviceMemory", 200, device=3, region=region)
+    old = host.engine.objects.lookup(20)
+    assert old is not None
+    circle: list[object] = [host.engine.objects.take(old)]
+    circle.append(circle)
+    assert pool.used == page_size()
+    del circle
+    gc.collect()
+    assert pool.used == 0
 
 
 def test_a_queue_that_is_asked_for_again_takes_no_more_room(host: Host) -> None:

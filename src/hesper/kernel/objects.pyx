@@ -16,7 +16,8 @@ from hesper.kernel.core.objects cimport (
     object_find, object_kin, object_next, object_remove, object_with)
 from hesper.kernel.core.platform cimport (
     hesper_add_u64, hesper_load_acquire, hesper_monitor_init, hesper_store_pointer)
-from hesper.kernel.core.shm_pool cimport ShmRegion, pool_room, region_release
+from hesper.kernel.core.shm_pool cimport (
+    ShmPool, ShmRegion, pool_drop, pool_hold, pool_room, region_release)
 from hesper.kernel.core.state cimport DEVICES, QUEUES, Core, DeviceState, QueueState
 from hesper.kernel.core.tables cimport FACTS, hesper_function, hesper_handle_names
 from hesper.kernel.runtime cimport CoreRef
@@ -55,12 +56,14 @@ cdef Object object_snapshot(Entry *entry):
 
 
 cdef class Taken:
-    cdef CoreRef ref
+    # No Python object: the garbage collector takes those away before this ends.
+    cdef ShmPool *pool
     cdef ShmRegion *region          # null: none
 
     def __dealloc__(self):
         if self.region != NULL:
-            region_release(self.ref.core.pool, self.region)
+            region_release(self.pool, self.region)
+        pool_drop(self.pool)
 
 
 cdef class ObjectTable:
@@ -191,7 +194,7 @@ cdef class ObjectTable:
                 region_release(self.ref.core.pool, region)
             return None
         taken = Taken.__new__(Taken)
-        taken.ref = self.ref
+        taken.pool = pool_hold(self.ref.core.pool)
         taken.region = region
         return taken
 
