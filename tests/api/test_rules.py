@@ -39,6 +39,7 @@ PROGRAMS = {
     "isolation/worker.py": "a worker's process",
     "isolation/template.py": "the process that workers are forked from",
     "isolation/driver.py": "called in a worker's process",
+    "display/video/confined.py": "a program that becomes an encoder",
     "gpu/workers.py": "its `main` is the supervisor's process",
     "sandbox": "what workers' processes and programs call",
     "portable/processes.py": "defines raise_descriptor_limit, and calls it nowhere",
@@ -118,6 +119,7 @@ OUTSPOKEN = {
     "host/describe.py": "a program that looks at a driver",
     "host/trial.py": "a program that tries a driver out",
     "protocol/compiler": "of the build",
+    "vm/guest_clipboard.py": "a program in guests",
     "vm/process.py": "says why QEMU has not started",
 }
 """Where it may stand, and why; none of them serves guests."""
@@ -138,7 +140,8 @@ def loud(source: str) -> Iterator[tuple[int, str]]:
         if name in LOUD or ast.unparse(node).endswith("sys.stderr)"):
             yield node.lineno, name
         is_line = name.endswith((".debug", ".info", ".warning", ".error", ".exception"))
-        topic = node.args[0] if node.args else None
+        # Without any argument it is a future's `exception`.
+        topic = node.args[0] if node.args else ast.Constant("")
         if is_line and not (isinstance(topic, ast.Constant) and isinstance(topic.value, str)):
             yield node.lineno, "topic"
 
@@ -169,7 +172,9 @@ INTERNAL = {
     "FetchError": "of the build",
     "ManifestError": "becomes a line of what was found",
     "RfbError": "ends a viewer's connection",
+    "SessionEndedError": "of a program in guests",
     "SoundError": "ends what is heard of a guest, until somebody listens again",
+    "StreamError": "ends a video: its encoder has failed",
     "_Gone": "ends the watch over QEMU's monitor",
 }
 """Exceptions that nobody meets outside of where they are from."""
