@@ -111,7 +111,7 @@ INTERLEAVED = """\
  > /usr/lib/libc.so.6(pipe2+0x7) [0xf8b37]
  > /usr/lib/libpython3.11.so.1.0(os_pipe+0x22) [0x2c34f2]
 486   madvise(0x7f0000000000, 4096, MADV_POPULATE_WRITE) = 0
- > /usr/lib/hesper/kernel/engine.so(map+0x1) [0x1]
+ > /usr/lib/hesper/kernel/engine.cpython-311.so(map+0x1) [0x1]
 """
 
 
