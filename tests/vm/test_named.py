@@ -159,7 +159,8 @@ def test_a_guest_is_woken_by_its_power_button(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits for it to end, as when it is stopped."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    monkeypatch.setattr(registry, "COMMON", tmp_path)
     asked: list[dict[str, object]] = []
 
     def answer() -> None:
