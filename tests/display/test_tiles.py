@@ -71,7 +71,7 @@ def test_converts_to_planes(width: int, height: int, seed: int, x: int) -> None:
     pixels = picture(width, height, 999, seed)
     whole = width + x, height + 4
     planes = np.zeros(whole[0] * whole[1] * 3 // 2, np.uint8)
-    tiles.to_i420(pixels, memoryview(planes), *whole, x, 2)
+    tiles.to_i420(pixels, memoryview(planes.data), *whole, x, 2)
     red, green, blue = (
         pixels.astype(float) for pixels in (pixels >> 16 & 255, pixels >> 8 & 255, pixels & 255)
     )
@@ -79,7 +79,7 @@ def test_converts_to_planes(width: int, height: int, seed: int, x: int) -> None:
     luma = 16 + (0.299 * red + 0.587 * green + 0.114 * blue) * 219 / 255
 
     def quarter(plane: np.ndarray) -> np.ndarray:
-        return plane.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
+        return np.asarray(plane.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3)))
 
     luma_range = 0.299 * red + 0.587 * green + 0.114 * blue
     blueness = 128 + quarter((blue - luma_range) / 1.772) * 224 / 255

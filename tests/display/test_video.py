@@ -115,7 +115,7 @@ def test_gives_a_picture_for_each_that_it_gets() -> None:
             luma = np.full((240, 320), 40 * number + 20, np.uint8)
             luma[:100, :100] = random.integers(0, 255, (100, 100))
             planes = np.concatenate([luma.ravel(), np.full(320 * 240 // 2, 128, np.uint8)])
-            picture = encoder.encode(memoryview(planes))
+            picture = encoder.encode(planes.data)
             assert picture.count(b"\0\0\0\1") == 1
             stream += picture
             given.append(luma)
@@ -384,7 +384,7 @@ def test_refuses_streams_that_are_none() -> None:
     configuration = b"\x17\0\0\0\0" + bytes.fromhex("0142c01fffe10002676401000168")
     picture = b"\x17\1\0\0\0" + b"\0\0\0\2\x65\xaa"
     unpacker = Unpacker()
-    found = []
+    found: list[bytes] = []
     for byte in start + tag(b"x", 18) + tag(configuration) + tag(picture):
         found += unpacker.feed(bytes([byte]))
     assert found == [b"\0\0\0\1\x67\x64\0\0\0\1\x68\0\0\0\1\x65\xaa"]

@@ -47,7 +47,8 @@ crew.TEMPLATE_BACKOFF = wanted.get("template_backoff", crew.TEMPLATE_BACKOFF)
 total.UNCOUNTED = wanted.get("uncounted", total.UNCOUNTED)
 gpus.SURPLUS_SECONDS = wanted.get("surplus_seconds", gpus.SURPLUS_SECONDS)
 shader_caches.LOOK_SECONDS = 0.05
-shader_caches.MOST_BYTES = shader_folders.MOST_BYTES = wanted.get("most_bytes", 1 << 30)
+for module in (shader_caches, shader_folders):
+    vars(module)["MOST_BYTES"] = wanted.get("most_bytes", 1 << 30)
 for name in ("AUDIT_SECONDS", "PLACE_PATIENCE", "ACCEPT_PAUSE"):
     setattr(supervisor, name, wanted.get(name.lower(), getattr(supervisor, name)))
 if "connections_at_once" in wanted:
@@ -108,7 +109,7 @@ try:
             wanted.get("memory"),
             Refusal,
             Classes(kinds, Limits()) if kinds else None,
-            caches=ShaderCaches(*wanted["shaders"], Path(wanted["root"]))
+            caches=ShaderCaches(wanted["shaders"][0], wanted["shaders"][1], Path(wanted["root"]))
             if "root" in wanted
             else None,
         ),

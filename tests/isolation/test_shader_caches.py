@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from supervised import PATIENCE, EchoClient, Supervised, until
@@ -61,8 +62,13 @@ def echo(tmp_path: Path, root: Path) -> Iterator[Callable[..., Supervised]]:
     """Starts supervisors of echo workers, one after another."""
     running = []
 
-    def start(scope: str = "client", **more: object) -> Supervised:
-        wanted = {"root": str(root), "shaders": [scope, "echo"], "classes": ["a", "b"], **more}
+    def start(scope: str = "client", **more: Any) -> Supervised:
+        wanted: dict[str, Any] = {
+            "root": str(root),
+            "shaders": [scope, "echo"],
+            "classes": ["a", "b"],
+            **more,
+        }
         running.append(Supervised(tmp_path / "socket", **wanted))
         running[-1].ready()
         return running[-1]

@@ -131,7 +131,7 @@ def test_a_replay_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert replay(path).misplaced == {}
     made = make_driver(tmp_path / "driver", "discrete", places=(16, 64))
     driver = choose_driver(str(made.manifest))
-    for name, value in (lavapipe().environment | dict(driver.environment)).items():
+    for name, value in {**lavapipe().environment, **driver.environment}.items():
         monkeypatch.setenv(name, value)
     outcome = replay(path, on=driver, verify=True)
     assert outcome.misplaced == {"minTexelBufferOffsetAlignment 64": 1}

@@ -17,9 +17,9 @@ from recordings import ABOUT_NOTHING, file_of
 from hesper.isolation.recordings import RecordOptions
 from hesper.trace.chunks import RECORDS, RecordingError, pack
 from hesper.trace.decoded import decode
+from hesper.trace.outcome import ReplayError
 from hesper.trace.recorder import Recorder
 from hesper.trace.records import EARLIER, Kind, command_of, memory_of, put
-from hesper.trace.replay import ReplayError
 
 HERE = Path(__file__).parent
 SECONDS = 60.0

@@ -224,9 +224,9 @@ def test_a_fence_that_was_reset_says_nothing(known: Known) -> None:
 def test_a_frontends_fence_says_what_had_run_of_the_ring_it_waits_for() -> None:
     known = Known()
     chain = [("VkDeviceQueueTimelineInfoMESA", {"ringIdx": 1})]
-    named = {"device": 3, "pQueueInfo": {"pNext": chain}, "pQueue": ONE}
+    named: dict[str, Any] = {"device": 3, "pQueueInfo": {"pNext": chain}, "pQueue": ONE}
     infos = [submit_info([], [])]
-    submitted = {"queue": ONE, "submitCount": 1, "pSubmits": infos, "fence": 0}
+    submitted: dict[str, Any] = {"queue": ONE, "submitCount": 1, "pSubmits": infos, "fence": 0}
 
     def pass_(name: str, *, flags: int = 0, stream: int = RING, **parameters: Any) -> int:
         record = record_of(name, flags, stream, **parameters)
@@ -262,7 +262,7 @@ def test_a_frontends_fence_says_what_had_run_of_the_ring_it_waits_for() -> None:
 def test_where_a_rings_beginning_is_not_there_fences_say_nothing() -> None:
     known = Known()
     chain = [("VkDeviceQueueTimelineInfoMESA", {"ringIdx": 1})]
-    named = {"device": 3, "pQueueInfo": {"pNext": chain}, "pQueue": ONE}
+    named: dict[str, Any] = {"device": 3, "pQueueInfo": {"pNext": chain}, "pQueue": ONE}
     record = record_of("vkGetDeviceQueue2", EARLIER, RING, **named)
     known.note(decode(0, record))
     known.passed(record)
