@@ -71,8 +71,10 @@ class Streams:
         try:
             encoder = await asyncio.shield(job)
         except EncoderError as error:
-            self._since = math.inf
-            log.warning("no H.264: viewers get Tight instead", reason=str(error))
+            # Another viewer's may have been on its way, too.
+            if self._since < math.inf:
+                self._since = math.inf
+                log.warning("no H.264: viewers get Tight instead", reason=str(error))
             return None
         except asyncio.CancelledError:
             job.add_done_callback(_close_started)
