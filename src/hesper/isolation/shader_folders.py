@@ -230,30 +230,33 @@ def _used(top: str) -> int:
         if depth > DEEPEST:
             return MOST_BYTES + 1
         try:
-            entries = _entries(path)
+            # Its maker may put a link in its place at any time.
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             continue  # meanwhile
         except OSError:
             return MOST_BYTES + 1  # no driver makes what cannot be looked into
-        with entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    about = entry.stat(follow_symlinks=False)
-                    size += max(about.st_blocks * 512, _LEAST)
-                    if stat.S_ISDIR(about.st_mode):
-                        folders.append((entry.path, depth + 1))
-                if size > MOST_BYTES:
-                    break
+        try:
+            for bytes_, name in _entries(fd, MOST_BYTES - size):
+                size += bytes_
+                if name:
+                    folders.append((f"{path}/{name}", depth + 1))
+        finally:
+            os.close(fd)
     return size
 
 
-def _entries(path: str) -> os._ScandirIterator[str]:
-    """What is in a folder, be it one that its maker has closed to us."""
-    try:
-        return os.scandir(path)
-    except PermissionError:
-        os.chmod(path, 0o700)
-        return os.scandir(path)
+def _entries(fd: int, most: int) -> Iterator[tuple[int, str]]:
+    """Bytes of what is in a folder, and the name if it is a folder; until it is more than most."""
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                about = entry.stat(follow_symlinks=False)
+                found = max(about.st_blocks * 512, _LEAST)
+                yield found, entry.name if stat.S_ISDIR(about.st_mode) else ""
+                most -= found
+            if most < 0:
+                return
 
 
 def _empty(path: Path) -> None:
