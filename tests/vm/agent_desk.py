@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import struct
+import zlib
 from collections.abc import Iterator
 
 from guest_vm import GpuGuest, Guest
@@ -40,3 +42,21 @@ class Desk:
             await viewer.message()
         viewer.clipboard.clear()
         return viewer
+
+    @staticmethod
+    async def copied(viewer: Viewer) -> str:
+        """Wait until the guest offers text, and take it."""
+        while not viewer.clipboard:
+            await viewer.message()
+        assert viewer.clipboard.pop(0) == (1 << 27 | 1, b"")
+        viewer.clipboard_message(1 << 25 | 1)
+        while not viewer.clipboard:
+            await viewer.message()
+        _, data = viewer.clipboard.pop(0)
+        return zlib.decompress(data)[4:-1].decode()
+
+    @staticmethod
+    def copy(viewer: Viewer, text: bytes) -> None:
+        """Have the viewer give text to the guest."""
+        provided = zlib.compress(struct.pack(">I", len(text) + 1) + text + b"\0")
+        viewer.clipboard_message(1 << 28 | 1, provided)

@@ -6,9 +6,7 @@ screen's size, and what it plays is heard.
 
 from __future__ import annotations
 
-import struct
 import time
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -66,17 +64,9 @@ def test_text_is_copied_both_ways(desk: Desk) -> None:
         # xclip stays, and has the text for whoever pastes.
         xclip = "in_tree env DISPLAY=:0 LC_ALL=C.UTF-8 xclip -selection clipboard"
         desk.vm.run(f"printf '{TEXT}' | {xclip} -in > /dev/null 2>&1")
-        while not viewer.clipboard:
-            await viewer.message()
-        assert viewer.clipboard.pop(0) == (1 << 27 | 1, b"")
-        viewer.clipboard_message(1 << 25 | 1)
-        while not viewer.clipboard:
-            await viewer.message()
-        _, data = viewer.clipboard.pop(0)
-        assert zlib.decompress(data)[4:-1].decode() == TEXT
+        assert await desk.copied(viewer) == TEXT
         back = (f"and back: {TEXT}" + "x" * 30_000).encode()
-        provided = zlib.compress(struct.pack(">I", len(back) + 1) + back + b"\0")
-        viewer.clipboard_message(1 << 28 | 1, provided)
+        desk.copy(viewer, back)
         said = f"{xclip} -out 2> /dev/null"
         desk.vm.run(f"until [ $({said} | wc -c) = {len(back)} ]; do usleep 50000; done")
         assert f"and back: {TEXT}xxx" in desk.vm.run(f"{said} | cut -c1-60")

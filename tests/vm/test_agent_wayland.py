@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import struct
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -83,17 +81,9 @@ async def copy_both_ways(desk: Desk) -> None:
     vm = desk.vm
     viewer = await desk.viewer()
     vm.run(f"printf '{TEXT}' | in_tree wl-copy")
-    while not viewer.clipboard:
-        await viewer.message()
-    assert viewer.clipboard.pop(0) == (1 << 27 | 1, b"")
-    viewer.clipboard_message(1 << 25 | 1)
-    while not viewer.clipboard:
-        await viewer.message()
-    _, data = viewer.clipboard.pop(0)
-    assert zlib.decompress(data)[4:-1].decode() == TEXT
+    assert await desk.copied(viewer) == TEXT
     back = (f"and back: {TEXT}" + "x" * 30_000).encode()
-    provided = zlib.compress(struct.pack(">I", len(back) + 1) + back + b"\0")
-    viewer.clipboard_message(1 << 28 | 1, provided)
+    desk.copy(viewer, back)
     size = "in_tree wl-paste --no-newline | wc -c"
     vm.run(f"until [ $({size}) = {len(back)} ]; do usleep 50000; done")
     assert vm.run("in_tree wl-paste --no-newline | cut -c1-60").startswith(f"and back: {TEXT}x")
