@@ -205,3 +205,24 @@ def test_drivers_lists_all_and_marks_one() -> None:
 
 def test_drivers_ends_with_1_without_any() -> None:
     assert hesper("drivers", manifests=VENUS).returncode == 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_doctor_says_whether_screens_can_be_a_video(tmp_path: Path, *, there: bool) -> None:
+    if there:
+        program = tmp_path / "ffmpeg"
+        program.write_text("#!/bin/sh\necho ' V..... libx264 H.264'\n")
+        program.chmod(0o755)
+    command = [sys.executable, "-c", "from hesper.cli import main; main()", "doctor"]
+    done = subprocess.run(
+        command,
+        env={**environ(LAVAPIPE), "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    (line,) = [line for line in done.stdout.splitlines() if line[6:].startswith("video ")]
+    wanted = f"ok    video          H.264 by {tmp_path}/ffmpeg" if there else "note  video"
+    assert line.startswith(wanted)
+    assert there or "ffmpeg is not installed" in line

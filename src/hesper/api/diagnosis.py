@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hesper.host import diagnosis as host
@@ -42,7 +42,8 @@ def diagnose(environ: Mapping[str, str] = os.environ) -> Diagnosis:
     environ: variables by which the Vulkan loader searches for drivers.  Takes seconds, as drivers
     are asked for their devices.
     """
-    return Diagnosis((*host.diagnose(environ), *map(_layer, layers()), _shaders(environ)))
+    found = [*host.diagnose(environ), *map(_layer, layers()), _shaders(environ), *_video()]
+    return Diagnosis(tuple(found))
 
 
 def _layer(layer: Layer) -> Finding:
@@ -63,6 +64,19 @@ def _shaders(environ: Mapping[str, str]) -> Finding:
     count, size = ShaderFolders(root).count()
     text = f"one a client, {count} in {root}, {size / (1 << 20):.0f} MiB"
     return Finding("shader caches", OK, text)
+
+
+def _video() -> Iterator[Finding]:
+    """Say whether what moves on the screens of virtual machines can be sent as a video."""
+    try:
+        from hesper.display.video.encoder import CODEC, EncoderError, find_ffmpeg
+    except ImportError:
+        return  # nor are there screens, without `hesper[display]`
+    try:
+        yield Finding("video", OK, f"H.264 by {find_ffmpeg()}, {CODEC}")
+    except EncoderError as error:
+        text = f"none, {error}: what moves on screens takes more of the network"
+        yield Finding("video", NOTE, text, host.install_command(apt="ffmpeg", brew="ffmpeg"))
 
 
 def merge_mends(mends: Iterable[str]) -> list[str]:
