@@ -72,8 +72,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
 async def sharing(desk: Desk) -> AsyncIterator[asyncio.Task[None]]:
     """Both ends, at work; gives the guest's."""
     ours, guests = socket.socketpair()
-    host = agent.Agent(*await asyncio.open_connection(sock=ours), desk.shared, Display(1))
-    guest = guest_clipboard.Agent(*await asyncio.open_connection(sock=guests))
+    streams = [await asyncio.open_connection(sock=each) for each in (ours, guests)]
+    host = agent.Agent(*streams[0], desk.shared, Display(1))
+    guest = guest_clipboard.Agent(*streams[1])
     tasks = [asyncio.create_task(each.run()) for each in (guest, host)]
     try:
         await until(lambda: desk.shared.has_guest)
@@ -82,6 +83,8 @@ async def sharing(desk: Desk) -> AsyncIterator[asyncio.Task[None]]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for _, writer in streams:
+            writer.close()
 
 
 def test_text_is_shared_both_ways(desk: Desk) -> None:
@@ -119,6 +122,9 @@ def test_what_is_not_to_be_shared_takes_away_what_was(
 def test_it_ends_with_the_session_and_not_with_the_host(desk: Desk) -> None:
     async def scenario() -> None:
         async with sharing(desk) as guest:
+            # Else nobody has begun to look yet, and it would wait for the next.
+            desk.copy(b"text")
+            await until(lambda: desk.heard == ["text"])
             desk.end_session()
             with pytest.raises(guest_clipboard.SessionEndedError):
                 await guest

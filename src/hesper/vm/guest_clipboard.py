@@ -9,6 +9,7 @@ wants Debian's wl-clipboard, and a compositor with one of the protocols for clip
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import struct
 import sys
@@ -29,6 +30,7 @@ OF_CLIPBOARD = bytes(4)
 NOTHING, TEXT = 0, 1
 RETRY_SECONDS = 5.0
 """Until the port is opened again that the host has left."""
+END_SECONDS = 1.0
 READ_SECONDS = 5.0
 """For a program of the guest's to hand over what it has copied."""
 SENSITIVE = b"sensitive"
@@ -101,8 +103,7 @@ class Agent:
                 kind, what = (RELEASE, b"") if text is None else (GRAB, struct.pack("<I", TEXT))
                 await self._send(kind, OF_CLIPBOARD + what)
         finally:
-            if process.returncode is None:
-                process.terminate()
+            await _end(process)
         raise SessionEndedError("wl-paste has ended")
 
     async def _send(self, kind: int, data: bytes) -> None:
@@ -142,13 +143,23 @@ async def _wl_paste() -> bytes | None:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
     )
+    text = b""
     try:
-        async with asyncio.timeout(READ_SECONDS):
-            text, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        return None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READ_SECONDS):
+                text, _ = await process.communicate()
+    finally:
+        await _end(process)
     return text if process.returncode == 0 and len(text) <= MAX_TEXT else None
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    # What it has started may have its pipe, and is not waited for.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            await process.wait()
 
 
 async def _share(path: str) -> None:
