@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from supervised import PATIENCE, EchoClient, Supervised, until
@@ -293,6 +294,21 @@ def test_what_a_guest_has_nested_is_too_much_and_goes(folders: ShaderFolders, de
     assert folders.used(name) > shader_folders.MOST_BYTES
     folders.remove(name)
     assert os.listdir(folders.root) == []
+
+
+@pytest.mark.parametrize("call", ["open", "scandir"])
+def test_a_want_of_descriptors_is_no_fault_of_a_folders(
+    folders: ShaderFolders, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    name = folders.make()
+
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            folders.used(name)
 
 
 def test_many_small_files_count(folders: ShaderFolders) -> None:

@@ -245,12 +245,17 @@ class ShaderCaches:
             self._remove_left()
             caches = self._serving()
             for cache in caches:
-                if not cache.is_full and self._folders.used(cache.name) > MOST_BYTES:
+                if not cache.is_full and self._is_too_large(cache):
                     cache.is_full = True
                     call(partial(full, cache))
             self._sweep()
             took = time.monotonic() - began
             pause = max(LOOK_SECONDS, LOOK_PART * took) if caches else None
+
+    def _is_too_large(self, cache: Cache) -> bool:
+        with contextlib.suppress(OSError):  # without a descriptor for it: the next time
+            return self._folders.used(cache.name) > MOST_BYTES
+        return False
 
     def _serving(self) -> list[Cache]:
         with self._guard:

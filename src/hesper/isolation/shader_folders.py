@@ -12,6 +12,7 @@ here, and never read.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -34,6 +35,8 @@ SWEEP_AFTER = 64
 """or so many new ones."""
 DEEPEST = 8
 """Folders in each other; drivers make two."""
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors for which no folder is to blame."""
 _LEAST = 4096
 """Bytes that a file counts at least: else there could be any number of them."""
 _NEW = 60.0
@@ -109,7 +112,10 @@ class ShaderFolders:
         return self.root / name / _FILES
 
     def used(self, name: str) -> int:
-        """Bytes of a folder, more than `MOST_BYTES` for one with folders too deep."""
+        """Bytes of a folder, more than `MOST_BYTES` for one with folders too deep.
+
+        Raises `OSError` where this process lacks what it takes to look.
+        """
         return _used(str(self.files(name)))
 
     def remove(self, name: str, *, locked: bool = False) -> None:
@@ -234,7 +240,9 @@ def _used(top: str) -> int:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             continue  # meanwhile
-        except OSError:
+        except OSError as error:
+            if error.errno in _OURS:
+                raise
             return MOST_BYTES + 1  # no driver makes what cannot be looked into
         try:
             for bytes_, name in _entries(fd, MOST_BYTES - size):
