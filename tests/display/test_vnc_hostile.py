@@ -78,7 +78,7 @@ def test_drops_viewers_that_break_the_protocol(
 
 @pytest.mark.slow
 @given(data=st.data())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)  # a second each; the fuzzer's target has more
 def test_survives_any_bytes(data: st.DataObject) -> None:
     """Garbage after the handshake: messages with valid numbers and random contents."""
     kinds = st.sampled_from([0, 2, 3, 4, 5, 6, 150, 248, 251, 255, 7])
