@@ -36,8 +36,6 @@ from hesper.vm.machine import Machine
 from hesper.vm.process import QemuProcess
 from hesper.vm.qemu import Qemu
 
-ENTER_SECONDS = 30.0
-"""After that a key that was pressed is lost."""
 BOOT_SECONDS = 180.0
 PATIENCE = 120.0
 CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
@@ -275,25 +273,12 @@ class Guest:
         return before
 
     def print_typed_line(self) -> None:
-        """Have it print the next line that comes by its keyboard; `wait_typed_line` for that.
+        """Have it print the next line that comes by its keyboard; `wait_line` for the end of that.
 
         Its console is open when this returns: what is typed while nobody has it is nobody's.
         """
         self.run("exec 9< /dev/tty1")
         self.send("head -n1 <&9; exec 9<&-")
-
-    def wait_typed_line(self, press_enter: Callable[[], None]) -> str:
-        """End the line that is typed, more than once if need be, and return it as it arrived."""
-        seen, deadline = self._read, time.monotonic() + PATIENCE
-        while True:
-            press_enter()
-            try:
-                self.wait_line("guest: done", ENTER_SECONDS)
-            except AssertionError:
-                if self._ended or time.monotonic() > deadline:
-                    raise
-            else:
-                return "\n".join(self.output[seen : self._read - 1])
 
     def sleep_and_wake(self) -> None:
         """Have the guest sleep, and wake it by its power button."""
