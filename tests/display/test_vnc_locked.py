@@ -130,9 +130,7 @@ def test_serves_a_unix_socket_for_its_owner(tmp_path: Path, password: str | None
             assert (server.password, server.ports) == (password, [])
             for file in (path, tmp_path / "vnc.2"):
                 assert stat.S_IMODE(file.stat().st_mode) == 0o600
-                viewer = Viewer(*await asyncio.open_unix_connection(str(file)))
-                assert await viewer.read(12) == b"RFB 003.008\n"
-                viewer.send(b"RFB 003.008\n")
+                viewer = await Viewer.begin(file)
                 assert await viewer.read(2) == (b"\x01\x02" if password else b"\x01\x01")
                 await viewer.close()
         assert not list(tmp_path.iterdir())

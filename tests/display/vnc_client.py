@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from rfb_decoders import Decoder, Layout
@@ -86,9 +87,9 @@ class Viewer:
     # Connecting
 
     @classmethod
-    async def connect(cls, port: int, version: str = "003.008") -> Viewer:
-        """Connect without a password."""
-        viewer = await cls.begin(port, version)
+    async def connect(cls, place: int | Path, version: str = "003.008") -> Viewer:
+        """Connect without a password, to a port of this machine or a socket's path."""
+        viewer = await cls.begin(place, version)
         if version == "003.003":
             assert await viewer.number(4) == 1
         else:
@@ -100,9 +101,12 @@ class Viewer:
         return viewer
 
     @classmethod
-    async def begin(cls, port: int, version: str = "003.008") -> Viewer:
+    async def begin(cls, place: int | Path, version: str = "003.008") -> Viewer:
         """Connect and exchange versions."""
-        viewer = cls(*await asyncio.open_connection("127.0.0.1", port))
+        if isinstance(place, Path):
+            viewer = cls(*await asyncio.open_unix_connection(str(place)))
+        else:
+            viewer = cls(*await asyncio.open_connection("127.0.0.1", place))
         assert await viewer.read(12) == b"RFB 003.008\n"
         viewer.send(f"RFB {version}\n".encode())
         return viewer

@@ -197,13 +197,7 @@ async def running(image: Path, *options: str) -> AsyncIterator[EveningMachine]:
         print(machine.hesper(image, *words, *screens, *options))
         try:
             machine.shell = await Shell.connect(folder / "serial")
-            viewer = Viewer(*await asyncio.open_unix_connection(str(folder / "vnc")))
-            assert await viewer.read(12) == b"RFB 003.008\n"
-            viewer.send(b"RFB 003.008\n")
-            assert await viewer.read(2) == b"\x01\x01"
-            viewer.send(b"\x01")
-            assert await viewer.number(4) == 0
-            await viewer.initialise()
+            viewer = await Viewer.connect(folder / "vnc")
             viewer.set_encodings(RAW, EXTENDED_DESKTOP_SIZE, EXTENDED_CLIPBOARD)
             machine.viewer = viewer
             yield machine
