@@ -62,6 +62,7 @@ struct mode {
     uint32_t queue_families;
     bool sparse;
     bool no_null;               /* without nullDescriptor and robustBufferAccess2 */
+    bool no_linear_attachments; /* what formats' features say; of kinds of images see formats.c */
     const char *const *hidden;  /* extensions of lavapipe's that are not offered; a * at the end is a glob */
     const char *const *added;   /* extensions that are offered beside lavapipe's */
 };
@@ -79,7 +80,7 @@ const struct mode *find_mode(const char *name);
     X(vkGetPhysicalDeviceSparseImageFormatProperties2) X(vkGetPhysicalDeviceSurfaceSupportKHR)    \
     X(vkGetDeviceQueue) X(vkGetDeviceQueue2) X(vkCreateCommandPool) X(vkAllocateMemory)           \
     X(vkFreeMemory) X(vkMapMemory) X(vkUnmapMemory) X(vkCreateBuffer) X(vkDestroyBuffer)          \
-    X(vkCreateImage) X(vkDestroyImage) X(vkGetBufferMemoryRequirements2)                          \
+    X(vkCreateImage) X(vkDestroyImage) X(vkCreateImageView) X(vkGetBufferMemoryRequirements2)     \
     X(vkGetImageMemoryRequirements2) X(vkGetDeviceBufferMemoryRequirements)                       \
     X(vkGetDeviceImageMemoryRequirements) X(vkBindBufferMemory2) X(vkBindImageMemory2)            \
     X(vkQueueBindSparse) X(vkWaitForFences) X(vkWaitSemaphores) X(vkQueueSubmit)                  \
@@ -103,7 +104,7 @@ struct override {
 #define OVERRIDE(name, function) {name, (PFN_vkVoidFunction)(function)}
 /* Each ends with an empty one.  Those of device.c are for every mode, the others not for PLAIN. */
 extern const struct override device_overrides[], physical_overrides[], format_overrides[],
-    memory_overrides[], resource_overrides[], null_overrides[];
+    memory_overrides[], resource_overrides[], view_overrides[], null_overrides[];
 
 /* ---- control.c: what the control file says ---- */
 
@@ -173,6 +174,10 @@ const void *find_in_chain(const void *chain, VkStructureType type);
 void *copy_chain(struct arena *arena, const void *chain, VkStructureType left_out);
 
 /* ---- formats.c ---- */
+
+#define ATTACHMENTS                                                                               \
+    (VK_IMAGE_USAGE_COLOR_ATTACHMENT_BIT | VK_IMAGE_USAGE_DEPTH_STENCIL_ATTACHMENT_BIT |          \
+     VK_IMAGE_USAGE_INPUT_ATTACHMENT_BIT | VK_IMAGE_USAGE_TRANSIENT_ATTACHMENT_BIT)
 
 bool is_depth_stencil(VkFormat format);
 /* VK_SUCCESS, or why the mode has no such linear image. */

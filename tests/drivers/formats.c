@@ -3,10 +3,6 @@
 
 #include <string.h>
 
-#define ATTACHMENTS                                                                               \
-    (VK_IMAGE_USAGE_COLOR_ATTACHMENT_BIT | VK_IMAGE_USAGE_DEPTH_STENCIL_ATTACHMENT_BIT |          \
-     VK_IMAGE_USAGE_INPUT_ATTACHMENT_BIT | VK_IMAGE_USAGE_TRANSIENT_ATTACHMENT_BIT)
-
 bool is_depth_stencil(VkFormat format) {
     return format >= VK_FORMAT_D16_UNORM && format <= VK_FORMAT_D32_SFLOAT_S8_UINT;
 }
@@ -57,13 +53,14 @@ VkExternalMemoryProperties handle_properties(VkFlags handle, bool is_image, bool
 
 /* ---- formats ---- */
 
+/* NVIDIA's driver says of linear colour attachments that there are such images, for its extension
+ * VK_NV_linear_color_attachment, and has no feature for them without it. */
 static VkFlags64 linear_features(VkFormat format, VkFlags64 features) {
-    if (!has_metals_linear_images())
-        return features;
-    if (is_depth_stencil(format) || is_compressed(format))
+    if (has_metals_linear_images() && (is_depth_stencil(format) || is_compressed(format)))
         return 0;
-    if (mode->kind == KOSMICKRISP)
+    if (mode->no_linear_attachments)
         features &= ~(VkFlags64)(VK_FORMAT_FEATURE_COLOR_ATTACHMENT_BIT |
+                                 VK_FORMAT_FEATURE_DEPTH_STENCIL_ATTACHMENT_BIT |
                                  VK_FORMAT_FEATURE_COLOR_ATTACHMENT_BLEND_BIT |
                                  VK_FORMAT_FEATURE_BLIT_DST_BIT);
     return features;

@@ -81,7 +81,7 @@ static PFN_vkVoidFunction answer(const char *name, PFN_vkVoidFunction function) 
     static const struct override *const always[] = {loader_overrides, device_overrides};
     static const struct override *const rules[] = {physical_overrides, format_overrides,
                                                    memory_overrides, resource_overrides,
-                                                   null_overrides};
+                                                   view_overrides,   null_overrides};
     PFN_vkVoidFunction found = NULL;
     for (size_t i = 0; i < COUNT(always) && !found; i++)
         found = search(always[i], name);

@@ -42,7 +42,7 @@ static const char *const dma_buf[] = {"VK_KHR_external_memory_fd",
               {LOCAL | VISIBLE | COHERENT, 0}},                                                   \
     .imported_types = 1 << 2 | 1 << 3, .page = 4096,                                              \
     .misaligned = VK_ERROR_INVALID_EXTERNAL_HANDLE, .tiled_alignment = 1024,                      \
-    .other_alignment = 256, .queue_families = 1, .sparse = true
+    .other_alignment = 256, .queue_families = 1, .sparse = true, .no_linear_attachments = true
 
 static const struct mode modes[] = {
     {.name = "plain", .kind = PLAIN, .hidden = none, .added = none, .queue_families = 1},
@@ -75,6 +75,7 @@ static const struct mode modes[] = {
      .tiled_alignment = 16384,
      .other_alignment = 256,
      .queue_families = 1,
+     .no_linear_attachments = true,
      .hidden = no_descriptors,
      .added = none},
     {.name = "discrete",

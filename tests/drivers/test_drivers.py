@@ -105,6 +105,8 @@ BROKEN = [
     # KosmicKrisp's assertion.
     ("kosmickrisp", "bind tiled host 0 imported 0 65536", "kk_image_plane_bind"),
     ("kosmickrisp", "map 1", "01714"),
+    # A view as an attachment of what there is as an image, but not to be drawn to.
+    ("discrete", "view attachment 3", "VUID-VkImageViewCreateInfo-usage-02276"),
 ]
 
 BOUND = [
@@ -192,9 +194,10 @@ def test_moltenvk_binds_no_tiled_image_to_imported_memory(use: Use) -> None:
         ("kosmickrisp", "linear 16", "-11 levels 0 external 0 linear-attachments 0"),
         ("kosmickrisp", "linear 1 host", "0 levels 1 external 4 linear-attachments 0"),
         ("kosmickrisp", "tiled 16 host", "-11 levels 0 external 0 linear-attachments 0"),
-        ("discrete", "tiled 16 host", "0 levels 15 external 0 linear-attachments 1"),
-        ("discrete", "tiled 16 opaque", "0 levels 15 external 3 linear-attachments 1"),
-        ("discrete-export", "linear 16 dma-buf", "0 levels 15 external 7 linear-attachments 1"),
+        ("discrete", "tiled 16 host", "0 levels 15 external 0 linear-attachments 0"),
+        ("discrete", "tiled 16 opaque", "0 levels 15 external 3 linear-attachments 0"),
+        ("discrete", "linear 16", "0 levels 15 external 0 linear-attachments 0"),
+        ("discrete-export", "linear 16 dma-buf", "0 levels 15 external 7 linear-attachments 0"),
     ],
 )
 def test_formats(use: Use, mode: str, words: str, said: str) -> None:

@@ -88,7 +88,8 @@ class Checked:
         return memory
 
     def free(self, kind: str, made: int, *memory: int) -> None:
-        self.guest.send(f"vkDestroy{kind}", device=DEVICE, **{kind.lower(): made})
+        name = kind[0].lower() + kind[1:]
+        self.guest.send(f"vkDestroy{kind}", device=DEVICE, **{name: made})
         for each in memory:
             self.guest.send("vkFreeMemory", device=DEVICE, memory=each)
 
@@ -141,7 +142,23 @@ class Checked:
             memory = self.memory(type_, needs.size, chain)
             bind = {"device": DEVICE, name: made, "memory": memory, "memoryOffset": 0}
             self.guest.ask(f"vkBind{kind}Memory", **bind)
+            if kind == "Image" and info["usage"] & (COLOUR | DEPTH):
+                self.view(made, info)
             self.free(kind, made, memory)
+
+    def view(self, image: int, info: dict[str, Any]) -> None:
+        """Make a view of an image as an attachment; what is offered must be able to be one."""
+        whole = {"aspectMask": 2 if info["usage"] == DEPTH else 1, "levelCount": 1, "layerCount": 1}
+        view = self.guest.create(
+            "ImageView",
+            {
+                "image": image,
+                "viewType": info["imageType"],
+                "format": info["format"],
+                "subresourceRange": whole,
+            },
+        )
+        self.free("ImageView", view)
 
 
 def external(kind: str) -> list[Any]:

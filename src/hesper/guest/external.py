@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
+from hesper.guest.linear import can_be_attached, check_linear
 from hesper.guest.modifiers import translate_question
 from hesper.guest.physical_device import physical_device
 from hesper.guest.sparse import check_question
@@ -26,6 +27,7 @@ from hesper.vk.enumerants import (
     VK_EXTERNAL_SEMAPHORE_FEATURE_IMPORTABLE_BIT,
     VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
     VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT,
+    VK_IMAGE_TILING_LINEAR,
     VK_IMAGE_TYPE_2D,
     VK_SEMAPHORE_TYPE_BINARY,
     VK_SUCCESS,
@@ -66,10 +68,16 @@ def get_image_format_properties2(context: Context, call: Call) -> None:
     if wanted not in {0, DMA_BUF}:
         raise VulkanError(VK_ERROR_FORMAT_NOT_SUPPORTED, f"external images of type {wanted:#x}")
     if not wanted and not is_modified:
+        check_linear(
+            physical, format_=info.format, tiling=info.tiling, usage=info.usage, flags=info.flags
+        )
         call.invoke()
         return
     answer = call.args.pImageFormatProperties.find_("VkExternalImageFormatProperties")
-    if physical.shares_images(info.tiling):
+    is_able = info.tiling != VK_IMAGE_TILING_LINEAR or can_be_attached(
+        physical, info.format, info.usage, info.flags
+    )
+    if is_able and physical.shares_images(info.tiling):
         if question is not None and wanted:
             question.handleType = physical.strategy.handle_type
         if call.invoke() == VK_SUCCESS:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import asleep, handles
 from hesper.guest.image_limits import check_image
+from hesper.guest.linear import check_linear
 from hesper.guest.modifiers import lies_as, translate_image
 from hesper.guest.sparse import missing_feature
 from hesper.guest.staging import fill_layout, fill_needs, plan_stage, stage_image
@@ -56,6 +57,15 @@ def adapt_image(device: Device, info: View) -> Adapted:
     is_for_others = external is not None and external.handleTypes != 0
     layout = translate_image(info)
     check_image(device.physical, info)
+    if not (is_modified or is_for_others):
+        # Others have a tiled one to stand in.
+        check_linear(
+            device.physical,
+            format_=info.format,
+            tiling=info.tiling,
+            usage=info.usage,
+            flags=info.flags,
+        )
     try:
         types = device.placements.place(info, is_shared=is_modified)
     except VulkanError:

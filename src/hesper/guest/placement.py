@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
+from hesper.guest.linear import can_be_attached
 from hesper.kernel.views import Scratch
 from hesper.vk.enumerants import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
@@ -131,6 +132,8 @@ class Placements:
             return _NO_KIND
         strategy = self._physical.strategy
         is_linear = info.tiling == VK_IMAGE_TILING_LINEAR
+        if is_linear and not can_be_attached(self._physical, info.format, info.usage, info.flags):
+            return _NO_KIND
         limits = image_limits(
             self._physical,
             format=info.format,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hesper.guest.errors import VulkanError
 from hesper.guest.handlers import handles
+from hesper.guest.linear import check_linear
 from hesper.guest.physical_device import physical_device
 from hesper.vk.enumerants import (
     VK_ERROR_FORMAT_NOT_SUPPORTED,
@@ -52,7 +53,11 @@ def check_question(physical: PhysicalDevice, flags: int, type_: int) -> None:
 @handles("vkGetPhysicalDeviceImageFormatProperties")
 def get_image_format_properties(context: Context, call: Call) -> None:
     """What an image can be, as Vulkan 1.0 asks it."""
-    check_question(physical_device(context, call), call.args.flags, call.args.type)
+    physical, args = physical_device(context, call), call.args
+    check_question(physical, args.flags, args.type)
+    check_linear(
+        physical, format_=args.format, tiling=args.tiling, usage=args.usage, flags=args.flags
+    )
     call.invoke()
 
 

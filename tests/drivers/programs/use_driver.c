@@ -122,6 +122,23 @@ static void bind(void) {
                                         : vkBindBufferMemory(device, resource.buffer, memory, 0));
 }
 
+/* RESOURCE MEMORY: make an image, allocate, bind, and make a view of it. */
+static void view(void) {
+    struct resource resource = {0};
+    VkDeviceMemory memory;
+    VkImageView made;
+    check("create", make_named(&resource));
+    check("vkAllocateMemory", allocate(&resource, &memory));
+    check("bind", vkBindImageMemory(device, resource.image, memory, 0));
+    VkImageViewCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_IMAGE_VIEW_CREATE_INFO,
+        .image = resource.image,
+        .viewType = VK_IMAGE_VIEW_TYPE_2D,
+        .format = VK_FORMAT_R8G8B8A8_UNORM,
+        .subresourceRange = {VK_IMAGE_ASPECT_COLOR_BIT, 0, 1, 0, 1}};
+    printf("view: %d\n", vkCreateImageView(device, &info, NULL, &made));
+}
+
 static void map(void) {
     VkDeviceMemory memory;
     void *data;
@@ -231,6 +248,8 @@ int main(int count, char **arguments) {
         host_pointer();
     else if (is("format"))
         format();
+    else if (is("view"))
+        view();
     else if (is("bind"))
         bind();
     else if (is("map"))

@@ -11,7 +11,9 @@ from hesper_commands cimport (
     COMMAND_vkGetPhysicalDeviceImageFormatProperties2, VK_IMAGE_ASPECT_COLOR_BIT,
     VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT, VK_IMAGE_CREATE_SPARSE_ALIASED_BIT,
     VK_IMAGE_CREATE_SPARSE_BINDING_BIT, VK_IMAGE_CREATE_SPARSE_RESIDENCY_BIT,
-    VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT,
+    VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT, VK_IMAGE_TILING_LINEAR,
+    VK_IMAGE_USAGE_COLOR_ATTACHMENT_BIT, VK_IMAGE_USAGE_DEPTH_STENCIL_ATTACHMENT_BIT,
+    VK_IMAGE_USAGE_INPUT_ATTACHMENT_BIT,
     VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_IMAGE_FORMAT_INFO,
     VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_IMAGE_DRM_FORMAT_MODIFIER_INFO_EXT, VkImageSubresource,
     VkPhysicalDeviceImageFormatInfo2, vkGetImageSubresourceLayout2_parameters,
@@ -26,6 +28,8 @@ from hesper.kernel.core.structs cimport chain_find
 cdef enum:
     SPARSE_IMAGE = (VK_IMAGE_CREATE_SPARSE_BINDING_BIT | VK_IMAGE_CREATE_SPARSE_RESIDENCY_BIT
                     | VK_IMAGE_CREATE_SPARSE_ALIASED_BIT)
+    ATTACHMENT = (VK_IMAGE_USAGE_COLOR_ATTACHMENT_BIT | VK_IMAGE_USAGE_INPUT_ATTACHMENT_BIT
+                  | VK_IMAGE_USAGE_DEPTH_STENCIL_ATTACHMENT_BIT)
 
 
 cdef inline int image_formats(Stream *s) noexcept nogil:
@@ -33,7 +37,8 @@ cdef inline int image_formats(Stream *s) noexcept nogil:
     cdef const VkPhysicalDeviceImageFormatInfo2 *info = (
         <vkGetPhysicalDeviceImageFormatProperties2_parameters *>s.parameters).pImageFormatInfo
     if (info == NULL or info.tiling == VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT
-            or info.flags & SPARSE_IMAGE):
+            or info.flags & SPARSE_IMAGE
+            or (info.tiling == VK_IMAGE_TILING_LINEAR and info.usage & ATTACHMENT)):
         return LEFT_TO_HANDLER
     if (chain_find(info, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_IMAGE_FORMAT_INFO) != NULL
             or chain_find(
