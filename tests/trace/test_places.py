@@ -14,6 +14,9 @@ from hesper.trace.places import FIRST_OWN, Places
 from hesper.trace.plan import Allocation, Bound
 from hesper.trace.translate import Translation
 from hesper.vk.enumerants import (
+    VK_ERROR_OUT_OF_DEVICE_MEMORY,
+)
+from hesper.vk.enumerants import (
     VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT as LOCAL,
 )
 from hesper.vk.enumerants import (
@@ -93,7 +96,10 @@ def bound(found: Places, name: str, of: int, offset: int) -> tuple[int, int]:
         then = decoded(name, device=DEVICE, bindInfoCount=1, pBindInfos=[info])
     else:
         then = decoded(name, device=DEVICE, **info)
-    parameters = CODEC.decode(WireReader(found.bind(then, {IMAGE})))[2]
+    data, lost = found.bind(then, {IMAGE})
+    assert data is not None
+    assert not lost
+    parameters = CODEC.decode(WireReader(data))[2]
     here = (parameters.get("pBindInfos") or [parameters])[0]
     return here["memory"], here["memoryOffset"]
 
@@ -164,3 +170,45 @@ def test_mapped_memory_stays_visible_whatever_an_image_wants() -> None:
     wants = found.wants(Allocation(False, [image, buffer]))
     assert wants is not None
     assert (wants.types, wants.size, wants.is_dedicated) == (0b01, 12288, True)
+
+
+@pytest.mark.parametrize("name", ["vkBindImageMemory", "vkBindImageMemory2"])
+def test_an_image_that_fits_nowhere_is_not_bound(name: str) -> None:
+    """One that lies row by row in what the guest has mapped can be nowhere else."""
+    rows = 21
+    here = Here({rows: PLAIN | {"alignment": 256}, IMAGE: TILED})
+    found = places(here, is_mapped=True)
+    one = {"image": rows, "memory": MEMORY, "memoryOffset": 64}
+    if not name.endswith("2"):
+        assert found.bind(decoded(name, device=DEVICE, **one), {IMAGE}) == (None, {rows})
+        return
+    infos = [one, {"image": IMAGE, "memory": MEMORY, "memoryOffset": 1024}]
+    then = decoded(name, device=DEVICE, bindInfoCount=2, pBindInfos=infos)
+    data, lost = found.bind(then, {IMAGE})
+    assert data is not None
+    assert lost == {rows}
+    (kept,) = CODEC.decode(WireReader(data))[2]["pBindInfos"]
+    assert (kept["image"], kept["memory"]) == (IMAGE, FIRST_OWN)
+
+
+def test_what_has_no_memory_here_is_not_bound() -> None:
+    class Full(Here):
+        def __call__(self, name: str, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+            if name == "vkAllocateMemory":
+                return VK_ERROR_OUT_OF_DEVICE_MEMORY, {}
+            return super().__call__(name, asked)
+
+    found = places(Full({IMAGE: TILED}), is_mapped=False)
+    info = {"image": IMAGE, "memory": MEMORY, "memoryOffset": 64}
+    then = decoded("vkBindImageMemory", device=DEVICE, **info)
+    assert found.bind(then, {IMAGE}) == (None, {IMAGE})
+
+
+def test_what_is_too_large_is_moved_where_memory_has_the_same_types() -> None:
+    translation = Translation()
+    translation.types_then = translation.types_now = [LOCAL | VISIBLE | COHERENT]
+    found = Places(translation, Here({IMAGE: TILED}), NoShadows())
+    info = {"allocationSize": 4096, "memoryTypeIndex": 0}
+    then = decoded("vkAllocateMemory", device=DEVICE, pAllocateInfo=info, pMemory=MEMORY)
+    found.allocated(then, Allocation(False))
+    assert bound(found, "vkBindImageMemory", IMAGE, 0) == (FIRST_OWN, 0)

@@ -47,6 +47,10 @@ class Missing:
         self._ids |= made | _changed(then)
         return True
 
+    def lose(self, ids: set[int]) -> None:
+        """Take note that what was made cannot be used here."""
+        self._ids |= ids
+
     def thin(self, then: Decoded) -> bool:
         """Take command buffers that are missing out of a submission; whether there were any.
 

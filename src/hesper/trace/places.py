@@ -3,7 +3,7 @@
 A guest divides its memory by itself, by what its driver has said.  What does not lie well where
 the guest has put it, here, gets memory of its own.  If that is a buffer in memory that the guest
 has mapped, its own is mapped, too, and what the guest sees there is what the buffer holds.  Images
-that lie row by row in such memory have to stay.
+that lie row by row in such memory cannot be elsewhere: what does not fit there is left out.
 """
 
 from __future__ import annotations
@@ -139,40 +139,47 @@ class Places:
             self._shadows.unshadow(own.id)
             self._ask("vkFreeMemory", {"device": parameters.get("device"), "memory": own.id})
 
-    def bind(self, then: Decoded, tiled: set[int]) -> bytes:
-        """The bytes of one of `plan.BINDS`, to where there is room.
+    def bind(self, then: Decoded, tiled: set[int]) -> tuple[bytes | None, set[int]]:
+        """The bytes of one of `plan.BINDS`, to where there is room; None: nothing is left of it.
 
         tiled: images whose bytes nobody sees.
+        Also returns the ids of those for which there is no room anywhere.
         """
         parameters = then.parameters or {}
-        changed = False
-        for info in parameters.get("pBindInfos") or [parameters]:
-            if not any(name in (_PLANE, _SWAPCHAIN) for name, _ in info.get("pNext") or []):
-                changed |= self._bind(info, tiled)
-        return again(then) if changed else then.data
+        infos = parameters.get("pBindInfos") or [parameters]
+        moved, kept, lost = self.moved, [], set()
+        for info in infos:
+            is_whole = not any(name in (_PLANE, _SWAPCHAIN) for name, _ in info.get("pNext") or [])
+            if is_whole and not self._bind(info, tiled):
+                lost.add(info.get("image") or info.get("buffer") or 0)
+            else:
+                kept.append(info)
+        if not kept:
+            return None, lost
+        if lost:
+            parameters["pBindInfos"], parameters["bindInfoCount"] = kept, len(kept)
+        return again(then) if lost or self.moved > moved else then.data, lost
 
     def _bind(self, info: dict[str, Any], tiled: set[int]) -> bool:
-        """Choose where one is to lie; whether that is elsewhere."""
+        """Choose where one is to lie; whether there is room for it."""
         id_, at = info.get("memory") or 0, info.get("memoryOffset") or 0
         memory = self._memories.get(id_)
         if memory is None:
-            return False
+            return True
         is_image = bool(info.get("image"))
         of = info.get("image") or info.get("buffer") or 0
         needs = self._needs(memory.device, of, is_image=is_image)
-        fits = at % max(1, needs.get("alignment", 1)) == 0 and (
-            not self.is_needed
-            or (
-                needs.get("memoryTypeBits", 0) >> memory.type & 1
-                and at + needs.get("size", 0) <= memory.size
-            )
+        fits = not needs or (
+            at % max(1, needs["alignment"]) == 0
+            and needs["memoryTypeBits"] >> memory.type & 1
+            and at + needs["size"] <= memory.size
         )
         starts = self._starts.setdefault(id_, {})
         starts[at] = False
+        if fits:
+            return True
         is_seen = memory.is_mapped and of not in tiled
-        if fits or not needs or (is_seen and is_image):
-            return False
-        own = self._allocate(memory, needs, is_seen=is_seen)
+        own = None if is_seen and is_image else self._allocate(memory, needs, is_seen=is_seen)
         if own is None:
             return False
         self._own.setdefault(of, []).append(_Own(id_, own))

@@ -1,7 +1,8 @@
-"""What becomes of memory in a recording: read ahead of a replay on another driver.
+"""What becomes of memory and images in a recording: read ahead of a replay on another driver.
 
 Where a guest's driver has one type of memory for everything, another has one for what is mapped and
-one for images; which of them an allocation wants is seen only later.
+one for images; which of them an allocation wants is seen only later.  So it is with the places of
+pixels in an image for others: the driver has chosen them, and the guest has asked where they are.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import msgspec
 
 from hesper.trace.decoded import decode, name_of
 from hesper.trace.records import BLOB_BODY, Kind, Reader, Record, command_of
-from hesper.vk.enumerants import VK_IMAGE_TILING_OPTIMAL
+from hesper.vk.enumerants import (
+    VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT,
+    VK_IMAGE_TILING_OPTIMAL,
+)
 
 BINDS = {
     "vkBindBufferMemory": "buffer",
@@ -22,7 +26,9 @@ BINDS = {
 }
 """Commands that bind memory, and the field that says to what."""
 _MAKES = {"vkCreateBuffer": "pBuffer", "vkCreateImage": "pImage"}
-LOOKED_AT = frozenset({*BINDS, *_MAKES, "vkAllocateMemory"})
+_PLACES = frozenset({"vkGetImageSubresourceLayout", "vkGetImageSubresourceLayout2"})
+"""Commands that are answered how an image lies in memory."""
+LOOKED_AT = frozenset({*BINDS, *_MAKES, *_PLACES, "vkAllocateMemory"})
 
 
 class Bound(msgspec.Struct):
@@ -45,15 +51,20 @@ class Allocation(msgspec.Struct):
 
 
 class Plan:
-    """What becomes of a recording's allocations, in their order."""
+    """What becomes of a recording's allocations and images, by the numbers of their commands."""
 
     def __init__(self, reader: Reader) -> None:
         """Read all of it.  Raises `RecordingError`."""
-        self.allocations: list[Allocation] = []
+        self.allocations: dict[int, Allocation] = {}
+        self.layouts: dict[int, tuple[int, int]] = {}
+        """Of images with a modifier that the driver has chosen: bytes before the first row, and
+        from row to row."""
         self._live: dict[int, tuple[int, Allocation]] = {}
         self._made: dict[int, int] = {}
         self._tiled: set[int] = set()
-        self._number = 0
+        self._modified: dict[int, int] = {}
+        """Images with a modifier, and their commands' numbers."""
+        self._number = -1
         for record in reader:
             if record.kind == Kind.BLOB:
                 memory = BLOB_BODY.unpack_from(record.body)[2]
@@ -67,19 +78,31 @@ class Plan:
         name = name_of(command_of(record).data)
         if name not in LOOKED_AT:
             return
-        parameters = decode(self._number, record).parameters or {}
+        then = decode(self._number, record)
+        parameters = then.parameters or {}
         if name == "vkAllocateMemory":
             found = Allocation()
-            self.allocations.append(found)
+            self.allocations[self._number] = found
             self._live[parameters.get("pMemory") or 0] = (self._number, found)
         elif name in _MAKES:
             of = parameters.get(_MAKES[name]) or 0
             self._made[of] = self._number
             if is_tiled(name, parameters):
                 self._tiled.add(of)
+            self._modified.pop(of, None)
+            if is_modified(name, parameters):
+                self._modified[of] = self._number
+        elif name in _PLACES:
+            self._place(parameters, then.outputs.get("pLayout") or {})
         else:
             for info in parameters.get("pBindInfos") or [parameters]:
                 self._bind(info, parameters.get("device") or 0)
+
+    def _place(self, parameters: dict[str, Any], layout: dict[str, Any]) -> None:
+        number = self._modified.get(parameters.get("image") or 0)
+        layout = layout.get("subresourceLayout") or layout
+        if number is not None and layout.get("rowPitch"):
+            self.layouts.setdefault(number, (layout.get("offset") or 0, layout["rowPitch"]))
 
     def _bind(self, info: dict[str, Any], device: int) -> None:
         of = info.get("image") or info.get("buffer") or 0
@@ -95,3 +118,11 @@ def is_tiled(name: str, parameters: dict[str, Any]) -> bool:
     """Whether a command makes an image that lies in memory as only its driver knows."""
     info = parameters.get("pCreateInfo") or {}
     return name == "vkCreateImage" and info.get("tiling", 0) == VK_IMAGE_TILING_OPTIMAL
+
+
+def is_modified(name: str, parameters: dict[str, Any]) -> bool:
+    """Whether a command makes an image that lies as its modifier says."""
+    info = parameters.get("pCreateInfo") or {}
+    return (
+        name == "vkCreateImage" and info.get("tiling", 0) == VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT
+    )

@@ -23,6 +23,7 @@ from hesper.trace.commands import (
 )
 from hesper.trace.decoded import Decoded, codec, decode, name_of
 from hesper.trace.known import Known
+from hesper.trace.layouts import insist, relent
 from hesper.trace.missing import Missing
 from hesper.trace.offers import REFUSALS, Offers, limit
 from hesper.trace.outcome import Outcome, ReplayError, ReplayOptions
@@ -75,7 +76,8 @@ class Replay:
 
         plan: of the same recording, where the driver may be another.
         """
-        self._plan = iter(plan.allocations if plan is not None else ())
+        self._allocations = plan.allocations if plan is not None else {}
+        self._layouts = plan.layouts if plan is not None else {}
         self.outcome = Outcome()
         self._options = options
         self._tell = tell
@@ -225,6 +227,10 @@ class Replay:
             # The guest did not ask whether it was made.
             self._submit(self._seek + data[:4] + _ANSWER + data[8:])
             result = int.from_bytes(self._replies[4:8], "little", signed=True)
+            if then is not None and result < 0 and self._relents(then):
+                data = again(then)
+                self._submit(self._seek + data[:4] + _ANSWER + data[8:])
+                result = int.from_bytes(self._replies[4:8], "little", signed=True)
             self._made(number, record, then, is_here=result >= 0)
         else:
             self._submit(data)
@@ -255,13 +261,24 @@ class Replay:
     def _translated(self, then: Decoded) -> bytes | None:
         """The command's bytes for this driver; None: it is not to be told."""
         if then.name == "vkAllocateMemory":
-            found = next(self._plan, None)
+            found = self._allocations.get(then.number)
             data = self._translation.apply(then, self._places.wants(found))
             self._places.allocated(then, found)
             return data
         if then.name in BINDS:
-            return self._places.bind(then, self._tiled)
-        return self._translation.apply(then)
+            data, lost = self._places.bind(then, self._tiled)
+            self._missing.lose(lost)
+            self.outcome.without += len(lost)
+            return data
+        data = self._translation.apply(then)
+        if then.name == "vkCreateImage" and then.number in self._layouts:
+            insist(then, *self._layouts[then.number])
+            return again(then)
+        return data
+
+    def _relents(self, then: Decoded) -> bool:
+        """Have an image lie as this driver likes, where it was to lie as it did then."""
+        return then.number in self._layouts and relent(then)
 
     def _wants(self, name: str, record: Record) -> bool:
         """Whether a command has to be decoded."""
@@ -316,6 +333,9 @@ class Replay:
         was, now = (int.from_bytes(each[4:8], "little", signed=True) for each in (recorded, reply))
         if name == "vkCreateDevice" and then is not None and was == 0 and now in REFUSALS:
             self.outcome.lacks += limit(then.parameters or {}, self._ask)
+            self._submit(self._seek + again(then))
+            now = int.from_bytes(self._replies[4:8], "little", signed=True)
+        elif then is not None and now < 0 <= was and self._relents(then):
             self._submit(self._seek + again(then))
             now = int.from_bytes(self._replies[4:8], "little", signed=True)
         if was >= 0 and codec().model.commands[name].creates:
