@@ -12,7 +12,7 @@ from recorded_guest import SIZE, Copier, record_to, replay
 from recordings import command, file_of, read
 
 from hesper.protocol.codec import Codec
-from hesper.trace import replay as replays
+from hesper.trace import settling
 from hesper.trace.decoded import Decoded, decode
 from hesper.trace.known import Known
 from hesper.trace.records import EARLIER, NESTED, Record
@@ -273,8 +273,8 @@ def test_where_a_rings_beginning_is_not_there_fences_say_nothing() -> None:
 
 
 def test_slow_work_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replays, "PATIENCE", 0.0)
-    monkeypatch.setattr(replays, "IMPATIENCE", 0.0)
+    monkeypatch.setattr(settling, "PATIENCE", 0.0)
+    monkeypatch.setattr(settling, "IMPATIENCE", 0.0)
     path = tmp_path / "slow.hesper"
     recorder = record_to(path)
     copier = Copier(recorder, 16 << 20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -122,11 +122,16 @@ def _anonymous(path: Path) -> Generator[bytes]:
 
 
 def ask(
-    paths: Sequence[str | os.PathLike[str]], request: Request, host: HostOptions
+    paths: Sequence[str | os.PathLike[str]],
+    request: Request,
+    host: HostOptions,
+    *,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Said]:
     """Have recordings, which are hostile, read by a process in its sandbox; what it says of them.
 
-    host: what a recording is replayed on.  Raises `errors.HesperError`: above all
+    host: what a recording is replayed on.  notice: is told what is waited for, where that takes
+    long.  Raises `errors.HesperError`: above all
     `trace.chunks.RecordingError`, whose text has the offset.
     """
     from hesper.trace import session
@@ -141,5 +146,10 @@ def ask(
             except OSError as error:
                 raise OptionError("recording", os.fspath(path), str(error.strerror)) from None
         yield from session.ask(
-            files, request, options, sandbox=host.sandbox, memory=host.limits.total_memory
+            files,
+            request,
+            options,
+            sandbox=host.sandbox,
+            memory=host.limits.total_memory,
+            notice=notice,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from math import log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -63,7 +64,8 @@ def command(
     request = make_request("replay", replay=options)
     host = HostOptions(driver=driver, host_profile=host_profile, sandbox=sandbox)
     # Twice: what becomes of memory is read ahead.
-    said = [each.outcome for each in ask([recording, recording], request, host) if each.outcome]
+    told = ask([recording, recording], request, host, notice=_notice)
+    said = [each.outcome for each in told if each.outcome]
     if not said:
         fail("the process that replays has said nothing")
     outcome = said[0]
@@ -72,6 +74,11 @@ def command(
         _save(outcome.picture, picture)
     if outcome.fatal or (verify and (outcome.results_other or outcome.pages_other)):
         raise SystemExit(EXIT_FAILURE)
+
+
+def _notice(what: str) -> None:
+    """Say what is waited for."""
+    print(f"hesper: {what}", file=sys.stderr, flush=True)
 
 
 def _print(found: Outcome, *, is_verified: bool) -> None:

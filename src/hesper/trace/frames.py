@@ -23,9 +23,9 @@ PIECE = 1 << 20
 MOST_FRAME = 320 << 20
 """More than the largest picture."""
 
-TEXT, FILE, AT, OUTCOME, ERROR, DONE = b"TFAOED"
+TEXT, FILE, AT, WAITS, OUTCOME, ERROR, DONE = b"TFAWOED"
 """A line of text; a name, NUL and the bytes of a file; number and name of a command that may be
-the last; what has come of a replay (msgpack); what is wrong; that was all."""
+the last; what is waited for; what has come of a replay (msgpack); what is wrong; that was all."""
 
 
 class Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

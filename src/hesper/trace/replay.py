@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -40,10 +39,11 @@ from hesper.trace.records import (
     Record,
     command_of,
 )
+from hesper.trace.settling import DeviceLostError, Settling
 from hesper.trace.shown import ReplayedScreens
 from hesper.trace.submits import SUBMISSIONS
 from hesper.trace.translate import ASKS, Translation, again
-from hesper.trace.work import WAITS_FOR_EVENTS, Countdown, Work
+from hesper.trace.work import WAITS_FOR_EVENTS
 
 if TYPE_CHECKING:
     from hesper.isolation.driver import OpenDriver
@@ -52,12 +52,6 @@ if TYPE_CHECKING:
 REPLIES = 0xFFFFFFF1
 """Id of the resource for replies: no guest counts so far."""
 REPLY_BYTES = 64 << 20
-LONGEST = 3600.0
-"""Seconds for work that waits for nothing but the device."""
-PATIENCE = 10.0
-"""Seconds for work that may wait for an event which is set later in the recording."""
-IMPATIENCE = 0.1
-"""And after that, until it is through."""
 _ANSWER = (1).to_bytes(4, "little")
 """Flags of a command that is to be answered."""
 
@@ -71,10 +65,12 @@ class Replay:
         options: ReplayOptions,
         tell: Callable[[int, str], None],
         plan: Plan | None = None,
+        says: Callable[[str], None] = lambda _: None,
     ) -> None:
         """On `host`.  tell: is told number and name of commands that may be the last.
 
         plan: of the same recording, where the driver may be another.
+        says: is told what is waited for, where that takes long.
         """
         self._allocations = plan.allocations if plan is not None else {}
         self._layouts = plan.layouts if plan is not None else {}
@@ -99,13 +95,8 @@ class Replay:
         self._limits = limits.Limits()
         self._tiled: set[int] = set()
         self._screens = ReplayedScreens()
-        self._timelines: dict[int, int] = {}
-        """Of queues, by their ids."""
-        self._work = Work()
+        self._settling = Settling(self._context, self.outcome, says)
         self._known = Known()
-        self._waits_for_events = False
-        self._pending = False
-        self._is_stuck = False
         self._is_closing = False
         fd = self._context.create_blob(REPLIES, 0, REPLY_BYTES, 0)
         self._replies = mmap.mmap(fd, REPLY_BYTES)
@@ -138,14 +129,14 @@ class Replay:
                     break
                 if self._options.real and not record.flags & EARLIER:
                     base = record.time if base is None else base
-                    time.sleep(max(0.0, (record.time - base) / 1e9 - (time.monotonic() - begun)))
+                    self._settling.pause((record.time - base) / 1e9 - (time.monotonic() - begun))
                 self._play(number, record)
             else:
-                self._settle()
+                self._settling.settle()
                 self._blobs.verify(self._places)
-            self._settle()
+            self._settling.settle()
             self._blobs.look()
-        except ProtocolError as error:
+        except (ProtocolError, DeviceLostError) as error:
             self.outcome.fatal = self.outcome.fatal or str(error)
         except (ResourceError, OSError, ValueError, OverflowError) as error:
             # Resources of sizes that no guest could have had.
@@ -166,17 +157,17 @@ class Replay:
             self._command(number, record)
             self._known.passed(record)
         elif record.kind == Kind.MEMORY:
-            self._settle()
+            self._settling.settle()
             self._blobs.write(record, is_done=self._known.is_all)
         elif record.kind == Kind.LAST:
             self._blobs.expect(record)
         elif record.kind == Kind.BLOB:
-            self._settle()
+            self._settling.settle()
             self._blobs.make(record, self._missing)
         elif record.kind == Kind.IMPORT:
             self._blobs.adopt(record)
         elif record.kind == Kind.GONE:
-            self._settle()
+            self._settling.settle()
             self._blobs.drop(record, self._places)
         elif record.kind in (Kind.FENCE, Kind.RETIRED):
             timeline, _, number = FENCE_BODY.unpack_from(record.body)
@@ -195,9 +186,9 @@ class Replay:
             return
         if not name.startswith("vkCmd"):
             self._tell(number, name)
-        self._waits_for_events |= name in WAITS_FOR_EVENTS
+        self._settling.waits_for_events |= name in WAITS_FOR_EVENTS
         if not leaves_work_alone(name):
-            self._settle()
+            self._settling.settle()
         then: Decoded | None = None
         if self._wants(name, record):
             then = decode(number, record)
@@ -213,7 +204,7 @@ class Replay:
         self.outcome.commands += 1
         if name in SUBMISSIONS:
             self.outcome.submissions += 1
-            self._pending = True
+            self._settling.submitted(number)
 
     def _do(self, number: int, record: Record, data: bytes, then: Decoded | None) -> None:
         """Tell a command, and look at what is answered."""
@@ -294,7 +285,7 @@ class Replay:
 
     def _note(self, then: Decoded) -> None:
         parameters = then.parameters or {}
-        self._work.note(then)
+        self._settling.work.note(then)
         if self._limits.are_less and then.name in limits.PLACES:
             for broken in self._limits.broken(then):
                 self.outcome.misplaced[broken] = self.outcome.misplaced.get(broken, 0) + 1
@@ -303,7 +294,7 @@ class Replay:
         if then.name == "vkGetDeviceQueue2":
             for name, chained in (parameters.get("pQueueInfo") or {}).get("pNext") or []:
                 if name == "VkDeviceQueueTimelineInfoMESA":
-                    self._timelines[parameters.get("pQueue") or 0] = chained["ringIdx"]
+                    self._settling.queue(parameters.get("pQueue") or 0, chained["ringIdx"])
         elif is_tiled(then.name, parameters):
             self._tiled.add(parameters.get("pImage") or 0)
         elif then.name == "vkCreateBuffer":
@@ -347,29 +338,3 @@ class Replay:
         else:
             self.outcome.results_other += 1
             self.outcome.differ(f"command {number}, {name}: VkResult {now}, was {was}")
-
-    def _settle(self) -> None:
-        """Wait for what was submitted, as the guest did, by whatever it looked at.
-
-        But not for what waits for something that comes later in the recording.
-        """
-        if not self._pending:
-            return
-        self._pending = False
-        blocked = self._work.blocked()
-        timelines = {line for queue, line in self._timelines.items() if queue not in blocked}
-        self.outcome.stuck += bool(blocked)
-        if not timelines:
-            return
-        over = threading.Event()
-        left = Countdown(len(timelines), over.set)
-        for timeline in sorted(timelines):
-            self._context.fence(timeline, left.less)
-        if not self._waits_for_events:
-            if not over.wait(LONGEST):
-                raise ReplayError(f"the device is not done after {LONGEST:.0f} s")
-        elif over.wait(IMPATIENCE if self._is_stuck else PATIENCE):
-            self._is_stuck = False
-        else:
-            self._is_stuck = True
-            self.outcome.stuck += 1

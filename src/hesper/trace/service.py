@@ -26,6 +26,7 @@ from hesper.trace.frames import (
     OUTCOME,
     PIECE,
     TEXT,
+    WAITS,
     FrameFile,
     Frames,
     Request,
@@ -142,7 +143,10 @@ class TraceService:
         def tell(number: int, name: str) -> None:
             frames.send(bytes([AT]) + number.to_bytes(8, "little") + name.encode())
 
-        replay = Replay(self._host, request.replay, tell, plan)
+        def says(what: str) -> None:
+            frames.send(bytes([WAITS]) + what.encode())
+
+        replay = Replay(self._host, request.replay, tell, plan, says)
         try:
             outcome = replay.run(reader)
         finally:

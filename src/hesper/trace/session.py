@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import select
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +17,7 @@ from hesper.isolation.doorstep import Admission
 from hesper.isolation.listen import bind
 from hesper.isolation.supervisor import Supervisor
 from hesper.portable import private_folder
-from hesper.trace.frames import AT, DONE, ERROR, FILE, OUTCOME, PIECE, Frames, Request
+from hesper.trace.frames import AT, DONE, ERROR, FILE, OUTCOME, PIECE, WAITS, Frames, Request
 from hesper.trace.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 
 SERVICE = "hesper.trace.service"
 _MOST_LINE = 1 << 20
+SILENCE = 15.0
+"""Seconds after which it is said that nothing has come: more than between two things that a worker
+says which waits."""
+
+Notice = Callable[[str], None]
+"""Is told, every now and then, what takes so long."""
 
 
 class Said(msgspec.Struct):
@@ -38,7 +46,9 @@ class WorkerDiedError(HesperError):
 
 
 @contextlib.contextmanager
-def _supervised(options: dict[str, Any], sandbox: Mode, memory: int) -> Iterator[str]:
+def _supervised(
+    options: dict[str, Any], sandbox: Mode, memory: int, notice: Notice
+) -> Iterator[str]:
     """A supervisor of one worker: the path where it listens.  Raises `StartError`."""
     with private_folder() as folder:
         path = str(folder / "trace")
@@ -66,7 +76,10 @@ def _supervised(options: dict[str, Any], sandbox: Mode, memory: int) -> Iterator
         thread = threading.Thread(target=run, name="supervisor")
         thread.start()
         try:
-            ready.wait()
+            for times in itertools.count(1):
+                if ready.wait(SILENCE):
+                    break
+                notice(f"the driver is not open yet, after {times * SILENCE:.0f} s")
             if failed:
                 raise failed[0]
             yield path
@@ -82,14 +95,16 @@ def ask(
     *,
     sandbox: Mode,
     memory: int,
+    notice: Notice = lambda _: None,
 ) -> Iterator[Said]:
     """Have `files`, which are hostile, read: what the worker says of them, as it comes.
 
     options: for `service.Options`.  memory: bytes that it may use.
+    notice: is told what is waited for, where that takes long.
     Raises `HesperError`: what is wrong with a file, with its offset; `WorkerDiedError`.
     """
     with (
-        _supervised(options, sandbox, memory) as path,
+        _supervised(options, sandbox, memory, notice) as path,
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock,
     ):
         sock.connect(path)
@@ -97,7 +112,7 @@ def ask(
         sender = threading.Thread(target=_send, args=[frames, files, request], daemon=True)
         sender.start()
         try:
-            yield from _hear(frames)
+            yield from _hear(frames, sock, notice)
         finally:
             # It may be sending to a worker that wants no more.
             with contextlib.suppress(OSError):
@@ -114,9 +129,10 @@ def _send(frames: Frames, files: Sequence[IO[bytes]], request: Request) -> None:
             frames.send(b"")
 
 
-def _hear(frames: Frames) -> Iterator[Said]:
+def _hear(frames: Frames, sock: socket.socket, notice: Notice) -> Iterator[Said]:
     at = ""
     while True:
+        wait_for(sock, at, notice)
         try:
             frame = frames.receive()
         except (OSError, ValueError):
@@ -132,8 +148,21 @@ def _hear(frames: Frames) -> Iterator[Said]:
         if kind == AT:
             number = int.from_bytes(body[:8], "little")
             at = f"{number}, {_printable(body[8:])[:100]}"
+        elif kind == WAITS:
+            notice(_printable(body)[:200])
         else:
             yield _said(kind, body)
+
+
+def wait_for(sock: socket.socket, at: str, notice: Notice) -> None:
+    """Return when the worker says something, or is gone; tell how long it has said nothing."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    for times in itertools.count(1):
+        if poll.poll(SILENCE * 1000):
+            return
+        what = f"the driver has not returned from command {at}" if at else "nothing has come yet"
+        notice(f"{what}, after {times * SILENCE:.0f} s")
 
 
 def _said(kind: int, body: bytes) -> Said:
