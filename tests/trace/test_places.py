@@ -76,15 +76,17 @@ def places(
     local: bool = True,
     shadows: NoShadows | None = None,
     buffers: dict[int, int] | None = None,
+    starts: set[int] | None = None,
 ) -> Places:
     """With one allocation of what was the only type there was."""
     translation = Translation()
     translation.types_then, translation.types_now = [LOCAL | VISIBLE | COHERENT], DISCRETE
+    translation.is_other = True
     translation.sizes |= buffers or {}
     found = Places(translation, here, shadows or NoShadows())
     info = {"allocationSize": size, "memoryTypeIndex": 0 if local and not is_mapped else 1}
     then = decoded("vkAllocateMemory", device=DEVICE, pAllocateInfo=info, pMemory=MEMORY)
-    found.allocated(then, Allocation(is_mapped))
+    found.allocated(then, Allocation(is_mapped, [], starts or set()))
     return found
 
 
@@ -112,6 +114,9 @@ def test_an_image_that_does_not_fit_has_memory_of_its_own(name: str) -> None:
     assert bound(found, name, IMAGE, 64) == (FIRST_OWN, 0)
     assert bound(found, name, IMAGE, (1 << 16) - 4096) == (FIRST_OWN + 1, 0)
     for _, told in here.told:
+        assert told["pAllocateInfo"]["pNext"] == [
+            ("VkMemoryDedicatedAllocateInfo", {"image": IMAGE})
+        ]
         assert told["pAllocateInfo"]["allocationSize"] == TILED["size"]
         assert told["pAllocateInfo"]["memoryTypeIndex"] == 0
     assert found.moved == 2
@@ -212,3 +217,25 @@ def test_what_is_too_large_is_moved_where_memory_has_the_same_types() -> None:
     then = decoded("vkAllocateMemory", device=DEVICE, pAllocateInfo=info, pMemory=MEMORY)
     found.allocated(then, Allocation(False))
     assert bound(found, "vkBindImageMemory", IMAGE, 0) == (FIRST_OWN, 0)
+
+
+@pytest.mark.parametrize(("next_", "is_moved"), [(8192, False), (4096, True)])
+def test_an_image_that_is_larger_here_does_not_lie_over_what_comes_next(
+    next_: int, *, is_moved: bool
+) -> None:
+    here = Here({IMAGE: TILED, BUFFER: PLAIN})
+    found = places(here, is_mapped=False, starts={0, next_})
+    assert (bound(found, "vkBindImageMemory", IMAGE, 0) == (FIRST_OWN, 0)) == is_moved
+    assert bound(found, "vkBindBufferMemory", BUFFER, next_) == (MEMORY, next_)
+    # The last one has all that is left.
+    assert bound(found, "vkBindImageMemory", IMAGE, 16384) == (MEMORY, 16384)
+
+
+def test_on_its_own_driver_things_may_share_bytes() -> None:
+    translation = Translation()
+    translation.types_then = translation.types_now = [LOCAL | VISIBLE | COHERENT]
+    found = Places(translation, Here({IMAGE: TILED}), NoShadows())
+    info = {"allocationSize": 1 << 16, "memoryTypeIndex": 0}
+    then = decoded("vkAllocateMemory", device=DEVICE, pAllocateInfo=info, pMemory=MEMORY)
+    found.allocated(then, Allocation(False, [], {0, 4096}))
+    assert bound(found, "vkBindImageMemory", IMAGE, 0) == (MEMORY, 0)

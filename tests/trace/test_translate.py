@@ -69,6 +69,29 @@ def test_memory_is_of_a_type_that_there_is(wants: Wants, index: int, size: int) 
     assert (info["memoryTypeIndex"], info["allocationSize"]) == (index, size)
 
 
+@pytest.mark.parametrize(
+    ("chain", "is_mapped", "size"),
+    [
+        ([("VkMemoryDedicatedAllocateInfo", {"image": 20})], False, 3000),
+        ([("VkMemoryDedicatedAllocateInfo", {"buffer": 20})], False, 3000),
+        ([("VkMemoryDedicatedAllocateInfo", {})], False, 4096),
+        ([], False, 4096),
+        # The guest has made a resource of all of it.
+        ([("VkMemoryDedicatedAllocateInfo", {"image": 20})], True, 4096),
+    ],
+)
+def test_memory_for_one_thing_alone_has_its_size(
+    chain: list[Any], size: int, *, is_mapped: bool
+) -> None:
+    translation = Translation()
+    translation.types_then, translation.types_now = [EVERYTHING], DISCRETE
+    info = {"pNext": chain, "allocationSize": 4096, "memoryTypeIndex": 0}
+    then = decoded("vkAllocateMemory", device=3, pAllocateInfo=info, pMemory=9)
+    found = again(translation.apply(then, Wants(is_mapped, ALL, 3000)))["pAllocateInfo"]
+    assert found["allocationSize"] == size
+    assert len(found["pNext"]) == len(chain)
+
+
 def test_the_same_driver_gets_the_same_bytes() -> None:
     then = allocation()
     assert Translation().apply(then) == then.data
@@ -131,6 +154,7 @@ def test_what_becomes_of_memory_is_read_ahead() -> None:
     assert [*plan.allocations] == [1, 2]
     first, second = plan.allocations.values()
     assert [(each.id, each.is_image) for each in first.bound] == [(20, True)]
+    assert (first.starts, second.starts) == ({0}, {16})
     assert not first.is_mapped
     assert second.is_mapped
     # It was made after its memory, and cannot be asked about.

@@ -52,6 +52,8 @@ class Limits:
         """As much as the recorded one."""
         self._here: dict[str, int] = {}
         """Those that are larger here."""
+        self.is_other = False
+        """Whether it is another driver or device."""
 
     @property
     def are_less(self) -> bool:
@@ -66,6 +68,7 @@ class Limits:
 
     def compare(self, then: dict[str, Any], now: dict[str, Any]) -> None:
         """Take note of limits that are larger now, in the outputs of such a command."""
+        self.is_other |= _properties(then) != _properties(now)
         was, here = _limits(then), _limits(now)
         for name in (_UNIFORM, _STORAGE, _TEXEL):
             if here.get(name, 0) > was.get(name, 0):
@@ -82,9 +85,14 @@ class Limits:
 
 
 def _limits(outputs: dict[str, Any]) -> dict[str, int]:
-    found = outputs.get("pProperties") or {}
-    limits: dict[str, int] = (found.get("properties") or found).get("limits") or {}
+    limits: dict[str, int] = _properties(outputs).get("limits") or {}
     return limits
+
+
+def _properties(outputs: dict[str, Any]) -> dict[str, Any]:
+    """The VkPhysicalDeviceProperties."""
+    found: dict[str, Any] = outputs.get("pProperties") or {}
+    return found.get("properties") or found
 
 
 def _places(then: Decoded) -> Iterator[tuple[str, int]]:

@@ -8,11 +8,12 @@ that lie row by row in such memory cannot be elsewhere: what does not fit there 
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hesper.trace.decoded import UNREADABLE, Decoded
-from hesper.trace.translate import Translation, Wants, again
+from hesper.trace.translate import DEDICATED, Translation, Wants, again
 from hesper.vk.enumerants import (
     VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
     VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT,
@@ -64,6 +65,13 @@ class _Memory(NamedTuple):
     is_mapped: bool
     chain: list[tuple[str, dict[str, Any]]]
     """What memory of their own is to have, too."""
+    starts: list[int]
+    """Where buffers and images begin, at any time."""
+
+    def room(self, at: int) -> int:
+        """Bytes from there to what comes next."""
+        after = bisect.bisect_right(self.starts, at)
+        return (self.starts[after] if after < len(self.starts) else self.size) - at
 
 
 class Places:
@@ -84,8 +92,8 @@ class Places:
 
     @property
     def is_needed(self) -> bool:
-        """Whether memory is another than it was."""
-        return self._translation.types_then != self._translation.types_now
+        """Whether memory may be another than it was."""
+        return self._translation.is_other
 
     def wants(self, found: Allocation | None) -> Wants | None:
         """What an allocation has to be here; None: what it was."""
@@ -122,6 +130,7 @@ class Places:
             info.get("allocationSize", 0),
             found is not None and found.is_mapped,
             [each for each in info.get("pNext") or [] if each[0] == _FLAGS],
+            sorted(found.starts) if found is not None else [],
         )
 
     def freed(self, then: Decoded) -> None:
@@ -176,10 +185,15 @@ class Places:
         )
         starts = self._starts.setdefault(id_, {})
         starts[at] = False
-        if fits:
-            return True
         is_seen = memory.is_mapped and of not in tiled
-        own = None if is_seen and is_image else self._allocate(memory, needs, is_seen=is_seen)
+        # What is larger here would lie over what comes next.
+        is_free = is_image and not is_seen and self.is_needed
+        if fits and not (is_free and needs.get("size", 0) > memory.room(at)):
+            return True
+        kind = "image" if is_image else "buffer"
+        own = None
+        if not (is_seen and is_image):
+            own = self._allocate(memory, needs, {kind: of}, is_seen=is_seen)
         if own is None:
             return False
         self._own.setdefault(of, []).append(_Own(id_, own))
@@ -191,14 +205,18 @@ class Places:
         self.moved += 1
         return True
 
-    def _allocate(self, memory: _Memory, needs: dict[str, int], *, is_seen: bool) -> int | None:
+    def _allocate(
+        self, memory: _Memory, needs: dict[str, int], of: dict[str, int], *, is_seen: bool
+    ) -> int | None:
+        """Memory of its own of one, which may insist on that; None where there is none."""
         wants = Wants(is_seen, needs["memoryTypeBits"], needs["size"])
         flags = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
         if is_seen:
             flags = self._translation.types_now[memory.type]
         index = self._translation.choose(flags, wants, memory.type)
         own, self._next = self._next, self._next + 1
-        info = {"pNext": memory.chain, "allocationSize": needs["size"], "memoryTypeIndex": index}
+        chain = [*memory.chain, (DEDICATED, of)]
+        info = {"pNext": chain, "allocationSize": needs["size"], "memoryTypeIndex": index}
         result, _ = self._ask(
             "vkAllocateMemory", {"device": memory.device, "pAllocateInfo": info, "pMemory": own}
         )

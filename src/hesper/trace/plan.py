@@ -48,6 +48,8 @@ class Allocation(msgspec.Struct):
     is_mapped: bool = False
     """Whether the guest makes a resource of it."""
     bound: list[Bound] = []
+    starts: set[int] = set()
+    """Where anything is bound, at any time."""
 
 
 class Plan:
@@ -107,6 +109,8 @@ class Plan:
     def _bind(self, info: dict[str, Any], device: int) -> None:
         of = info.get("image") or info.get("buffer") or 0
         since, found = self._live.get(info.get("memory") or 0, (0, None))
+        if found is not None:
+            found.starts.add(info.get("memoryOffset") or 0)
         # What was made after the memory cannot be asked about when that is allocated.
         if found is not None and self._made.get(of, since) < since:
             offset = info.get("memoryOffset") or 0

@@ -21,6 +21,7 @@ from hesper.trace.commands import (
     leaves_work_alone,
 )
 from hesper.trace.decoded import Decoded, codec, decode, name_of
+from hesper.trace.kinds import Kinds
 from hesper.trace.known import Known
 from hesper.trace.layouts import insist, relent
 from hesper.trace.missing import Missing
@@ -92,6 +93,7 @@ class Replay:
         self._blobs = Blobs(self._context, options, self.outcome)
         self._places = Places(self._translation, self._ask, self._blobs)
         self._offers = Offers(self._ask)
+        self._kinds = Kinds(self._ask)
         self._limits = limits.Limits()
         self._tiled: set[int] = set()
         self._screens = ReplayedScreens()
@@ -241,6 +243,12 @@ class Replay:
         if self._missing and self._missing.lacks(then):
             self.outcome.without += 1
             return True
+        is_asked = then.name == "vkCreateImage" and self._translation.is_other
+        if is_asked and not self._kinds.has(then):
+            self._missing.made(then, is_here=False)
+            self.outcome.without += 1
+            self.outcome.differ(f"command {then.number}, {then.name}: there are no such images")
+            return True
         return False
 
     def _thinned(self, then: Decoded) -> bool:
@@ -295,6 +303,8 @@ class Replay:
             for name, chained in (parameters.get("pQueueInfo") or {}).get("pNext") or []:
                 if name == "VkDeviceQueueTimelineInfoMESA":
                     self._settling.queue(parameters.get("pQueue") or 0, chained["ringIdx"])
+        elif then.name == "vkCreateDevice":
+            self._kinds.device(parameters)
         elif is_tiled(then.name, parameters):
             self._tiled.add(parameters.get("pImage") or 0)
         elif then.name == "vkCreateBuffer":
@@ -319,6 +329,7 @@ class Replay:
             self._translation.learn(then, reply)
         elif then is not None and name in limits.ASKS:
             self._limits.learn(then, reply)
+            self._translation.is_other |= self._limits.is_other
         if codec().model.commands[name].result != "VkResult" or depends_on_time(name):
             return
         was, now = (int.from_bytes(each[4:8], "little", signed=True) for each in (recorded, reply))

@@ -41,7 +41,7 @@ _FAMILY_FIELDS = frozenset(
     {"queueFamilyIndex", "srcQueueFamilyIndex", "dstQueueFamilyIndex", "pQueueFamilyIndices"}
 )
 _NAMES_QUEUE = frozenset({"vkGetDeviceQueue", "vkGetDeviceQueue2"})
-_DEDICATED = "VkMemoryDedicatedAllocateInfo"
+DEDICATED = "VkMemoryDedicatedAllocateInfo"
 MAKES_QUEUES = _NAMES_QUEUE | {"vkCreateDevice"}
 """Commands that say which queues there are to be."""
 
@@ -66,6 +66,8 @@ class Translation:
         self.types_then: list[int] = []
         """Property flags of the recording's memory types."""
         self.types_now: list[int] = []
+        self.is_other = False
+        """Whether this is known to be another driver."""
         self.allocations = 0
         """How many were made otherwise."""
         self.queues = Queues()
@@ -88,6 +90,7 @@ class Translation:
         result, outputs = found
         if then.name in _TYPES:
             self.types_then, self.types_now = _types(then.outputs), _types(outputs)
+            self.is_other |= self.types_then != self.types_now
         elif then.name in _FAMILIES:
             self.queues.learn(_families(then.outputs), _families(outputs))
         elif then.result and result and then.result != result:
@@ -138,7 +141,10 @@ class Translation:
         info["allocationSize"] = max(size, wants.size)
         chain = info.get("pNext") or []
         if not wants.is_dedicated:
-            info["pNext"] = [each for each in chain if each[0] != _DEDICATED]
+            info["pNext"] = [each for each in chain if each[0] != DEDICATED]
+        elif wants.size and not wants.is_mapped and any(map(_is_for_one, chain)):
+            # No more either: VUID-VkMemoryDedicatedAllocateInfo-image-02964 and -buffer-02965.
+            info["allocationSize"] = wants.size
         changed = (info["memoryTypeIndex"], info["allocationSize"]) != (index, size)
         changed |= len(info.get("pNext") or []) != len(chain)
         self.allocations += changed
@@ -170,6 +176,12 @@ class Translation:
         if field.name in _FAMILY_FIELDS:
             return self.queues.family(value)
         return value
+
+
+def _is_for_one(chained: tuple[str, dict[str, Any]]) -> bool:
+    """Whether a struct says that memory is for one image or buffer alone."""
+    name, values = chained
+    return name == DEDICATED and bool(values.get("image") or values.get("buffer"))
 
 
 def again(then: Decoded) -> bytes:
