@@ -135,6 +135,8 @@ def test_a_replay_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv(name, value)
     outcome = replay(path, on=driver, verify=True)
     assert outcome.misplaced == {"minTexelBufferOffsetAlignment 64": 1}
+    # Neither is the view made that the driver does not allow, nor destroyed.
+    assert outcome.without == 2
     assert (outcome.fatal, outcome.pages_other) == ("", 0)
 
 

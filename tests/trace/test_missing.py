@@ -158,3 +158,20 @@ def test_what_lacks_a_part_is_not_used() -> None:
     assert missing.lacks(bound)
     assert missing.has(40)
     assert not missing.has(31)
+
+
+def test_a_command_buffer_that_is_begun_again_is_whole_again() -> None:
+    missing = Missing()
+    missing.lose({20})
+    copy = {"srcBuffer": 20, "dstBuffer": 21, "regionCount": 1, "pRegions": [{"size": 4}]}
+    begin = decoded("vkBeginCommandBuffer", commandBuffer=40, pBeginInfo={})
+    end = decoded("vkEndCommandBuffer", commandBuffer=40)
+    assert not missing.lacks(begin)
+    assert missing.lacks(decoded("vkCmdCopyBuffer", commandBuffer=40, **copy))
+    assert missing.lacks(end)
+    assert not missing.lacks(begin)
+    assert not missing.lacks(end)
+    # One that was not made stays so.
+    missing.lose({41})
+    assert missing.lacks(decoded("vkCmdCopyBuffer", commandBuffer=41, **copy))
+    assert missing.lacks(decoded("vkBeginCommandBuffer", commandBuffer=41, pBeginInfo={}))

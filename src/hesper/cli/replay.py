@@ -94,7 +94,7 @@ def _print(found: Outcome, *, is_verified: bool) -> None:
     if found.lacks:
         print(f"made without what this driver lacks: {', '.join(found.lacks)}")
     for limit, count in found.misplaced.items():
-        print(f"at places that this driver does not allow ({limit}): {count} descriptors")
+        print(f"left out: {count} descriptors at places that this driver does not allow ({limit})")
     if found.without:
         print(f"left out: {found.without} commands that name what this driver has not made")
     if found.stuck:

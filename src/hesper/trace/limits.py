@@ -1,7 +1,7 @@
 """Descriptors at places in buffers that the recorded driver allows, and this one does not.
 
-They stay where they are: what lies there may be reached in other ways as well, so that it cannot
-be elsewhere.  Drivers do with such a descriptor what they like; it is told that there are some.
+They cannot be elsewhere: what lies there may be reached in other ways as well.  And a GPU may fault
+over such a descriptor.  So they are left out, with all that would use them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Limits:
                 self._here[name] = here[name]
 
     def broken(self, then: Decoded) -> list[str]:
-        """The limits, and what they are here, that one of `PLACES` breaks."""
+        """The limits, and what they are here, that a command breaks."""
+        if then.name not in PLACES:
+            return []
         wanted = [(limit, self._here.get(limit, 1), at) for limit, at in _places(then)]
         wanted += [
             (_STORAGE, min(self._here.get(each, 1) for each in (_UNIFORM, _STORAGE)), at)

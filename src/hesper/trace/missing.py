@@ -23,6 +23,8 @@ class Missing:
     def __init__(self) -> None:
         """None is missing."""
         self._ids: set[int] = set()
+        self._spoilt: set[int] = set()
+        """Of these, command buffers that are here, and lack a command."""
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -42,10 +44,22 @@ class Missing:
     def lacks(self, then: Decoded) -> bool:
         """Whether a command cannot be told, since it names one; what it makes is missing, too."""
         made = _made(then)
+        if then.name == "vkBeginCommandBuffer":
+            buffer = (then.parameters or {}).get("commandBuffer") or 0
+            if buffer in self._spoilt:
+                self._spoilt.discard(buffer)
+                self._ids.discard(buffer)
         if self._ids.isdisjoint(set(handles(then.parameters or {}, _command(then))) - made):
             return False
-        self._ids |= made | _changed(then)
+        self.leave(then)
         return True
+
+    def leave(self, then: Decoded) -> None:
+        """Take note that a command is not told: what it makes or changes is not to be used."""
+        changed = _changed(then)
+        if then.name.startswith("vkCmd"):
+            self._spoilt |= changed - self._ids
+        self._ids |= _made(then) | changed
 
     def lose(self, ids: set[int]) -> None:
         """Take note that what was made cannot be used here."""

@@ -52,7 +52,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     lacks: list[str] = []
     """Extensions and features that the device is made without, because there are none here."""
     misplaced: dict[str, int] = {}
-    """Descriptors at places in buffers that this driver does not allow, by its limit."""
+    """Descriptors left out, at places in buffers that this driver does not allow, by its limit."""
     without: int = 0
     """Commands left out that name what this driver has not made."""
     stuck: int = 0

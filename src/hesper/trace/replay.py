@@ -243,6 +243,13 @@ class Replay:
         if self._missing and self._missing.lacks(then):
             self.outcome.without += 1
             return True
+        misplaced = self._limits.broken(then) if self._limits.are_less else []
+        for limit_ in misplaced:
+            self.outcome.misplaced[limit_] = self.outcome.misplaced.get(limit_, 0) + 1
+        if misplaced:
+            self._missing.leave(then)
+            self.outcome.without += 1
+            return True
         is_asked = then.name == "vkCreateImage" and self._translation.is_other
         if is_asked and not self._kinds.has(then):
             self._missing.made(then, is_here=False)
@@ -294,9 +301,6 @@ class Replay:
     def _note(self, then: Decoded) -> None:
         parameters = then.parameters or {}
         self._settling.work.note(then)
-        if self._limits.are_less and then.name in limits.PLACES:
-            for broken in self._limits.broken(then):
-                self.outcome.misplaced[broken] = self.outcome.misplaced.get(broken, 0) + 1
         if self._options.picture and then.name in WANTS:
             self._blobs.pictures.note(then)
         if then.name == "vkGetDeviceQueue2":
