@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -12,14 +11,11 @@ from pathlib import Path
 import pytest
 from screen import Screen
 from servers import FAKES, SCENES, SETUPS, Client, Place, Setup, bare, serving
+from validation import errors, layer
 
 PLAIN = SETUPS[0]
 COMPUTE = Path(__file__).with_name("compute_program.py")
 ENVIRON = {"WGPU_BACKEND_TYPE": "Vulkan", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-STARTED = "createinstance-status-message"
-"""Part of what every version of the layer says when a program makes an instance."""
-TOO_NEW = "includes a structure with unknown VkStructureType"
-"""What a layer older than the guest's Mesa says of what Mesa asks by itself."""
 EXPECTED = {
     # Mesa's swapchains in the guest make a pool for each queue family that can copy, whether or not
     # the program's device has queues of it (`wsi_swapchain_init` in src/vulkan/wsi/wsi_common.c).
@@ -28,39 +24,6 @@ EXPECTED = {
 """What cannot be avoided, with the reason."""
 
 Program = Callable[[Client], None]
-
-
-def layer(folder: Path, place: Place, *, log: bool = False) -> dict[str, str]:
-    """Variables that switch the layer on in `place`.
-
-    It writes to `folder`/log, or to the standard output: each process would begin that file anew.
-    """
-    folder.mkdir()
-    settings = {
-        "debug_action": "VK_DBG_LAYER_ACTION_LOG_MSG",
-        "report_flags": "error,info",
-        "log_filename": f"{place.path(folder)}/log" if log else "stdout",
-        "duplicate_message_limit": 0,
-    }
-    lines = [f"khronos_validation.{name} = {value}\n" for name, value in settings.items()]
-    (folder / "vk_layer_settings.txt").write_text("".join(lines))
-    return {
-        "VK_INSTANCE_LAYERS": "VK_LAYER_KHRONOS_validation",
-        "VK_LAYER_SETTINGS_PATH": place.path(folder),
-    }
-
-
-def errors(log: str) -> dict[str, str]:
-    """The first message of each kind of error, by its id; the layer must have been active."""
-    assert STARTED in log.lower(), "the layer was not loaded"
-    found: dict[str, str] = {}
-    for message in re.findall(r"Validation Error: .*", log):
-        if TOO_NEW in message:
-            continue
-        name = re.search(r"\[ (\S+) \]", message)
-        assert name, message
-        found.setdefault(name[1], message)
-    return found
 
 
 @pytest.fixture(params=["picture", "compute", "vkcube", "vulkaninfo"])
