@@ -18,6 +18,8 @@ import pytest
 from fake_drivers import make_driver
 from recorded_guest import Copier, record_to, replay
 
+from hesper.api.options import HostOptions
+from hesper.api.recording import ask, make_request
 from hesper.host.drivers import choose_driver
 from hesper.trace import session, settling
 from hesper.trace.outcome import Outcome
@@ -111,6 +113,20 @@ def test_it_is_said_that_nothing_has_come(at: str, monkeypatch: pytest.MonkeyPat
     assert len(said) >= 2
     assert all(at in each for each in said)
     assert all(("nothing has come" in each) == (not at) for each in said)
+
+
+def test_it_is_said_that_the_driver_is_being_opened(
+    copies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "SILENCE", 0.001)
+    said: list[str] = []
+    options = {"real": False, "until": None, "verify": True, "picture": False}
+    request = make_request("replay", replay=options)
+    host = HostOptions(driver="lavapipe")
+    told = [each.outcome for each in ask([copies] * 2, request, host, notice=said.append)]
+    (outcome,) = filter(None, told)
+    assert outcome.fatal == ""
+    assert any("the driver is not open yet, after " in each for each in said)
 
 
 @pytest.mark.slow
