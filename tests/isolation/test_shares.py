@@ -7,18 +7,31 @@ from collections.abc import Iterator
 import pytest
 from simulated_gpu import Client, Gpu
 
-from hesper.isolation.shares import HELD, LEAD, MEASURE, SINCE, TOLD, USED, WAKE
+from hesper.isolation.sharer import HELD, MEASURE, SINCE, TOLD, USED, WAKE
+from hesper.isolation.shares import LEAD
 
 MS = 1_000_000
+
+
+def close(gpu: Gpu) -> None:
+    for client in gpu.clients:
+        client.words.release()
+    gpu.shares.close()
 
 
 @pytest.fixture
 def gpu() -> Iterator[Gpu]:
     one = Gpu()
     yield one
-    for client in one.clients:
-        client.words.release()
-    one.shares.close()
+    close(one)
+
+
+@pytest.fixture
+def in_order() -> Iterator[Gpu]:
+    """One that finishes what it has begun."""
+    one = Gpu(slices=False)
+    yield one
+    close(one)
 
 
 def shares(gpu: Gpu, seconds: float = 4.0) -> list[float]:
@@ -79,15 +92,23 @@ def test_weights_count(gpu: Gpu, weight: int) -> None:
     assert heavy / light == pytest.approx(weight, rel=0.15)
 
 
-def test_weights_count_where_nothing_is_interrupted() -> None:
-    gpu = Gpu(slices=False)
-    gpu.enter(Client("heavy", 7_500_000, rest=MS // 5), 4)
-    gpu.enter(Client("light", 7_500_000, rest=MS // 5))
-    heavy, light = shares(gpu, 8.0)
+def test_weights_count_where_nothing_is_interrupted(in_order: Gpu) -> None:
+    in_order.enter(Client("heavy", 7_500_000, rest=MS // 5), 4)
+    in_order.enter(Client("light", 7_500_000, rest=MS // 5))
+    heavy, light = shares(in_order, 8.0)
     assert heavy / light == pytest.approx(4, rel=0.1)
-    for client in gpu.clients:
-        client.words.release()
-    gpu.shares.close()
+
+
+@pytest.mark.parametrize("jobs", [(2, 20), (1, 30), (3, 4, 5, 6, 7, 8), (20, 30, 40)])
+@pytest.mark.parametrize("slices", [True, False])
+def test_who_submits_more_at_a_time_gets_no_more(slices: bool, jobs: tuple[int, ...]) -> None:
+    gpu = Gpu(slices=slices)
+    for i, job in enumerate(jobs):
+        gpu.enter(Client(str(i), job * MS, rest=MS // 10))
+    got = shares(gpu, 4.0)
+    assert min(got) > 0.9 / len(jobs)
+    assert max(got) < 1.1 / len(jobs)
+    close(gpu)
 
 
 def test_what_one_does_not_use_is_given_away(gpu: Gpu) -> None:
@@ -121,6 +142,39 @@ def test_a_light_client_never_waits(gpu: Gpu) -> None:
     assert light.got > 3.0e9 / 40 / 2
     others = [client.got for client in gpu.clients[1:]]
     assert min(others) > 0.9 * max(others)
+
+
+@pytest.mark.parametrize("lights", [1, 3])
+@pytest.mark.parametrize("job", [2, 8, 20])
+def test_a_light_client_waits_for_one_of_the_others(in_order: Gpu, job: int, lights: int) -> None:
+    """Where nothing is interrupted: for what is at work, and not for those that wait as it does."""
+    light = [in_order.enter(Client(f"light {i}", MS // 2, rest=15 * MS)) for i in range(lights)]
+    heavy = [in_order.enter(Client(str(i), job * MS, rest=MS // 5)) for i in range(7)]
+    in_order.run(1.0)
+    before = [client.got for client in heavy]
+    for client in light:
+        client.latencies.clear()
+    in_order.run(4.0)
+    for client in light:
+        longest = sorted(client.latencies)[len(client.latencies) * 99 // 100]
+        assert longest <= job * MS + lights * MS // 2 + MS
+    got = [client.got - had for client, had in zip(heavy, before, strict=True)]
+    assert min(got) > 0.85 * max(got)
+    # It costs what there is no work at hand for when one is through, and the light ones' part.
+    assert sum(got) > (0.85 if job < 8 else 0.9) * 4.0e9
+
+
+def test_who_begins_together_after_a_rest_is_told_apart_soon(in_order: Gpu) -> None:
+    """Programs get ready, one after the other, and then all begin: one round is in the way."""
+    light = in_order.enter(Client("light", MS // 2, rest=15 * MS))
+    heavy = [in_order.enter(Client(str(i), 8 * MS, rest=MS // 5)) for i in range(7)]
+    in_order.run(0.2)
+    for client in (light, *heavy):
+        client.idle_until = in_order.now + 100 * MS
+    in_order.run(0.1)
+    light.latencies.clear()
+    in_order.run(1.0)
+    assert sum(each > 10 * MS for each in light.latencies) <= 2
 
 
 def test_nobody_looks_where_one_works(gpu: Gpu) -> None:

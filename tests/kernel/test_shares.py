@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hesper.isolation.shares import HELD, HOLD, LOOKS, MEASURE, SINCE, TOLD, USED, WAKE
+from hesper.isolation.sharer import HELD, HOLD, LOOKS, MEASURE, SINCE, TOLD, USED, WAKE
 from hesper.kernel.errors import ProtocolError
 from hesper.portable import SharedMemory, WakePipe, page_size
 from kernel.conftest import BOUND, happens, wait_for
@@ -94,6 +94,20 @@ def test_work_is_measured_from_the_first_to_the_last(sharer: Sharer) -> None:
     sharer.finish()
     wait_for(lambda: sharer.words[USED] > used, "more that is used")
     assert not sharer.is_awake
+
+
+def test_the_supervisor_is_woken_when_one_that_is_held_is_through(sharer: Sharer) -> None:
+    sharer.words[TOLD] = MEASURE
+    sharer.submit()
+    sharer.submit(queue=OTHER)
+    wait_for(lambda: sum(sharer.fences) == 2, "a fence of each queue")
+    sharer.words[TOLD] = MEASURE | HOLD
+    first = next(i for i, has in enumerate(sharer.fences) if has)
+    sharer.driver.finish(first + 1)
+    assert not happens(lambda: sharer.is_awake and not all(sharer.fences))
+    sharer.finish()
+    wait_for(lambda: sharer.is_awake, "the supervisor to be woken")
+    assert sharer.words[SINCE] == 0
 
 
 @pytest.mark.parametrize("command", ["vkQueueSubmit", "vkQueueSubmit2", "vkQueueBindSparse"])

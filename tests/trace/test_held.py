@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recorded_guest import SIZE, Copier, read_file, record_to, replay
 
-from hesper.isolation.shares import HELD, HOLD, LOOKS, TOLD
+from hesper.isolation.sharer import HELD, HOLD, LOOKS, TOLD
 from hesper.portable import SharedMemory, WakePipe, page_size
 from hesper.trace.decoded import decode
 from hesper.trace.records import Kind, Record, memory_of

@@ -24,7 +24,7 @@ from hesper.sandbox.needs import every_need, to_preload
 if TYPE_CHECKING:
     from hesper.isolation.shares import Shares
     from hesper.isolation.total import Total
-    from hesper.isolation.turns import Turns
+    from hesper.isolation.turns import Timer, Turns
     from hesper.sandbox import Mode
 
 START_PATIENCE = 60.0
@@ -73,6 +73,7 @@ class Crew:
         """How clients share the GPU's time, if they do."""
         self.caches = ShaderCaches()
         """Where workers' drivers keep shaders."""
+        self._next_look: Timer | None = None
         self._turns = turns
         self._service = service
         self._options = options
@@ -361,11 +362,15 @@ class Crew:
         """Look from now on at who uses the GPU, if several clients do."""
         if self.shares is None or worker.state != "serving":
             raise ChannelError(f"'works' while {worker.state}")
-        if self.shares.wake():
-            self._look_later(TICK)
+        seconds = TICK if self.shares.wake() else self.shares.hurry(worker)
+        if seconds is not None:
+            self._look_later(seconds)
 
     def _look_later(self, seconds: float) -> None:
-        self._turns.after(seconds, self._look)
+        """Look then, and not when it was to be before."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+        self._next_look = self._turns.after(seconds, self._look)
 
     def _look(self) -> None:
         if self.shares is not None and self.shares.is_awake:

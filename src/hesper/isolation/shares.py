@@ -23,13 +23,16 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from hesper.portable import SharedMemory, WakePipe, map_for_good, page_size, processor_ns
+from hesper.isolation.sharer import HOLD, MEASURE, WAKE, Sharer
+from hesper.portable import WakePipe, map_for_good, page_size, processor_ns
 
 if TYPE_CHECKING:
     from hesper.kernel.shares import Shares as ContextShares
 
 TICK = 0.002
 """Seconds between two looks while several clients are at work."""
+SOON = 0.0002
+"""Seconds at least between two looks, where somebody has something to tell."""
 MOST_OF_A_PROCESSOR = 0.05
 """What looking may take of one: else it is looked less often."""
 QUIET = 0.25
@@ -40,78 +43,29 @@ ABREAST = 2
 """Of those that always have work, how many may submit at a time: one is at work while the other
 one's next comes.  More would only have each wait for more of the others, and a light client for
 all."""
-SETTLING = 3
-"""Looks for which one that is let go has not begun yet; then another one may go in its place."""
+SETTLING = 6_000_000
+"""Nanoseconds for which one that is let go has not begun yet; then another may go in its place."""
+RESTING = 5_000_000
+"""Nanoseconds without work after which one that is not held rests; others' would be in its way."""
+RESTED = 30_000_000
+"""Nanoseconds for which one that has rested does not count as always having work."""
+PATIENCE = 50_000_000
+"""Nanoseconds for which those that are to go wait until one that was held is through."""
 CREDIT = 10 * LEAD
 """Nanoseconds of virtual time that one may be behind the floor who has not always work, but had
 some within `QUIET`: it may have been kept from it, by processors that are busy."""
-BUSY = 0.5
+BUSY = 0.75
 """Part of the time, lately, for which one has something to do who counts as always having work."""
-MEMORY = 8
+MEMORY = 16
 """Looks that are "lately"."""
+ALIKE = 1.5
+"""How many times as long submissions may be as those of others, as far as these count as alike."""
+RENEW = 2.0
+"""Seconds after which it is found out anew how long everybody's submissions are."""
 GAP = 0.1
 """Seconds between two looks in which anything may have happened: nobody is charged for them."""
 
-# Words of the page, and bits of the first: `kernel/core/shares.pxd` has the same.
-TOLD, LOOKS, USED, SINCE, HELD = range(5)
-MEASURE, HOLD, WAKE = 1, 2, 4
-
 Who = TypeVar("Who")
-
-
-class _Member:
-    """A client that shares."""
-
-    def __init__(self, weight: float, process: int) -> None:
-        """weight: 1 or more.  process: its worker's id.  Raises `OSError`."""
-        self.weight = weight
-        self.process = process
-        self.ran = 0
-        """Nanoseconds of processors that its worker has had, at the last look."""
-        self._page = SharedMemory.create(page_size(), "hesper-share")
-        self._words = self._page.view.cast("Q")
-        self._said = 0
-        """What it has said to have used in all."""
-        self.virtual = 0.0
-        self.charged = 0.0
-        """Nanoseconds of the GPU's time that it has been taken to have used, in all."""
-        self.lately = 0.0
-        """Part of the time for which it has had something to do."""
-        self.last = -1.0
-        """When that was the last time, on the clock of `Shares`, ns."""
-        self.works = False
-        """Whether it has had something to do since the last look."""
-        self.let_go = 0
-        """At which look it was."""
-        self.told = 0
-        self.fd = self._page.fd
-
-    def tell(self, told: int) -> None:
-        """Have its worker know what holds."""
-        if told != self.told:
-            self.told = self._words[TOLD] = told
-
-    def used(self, now: int, passed: int) -> int:
-        """Nanoseconds for which it had something to do of those that have passed since the last."""
-        since = self._words[SINCE]
-        said = self._words[USED] + (max(0, now - since) if since else 0)
-        used = min(max(0, said - self._said), passed)
-        self._said = said
-        return used
-
-    def looked(self, count: int) -> None:
-        """Let its worker see that somebody looks."""
-        self._words[LOOKS] = count
-
-    @property
-    def waits(self) -> bool:
-        """Whether it is held, and says that this keeps it from something."""
-        return bool(self.told & HOLD and self._words[HELD])
-
-    def close(self) -> None:
-        """Let go of the page."""
-        self._words.release()
-        self._page.close()
 
 
 class Shares(Generic[Who]):
@@ -127,11 +81,16 @@ class Shares(Generic[Who]):
         self._processor_ns = processor_ns
         self.by_processor = False
         """Whether the driver draws on the processors, so that it is those that are shared."""
-        self._members: dict[Who, _Member] = {}
+        self._members: dict[Who, Sharer] = {}
         self._floor = 0.0
         """The virtual time of the last of those that always have work."""
         self._looks = 0
         self._looked = 0
+        self._renewed = 0
+        """When it was last forgotten how long submissions are."""
+        self._one_at_a_time = False
+        self._alone: int | None = None
+        """Since when no two had something at work who always have, if that is so."""
         self._cost = 0.0
         self.is_awake = False
         """Whether `look` is to be called."""
@@ -141,7 +100,7 @@ class Shares(Generic[Who]):
 
         weight: 1 or more, the least of all being 1.  process: its worker's.  Raises `OSError`.
         """
-        member = self._members[who] = _Member(weight, process)
+        member = self._members[who] = Sharer(weight, process)
         member.virtual = self._floor
         if len(self._members) > 1:
             for each in self._members.values():
@@ -172,11 +131,23 @@ class Shares(Generic[Who]):
         if self.by_processor:
             self._ran(dict.fromkeys(self._members.values(), 0))
         for member in self._members.values():
-            member.used(self._looked, 0)
+            member.used(self._looked, 0, None)
             member.last = self._looked
             member.lately = 0.0
+            member.looks = 0
             member.tell(MEASURE)
         return True
+
+    def hurry(self, who: Who) -> float | None:
+        """Take note that one that is held is through; seconds until the next look, None: as before.
+
+        Whoever goes instead is not to wait until it would be time to look.
+        """
+        member = self._members.get(who)
+        if not self.is_awake or member is None or not member.told & HOLD:
+            return None
+        since = (self._clock() - self._looked) / 1e9
+        return max(0.0, SOON - since, self._cost / MOST_OF_A_PROCESSOR - since)
 
     def look(self) -> float | None:
         """Decide who waits; seconds until the next look, None: no more before `wake`."""
@@ -199,22 +170,33 @@ class Shares(Generic[Who]):
 
     def _charge(self, now: int, passed: int) -> None:
         """Charge the time that has passed: the GPU worked for all that had something to do."""
-        used = {member: member.used(now, passed) for member in self._members.values()}
+        alone = self._alone
+        used = {each: each.used(now, passed, alone) for each in self._members.values()}
         whose = self._ran(used) if self.by_processor else used
         if passed > GAP * 1e9:
             return
         all_used = sum(used.values())
         part = min(passed, all_used) / max(1, sum(whose.values()))
+        busy = [each for each in self._members.values() if self._is_busy(each)]
         for member, time_used in used.items():
             member.works = time_used > 0
             if time_used:
                 member.last = now
-                member.charged += whose[member] * part
-                member.virtual += whose[member] * part / member.weight
+                is_light = not self.by_processor and not self._is_busy(member)
+                cost = member.cost(whose[member] * part, busy if is_light else None)
+                member.charged += cost
+                member.virtual += cost / member.weight
+            if time_used or member.told & HOLD:
+                member.idle_since = None
+            elif member.idle_since is None:
+                member.idle_since = now
+            elif now - member.idle_since > RESTING and member.last > now - QUIET * 1e9:
+                member.rested = now
             if not member.waits:
-                member.lately += (time_used / passed - member.lately) / MEMORY
+                member.looks = min(MEMORY, member.looks + 1)
+                member.lately += (time_used / passed - member.lately) / member.looks
 
-    def _ran(self, used: dict[_Member, int]) -> dict[_Member, int]:
+    def _ran(self, used: dict[Sharer, int]) -> dict[Sharer, int]:
         """How long the processors have worked for those that had work, since the last look.
 
         What they have `used`, where the system does not tell.
@@ -226,42 +208,79 @@ class Shares(Generic[Who]):
             member.ran = now
         return found if any(found.values()) else used
 
+    def _is_busy(self, member: Sharer) -> bool:
+        """Whether it always has work, as far as one can see."""
+        rests = member.rested > self._looked - RESTED
+        return member.lately >= BUSY and not rests
+
     def _decide(self) -> None:
         """Tell everybody whether to wait."""
         busy = sorted(
-            (each for each in self._members.values() if each.lately >= BUSY or each.waits),
+            (each for each in self._members.values() if self._is_busy(each)),
             key=lambda each: each.virtual,
         )
         if busy:
             self._floor = max(self._floor, busy[0].virtual)
         most = self._floor + LEAD
-        among, going = set(busy), self._going(busy, most)
-        since = self._looked - int(QUIET * 1e9)
+        mean = max(self._floor, sum(each.virtual for each in busy) / max(1, len(busy)))
+        among, since = set(busy), self._looked - int(QUIET * 1e9)
+        light = any(each.last > since for each in self._members.values() if each not in among)
+        self._one_at_a_time = not self.by_processor and (light or self._are_unlike(busy))
+        if not self._one_at_a_time or sum(each.has_something for each in busy) > 1:
+            self._alone = None
+        elif self._alone is None:
+            self._alone = self._looked
+        going = self._going(busy, most)
         for member in self._members.values():
             if member in among:
-                member.tell(MEASURE if member in going else MEASURE | HOLD)
+                member.tell(MEASURE if member in going else MEASURE | HOLD, self._looked)
                 continue
             behind = CREDIT if member.last > since else 0
             member.virtual = max(member.virtual, self._floor - behind)
-            member.tell(MEASURE | HOLD if busy and member.virtual > most else MEASURE)
+            # It is some time until the last of them has its turn: not one to be waited for here.
+            held = bool(busy) and member.virtual > mean + LEAD
+            member.tell(MEASURE | HOLD if held else MEASURE, self._looked)
 
-    def _going(self, busy: list[_Member], most: float) -> set[_Member]:
-        """Who of those that always have work may submit: as many as keep the GPU at work."""
-        going: set[_Member] = set()
+    def _are_unlike(self, busy: list[Sharer]) -> bool:
+        """Whether it matters whom of those that always have work the GPU works for.
+
+        Of two that have something submitted nobody knows that.  Where it does one submission after
+        the other it is half for each only if these are alike.
+        """
+        if self._looked - self._renewed > RENEW * 1e9:
+            self._renewed = self._looked
+            for each in self._members.values():
+                each.size = 0.0
+        sizes = [each.size for each in busy]
+        return len(busy) > 1 and (
+            len({each.weight for each in busy}) > 1
+            or not all(sizes)
+            or max(sizes) > ALIKE * min(sizes)
+        )
+
+    def _going(self, busy: list[Sharer], most: float) -> set[Sharer]:
+        """Who of those that always have work may submit: as many as keep the GPU at work.
+
+        One at a time if it matters to any, or somebody comes now and then who would wait for both.
+        """
+        going: set[Sharer] = set()
         abreast, at_work = ABREAST, 0
-        if not self.by_processor and len({each.weight for each in busy}) > 1:
-            # Of two that have something submitted nobody knows whom the GPU works for: where that
-            # is not the same to them, one goes at a time, when all others are through.
+        if self._one_at_a_time:
             abreast = 1
-            at_work = sum(each.works for each in busy if each.told & HOLD or each.virtual > most)
+            at_work = sum(
+                each.has_something
+                and (not each.told & HOLD or self._looked - each.held_at < PATIENCE)
+                for each in busy
+                if each.told & HOLD or each.virtual > most
+            )
         # Whoever goes already comes first.
         for each in sorted(busy, key=lambda each: each.told & HOLD):
             if at_work >= abreast or each.virtual > most:
                 continue
             if each.told & HOLD:
-                each.let_go = self._looks
+                each.let_go = self._looked
             going.add(each)
-            at_work += each.works or self._looks - each.let_go < SETTLING
+            at_work += each.works or self._looked - each.let_go < SETTLING
         return going
 
     def _sleep(self) -> None:
@@ -270,7 +289,7 @@ class Shares(Generic[Who]):
         last = max(self._members.values(), key=lambda each: each.last, default=None)
         for member in self._members.values():
             member.virtual = 0.0
-            member.lately = 0.0
+            member.size = 0.0
             if len(self._members) < 2:
                 member.tell(0)
             else:

@@ -18,8 +18,9 @@ from hesper.bench.client.loops import VulkanError
 from hesper.bench.client.work import WORKS
 from hesper.bench.processes import memory_use
 
-MEASURED = ("latency", "stream", "memory", "compute", "load", "instances", "share", "light")
-TASKS = (*MEASURED, "decode", "hold", "probe", "work", "soak")
+MEASURED = ("latency", "stream", "memory", "compute", "load", "instances")
+SHARING = ("share", "brief", "light")
+TASKS = (*MEASURED, *SHARING, "decode", "hold", "probe", "work", "soak")
 
 
 def run(task: str, *, quick: bool, work: str = "") -> dict[str, Any]:

@@ -31,9 +31,9 @@ def job(device: Device, nanoseconds: int) -> tuple[Workplace, int]:
         steps *= 2
 
 
-def measure(device: Device, *, quick: bool) -> dict[str, float]:
+def measure(device: Device, *, quick: bool, job_ns: int = JOB_NS) -> dict[str, float]:
     """Steps of arithmetic a second of this client's."""
-    place, steps = job(device, JOB_NS)
+    place, steps = job(device, job_ns)
     print("ready", flush=True)
     sys.stdin.readline()
     start = time.perf_counter()

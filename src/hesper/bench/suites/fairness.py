@@ -18,6 +18,11 @@ HEAVY = "heavy"
 METRICS = {
     "equal_least": Metric(f"{EQUALS} that compute: least / mean", Unit.SHARE, more_is_better=True),
     "equal_most": Metric(f"{EQUALS} that compute: most / mean", Unit.SHARE, more_is_better=False),
+    "brief": Metric(
+        "submissions of a quarter beside whole ones: ratio of work",
+        Unit.SHARE,
+        more_is_better=True,
+    ),
     "weights": Metric(
         f"weight {WEIGHT} to weight 1: ratio of work", Unit.SHARE, more_is_better=True
     ),
@@ -28,6 +33,10 @@ METRICS = {
     "light_alone_p99": Metric.cost("light client alone, p99"),
     "light_p50": Metric.cost(f"light client beside {EQUALS - 1} that compute, p50", detail=True),
     "light_p99": Metric.cost(f"light client beside {EQUALS - 1} that compute, p99"),
+    "light_brief_p50": Metric.cost(
+        f"light client beside {EQUALS - 1} that submit a quarter, p50", detail=True
+    ),
+    "light_brief_p99": Metric.cost(f"light client beside {EQUALS - 1} that submit a quarter, p99"),
 }
 
 
@@ -40,11 +49,15 @@ def measure(run: Run) -> dict[str, float]:
     alone = together(run, ["share"])[0]["steps"]
     # Beside one that works for some hundredths of the time: those are not its to have.
     figures["given_away"] = together(run, ["share", "light"])[0]["steps"] / alone
+    brief, whole = together(run, ["brief", "share"])
+    figures["brief"] = brief["steps"] / whole["steps"]
     light = together(run, ["light"])[0]
     beside = together(run, ["light", *["share"] * (EQUALS - 1)])[0]
+    beside_brief = together(run, ["light", *["brief"] * (EQUALS - 1)])[0]
     for part in ("p50", "p99"):
         figures[f"light_alone_{part}"] = light[f"light_{part}"]
         figures[f"light_{part}"] = beside[f"light_{part}"]
+        figures[f"light_brief_{part}"] = beside_brief[f"light_{part}"]
     if run.side.name == HESPER:
         figures["weights"] = _by_weight(run)
     return figures

@@ -25,15 +25,16 @@ from hesper.kernel.core.state cimport (
 
 
 cdef enum:
-    # Words of the page, u64; `isolation.shares` has the same.
+    # Words of the page, u64; `isolation.sharer` has the same.
     SHARE_TOLD = 0              # by the supervisor: bits below
     SHARE_LOOKS                 # how often the supervisor has looked
     SHARE_BUSY                  # ns for which something was submitted, but the time since
     SHARE_SINCE                 # when it began to be; 0: nothing is
     SHARE_HELD                  # threads that wait to submit
+    SHARE_DONE                  # submissions that are done
 
     TOLD_MEASURE = 1            # it matters what the context uses
-    TOLD_HOLD = 2               # it is over its share
+    TOLD_HOLD = 2               # it is over its share; who is through wakes the supervisor
     TOLD_WAKE = 4               # the supervisor is to be woken when something is submitted
 
     LOOK_NS = 200000            # between two looks of a thread that is held
@@ -70,6 +71,12 @@ cdef inline void share_wait(Stream *s) noexcept nogil:
     hesper_add_u64(&page[SHARE_HELD], <uint64_t>-1)
 
 
+cdef inline void share_wake(Share *share) noexcept nogil:
+    """Have the supervisor look."""
+    # Where that fails, there is a wake in the pipe already.
+    cdef ssize_t _written = write(share.wake, b"", 1)
+
+
 cdef inline bint share_begin(Core *core, QueueState *queue, Entry *entry) noexcept nogil:
     """Note that a queue is about to be given work; whether `share_end` is to be called after that.
 
@@ -78,7 +85,6 @@ cdef inline bint share_begin(Core *core, QueueState *queue, Entry *entry) noexce
     cdef Share *share = &core.share
     cdef uint64_t told
     cdef bint woken = False
-    cdef ssize_t _written
     if share.page == NULL:
         return False
     told = hesper_load_u64(&share.page[SHARE_TOLD])
@@ -95,8 +101,7 @@ cdef inline bint share_begin(Core *core, QueueState *queue, Entry *entry) noexce
         woken = told & TOLD_WAKE != 0
     pthread_mutex_unlock(&share.monitor.mutex)
     if woken:
-        # Where that fails, there is a wake in the pipe already.
-        _written = write(share.wake, b"", 1)
+        share_wake(share)
     return True
 
 
@@ -180,6 +185,9 @@ cdef inline void meter_rest(Share *share) noexcept nogil:
     share.since = 0
     hesper_store_u64(&share.page[SHARE_BUSY], share.busy)
     hesper_store_u64(&share.page[SHARE_SINCE], 0)
+    if hesper_load_u64(&share.page[SHARE_TOLD]) & TOLD_HOLD:
+        # Who waits for it to be through may go.
+        share_wake(share)
 
 
 cdef inline void meter_loop(Core *core) noexcept nogil:
@@ -188,6 +196,7 @@ cdef inline void meter_loop(Core *core) noexcept nogil:
     cdef QueueState *queue
     cdef uint32_t busy
     cdef uint64_t given
+    cdef uint64_t done
     pthread_mutex_lock(&share.monitor.mutex)
     while not share.stopping:
         queue = meter_next_busy(share, &busy)
@@ -201,8 +210,10 @@ cdef inline void meter_loop(Core *core) noexcept nogil:
         share.current = queue
         share.last = queue
         given = queue.meter_given
+        done = queue.meter_done
         pthread_mutex_unlock(&share.monitor.mutex)
         meter_look(queue, given, ONE_QUEUE_NS if busy == 1 else MORE_QUEUES_NS)
+        hesper_add_u64(&share.page[SHARE_DONE], queue.meter_done - done)
         pthread_mutex_lock(&share.monitor.mutex)
         share.current = NULL
         if share.forgetting:
