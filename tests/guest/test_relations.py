@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from guest_client import DEVICE, QUEUE, Guest, MakeGuest
+from guest_client import DEVICE, PHYSICAL_DEVICE, QUEUE, Guest, MakeGuest
 
 from hesper.kernel.errors import ProtocolError
 from hesper.vk.enumerants import (
@@ -161,6 +161,32 @@ def test_framebuffers_have_the_attachments_of_their_render_pass(guest: Guest) ->
     info = framebuffer_info(guest, render_pass(guest, VK_ATTACHMENT_LOAD_OP_DONT_CARE), 2)
     with pytest.raises(ProtocolError, match=r"renderPass\.attachments"):
         guest.create("Framebuffer", info)
+
+
+def test_a_device_is_made_of_as_many_as_the_loader_has_room_for(make_guest: MakeGuest) -> None:
+    """The loader copies them to its stack, however many there are."""
+    guest = make_guest().start()
+    group = {"physicalDeviceCount": 33, "pPhysicalDevices": [PHYSICAL_DEVICE] * 33}
+    info = {
+        "pNext": [("VkDeviceGroupDeviceCreateInfo", group)],
+        "queueCreateInfoCount": 0,
+        "enabledExtensionCount": 0,
+    }
+    with pytest.raises(ProtocolError, match="physicalDeviceCount <= VK_MAX_DEVICE_GROUP_SIZE"):
+        guest.call(
+            "vkCreateDevice",
+            physicalDevice=PHYSICAL_DEVICE,
+            pCreateInfo=info,
+            pDevice=guest.new_id(),
+        )
+
+
+def test_views_are_those_that_the_driver_has(guest: Guest) -> None:
+    """Drivers keep what is rendered to in arrays, one for each view."""
+    subpass = {"viewMask": 1 << 31}
+    info = {"attachmentCount": 0, "subpassCount": 1, "pSubpasses": [subpass]}
+    with pytest.raises(ProtocolError, match=r"viewMask <= device.allViews.* \d+$"):
+        guest.create("RenderPass2", info)
 
 
 def test_limits_are_the_drivers(guest: Guest) -> None:

@@ -57,7 +57,8 @@ function vkGetInstanceProcAddr(void *instance, const char *name) {
         return (function)allocate_commands;
     if (strcmp(name, "vkAllocateDescriptorSets") == 0)
         return (function)allocate_sets;
-    if (strcmp(name, "vkCreateComputePipelines") == 0)
+    if (strcmp(name, "vkCreateComputePipelines") == 0
+            || strcmp(name, "vkCreateGraphicsPipelines") == 0)
         return (function)pipelines;
     if (strcmp(name, "vkCreateRayTracingPipelinesKHR") == 0)
         return (function)ray_tracing_pipelines;

@@ -1,5 +1,7 @@
 /* A Vulkan library that makes objects, each with a handle of its own, and notes what it was last told to
-   write or copy by the thread that asks: as many rows of six numbers as there were, writes before copies. */
+   write or copy by the thread that asks: as many rows of six numbers as there were, writes before copies.
+   Of the last layout with bindings of several types that it was asked about, and that it was to make, it
+   notes a row each: how many lists of types there were, and how many in the first and the last. */
 #include <stdint.h>
 #include <string.h>
 
@@ -22,6 +24,21 @@ struct copy {
     uint32_t binding, element, count;
 };
 
+struct list {
+    uint32_t count, pad;
+    const uint32_t *types;
+};
+struct lists {
+    uint32_t stype, pad;
+    const struct lists *next;
+    uint32_t count, more;
+    const struct list *lists;
+};
+struct layout {
+    uint32_t stype, pad;
+    const struct lists *next;
+};
+
 static uint64_t objects = 0x1000;
 static _Thread_local uint64_t rows[64][6];
 static _Thread_local unsigned long row_count;
@@ -32,6 +49,32 @@ static int create(void *device, const void *info, const void *allocator, uint64_
     (void)device, (void)info, (void)allocator;
     *made = __atomic_add_fetch(&objects, 1, __ATOMIC_SEQ_CST);
     return 0;
+}
+
+static const struct lists *note_lists(const struct layout *layout) {
+    for (const struct lists *lists = layout->next; lists; lists = lists->next)
+        if (lists->stype == 1000351002) {
+            const uint64_t row[6] = {lists->count, lists->lists[0].count,
+                                     lists->lists[lists->count - 1].count};
+            memcpy(rows[row_count++], row, sizeof(row));
+            return lists;
+        }
+    return 0;
+}
+
+/* It knows no acceleration structures among several types. */
+static int support_layout(void *device, const struct layout *layout, uint8_t *answer) {
+    (void)device;
+    row_count = 0;
+    const struct lists *lists = note_lists(layout);
+    *(uint32_t *)(answer + 16) = !lists || lists->lists[0].types[0] != 1000150000;
+    return 0;
+}
+
+static int create_layout(void *device, const struct layout *layout, const void *allocator,
+                         uint64_t *made) {
+    note_lists(layout);
+    return create(device, layout, allocator, made);
 }
 
 static int allocate_sets(void *device, const uint8_t *info, uint64_t *made) {
@@ -91,6 +134,10 @@ function vkGetInstanceProcAddr(void *instance, const char *name) {
         return (function)vkGetInstanceProcAddr;
     if (strcmp(name, "vkAllocateDescriptorSets") == 0)
         return (function)allocate_sets;
+    if (strcmp(name, "vkCreateDescriptorSetLayout") == 0)
+        return (function)create_layout;
+    if (strcmp(name, "vkGetDescriptorSetLayoutSupport") == 0)
+        return (function)support_layout;
     if (strcmp(name, "vkUpdateDescriptorSets") == 0)
         return (function)update;
     if (strcmp(name, "vkCmdPushDescriptorSet") == 0)

@@ -221,6 +221,21 @@ def test_mutable_descriptors(host: Host) -> None:
         update(host, [write(0, 0, 1, UNIFORM)])
 
 
+def test_lists_of_types_that_are_left_out_are_empty_ones(host: Host, noted: Rows) -> None:
+    """Also where the driver is asked, which is before it is told to make the layout."""
+    bindings = [binding(0, MUTABLE, 1), binding(1, STORAGE, 1), binding(2, STORAGE, 1)]
+    make_layout(host, SET_LAYOUT, *bindings, types=[[STORAGE, SAMPLED]])
+    assert noted() == [(3, 2, 0, 0, 0)] * 2
+
+
+def test_types_that_the_driver_does_not_support(host: Host, noted: Rows) -> None:
+    info = layout_info([binding(0, MUTABLE, 1)], types=[[STRUCTURE]])
+    send(host, "vkGetDescriptorSetLayoutSupport", device=3, pCreateInfo=info, pSupport={})
+    assert noted() == [(1, 1, 1, 0, 0)]
+    with pytest.raises(ProtocolError, match="the driver does not support a binding of these"):
+        send(host, "vkCreateDescriptorSetLayout", device=3, pCreateInfo=info, pSetLayout=SET_LAYOUT)
+
+
 def test_mutable_descriptors_of_other_lists(host: Host) -> None:
     bindings = [binding(0, MUTABLE, 2), binding(1, MUTABLE, 2)]
     make_layout(host, SET_LAYOUT, *bindings, types=[[STORAGE, SAMPLED], [STORAGE]])
@@ -387,6 +402,13 @@ LAYOUTS = {
     ),
     "binding 2 can have no dynamic descriptors": layout_info(
         [binding(2, UNIFORM_DYNAMIC, 1)], layout_flags=PUSH
+    ),
+    "binding 7 is of several types, and none is named": layout_info(
+        [binding(0, STORAGE, 1), binding(7, MUTABLE, 1)], types=[[STORAGE]]
+    ),
+    "binding 8 is of several types, and none is named": layout_info([binding(8, MUTABLE, 1)]),
+    "binding 5 is of several types, and none is named": layout_info(
+        [binding(5, MUTABLE, 1), binding(6, MUTABLE, 1)], types=[[], [STORAGE]]
     ),
 }
 

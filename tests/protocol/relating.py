@@ -51,6 +51,20 @@ def small(model: Model) -> Known:
     return Known(dict.fromkeys([*names, *DEVICE_NUMBERS], LIMIT), objects)
 
 
+class Union(Step, frozen=True):
+    """A step to the struct that a union has for a tag."""
+
+    tag: int
+
+
+def members(model: Model, f: Field) -> list[tuple[int, Struct]]:
+    """The structs that a union may be, if that is one of which another field says which."""
+    if f.kind != "union" or not f.selector:
+        return []
+    inner = [c for c in model.structs[f.type].cases if c.field.kind == "struct"]
+    return [(c.tags[0], model.structs[c.field.type]) for c in inner]
+
+
 @dataclass
 class Case:
     """A command with a relation somewhere in it."""
@@ -91,6 +105,9 @@ def way_to(model: Model, owner: str) -> tuple[str, tuple[Step, ...]]:
                 kind = Step("each" if f.shape == "array" else "field", f.name)
                 inner = model.structs[f.type]
                 waiting.append((command, (*steps, kind), inner.fields, inner.name))
+            for tag, inner in members(model, f):
+                within = (*steps, Union("field", f.name, tag))
+                waiting.append((command, within, inner.fields, inner.name))
         for s in model.structs.values():
             if struct in s.extends and s.wire:
                 waiting.append((command, (*steps, Step("chain", s.name)), s.fields, s.name))
@@ -194,7 +211,13 @@ class Relating(Values):
         """The struct that a step leads to."""
         if step.kind == "chain":
             return step.name
+        if isinstance(step, Union):
+            return self.member(fields, step).name
         return next(f for f in fields if f.name == step.name).type
+
+    def member(self, fields: tuple[Field, ...], step: Union) -> Struct:
+        f = next(f for f in fields if f.name == step.name)
+        return dict(members(self.model, f))[step.tag]
 
     def least(self, f: Field) -> Any:
         """The value with the least in it."""
@@ -254,6 +277,12 @@ class Relating(Values):
                 holder["pNext"].append((step.name, found))
             return found, struct.fields
         f = next(f for f in fields if f.name == step.name)
+        if isinstance(step, Union):
+            inner = self.member(fields, step)
+            if not isinstance(holder[f.name][1], dict) or holder[f.selector] != step.tag:
+                holder[f.selector] = step.tag
+                holder[f.name] = (step.tag, self.least_struct(inner))
+            return holder[f.name][1], inner.fields
         if step.kind == "each":
             if not holder.get(step.name):
                 self.resize(holder, fields, f, 1)

@@ -1,4 +1,4 @@
-"""Every array that may be null, and every number that may be an index, has been thought about."""
+"""Arrays that may be null, numbers that may be indices, enumerants: each has been thought about."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ def sent() -> Iterator[tuple[str, tuple[Field, ...]]]:
         inside = (*fields, *(c.field for c in MODEL.structs[name].cases))
         waiting += [f.type for f in inside if f.kind in ("struct", "union")]
         waiting += [s.name for s in MODEL.structs.values() if name in s.extends]
+
+
+FLAGS = re.compile(r"Flags\d?[A-Z]*$")
+NO_ENUMERANTS = {"VkBool32", "VkDeviceSize", "VkDeviceAddress"}
 
 
 @functools.cache
@@ -111,3 +115,21 @@ def test_numbers_that_may_be_indices_are_related_or_reviewed() -> None:
             and (owner, f.name) not in related()
         ]
     assert left_over("numbers", names) == ([], [])
+
+
+def test_enumerants_are_related_or_reviewed() -> None:
+    """Those of structs; `compiler/relations.py` has each parameter of a command be one."""
+    names = [
+        f"{owner}.{f.name}"
+        for owner, fields in sent()
+        if owner in MODEL.structs and not owner.startswith("VkPhysicalDevice")
+        for f in fields
+        if f.kind == "scalar"
+        and f.name != "sType"
+        and not f.output
+        and f.type.startswith("Vk")
+        and f.type not in NO_ENUMERANTS
+        and not FLAGS.search(f.type)
+        and (owner, f.name) not in related()
+    ]
+    assert left_over("enumerants", names) == ([], [])

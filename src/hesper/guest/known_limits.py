@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _TRANSFORM_FEEDBACK = "VkPhysicalDeviceTransformFeedbackPropertiesEXT"
 _PUSH_DESCRIPTORS = "VkPhysicalDevicePushDescriptorProperties"
 _INDEXING = "VkPhysicalDeviceDescriptorIndexingProperties"
+_MULTIVIEW = "VkPhysicalDeviceMultiviewProperties"
 _MAINTENANCE_4 = "VkPhysicalDeviceMaintenance4Properties"
 
 _MEBIBYTE = 1 << 20
@@ -26,6 +27,7 @@ def know_limits(physical: PhysicalDevice, table: ProcTable) -> None:
     feedback = properties.push_(_TRANSFORM_FEEDBACK)
     pushed = properties.push_(_PUSH_DESCRIPTORS)
     indexing = properties.push_(_INDEXING)
+    multiview = properties.push_(_MULTIVIEW)
     maintenance = properties.push_(_MAINTENANCE_4)
     physical.table.call("vkGetPhysicalDeviceProperties2", physical.handle, properties)
     table.know_limits(
@@ -40,6 +42,7 @@ def know_limits(physical: PhysicalDevice, table: ProcTable) -> None:
                 indexing.maxDescriptorSetUpdateAfterBindStorageBuffersDynamic,
             ),
             "maxBufferMebibytes": _mebibytes(maintenance.maxBufferSize),
+            "allViews": (1 << min(multiview.maxMultiviewViewCount, 32)) - 1,
         },
     )
 

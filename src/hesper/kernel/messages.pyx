@@ -24,6 +24,8 @@ SET_FAULTS = {
     SET_TWICE: "binding {value} stands there twice",
     SET_NOT_LAST: "binding {value} has a variable number of descriptors, but {most} is the last",
     SET_FIXED: "binding {value} can have no dynamic descriptors",
+    SET_NO_TYPES: "binding {value} is of several types, and none is named",
+    SET_UNSUPPORTED: "the driver does not support a binding of these types",
     SET_VARIABLE: "{value} descriptors of a variable number, of which the layout has {most}",
     SET_LIMIT: "{value} dynamic descriptors, where the device has at most {most}",
     SET_REACH: "a dynamic offset of {value}, where behind the descriptor's part of the buffer there"

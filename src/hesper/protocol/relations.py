@@ -56,6 +56,7 @@ DEVICE_NUMBERS = (
     "maxPushDescriptors",
     "maxUpdateAfterBindDynamic",
     "maxBufferMebibytes",
+    "allViews",
 )
 """What is to be known of a device besides its VkPhysicalDeviceLimits, u32 each; 0: nothing.
 

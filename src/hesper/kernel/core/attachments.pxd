@@ -29,6 +29,7 @@ from hesper.kernel.core.regions cimport Place, flat_axis, flat_extent, view_exte
 from hesper.kernel.core.relations cimport limits_of
 from hesper.kernel.core.state cimport Stream
 from hesper.kernel.core.structs cimport chain_find
+from hesper.kernel.core.subpasses cimport begin_subpasses, leave_subpasses
 from hesper.kernel.core.tables cimport hesper_commands
 
 
@@ -234,6 +235,7 @@ cdef inline bint begin_holds(Stream *s, const VkRenderPassBeginInfo *info,
     cdef const Extent *render_pass = &s.extents[0]
     cdef const Extent *framebuffer = &s.extents[1]
     cdef const VkRenderPassAttachmentBeginInfo *views
+    begin_subpasses(s, render_pass)
     if info.framebuffer == 0 or framebuffer.size == <uint64_t>-1:
         return areas_hold(s, info, &info.renderArea, <uint64_t>-1, 0xffff, place)
     if not areas_hold(s, info, &info.renderArea, framebuffer.texels,
@@ -278,6 +280,7 @@ cdef inline bint rendering_holds(Stream *s, const VkRenderingInfo *info,
     cdef uint64_t least = ~s.attached
     cdef uint64_t layers = views_in(info.viewMask) if info.viewMask else info.layerCount
     s.attached = 0
+    leave_subpasses(s, 0)
     if least == <uint64_t>-1 and limits != NULL:
         # Without attachments, drivers make something of that size all the same.
         least = flat_extent(limits.maxFramebufferWidth, limits.maxFramebufferHeight,

@@ -16,7 +16,8 @@ from hesper_commands cimport (
     VK_STRUCTURE_TYPE_IMAGE_PLANE_MEMORY_REQUIREMENTS_INFO,
     VK_STRUCTURE_TYPE_MEMORY_REQUIREMENTS_2, VkBindImagePlaneMemoryInfo, VkBufferImageCopy,
     VkFramebufferCreateInfo, VkImageMemoryRequirementsInfo2, VkImagePlaneMemoryRequirementsInfo,
-    VkImageViewCreateInfo, VkMemoryRequirements, VkMemoryRequirements2, VkRenderPassBeginInfo,
+    VkImageViewCreateInfo, VkMemoryRequirements, VkMemoryRequirements2,
+    VkPipelineLibraryCreateInfoKHR, VkRenderPassBeginInfo,
     VkRenderingAttachmentInfo, VkRenderingInfo, VkShaderModuleCreateInfo,
     VkSparseImageMemoryBind, vkCmdClearAttachments_parameters,
     vkCmdCopyQueryPoolResults_parameters, vkCmdExecuteCommands_parameters,
@@ -27,11 +28,13 @@ from hesper.kernel.core.attachments cimport (
 from hesper.kernel.core.cleared cimport begin_areas, clears_hold, executed_holds
 from hesper.kernel.core.code cimport check_code
 from hesper.kernel.core.extents cimport image_layers, number_at, staged_image
+from hesper.kernel.core.libraries cimport libraries_hold
 from hesper.kernel.core.objects cimport Entry, Extent, object_find, object_kin
 from hesper.kernel.core.regions cimport Place, box_holds, corners_hold, range_holds, tile_bytes
 from hesper.kernel.core.relations cimport NUMBER_FAMILIES, device_number
 from hesper.kernel.core.state cimport ERROR_ALIGNMENT, ERROR_BOUND, ERROR_NULL, Stream, fail
 from hesper.kernel.core.structs cimport chain_find
+from hesper.kernel.core.subpasses cimport leave_subpasses, next_holds
 from hesper.kernel.core.tables cimport *
 from hesper.kernel.core.texels cimport block_of, blocks, format_of
 
@@ -197,6 +200,11 @@ cdef inline int check_drawn(Stream *s, const hesper_op *op, const hesper_bound *
         return check_code(s, op, <const VkShaderModuleCreateInfo *>base)
     if b.span == SPAN_BEGUN:
         begin_areas(s)
+        leave_subpasses(s, 0)
+    elif b.span == SPAN_NEXT:
+        good = next_holds(s, &place)
+    elif b.span == SPAN_LIBRARIES:
+        good = libraries_hold(s, <const VkPipelineLibraryCreateInfoKHR *>base, &place)
     elif b.span == SPAN_CLEARED:
         good = clears_hold(s, <const vkCmdClearAttachments_parameters *>base, &place)
     elif b.span == SPAN_EXECUTED:

@@ -51,7 +51,8 @@ cdef enum:
     STATISTICS_COST = 256       # of a query that counts a dozen things
     DESCRIBED_TWICE = 2         # what is described when it is made is kept, and in another form
     COST_BITS = 60              # of a sum, after which nothing is added: none overflows
-    MANY_BITS = 24              # of sets, descriptors, queries; drivers count bytes in 32 bits
+    MANY_BITS = 24              # of sets, descriptors; drivers count bytes in 32 bits
+    QUERY_BITS = 22             # of queries, of which some drivers keep hundreds of bytes
 
 
 cdef enum:
@@ -116,7 +117,7 @@ cdef inline uint64_t layout_cost(const VkDescriptorSetLayoutCreateInfo *info,
 
 
 cdef inline uint64_t query_cost(const VkQueryPoolCreateInfo *info) noexcept nogil:
-    if info.queryCount >> MANY_BITS:
+    if info.queryCount >> QUERY_BITS:
         return TOO_MUCH
     return info.queryCount * <uint64_t>(
         STATISTICS_COST if info.queryType == VK_QUERY_TYPE_PIPELINE_STATISTICS else QUERY_COST)

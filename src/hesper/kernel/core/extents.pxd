@@ -10,15 +10,19 @@ from hesper_commands cimport (
     COMMAND_vkCreateComputePipelines, COMMAND_vkCreateGraphicsPipelines,
     COMMAND_vkCreateRayTracingPipelinesKHR, HANDLE_VkBuffer, HANDLE_VkCommandBuffer,
     HANDLE_VkDeviceMemory, HANDLE_VkImage, HANDLE_VkPipeline, HANDLE_VkQueryPool,
-    VK_IMAGE_CREATE_BLOCK_TEXEL_VIEW_COMPATIBLE_BIT, VK_QUERY_TYPE_PIPELINE_STATISTICS,
-    VK_PIPELINE_BIND_POINT_COMPUTE, VK_PIPELINE_BIND_POINT_GRAPHICS,
-    VK_PIPELINE_BIND_POINT_RAY_TRACING_KHR, VK_QUERY_TYPE_TRANSFORM_FEEDBACK_STREAM_EXT,
-    VkImageCreateInfo, VkQueryPoolCreateInfo, VkRayTracingPipelineCreateInfoKHR,
-    vkAllocateMemory_parameters, vkCreateBuffer_parameters, vkCreateImage_parameters,
+    VK_IMAGE_CREATE_BLOCK_TEXEL_VIEW_COMPATIBLE_BIT, VK_PIPELINE_BIND_POINT_COMPUTE,
+    VK_PIPELINE_BIND_POINT_GRAPHICS, VK_PIPELINE_BIND_POINT_RAY_TRACING_KHR,
+    VK_PIPELINE_CREATE_LIBRARY_BIT_KHR, VK_QUERY_TYPE_PIPELINE_STATISTICS,
+    VK_QUERY_TYPE_TRANSFORM_FEEDBACK_STREAM_EXT,
+    VK_STRUCTURE_TYPE_PIPELINE_CREATE_FLAGS_2_CREATE_INFO, VkGraphicsPipelineCreateInfo,
+    VkImageCreateInfo, VkPipelineCreateFlags2CreateInfo, VkQueryPoolCreateInfo,
+    VkRayTracingPipelineCreateInfoKHR, vkAllocateMemory_parameters, vkCreateBuffer_parameters,
+    vkCreateGraphicsPipelines_parameters, vkCreateImage_parameters,
     vkCreateQueryPool_parameters, vkCreateRayTracingPipelinesKHR_parameters)
 
 from hesper.kernel.core.objects cimport Entry, Extent, object_extent, object_with
 from hesper.kernel.core.state cimport Stream
+from hesper.kernel.core.structs cimport chain_find
 from hesper.kernel.core.tables cimport (
     BOUND_NOWHERE, BOUND_WHOLE, OP_BOUND, OP_BOUND_COPIES, OP_BOUND_PUSHED, OP_BOUND_SAME,
     hesper_bound, hesper_bounds, hesper_commands, hesper_op)
@@ -47,26 +51,45 @@ cdef inline void extent_of_new(Stream *s, Extent *extent) noexcept nogil:
 cdef inline void extent_of_each(Stream *s, uint64_t index, Extent *extent) noexcept nogil:
     """What differs between the objects that one command makes: pipelines' groups of shaders.
 
-    Of a pipeline, the size is what it is bound as.
+    Of a pipeline, the size is what it is bound as, and whether it is a library, which is not.
     """
     cdef const VkRayTracingPipelineCreateInfoKHR *info
-    cdef Entry *library
+    cdef const VkGraphicsPipelineCreateInfo *graphics
+    cdef Entry *part
     cdef uint32_t i
     extent.texels = 0
     if s.command - &hesper_commands[0] == COMMAND_vkCreateGraphicsPipelines:
+        graphics = &(<vkCreateGraphicsPipelines_parameters *>s.parameters).pCreateInfos[index]
         extent.size = VK_PIPELINE_BIND_POINT_GRAPHICS
+        if is_library(graphics, graphics.flags):
+            extent.size |= library()
     elif s.command - &hesper_commands[0] == COMMAND_vkCreateComputePipelines:
         extent.size = VK_PIPELINE_BIND_POINT_COMPUTE
     elif s.command - &hesper_commands[0] == COMMAND_vkCreateRayTracingPipelinesKHR:
         extent.size = VK_PIPELINE_BIND_POINT_RAY_TRACING_KHR
         info = &(<vkCreateRayTracingPipelinesKHR_parameters *>s.parameters).pCreateInfos[index]
         extent.texels = info.groupCount
+        if is_library(info, info.flags):
+            extent.size |= library()
         if info.pLibraryInfo == NULL or info.pLibraryInfo.pLibraries == NULL:
             return
         for i in range(info.pLibraryInfo.libraryCount):
-            library = object_with(&s.core.objects, HANDLE_VkPipeline,
-                                  info.pLibraryInfo.pLibraries[i], s.device)
-            extent.texels += object_extent(library).texels if library != NULL else 0
+            part = object_with(&s.core.objects, HANDLE_VkPipeline,
+                               info.pLibraryInfo.pLibraries[i], s.device)
+            extent.texels += object_extent(part).texels if part != NULL else 0
+
+
+cdef inline uint64_t library() noexcept nogil:
+    """The bit of a pipeline's size that says it is for other pipelines to be made of."""
+    return <uint64_t>1 << 32
+
+
+cdef inline bint is_library(const void *info, uint32_t flags) noexcept nogil:
+    """Whether a pipeline's create info, whose older flags are given, asks for a library."""
+    cdef const VkPipelineCreateFlags2CreateInfo *newer = <const VkPipelineCreateFlags2CreateInfo *>(
+        chain_find(info, VK_STRUCTURE_TYPE_PIPELINE_CREATE_FLAGS_2_CREATE_INFO))
+    cdef uint64_t all = newer.flags if newer != NULL else flags
+    return all & VK_PIPELINE_CREATE_LIBRARY_BIT_KHR != 0
 
 
 cdef inline uint64_t own_description(const Extent *extent) noexcept nogil:

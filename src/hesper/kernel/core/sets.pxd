@@ -2,19 +2,25 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
+from libc.string cimport memcpy
 
 from hesper_commands cimport (
-    VK_DESCRIPTOR_BINDING_VARIABLE_DESCRIPTOR_COUNT_BIT,
+    COMMAND_vkGetDescriptorSetLayoutSupport, VK_DESCRIPTOR_BINDING_VARIABLE_DESCRIPTOR_COUNT_BIT,
     VK_DESCRIPTOR_SET_LAYOUT_CREATE_PUSH_DESCRIPTOR_BIT,
-    VK_DESCRIPTOR_SET_LAYOUT_CREATE_UPDATE_AFTER_BIND_POOL_BIT,
-    VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_BINDING_FLAGS_CREATE_INFO, VkBindDescriptorSetsInfo,
+    VK_DESCRIPTOR_SET_LAYOUT_CREATE_UPDATE_AFTER_BIND_POOL_BIT, VK_DESCRIPTOR_TYPE_MUTABLE_EXT,
+    VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_BINDING_FLAGS_CREATE_INFO,
+    VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_SUPPORT,
+    VK_STRUCTURE_TYPE_MUTABLE_DESCRIPTOR_TYPE_CREATE_INFO_EXT, VkBindDescriptorSetsInfo,
     VkCopyDescriptorSet, VkDescriptorSetAllocateInfo,
     VkDescriptorSetLayoutBindingFlagsCreateInfo, VkDescriptorSetLayoutCreateInfo,
-    VkDescriptorUpdateTemplateCreateInfo, VkPhysicalDeviceLimits, VkPipelineLayoutCreateInfo,
-    VkPushDescriptorSetInfo, VkWriteDescriptorSet, vkCmdBindDescriptorSets_parameters,
-    vkCmdPushDescriptorSet_parameters, vkUpdateDescriptorSets_parameters)
+    VkDescriptorSetLayoutSupport, VkDescriptorUpdateTemplateCreateInfo,
+    VkMutableDescriptorTypeCreateInfoEXT, VkMutableDescriptorTypeListEXT, VkPhysicalDeviceLimits,
+    VkPipelineLayoutCreateInfo, VkPushDescriptorSetInfo, VkWriteDescriptorSet,
+    vkCmdBindDescriptorSets_parameters, vkCmdPushDescriptorSet_parameters,
+    vkGetDescriptorSetLayoutSupport_parameters, vkUpdateDescriptorSets_parameters)
 
-from hesper.kernel.core.arena cimport arena_take_array
+from hesper.kernel.core.arena cimport arena_take_array, arena_take_zeroed
+from hesper.kernel.core.bounds cimport device_handle
 from hesper.kernel.core.nulls cimport views_hold
 from hesper.kernel.core.objects cimport Extent
 from hesper.kernel.core.platform cimport hesper_spin_lock, hesper_spin_unlock
@@ -29,11 +35,11 @@ from hesper.kernel.core.set_runs cimport (
 from hesper.kernel.core.set_writes cimport look_at_pushed, look_at_template, look_at_write
 from hesper.kernel.core.state cimport (
     ERROR_MEMORY, ERROR_NULL, SET_DYNAMIC, SET_FIXED, SET_LIMIT, SET_NOT_LAST, SET_NO_LAYOUT,
-    SET_OTHER, SET_TWICE, SET_VARIABLE, Stream, fail)
+    SET_NO_TYPES, SET_OTHER, SET_TWICE, SET_UNSUPPORTED, SET_VARIABLE, Stream, fail)
 from hesper.kernel.core.structs cimport chain_find
 from hesper.kernel.core.tables cimport (
     LOOK_ALLOCATE, LOOK_BIND, LOOK_BIND_INFO, LOOK_COPY, LOOK_LAYOUT, LOOK_PIPELINE, LOOK_PUSH,
-    LOOK_TEMPLATE, LOOK_UPDATE, LOOK_WRITE, hesper_op)
+    LOOK_TEMPLATE, LOOK_UPDATE, LOOK_WRITE, hesper_commands, hesper_op)
 
 
 cdef inline int look_at_bound(Stream *s, const hesper_op *op, uint64_t layout, uint32_t first,
@@ -73,9 +79,63 @@ cdef inline int look_at_bound(Stream *s, const hesper_op *op, uint64_t layout, u
     return look_at_offsets(s, op, sets, count, <uint32_t *>offsets)
 
 
+cdef inline bint is_supported(Stream *s,
+                              const VkDescriptorSetLayoutCreateInfo *info) noexcept nogil:
+    """Whether the driver can make such a layout; True where it cannot be asked, or is being asked.
+
+    Of types that it does not know, a driver may make a binding without a size.
+    """
+    cdef vkGetDescriptorSetLayoutSupport_parameters block
+    cdef VkDescriptorSetLayoutSupport answer
+    cdef uint32_t index = COMMAND_vkGetDescriptorSetLayoutSupport
+    if (s.command - &hesper_commands[0] == index or s.first == NULL or s.first.table == NULL
+            or s.first.table[index] == NULL):
+        return True
+    answer.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_SUPPORT
+    answer.pNext = NULL
+    answer.supported = 1
+    block.device = device_handle(s)
+    block.pCreateInfo = <VkDescriptorSetLayoutCreateInfo *>info
+    block.pSupport = &answer
+    hesper_commands[index].call(s.first.table[index], &block)
+    return answer.supported != 0
+
+
+cdef inline int look_at_mutable(Stream *s, const hesper_op *op,
+                                const VkDescriptorSetLayoutCreateInfo *info,
+                                uint32_t last) noexcept nogil:
+    """A layout with bindings of several types, of which `last` is the last.
+
+    Of each it must be said which.  Drivers look that up by a binding's place, whether or not there
+    are so many lists: those that are left out become empty ones.
+    """
+    cdef VkMutableDescriptorTypeCreateInfoEXT *given = <VkMutableDescriptorTypeCreateInfoEXT *>(
+        chain_find(info, VK_STRUCTURE_TYPE_MUTABLE_DESCRIPTOR_TYPE_CREATE_INFO_EXT))
+    cdef VkMutableDescriptorTypeListEXT *lists
+    cdef uint32_t i
+    if (given == NULL or given.pMutableDescriptorTypeLists == NULL
+            or given.mutableDescriptorTypeListCount <= last):
+        return fail_set(s, op, SET_NO_TYPES, info.pBindings[last].binding, 0, 0)
+    for i in range(last + 1):
+        if (info.pBindings[i].descriptorType == VK_DESCRIPTOR_TYPE_MUTABLE_EXT
+                and (given.pMutableDescriptorTypeLists[i].descriptorTypeCount == 0
+                     or given.pMutableDescriptorTypeLists[i].pDescriptorTypes == NULL)):
+            return fail_set(s, op, SET_NO_TYPES, info.pBindings[i].binding, 0, 0)
+    if given.mutableDescriptorTypeListCount < info.bindingCount:
+        lists = <VkMutableDescriptorTypeListEXT *>arena_take_zeroed(
+            &s.arena, info.bindingCount * sizeof(VkMutableDescriptorTypeListEXT))
+        if lists == NULL:
+            return fail(s, ERROR_MEMORY, op, info.bindingCount)
+        memcpy(lists, given.pMutableDescriptorTypeLists,
+               given.mutableDescriptorTypeListCount * sizeof(VkMutableDescriptorTypeListEXT))
+        given.pMutableDescriptorTypeLists = lists
+        given.mutableDescriptorTypeListCount = info.bindingCount
+    return 0 if is_supported(s, info) else fail_set(s, op, SET_UNSUPPORTED, 0, 0, 0)
+
+
 cdef inline int look_at_layout(Stream *s, const hesper_op *op,
                                const VkDescriptorSetLayoutCreateInfo *info) noexcept nogil:
-    """A VkDescriptorSetLayoutCreateInfo: no binding twice, the variable one last."""
+    """A VkDescriptorSetLayoutCreateInfo: no binding twice or of no type, the variable one last."""
     cdef const VkDescriptorSetLayoutBindingFlagsCreateInfo *flags = (
         <const VkDescriptorSetLayoutBindingFlagsCreateInfo *>chain_find(
             info, VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_BINDING_FLAGS_CREATE_INFO))
@@ -83,6 +143,7 @@ cdef inline int look_at_layout(Stream *s, const hesper_op *op,
     cdef uint32_t highest = 0
     cdef uint32_t i
     cdef bint rising = True
+    cdef uint32_t mutable = 0
     cdef bint pushed = info.flags & VK_DESCRIPTOR_SET_LAYOUT_CREATE_PUSH_DESCRIPTOR_BIT
     if info.pBindings == NULL:
         return 0
@@ -93,6 +154,10 @@ cdef inline int look_at_layout(Stream *s, const hesper_op *op,
             highest = info.pBindings[i].binding
         if pushed and is_dynamic(info.pBindings[i].descriptorType):
             return fail_set(s, op, SET_FIXED, info.pBindings[i].binding, 0, 0)
+        if info.pBindings[i].descriptorType == VK_DESCRIPTOR_TYPE_MUTABLE_EXT:
+            mutable = i + 1
+    if mutable and look_at_mutable(s, op, info, mutable - 1):
+        return -1
     if not rising:
         numbers = <uint32_t *>arena_take_array(&s.arena, info.bindingCount, sizeof(uint32_t))
         if numbers == NULL:

@@ -102,6 +102,8 @@ cdef enum SetFault:
     SET_TWICE
     SET_NOT_LAST
     SET_FIXED
+    SET_NO_TYPES
+    SET_UNSUPPORTED
     SET_VARIABLE
     SET_LIMIT
     SET_REACH

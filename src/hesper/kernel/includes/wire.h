@@ -188,7 +188,9 @@ enum {
     SPAN_BEGUN,
     SPAN_CLEARED,
     SPAN_EXECUTED,
-    SPAN_CODE /* a VkShaderModuleCreateInfo */
+    SPAN_NEXT,
+    SPAN_CODE, /* a VkShaderModuleCreateInfo */
+    SPAN_LIBRARIES /* a VkPipelineLibraryCreateInfoKHR */
 };
 
 enum {

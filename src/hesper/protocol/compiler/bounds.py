@@ -44,7 +44,9 @@ class Span(IntEnum):
     BEGUN = 14
     CLEARED = 15
     EXECUTED = 16
-    CODE = 17
+    NEXT = 17
+    CODE = 18
+    LIBRARIES = 19
 
 
 class Flag(IntFlag):
