@@ -18,6 +18,7 @@ from hesper.isolation.recordings import RecordOptions
 from hesper.trace import screens
 from hesper.trace.chunks import RecordingError
 from hesper.trace.inspect import summary
+from hesper.trace.picture import Picture
 from hesper.trace.records import Kind, Reader, Record, put
 from hesper.trace.shown import BODY, ReplayedScreens
 
@@ -38,6 +39,13 @@ def records(path: Path) -> list[Record]:
     return list(Reader(io.BytesIO(path.read_bytes())))
 
 
+def after(shown: ReplayedScreens, record: Record) -> Picture:
+    """What is shown after a picture."""
+    shown.take(record)
+    assert shown.picture is not None
+    return shown.picture
+
+
 def test_pictures_of_all_screens_are_recorded_where_they_change(tmp_path: Path) -> None:
     display = Display(2)
     first, second = Pattern(SIZE), Pattern(Size(64, 48))
@@ -54,7 +62,7 @@ def test_pictures_of_all_screens_are_recorded_where_they_change(tmp_path: Path) 
     found = records(path)
     assert [each.kind for each in found] == [*[Kind.PICTURE] * 3, Kind.END]
     shown = ReplayedScreens()
-    pictures = [shown.take(each) for each in found[:-1]]
+    pictures = [after(shown, each) for each in found[:-1]]
     assert [(each.width, each.height) for each in pictures] == [SIZE, Size(64, 48), SIZE]
     assert pictures[1].pixels == pixels(second)
     assert pictures[2].pixels == pixels(first)
@@ -95,6 +103,7 @@ def test_nothing_is_recorded_of_no_screens(tmp_path: Path) -> None:
         (0, 2, 2, 0, 0, 2, 2),
         (0, 1 << 20, 1 << 20, 0, 0, 1, 1),
         (0, 4, 4, 0xFFFFFFFF, 0, 1, 1),
+        (16, 4, 4, 0, 0, 1, 1),
     ],
 )
 def test_a_picture_that_cannot_be_is_told_by_its_byte(head: tuple[int, ...]) -> None:

@@ -24,6 +24,8 @@ REPLY_WANTED = 1
 """Bit of the flags word that asks for a reply (VK_COMMAND_GENERATE_REPLY_BIT_EXT)."""
 
 _MAX_DEPTH = 64
+_MOST_FILLED = 1 << 16
+"""Structs to be filled of which nothing travels: a count costs nothing, and no driver has more."""
 
 
 class CodecError(ValueError):
@@ -522,7 +524,7 @@ class Codec:
             return [r.u64() for _ in range(count)]
         if f.kind == "struct":
             s = self.model.structs[f.type]
-            if s.stype is not None and count > r.left // 12:
+            if count > (_MOST_FILLED if s.stype is None else r.left // 12):
                 raise CodecError(f"{f.name}: {count} structs in {r.left} bytes")
             return [self._get_partial(r, s, depth + 1) for _ in range(count)]
         return count

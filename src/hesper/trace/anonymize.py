@@ -56,15 +56,16 @@ def anonymize(reader: Reader) -> Iterator[bytes]:
     about = msgspec.structs.replace(reader.about, program=NOBODY, started=0.0)
     yield MAGIC + pack(ABOUT, 0, msgspec.msgpack.encode(about))
     number = 1
-    held = b""
+    held = bytearray()
     for count, record in enumerate(reader):
         kept = _without(count, record)
-        held += cut(kept) if kept is not None else b""
-        if len(held) >= _CHUNK:
-            yield pack(RECORDS, number, held)
-            number += 1
-            held = b""
-    yield pack(RECORDS, number, held)
+        for piece in cut(kept) if kept is not None else ():
+            held += piece
+            if len(held) >= _CHUNK:
+                yield pack(RECORDS, number, bytes(held))
+                number += 1
+                held.clear()
+    yield pack(RECORDS, number, bytes(held))
 
 
 def _without(count: int, record: Record) -> Record | None:

@@ -20,6 +20,10 @@ UNREADABLE = (CodecError, RecursionError, ValueError, TypeError, AttributeError,
 """What the codec raises for bytes that are no command: it is made for those that are."""
 
 
+MOST_DECODED = 32 << 20
+"""Bytes of a command, and of a reply, that become values, which take dozens of times as much."""
+
+
 class Decoded(NamedTuple):
     """A command that was run."""
 
@@ -58,6 +62,13 @@ def name_of(data: bytes) -> str:
     return command.name if command is not None else f"command {number}"
 
 
+def kind_of(data: bytes) -> str:
+    """The name of the command that stands there; one for all that there is not."""
+    number = int.from_bytes(data[:4], "little")
+    command = codec().model.commands_by_number.get(number)
+    return command.name if command is not None else "unknown"
+
+
 def decode(number: int, record: Record) -> Decoded:
     """Decode a COMMAND.  Raises `RecordingError` for a body that is none."""
     body = command_of(record)
@@ -66,6 +77,9 @@ def decode(number: int, record: Record) -> Decoded:
     outputs: dict[str, Any] = {}
     problem = ""
     try:
+        for part in (body.data, body.reply):
+            if len(part) > MOST_DECODED:
+                raise CodecError(f"more than {MOST_DECODED} bytes are not looked into")
         description, _, parameters = codec().decode(Reader(body.data))
         if body.reply:
             result, outputs = _answer(description, body.reply, parameters)

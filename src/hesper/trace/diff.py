@@ -6,6 +6,7 @@ import collections
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from hesper.errors import HesperError
 from hesper.trace.inspect import line_of
 from hesper.trace.show import text_of
 
@@ -14,6 +15,23 @@ if TYPE_CHECKING:
 
 MOST_TOLD = 20
 """Answers that differ, of which there may be very many."""
+MOST_BYTES = 128 << 20
+"""Of one recording's commands and answers, which are all kept as values."""
+
+
+def gather(commands: Iterator[Decoded]) -> list[Decoded]:
+    """All that are to be compared.  Raises `HesperError` for more than can be kept."""
+    found: list[Decoded] = []
+    size = 0
+    for command in commands:
+        size += len(command.data) + len(command.reply)
+        if size > MOST_BYTES:
+            raise HesperError(
+                f"command {command.number}: more than {MOST_BYTES >> 20} MiB of commands are to be"
+                " compared: choose some with --name, --ring, --begin, --end"
+            )
+        found.append(command)
+    return found
 
 
 def differences(first: Sequence[Decoded], second: Sequence[Decoded]) -> Iterator[str]:

@@ -23,6 +23,9 @@ PIECE = 1 << 20
 MOST_FRAME = 320 << 20
 """More than the largest picture."""
 
+MOST_LINE = 1 << 20
+"""Bytes of a line of text; the rest is left out."""
+
 TEXT, FILE, AT, WAITS, OUTCOME, ERROR, DONE = b"TFAWOED"
 """A line of text; a name, NUL and the bytes of a file; number and name of a command that may be
 the last; what is waited for; what has come of a replay (msgpack); what is wrong; that was all."""

@@ -5,19 +5,24 @@ from __future__ import annotations
 import collections
 import fnmatch
 import hashlib
+import heapq
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from hesper.trace.decoded import Decoded, codec, decode, handles, name_of
+from hesper.trace.decoded import Decoded, codec, decode, handles, kind_of, name_of
 from hesper.trace.records import BLOB_BODY, EARLIER, Kind, Reader, Record, command_of, memory_of
 from hesper.trace.show import plain, result_of, text_of
 
 MOST_SLOW = 20
 """Lines of each list of `slow`."""
 MOST_SHADERS = 100_000
+MOST_TOLD = 100
+"""Of what a summary tells one by one: devices, and commands that were never finished."""
+MOST_STREAMS = 1024
+"""That are counted each: as many rings as a guest may have by default."""
 
 _TOLD = frozenset(
     {
@@ -114,19 +119,22 @@ def slow(reader: Reader) -> Iterator[str]:
     """Where the time went: by command, and the longest ones."""
     spent: collections.Counter[str] = collections.Counter()
     count: collections.Counter[str] = collections.Counter()
-    longest: list[tuple[int, int, Record]] = []
+    longest: list[tuple[int, int, str]] = []
+    """Their lines: commands may be long, and their lines are not."""
     number = -1
     for record in reader:
         if record.kind != Kind.COMMAND:
             continue
         number += 1
         body = command_of(record)
-        name = name_of(body.data)
+        name = kind_of(body.data)
         spent[name] += body.duration
         count[name] += 1
-        longest.append((body.duration, number, record))
-        if len(longest) > 50 * MOST_SLOW:
-            longest = sorted(longest, reverse=True, key=lambda each: each[0])[:MOST_SLOW]
+        # Of those that took as long, the first ones.
+        if len(longest) < MOST_SLOW:
+            heapq.heappush(longest, (body.duration, -number, line_of(decode(number, record))))
+        elif body.duration > longest[0][0]:
+            heapq.heapreplace(longest, (body.duration, -number, line_of(decode(number, record))))
     total = sum(spent.values()) or 1
     yield f"{total / 1e9:.3f} s in {sum(count.values())} commands"
     for name, took in spent.most_common(MOST_SLOW):
@@ -136,8 +144,8 @@ def slow(reader: Reader) -> Iterator[str]:
             f"  {each:10.1f} us each  {name}"
         )
     yield "the longest:"
-    for _, number, record in sorted(longest, reverse=True, key=lambda each: each[0])[:MOST_SLOW]:
-        yield line_of(decode(number, record))
+    for _, _, line in sorted(longest, reverse=True):
+        yield line
 
 
 def shaders(reader: Reader) -> Iterator[tuple[str, bytes]]:
@@ -183,7 +191,9 @@ class _Summary:
         self.earlier = 0
         self.screens: set[int] = set()
         self.last_begun: tuple[int, str] | None = None
-        self.ends: list[str] = []
+        self.end: str | None = None
+        self.other_streams = 0
+        """Commands of streams that are not counted each."""
         self.facts: list[str] = []
         self.unfinished: list[str] = []
 
@@ -204,30 +214,35 @@ class _Summary:
             self.blob_bytes += size if memory else 0
         elif record.kind == Kind.BEGUN:
             self.last_begun = (record.stream, name_of(record.body))
-        elif record.kind == Kind.UNFINISHED:
+        elif record.kind == Kind.UNFINISHED and len(self.unfinished) < MOST_TOLD:
             self.unfinished.append(f"{name_of(record.body)} (stream {record.stream})")
         elif record.kind == Kind.PICTURE:
             self.screens.add(int.from_bytes(record.body[:4], "little"))
-        elif record.kind == Kind.END:
-            self.ends.append(record.body.decode(errors="replace"))
+        elif record.kind == Kind.END and self.end is None:
+            self.end = record.body.decode(errors="replace")
 
     def _command(self, number: int, record: Record) -> None:
-        name = name_of(command_of(record).data)
-        self.count[name] += 1
-        self.streams[record.stream] += 1
+        data = command_of(record).data
+        name = name_of(data)
+        self.count[kind_of(data)] += 1
+        if record.stream in self.streams or len(self.streams) < MOST_STREAMS:
+            self.streams[record.stream] += 1
+        else:
+            self.other_streams += 1
         if self.last_begun is not None and self.last_begun == (record.stream, name):
             self.last_begun = None
         if name not in _TOLD or (name == "vkGetPhysicalDeviceProperties2" and self.count[name] > 1):
             return
         found = decode(number, record)
-        if found.parameters is None:
-            return
-        self._fact(name, found)
+        if found.parameters is not None:
+            self._fact(name, found)
 
     def _fact(self, name: str, found: Decoded) -> None:
         parameters = found.parameters or {}
         if name == "vkAllocateMemory":
             self.allocated += (parameters.get("pAllocateInfo") or {}).get("allocationSize", 0)
+        elif len(self.facts) >= MOST_TOLD:
+            return
         elif name == "vkCreateInstance":
             about = (parameters.get("pCreateInfo") or {}).get("pApplicationInfo") or {}
             self.facts.append(
@@ -290,7 +305,8 @@ def summary(reader: Reader) -> Iterator[str]:
         f"{'own' if stream == 0 else f'ring {stream}'} {count}"
         for stream, count in sorted(found.streams.items())
     )
-    yield f"commands: {found.kinds[Kind.COMMAND]} ({streams or 'none'})"
+    others = f", others {found.other_streams}" if found.other_streams else ""
+    yield f"commands: {found.kinds[Kind.COMMAND]} ({streams or 'none'}{others})"
     submissions = sum(found.count[name] for name in _SUBMISSIONS)
     pipelines = sum(found.count[name] for name in found.count if _makes_pipelines(name))
     yield f"submissions: {submissions}; fences: {found.kinds[Kind.FENCE]}"
@@ -314,13 +330,13 @@ def _end(reader: Reader, found: _Summary) -> Iterator[str]:
     if reader.missing:
         lacks = ", and what they have made" if reader.lacks_beginning else ""
         yield f"left out: {reader.missing} chunks at the beginning{lacks}"
-    for reason in found.ends[:1]:
-        yield f"end: {reason}" if reason else "end: the client has left in order"
-    if not found.ends:
+    if found.end is None:
         yield "end: none was noted: the process has died, or still runs"
+    else:
+        yield f"end: {found.end}" if found.end else "end: the client has left in order"
     for what in found.unfinished:
         yield f"unfinished when the process died: {what}"
-    if not found.ends and found.last_begun is not None:
+    if found.end is None and found.last_begun is not None:
         stream, name = found.last_begun
         yield f"unfinished: {name} (stream {stream})"
     if reader.cut >= 0:

@@ -391,7 +391,7 @@ def _has_failed(command: Any, found: Decoded) -> bool:
 
 
 def _earlier(record: Record) -> bytes:
-    return cut(record._replace(flags=record.flags | EARLIER))
+    return b"".join(cut(record._replace(flags=record.flags | EARLIER)))
 
 
 def _ids(parameters: dict[str, Any], fields: Iterable[Any]) -> list[Any]:

@@ -12,6 +12,8 @@ from hesper.vk.enumerants import VK_SUCCESS
 _OF_RINGS = frozenset({"vkCreateRingMESA", "vkWaitRingSeqnoMESA"})
 """Commands that say how far a ring has to have come."""
 
+MOST_RINGS = 1024
+"""That are counted; with more, it is not known how far they have come."""
 MOST_WAITING = 1024
 """Fences that wait for rings at a time; of more it is not known what they cover."""
 _PLACES = 1 << 32
@@ -74,6 +76,10 @@ class Known:
         self._is_counting &= not record.flags & EARLIER
         ring = record.stream
         self._heads[ring] = self._heads.get(ring, 0) + len(data)
+        self._is_counting &= len(self._heads) <= MOST_RINGS and len(self._held) <= MOST_RINGS
+        if not self._is_counting:
+            self._heads.clear()
+            self._held.clear()
         for key, asked in list(self._waiting.items()):
             if ring in asked.waits:
                 self._look(key, asked)
@@ -91,7 +97,8 @@ class Known:
         queue = self._timelines.get(timeline)
         if queue is not None and self._is_counting and len(self._waiting) < MOST_WAITING:
             key = (timeline, number)
-            asked = self._asked[key] = self._waiting[key] = _Asked(queue, dict(self._held))
+            waits = {ring: at for ring, at in self._held.items() if not self._has_come(ring, at)}
+            asked = self._asked[key] = self._waiting[key] = _Asked(queue, waits)
             self._look(key, asked)
 
     def retired(self, timeline: int, number: int) -> None:
@@ -104,11 +111,14 @@ class Known:
     def _look(self, key: tuple[int, int], asked: _Asked) -> None:
         """See what a fence is still to wait for, and what it covers if that is nothing."""
         for ring, place in list(asked.waits.items()):
-            if (self._heads.get(ring, 0) - place) % _PLACES < _PLACES // 2:
+            if self._has_come(ring, place):
                 del asked.waits[ring]
         if not asked.waits:
             self._waiting.pop(key, None)
             asked.covers = self._submitted.get(asked.queue, 0)
+
+    def _has_come(self, ring: int, place: int) -> bool:
+        return (self._heads.get(ring, 0) - place) % _PLACES < _PLACES // 2
 
     def note(self, then: Decoded) -> None:
         """Take note of a command as it was recorded."""

@@ -6,7 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hesper.trace.decoded import codec
-from hesper.vk.enumerants import VK_ERROR_EXTENSION_NOT_PRESENT, VK_ERROR_FEATURE_NOT_PRESENT
+from hesper.vk.enumerants import (
+    VK_ERROR_EXTENSION_NOT_PRESENT,
+    VK_ERROR_FEATURE_NOT_PRESENT,
+    VK_MAX_EXTENSION_NAME_SIZE,
+)
 
 if TYPE_CHECKING:
     from hesper.trace.decoded import Decoded
@@ -70,7 +74,7 @@ def _extensions(info: dict[str, Any], device: int, ask: Ask) -> list[str]:
 
 
 def _name(value: bytes) -> bytes:
-    return value.partition(b"\0")[0]
+    return value.partition(b"\0")[0][:VK_MAX_EXTENSION_NAME_SIZE]
 
 
 def _features(info: dict[str, Any], device: int, ask: Ask) -> list[str]:

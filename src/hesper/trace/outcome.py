@@ -8,6 +8,8 @@ from hesper.errors import HesperError
 from hesper.trace.picture import Picture  # noqa: TC001  msgspec reads it
 
 MOST_TOLD = 20
+MOST_LACKING = 1024
+"""Names of what a driver lacks."""
 
 
 class ReplayError(HesperError):
@@ -65,6 +67,10 @@ class Outcome(msgspec.Struct, kw_only=True):
     """The mean squared error of its colours, 0 to 255²; None: there is nothing to compare."""
     fatal: str = ""
     """Why the context has ended, and with it the replay."""
+
+    def lack(self, names: list[str]) -> None:
+        """Take note of what a device is made without, but for very much of it."""
+        self.lacks += names[: MOST_LACKING - len(self.lacks)]
 
     def differ(self, what: str) -> None:
         """Take note of a difference, unless there are many."""

@@ -23,6 +23,11 @@ PIECE = 1 << 20
 """Bytes of a piece of a long record."""
 MOST_BODY = 512 << 20
 """Bytes of a record, all pieces together; and of all that are not whole yet."""
+PIECE_COST = 512
+"""Bytes that a piece counts besides: there could be any number of empty ones."""
+FREE_RECORDS = 1 << 18
+"""Records that a file may have however small it is.  Of others none takes less than a byte of it:
+each has its own times, which no compression takes away."""
 
 
 class Kind(enum.IntEnum):
@@ -180,7 +185,7 @@ class Reader:
     def __iter__(self) -> Iterator[Record]:
         """The records.  Raises `RecordingError`."""
         pieces: dict[tuple[int, int], list[bytes]] = {}
-        held = 0
+        held = count = 0
         first = True
         for chunk in self._chunks:
             if chunk.kind == ABOUT:
@@ -189,14 +194,19 @@ class Reader:
             first = False
             try:
                 for piece in split(chunk.data, chunk.offset):
-                    held += len(piece.body) if piece.flags & MORE else 0
+                    count += 1
+                    if count - FREE_RECORDS > self.chunks.position:
+                        raise RecordingError(f"byte {chunk.offset}: more records than bytes")
+                    if piece.flags & MORE:
+                        held += len(piece.body) + PIECE_COST
+                    else:
+                        held -= _held(pieces, piece)
                     if held > MOST_BODY:
                         raise RecordingError(
                             f"byte {chunk.offset}: records of more than {MOST_BODY} bytes"
                         )
                     whole = join(pieces, piece)
                     if whole is not None:
-                        held -= len(whole.body) - len(piece.body)
                         yield whole
             except RecordingError:
                 if not chunk.is_plain:
@@ -204,6 +214,11 @@ class Reader:
                 self.chunks.cut = chunk.offset
                 break
         self.unfinished = len(pieces)
+
+
+def _held(pieces: dict[tuple[int, int], list[bytes]], last: Record) -> int:
+    """Bytes of the pieces that a last one belongs to, as they were counted."""
+    return sum(len(body) + PIECE_COST for body in pieces.get((last.kind, last.stream), ()))
 
 
 def join(pieces: dict[tuple[int, int], list[bytes]], piece: Record) -> Record | None:
@@ -281,15 +296,13 @@ def record_of(kind: Kind, body: bytes, *, time: int) -> Record:
     return Record(kind, 0, time, 0, body, 0)
 
 
-def cut(record: Record) -> bytes:
+def cut(record: Record) -> Iterator[bytes]:
     """The bytes of a record, in as many pieces as it takes."""
     at = 0
-    pieces = []
     while len(record.body) - at > PIECE:
         piece = record.body[at : at + PIECE]
         flags = record.flags | MORE
-        pieces.append(put(record.kind, piece, flags=flags, time=record.time, stream=record.stream))
+        yield put(record.kind, piece, flags=flags, time=record.time, stream=record.stream)
         at += PIECE
     body, flags = record.body[at:], record.flags
-    pieces.append(put(record.kind, body, flags=flags, time=record.time, stream=record.stream))
-    return b"".join(pieces)
+    yield put(record.kind, body, flags=flags, time=record.time, stream=record.stream)

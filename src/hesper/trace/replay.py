@@ -40,7 +40,7 @@ from hesper.trace.records import (
     Record,
     command_of,
 )
-from hesper.trace.settling import DeviceLostError, Settling
+from hesper.trace.settling import LONGEST, DeviceLostError, Settling
 from hesper.trace.shown import ReplayedScreens
 from hesper.trace.submits import SUBMISSIONS
 from hesper.trace.translate import ASKS, Translation, again
@@ -121,9 +121,10 @@ class Replay:
         """Replay.  Raises `RecordingError`, `ReplayError`."""
         begun = time.monotonic()
         base: int | None = None
-        number = -1
+        number, offset = -1, 0
         try:
             for record in reader:
+                offset = record.offset
                 if reader.lacks_beginning:
                     raise ReplayError("the recording lacks its beginning")
                 number += record.kind == Kind.COMMAND
@@ -131,7 +132,7 @@ class Replay:
                     break
                 if self._options.real and not record.flags & EARLIER:
                     base = record.time if base is None else base
-                    self._settling.pause((record.time - base) / 1e9 - (time.monotonic() - begun))
+                    self._pause(record, (record.time - base) / 1e9 - (time.monotonic() - begun))
                 self._play(number, record)
             else:
                 self._settling.settle()
@@ -142,10 +143,12 @@ class Replay:
             self.outcome.fatal = self.outcome.fatal or str(error)
         except (ResourceError, OSError, ValueError, OverflowError) as error:
             # Resources of sizes that no guest could have had.
-            raise ReplayError(f"after command {number}: {error}") from None
+            raise ReplayError(f"byte {offset}, after command {number}: {error}") from None
         self.outcome.seconds = time.monotonic() - begun
+        if self._options.picture and self.outcome.picture is None:
+            self.outcome.picture = self._screens.picture
         if self.outcome.fatal:
-            self.outcome.fatal = f"command {number}: {self.outcome.fatal}"
+            self.outcome.fatal = f"command {number}, byte {offset}: {self.outcome.fatal}"
         self.outcome.translated = {
             "allocations": self._translation.allocations,
             "buffers and images moved": self._places.moved,
@@ -153,6 +156,15 @@ class Replay:
             "queues": len(self._translation.queues.renamed),
         }
         return self.outcome
+
+    def _pause(self, record: Record, seconds: float) -> None:
+        """Let as much time go by as went by then.  Raises `ReplayError`."""
+        if seconds > LONGEST:
+            raise ReplayError(
+                f"byte {record.offset}: {seconds:.0f} s went by before that: replay it with"
+                " --speed max"
+            )
+        self._settling.pause(seconds)
 
     def _play(self, number: int, record: Record) -> None:
         if record.kind == Kind.COMMAND:
@@ -176,7 +188,7 @@ class Replay:
             note = self._known.fence if record.kind == Kind.FENCE else self._known.retired
             note(timeline, number)
         elif record.kind == Kind.PICTURE:
-            self.outcome.picture = self._screens.take(record)
+            self._screens.take(record)
 
     # Commands.
 
@@ -338,7 +350,7 @@ class Replay:
             return
         was, now = (int.from_bytes(each[4:8], "little", signed=True) for each in (recorded, reply))
         if name == "vkCreateDevice" and then is not None and was == 0 and now in REFUSALS:
-            self.outcome.lacks += limit(then.parameters or {}, self._ask)
+            self.outcome.lack(limit(then.parameters or {}, self._ask))
             self._submit(self._seek + again(then))
             now = int.from_bytes(self._replies[4:8], "little", signed=True)
         elif then is not None and now < 0 <= was and self._relents(then):

@@ -114,7 +114,7 @@ class ScreensRecorder:
             self._put(record_of(Kind.PICTURE, head + pixels, time=self._now()))
 
     def _put(self, record: Record) -> None:
-        self._write(pack(RECORDS, self._number, cut(record)))
+        self._write(pack(RECORDS, self._number, b"".join(cut(record))))
         self._number += 1
 
     def _write(self, data: bytes) -> None:

@@ -17,12 +17,13 @@ from hesper.isolation.service import ClientError
 from hesper.trace import inspect
 from hesper.trace.anonymize import anonymize
 from hesper.trace.decoded import codec
-from hesper.trace.diff import differences
+from hesper.trace.diff import differences, gather
 from hesper.trace.frames import (
     AT,
     DONE,
     ERROR,
     FILE,
+    MOST_LINE,
     OUTCOME,
     PIECE,
     TEXT,
@@ -92,7 +93,7 @@ class TraceService:
                 self._answer(request, frames)
                 frames.send(bytes([DONE]))
             except HesperError as error:
-                frames.send(bytes([ERROR]) + str(error).encode())
+                frames.send(bytes([ERROR]) + str(error).encode()[:MOST_LINE])
 
     def stop(self) -> None:
         """Make `serve` return soon."""
@@ -117,7 +118,7 @@ class TraceService:
                     frames.send(bytes([FILE]) + b"\0" + piece[at : at + PIECE])
         else:
             for line in self._lines(request, first, frames):
-                frames.send(bytes([TEXT]) + line.encode())
+                frames.send(bytes([TEXT]) + line.encode()[:MOST_LINE])
 
     def _lines(self, request: Request, first: Reader, frames: Frames) -> Iterator[str]:
         if request.what == "summary":
@@ -125,9 +126,9 @@ class TraceService:
         if request.what == "slow":
             return inspect.slow(first)
         if request.what == "diff":
-            then = list(inspect.commands(first, request.filter))
+            then = gather(inspect.commands(first, request.filter))
             second = Reader(cast("IO[bytes]", FrameFile(frames)))
-            return differences(then, list(inspect.commands(second, request.filter)))
+            return differences(then, gather(inspect.commands(second, request.filter)))
         line_of = inspect.json_of if request.is_json else inspect.line_of
         if request.whole and not request.is_json:
             return (

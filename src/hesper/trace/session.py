@@ -17,14 +17,24 @@ from hesper.isolation.doorstep import Admission
 from hesper.isolation.listen import bind
 from hesper.isolation.supervisor import Supervisor
 from hesper.portable import private_folder
-from hesper.trace.frames import AT, DONE, ERROR, FILE, OUTCOME, PIECE, WAITS, Frames, Request
+from hesper.trace.frames import (
+    AT,
+    DONE,
+    ERROR,
+    FILE,
+    MOST_LINE,
+    OUTCOME,
+    PIECE,
+    WAITS,
+    Frames,
+    Request,
+)
 from hesper.trace.outcome import Outcome
 
 if TYPE_CHECKING:
     from hesper.sandbox import Mode
 
 SERVICE = "hesper.trace.service"
-_MOST_LINE = 1 << 20
 SILENCE = 15.0
 """Seconds after which it is said that nothing has come: more than between two things that a worker
 says which waits."""
@@ -195,5 +205,5 @@ def _cleaned(outcome: Outcome) -> Outcome:
 
 def _printable(data: bytes) -> str:
     """What a terminal may be shown of what a guest has had a hand in."""
-    text = data[:_MOST_LINE].decode(errors="replace")
+    text = data[:MOST_LINE].decode(errors="replace")
     return "".join(c if c.isprintable() else "?" for c in text)

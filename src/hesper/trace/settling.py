@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hesper.guest import Context
 
 LONGEST = 3600.0
-"""Seconds for work that waits for nothing but the device."""
+"""Seconds for work that waits for nothing but the device, and for a pause."""
 PATIENCE = 10.0
 """Seconds for work that may wait for an event which is set later in the recording."""
 IMPATIENCE = 0.1

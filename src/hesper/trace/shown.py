@@ -11,6 +11,8 @@ from hesper.trace.picture import MOST_PIXELS, PIXEL, Picture
 if TYPE_CHECKING:
     from hesper.trace.records import Record
 
+MOST_SCREENS = 16
+"""As many as a virtual machine can have."""
 BODY = struct.Struct("<IIIIIII")
 """Screen, its width and height, then left, top, width and height of what has changed; pixels
 follow, row by row, blue first, four bytes each."""
@@ -22,15 +24,25 @@ class ReplayedScreens:
     def __init__(self) -> None:
         """They show nothing."""
         self._shown: dict[int, tuple[int, int, bytearray]] = {}
+        self._last: tuple[int, int, bytearray] | None = None
 
-    def take(self, record: Record) -> Picture:
-        """Draw a PICTURE; what its screen shows then.  Raises `RecordingError`."""
+    @property
+    def picture(self) -> Picture | None:
+        """What the screen shows that was drawn to last."""
+        if self._last is None:
+            return None
+        width, height, whole = self._last
+        return Picture(width, height, "BGRA", bytes(whole))
+
+    def take(self, record: Record) -> None:
+        """Draw a PICTURE.  Raises `RecordingError`."""
         screen, width, height, left, top, across, down = BODY.unpack_from(record.body)
         row = PIXEL * across
         pixels = memoryview(record.body)[BODY.size :]
         others = sum(w * h for at, (w, h, _) in self._shown.items() if at != screen)
         if (
             not width * height
+            or screen >= MOST_SCREENS
             or others + width * height > MOST_PIXELS
             or left + across > width
             or top + down > height
@@ -38,7 +50,7 @@ class ReplayedScreens:
         ):
             raise RecordingError(
                 f"byte {record.offset}: a picture of {len(pixels)} bytes for {across}x{down} at"
-                f" {left}, {top} of {width}x{height}"
+                f" {left}, {top} of {width}x{height}, screen {screen}"
             )
         shown = self._shown.get(screen)
         if shown is None or shown[:2] != (width, height):
@@ -48,4 +60,4 @@ class ReplayedScreens:
         for line in range(down):
             start = PIXEL * ((top + line) * width + left)
             whole[start : start + row] = pixels[line * row : (line + 1) * row]
-        return Picture(width, height, "BGRA", bytes(whole))
+        self._last = shown
