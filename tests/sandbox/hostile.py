@@ -223,6 +223,18 @@ def signal_by_descriptor() -> None:
 
 
 @attempt
+def share_huge_pages() -> None:
+    os.close(os.memfd_create("huge", 0x4))  # MFD_HUGETLB
+
+
+@attempt
+def map_huge_pages() -> None:
+    size = 2 << 20
+    flags = 0x02 | 0x20 | 0x4000 | 0x40000  # MAP_PRIVATE, _ANONYMOUS, _NORESERVE, _HUGETLB
+    call("munmap", call("mmap", None, size, 3, flags, -1, 0), size)
+
+
+@attempt
 def make_thread_apart() -> None:
     call("clone", 0x10000000 | signal.SIGCHLD, 0, 0, 0, 0)
 

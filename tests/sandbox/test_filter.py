@@ -43,8 +43,9 @@ def filtered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_each_call_is_allowed_if_and_only_if_the_table_says_so(filtered: Filter) -> None:
     allowed = {name for names in table().calls.values() for name in names}
+    some = {*table().values, *table().without, *table().own_thread}
     for name in numbers(filtered.kind):
-        if name in {*table().values, *table().own_thread, "clone", "kill", "tgkill", "kcmp"}:
+        if name in {*some, "clone", "kill", "tgkill", "kcmp"}:
             continue
         wanted = bpf.TRAP
         if name in allowed:
@@ -59,6 +60,7 @@ def test_every_name_in_the_table_is_a_call() -> None:
     named = [name for names in table().calls.values() for name in names]
     named += [
         *table().values,
+        *table().without,
         *table().own_thread,
         *table().errors,
         *seccomp.HARMFUL,
@@ -90,6 +92,17 @@ def test_threads_can_be_made_and_processes_cannot(filtered: Filter) -> None:
     for namespace in (0x00020000, 0x02000000, 0x10000000, 0x20000000, 0x40000000, 0x80):
         assert filtered.says("clone", THREAD | namespace) == refused
     assert filtered.says("clone3") == bpf.ERROR | errno.ENOSYS
+
+
+def test_pages_are_small(filtered: Filter) -> None:
+    refused = bpf.ERROR | errno.ENOMEM
+    for flags in (0, 1, 3, 0xB):  # MFD_CLOEXEC, _ALLOW_SEALING, _NOEXEC_SEAL
+        assert filtered.says("memfd_create", 4096, flags) == bpf.ALLOW
+        assert filtered.says("memfd_create", 4096, flags | 0x4) == refused
+        assert filtered.says("memfd_create", 4096, flags | 0x4 | 21 << 26) == refused
+    for flags in (0x01, 0x22, 0x4022, 0x20022):  # of files, anonymous, not reserved, for stacks
+        assert filtered.says("mmap", 0, 4096, 3, flags) == bpf.ALLOW
+        assert filtered.says("mmap", 0, 4096, 3, flags | 0x40000) == refused
 
 
 def test_signals_are_for_itself(filtered: Filter) -> None:

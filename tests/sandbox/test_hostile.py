@@ -57,6 +57,8 @@ ERRORS = {
     "connect_supervisor": "PermissionError",
     "connect_abstract": "PermissionError",
     "make_socket": "PermissionError",
+    "share_huge_pages": "OSError(12",
+    "map_huge_pages": "OSError(12",
     "fork": "PermissionError",
     "make_thread_apart": "PermissionError",
     "raise_limit": "ValueError",

@@ -20,6 +20,13 @@ class Values(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: list[int]
 
 
+class Bits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A call that is allowed without some bits of an argument."""
+
+    argument: int
+    bits: int
+
+
 class Need(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a driver needs besides what all do, and why."""
 
@@ -59,6 +66,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calls: dict[str, list[str]]
     """By what they are for."""
     values: dict[str, Values]
+    without: dict[str, Bits]
     own_thread: dict[str, list[int]]
     """Arguments of calls that must be 0, by the call."""
     errors: dict[str, str]

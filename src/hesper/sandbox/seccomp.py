@@ -78,6 +78,8 @@ def worker_filter(needs: Needs, pid: int, *, report: bool = False) -> bytes:
     code["ioctl"] = bpf.one_of(
         known_requests.argument, known_requests.values, bpf.masked(1, 0xFF00, types, refused)
     )
+    for name, without in table().without.items():
+        code[name] = bpf.masked(without.argument, without.bits, [0], code[name])
     for name, arguments in table().own_thread.items():
         code[name] = bpf.all_equal(arguments, 0, code[name])
     others = _WORD & ~_THREAD_MORE
