@@ -157,6 +157,16 @@ def test_a_driver_of_the_same_memory_may_want_other_places() -> None:
     assert shadows.shown == [(MEMORY, 16, PLAIN["size"], FIRST_OWN)]
 
 
+def test_memory_of_a_type_that_there_never_was() -> None:
+    translation = Translation()
+    translation.types_then = translation.types_now = DISCRETE
+    found = Places(translation, Here({BUFFER: PLAIN}), NoShadows())
+    info = {"allocationSize": 1 << 16, "memoryTypeIndex": 1 << 31}
+    then = decoded("vkAllocateMemory", device=DEVICE, pAllocateInfo=info, pMemory=MEMORY)
+    found.allocated(then, Allocation(True))
+    assert bound(found, "vkBindBufferMemory", BUFFER, 16) == (FIRST_OWN, 0)
+
+
 def test_the_same_driver_moves_nothing() -> None:
     translation = Translation()
     translation.types_then = translation.types_now = DISCRETE

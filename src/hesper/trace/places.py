@@ -211,7 +211,7 @@ class Places:
         """Memory of its own of one, which may insist on that; None where there is none."""
         wants = Wants(is_seen, needs["memoryTypeBits"], needs["size"])
         flags = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
-        if is_seen:
+        if is_seen and memory.type < len(self._translation.types_now):
             flags = self._translation.types_now[memory.type]
         index = self._translation.choose(flags, wants, memory.type)
         own, self._next = self._next, self._next + 1

@@ -20,7 +20,7 @@ from hesper.trace.commands import (
     is_question,
     leaves_work_alone,
 )
-from hesper.trace.decoded import Decoded, codec, decode, name_of
+from hesper.trace.decoded import UNREADABLE, Decoded, codec, decode, name_of
 from hesper.trace.kinds import Kinds
 from hesper.trace.known import Known
 from hesper.trace.layouts import insist, relent
@@ -141,8 +141,8 @@ class Replay:
             self._blobs.look()
         except (ProtocolError, DeviceLostError) as error:
             self.outcome.fatal = self.outcome.fatal or str(error)
-        except (ResourceError, OSError, ValueError, OverflowError) as error:
-            # Resources of sizes that no guest could have had.
+        except (*UNREADABLE, ResourceError, OSError, OverflowError) as error:
+            # Resources of sizes that no guest could have had, values that no guest would send.
             raise ReplayError(f"byte {offset}, after command {number}: {error}") from None
         self.outcome.seconds = time.monotonic() - begun
         if self._options.picture and self.outcome.picture is None:
