@@ -66,7 +66,7 @@ def run_one(data: bytes) -> None:
         with (
             mock.patch("time.monotonic", turns.clock),
             mock.patch("hesper.isolation.supervisor.Turns", return_value=turns),
-            mock.patch("hesper.isolation.crew.new_launcher", return_value=launcher),
+            mock.patch("hesper.isolation.launching.new_launcher", return_value=launcher),
             mock.patch("hesper.isolation.waiting.peer", program.peer),
             mock.patch("hesper.isolation.gpus.own_memory", program.memory),
         ):

@@ -18,9 +18,12 @@ from hesper.cli._signals import STOPPING, handled
 from hesper.errors import ListenError, StartError
 from hesper.isolation import (
     crew,
+    entrance,
     gpus,
+    launching,
     path_keeper,
     peers,
+    serving,
     shader_caches,
     shader_folders,
     supervisor,
@@ -43,14 +46,15 @@ elif "watched" in wanted:
     vars(path_keeper)["path_watch"] = lambda _: -1
 crew.STOP_PATIENCE = wanted.get("patience", crew.STOP_PATIENCE)
 crew.START_PATIENCE = wanted.get("start_patience", crew.START_PATIENCE)
-crew.TEMPLATE_BACKOFF = wanted.get("template_backoff", crew.TEMPLATE_BACKOFF)
+launching.TEMPLATE_BACKOFF = wanted.get("template_backoff", launching.TEMPLATE_BACKOFF)
 total.UNCOUNTED = wanted.get("uncounted", total.UNCOUNTED)
 gpus.SURPLUS_SECONDS = wanted.get("surplus_seconds", gpus.SURPLUS_SECONDS)
 shader_caches.LOOK_SECONDS = 0.05
 for module in (shader_caches, shader_folders):
     vars(module)["MOST_BYTES"] = wanted.get("most_bytes", 1 << 30)
-for name in ("AUDIT_SECONDS", "PLACE_PATIENCE", "ACCEPT_PAUSE"):
-    setattr(supervisor, name, wanted.get(name.lower(), getattr(supervisor, name)))
+serving.AUDIT_SECONDS = wanted.get("audit_seconds", serving.AUDIT_SECONDS)
+supervisor.PLACE_PATIENCE = wanted.get("place_patience", supervisor.PLACE_PATIENCE)
+entrance.ACCEPT_PAUSE = wanted.get("accept_pause", entrance.ACCEPT_PAUSE)
 if "connections_at_once" in wanted:
     peers.CONNECTIONS_AT_ONCE = wanted["connections_at_once"]
     peers.CONNECTIONS_A_SECOND = 0.0

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from hesper.isolation import crew, launch
-from hesper.isolation.crew import named_by_the_table
+from hesper.isolation import crew, launch, launching
+from hesper.isolation.hearing import named_by_the_table
 from hesper.isolation.launch import Template
 from hesper.isolation.turns import Turns
 from native import native
@@ -57,8 +57,8 @@ def test_a_template_that_cannot_start_is_tried_again_less_and_less(
 
     caplog.set_level("INFO", "hesper")
     monkeypatch.setattr(launch, "Template", scarce)
-    monkeypatch.setattr(crew, "Template", scarce)
-    monkeypatch.setattr(crew, "TEMPLATE_BACKOFF", 0.001)
+    monkeypatch.setattr(launching, "Template", scarce)
+    monkeypatch.setattr(launching, "TEMPLATE_BACKOFF", 0.001)
     turns = Turns()
     one = crew.Crew(turns, "echo_service", {}, "off")
     one.begin()

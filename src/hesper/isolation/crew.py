@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -11,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from hesper.isolation import channel
 from hesper.isolation.channel import ChannelError, Upstream
-from hesper.isolation.launch import Launcher, Spawner, Template, new_launcher
+from hesper.isolation.hearing import Hearing, named_by_the_table
+from hesper.isolation.launching import Launching
 from hesper.isolation.output import Output
 from hesper.isolation.shader_caches import Cache, ShaderCaches
-from hesper.isolation.shares import TICK
 from hesper.isolation.worker_process import WorkerProcess
 from hesper.limits import Limits
-from hesper.log import emit, get_logger, threshold
+from hesper.log import get_logger, threshold
 from hesper.sandbox.groups import Groups
-from hesper.sandbox.needs import every_need, to_preload
 
 if TYPE_CHECKING:
     from hesper.isolation.shares import Shares
     from hesper.isolation.total import Total
-    from hesper.isolation.turns import Timer, Turns
+    from hesper.isolation.turns import Turns
     from hesper.sandbox import Mode
 
 START_PATIENCE = 60.0
@@ -37,10 +35,6 @@ WRONG = (ArithmeticError, KeyError, RecursionError, TypeError, ValueError)
 """What comes of a message with other values than it should have: endless numbers, deep lists."""
 MAX_BACKOFF = 30.0
 """Longest pause in seconds between attempts to start workers that fail to."""
-TEMPLATE_BACKOFF = 1.0
-"""Seconds until a template that has ended, or could not start, is followed by another; each time in
-a row twice as many."""
-MOST_TEMPLATE_BACKOFF = 300.0
 
 _log = get_logger(__name__)
 
@@ -65,43 +59,46 @@ class Crew:
         """Called when a worker has got ready or has ended, or when one may be started again."""
         self.on_end: Callable[[WorkerProcess], None] = lambda _: None
         """Called when a worker has ended, before `on_change`."""
-        self.on_figures: Callable[[WorkerProcess, dict[str, Any]], None] = lambda _, __: None
-        """Called with what a worker says its client does."""
-        self.total: Total[WorkerProcess] | None = None
-        """What all clients may have together, on other GPUs too, if they are bounded."""
-        self.shares: Shares[WorkerProcess] | None = None
-        """How clients share the GPU's time, if they do."""
+        self.hearing = Hearing(turns, self.order)
         self.caches = ShaderCaches()
         """Where workers' drivers keep shaders."""
-        self._next_look: Timer | None = None
         self._turns = turns
         self._service = service
         self._options = options
         self._failures = 0
         self._not_before = 0.0
         self._stopping = False
-        self._sandbox = sandbox
         limits = options.get("limits")
         self._groups: Groups | None = None
         if limits is not None and sandbox == "on":
             bounds = Limits(**limits)
             self._groups = Groups(bounds.most_memory, bounds.threads)
-        self._launcher: Launcher = Spawner(sandbox)
-        self._templates_lost = 0
-        """In a row: none of them has forked a worker."""
+        self._launching = Launching(turns, service, sandbox)
+        self._launching.on_end = self.reap
+        self._launching.on_lost = self._forget_unbegun
+        self._launching.on_change = self._changed
 
     def begin(self) -> None:
         """Get ready to start workers."""
-        try:
-            self._use(new_launcher(self._service, self._sandbox))
-        except OSError as error:
-            self._do_without_template(str(error))
+        self._launching.begin()
 
-    def _use(self, launcher: Launcher) -> None:
-        """Have workers started by `launcher` from now on."""
-        self._launcher = launcher
-        if (fd := launcher.fileno()) is not None:
-            self._turns.watch(fd, self._launcher_speaks)
+    @property
+    def total(self) -> Total[WorkerProcess] | None:
+        """What all clients may have together, on other GPUs too, if they are bounded."""
+        return self.hearing.total
+
+    @total.setter
+    def total(self, total: Total[WorkerProcess] | None) -> None:
+        self.hearing.total = total
+
+    @property
+    def shares(self) -> Shares[WorkerProcess] | None:
+        """How clients share the GPU's time, if they do."""
+        return self.hearing.shares
+
+    @shares.setter
+    def shares(self, shares: Shares[WorkerProcess] | None) -> None:
+        self.hearing.shares = shares
 
     def count(self, *states: str, cache: Cache | None = None) -> int:
         """Count the workers in one of those states, with that cache if it matters.
@@ -149,6 +146,7 @@ class Crew:
     def stop(self) -> None:
         """Tell all workers to stop, and kill those that do not."""
         self._stopping = True
+        self._launching.stop()
         for worker in self.workers:
             self._tell_to_stop(worker)
 
@@ -165,7 +163,7 @@ class Crew:
             worker.control.close()
             worker.output.close()
         self.workers.clear()
-        self._launcher.close()
+        self._launching.close()
         if self.shares is not None:
             self.shares.close()
         if self._groups is not None:
@@ -178,7 +176,7 @@ class Crew:
                 ours, theirs = map(stack.enter_context, socket.socketpair())
                 output = Output(self._turns)
                 stack.callback(output.close)
-                process = self._launcher.launch(theirs, background=background)
+                process = self._launching.start(theirs, background=background)
             except OSError as error:
                 self._start_failed(f"cannot start a worker: {error}")
                 return
@@ -207,44 +205,13 @@ class Crew:
         )
         output.given()
 
-    def _launcher_speaks(self) -> None:
-        """Hear what has become of workers, and do without the launcher if it is gone."""
-        launcher = self._launcher
-        fd = launcher.fileno()
-        if not launcher.hear() and isinstance(launcher, Template) and fd is not None:
-            if launcher.has_forked:
-                self._templates_lost = 0
-            self._turns.unwatch(fd)
-            self._do_without_template(launcher.problem)
-            for worker in [w for w in self.workers if w.process.poll()]:
-                self._forget(worker)  # it had not begun
-            for process in launcher.orphans():
-                self._turns.watch(process.watch, self.reap)
-            launcher.close()
-            self.on_change()
-        self.reap()
+    def _changed(self) -> None:
+        self.on_change()
 
-    def _do_without_template(self, why: str) -> None:
-        """Start workers anew until there is another template: none is given up for good."""
-        pause = min(MOST_TEMPLATE_BACKOFF, TEMPLATE_BACKOFF * 2**self._templates_lost)
-        self._templates_lost += 1
-        _log.warning(
-            "no template to fork workers from, they are started anew until there is one",
-            reason=why,
-            next_attempt_in_seconds=pause,
-        )
-        self._use(Spawner(self._sandbox))
-        self._turns.after(pause, self._make_template)
-
-    def _make_template(self) -> None:
-        if self._stopping:
-            return
-        try:
-            self._use(Template(self._service, self._sandbox))
-        except OSError as error:
-            self._do_without_template(str(error))
-        else:
-            _log.info("workers are forked from a template again")
+    def _forget_unbegun(self) -> None:
+        """Let go of workers that a template which is gone was to fork."""
+        for worker in [w for w in self.workers if w.process.poll()]:
+            self._forget(worker)
 
     def _too_slow(self, worker: WorkerProcess, patience: float) -> None:
         if worker.state == "starting":
@@ -299,36 +266,8 @@ class Crew:
         elif kind == "failed" and worker.state == "starting":
             worker.reason = str(message["reason"])
             worker.failure = str(message["kind"])
-        elif not self._heard_of_client(worker, kind, message):
+        elif not self.hearing.hear(worker, kind, message):
             raise ChannelError(f"{kind!r} while {worker.state}")
-
-    def _heard_of_client(self, worker: WorkerProcess, kind: str, message: dict[str, Any]) -> bool:
-        """Take note of what a worker says of its client; False for nothing of the kind."""
-        if kind == "named":
-            worker.name = str(message["name"])[:100]
-            worker.log.info("client connected")
-        elif kind == "log":
-            fields = dict(message["fields"])
-            emit(
-                str(message["level"]),
-                str(message["logger"])[:100],
-                str(message["event"]),
-                worker.fields | {k: v for k, v in fields.items() if k not in worker.fields},
-                worker.who,
-            )
-        elif kind in ("wants", "gives"):
-            self._share(worker, kind, int(message["lease"]))
-        elif kind == "figures":
-            self.on_figures(worker, message)
-        elif kind == "works":
-            self._works(worker)
-        elif kind == "end":
-            self._ends(worker, str(message["reason"]))
-        elif kind == "crashed":
-            worker.note_crash(message)
-        else:
-            return False
-        return True
 
     def _ready(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         """Take note that a worker can serve, and of what the first has found out."""
@@ -344,47 +283,9 @@ class Crew:
             libraries = named_by_the_table(options)
             self.is_settled = True
             self._options = options
-            if libraries and not self._templates_lost:  # else that may be why
-                self._launcher.preload(libraries)
+            self._launching.preload(libraries)
             self.on_settled(message)
         self.on_change()
-
-    def _share(self, worker: WorkerProcess, kind: str, lease: int) -> None:
-        """Grant more of the memory of all clients, or take note of what is given back."""
-        if self.total is None or worker.state != "serving":
-            raise ChannelError(f"{kind!r} while {worker.state}")
-        if kind == "gives":
-            self.total.shrink(worker, lease)
-        else:
-            self.order(worker, "lease", lease=self.total.grow(worker, lease))
-
-    def _works(self, worker: WorkerProcess) -> None:
-        """Look from now on at who uses the GPU, if several clients do."""
-        if self.shares is None or worker.state != "serving":
-            raise ChannelError(f"'works' while {worker.state}")
-        seconds = TICK if self.shares.wake() else self.shares.hurry(worker)
-        if seconds is not None:
-            self._look_later(seconds)
-
-    def _look_later(self, seconds: float) -> None:
-        """Look then, and not when it was to be before."""
-        if self._next_look is not None:
-            self._next_look.cancel()
-        self._next_look = self._turns.after(seconds, self._look)
-
-    def _look(self) -> None:
-        if self.shares is not None and self.shares.is_awake:
-            seconds = self.shares.look()
-            if seconds is not None:
-                self._look_later(seconds)
-
-    def _ends(self, worker: WorkerProcess, reason: str) -> None:
-        """Log at once why a client is ended: its worker waits for that."""
-        worker.reason = reason
-        if worker.state == "serving" and not worker.is_told and not worker.killed:
-            worker.is_told = True
-            worker.log.error("client ended", reason=reason)
-            self.order(worker, "noted")
 
     def _tell_to_stop(self, worker: WorkerProcess) -> None:
         if worker.state == "serving":
@@ -453,17 +354,3 @@ class Crew:
             worker.log.error("client ended", reason=worker.reason)
         else:
             worker.log.error("worker died", reason=worker.end, **worker.crash)
-
-
-def named_by_the_table(options: object) -> list[str]:
-    """Files of a first worker's options that the process is to load which workers are forked from.
-
-    Nothing confines that process, so what a worker says is not enough: of each file, `needs.toml`
-    has the name.  Raises `TypeError` where they are no options.
-    """
-    if not isinstance(options, dict):
-        raise TypeError("options are no object")
-    files = options.get("preload", [])
-    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
-        raise TypeError("preload is no list of files")
-    return to_preload(filter(os.path.isabs, files), every_need())

@@ -149,7 +149,7 @@ class Gpus:
         total: Total[WorkerProcess] | None,
         caches: ShaderCaches | None = None,
     ) -> None:
-        """crews: one for each GPU; they tell of figures by `on_figures`.  total: of all clients.
+        """crews: one for each GPU.  total: of all clients.
 
         caches: of shaders; None: none.
         """
@@ -161,7 +161,7 @@ class Gpus:
         for gpu in self.all:
             gpu.crew.number = gpu.number
             gpu.crew.total = total
-            gpu.crew.on_figures = self._figures
+            gpu.crew.hearing.on_figures = self._figures
         self.on_figures: Callable[[WorkerProcess, dict[str, Any]], None] = lambda _, __: None
         """Called with what a worker says its client does."""
         self._known: collections.OrderedDict[Hashable, int] = collections.OrderedDict()

@@ -6,37 +6,29 @@ It is small and single-threaded, never loads Vulkan, and never waits for a worke
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import msgspec
-
 from hesper import log
 from hesper.errors import StartError, start_error
 from hesper.isolation.crew import Crew
 from hesper.isolation.doorstep import Admission, Doorstep
+from hesper.isolation.entrance import Entrance
 from hesper.isolation.gpus import Gpu, Gpus
-from hesper.isolation.path_keeper import PathKeeper
-from hesper.isolation.peers import Crowd, Rates
-from hesper.isolation.recordings import Recordings, RecordOptions
-from hesper.isolation.shader_caches import Cache, ShaderCaches
-from hesper.isolation.shader_folders import MOST_BYTES
+from hesper.isolation.peers import Rates
+from hesper.isolation.serving import Serving
+from hesper.isolation.shader_caches import ShaderCaches
 from hesper.isolation.survey import Survey
-from hesper.isolation.total import SLACK, Total
+from hesper.isolation.total import Total
 from hesper.isolation.turns import Turns
 from hesper.isolation.waiting import WaitingClient, WaitingRoom
 from hesper.log import get_logger
-from hesper.portable import accept, peer_cgroup, peer_place, processors
+from hesper.portable import processors
 
 if TYPE_CHECKING:
-    import socket
-
-    from hesper.classes import ClientClass
     from hesper.figures import ContextFigures
     from hesper.isolation.listen import Listener
     from hesper.isolation.tracing import OnContext
@@ -45,14 +37,8 @@ if TYPE_CHECKING:
 
 PLACE_PATIENCE = 5.0
 """Seconds for which a client waits for another to leave, where all places are taken."""
-AUDIT_SECONDS = 2.0
-"""Between two looks, while there are clients, whether a worker has more than it was granted."""
 RETIRED_LOOK = 0.2
 """Between two looks whether the last client of one that has retired is gone."""
-ACCEPT_PAUSE = 1.0
-"""Seconds to wait when accepting fails, for descriptors to become free."""
-
-_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 OnReady: TypeAlias = Callable[[list[dict[str, Any]]], None]
 """Called with what services say `about` each GPU."""
@@ -93,7 +79,6 @@ class Supervisor:
         admission: what is asked of clients, and how they are told that they are not served.
         sandbox: how workers are confined.  Raises `OSError`.
         """
-        self._listeners = list(listeners)
         self._hurry = max(2, processors())
         self._max_clients = max_clients
         self._patience = patience
@@ -104,35 +89,22 @@ class Supervisor:
         self._caches = admission.caches or ShaderCaches()
         self._gpus = Gpus(self._turns, crews, max(1, warm), total, self._caches)
         recording = every[0].get("recording")
-        self._recordings = (
-            Recordings(msgspec.convert(recording, RecordOptions)) if recording else None
-        )
+        self._serving = Serving(self._turns, self._gpus, self._caches, admission, recording)
         if admission.shares and max_clients > 1:
             self._gpus.share()
-        self._classes = admission.classes
-        self._least_weight = min((e.weight for e in self._all_classes()), default=1)
         for gpu in self._gpus.all:
             gpu.crew.on_settled = partial(self._settled, gpu)
             gpu.crew.on_hopeless = self._hopeless
             gpu.crew.on_change = self._refill
-            gpu.crew.on_end = self._left
+            gpu.crew.on_end = self._serving.end
         self._survey = Survey(self._turns, self._gpus)
         self._seen: list[ContextFigures] = []
         self._room = WaitingRoom(self._turns, admission.refuse)
         self._doorstep = Doorstep(self._turns, admission, self._let_in)
-        self._quota = admission.quota
-        self._served: Crowd[WorkerProcess] = Crowd()
+        self._entrance = Entrance(self._turns, listeners, self._doorstep, self._room, self._refill)
         self._rates = Rates()
-        self._keepers = [
-            PathKeeper(self._turns, listener, partial(self._listen_anew, listener))
-            for listener in self._listeners
-        ]
-        self._spare = -1
-        self._client_number = 0
-        self._accepting = False
         self._full_said = False
         self._has_begun = False
-        self._auditing = False
         self._stopping = False
         self._retired = False
         self._failed: StartError | None = None
@@ -158,10 +130,10 @@ class Supervisor:
         """
         self._on_ready = on_ready
         try:
-            self._spare = os.open(os.devnull, os.O_RDONLY)
+            self._entrance.reserve()
             self.begin()
             log.get_ready()  # while that starts
-            self._caches.begin(self._turns.call, self._too_full)
+            self._caches.begin(self._turns.call, self._serving.spoil)
             self._refill()
             while not self._stopping or self._gpus.workers:
                 self._turns.turn()
@@ -185,8 +157,7 @@ class Supervisor:
         if self._stopping:
             return
         self._stopping = True
-        self._accept_if(wanted=False)
-        self._close_listeners()
+        self._entrance.close()
         for gpu in self._gpus.all:
             gpu.crew.stop()
 
@@ -204,14 +175,13 @@ class Supervisor:
     def _retire(self, kept: Collection[int]) -> int:
         if not self._retired and not self._stopping:
             self._retired = True
-            self._accept_if(wanted=False)
-            self._close_listeners(kept)
-            left = self._serving + self._expected
+            self._entrance.close(kept)
+            left = self.serving + self._expected
             _log.info("retired: another server takes clients", clients=left)
             for gpu in self._gpus.all:
                 gpu.crew.discharge(self._expected)
             self._turns.after(0.0, self._see_last_out)
-        return self._client_number + self._expected
+        return self._serving.number + self._expected
 
     @property
     def _expected(self) -> int:
@@ -222,14 +192,14 @@ class Supervisor:
         """End when nobody is left."""
         if self._stopping:
             return
-        if self._serving or self._expected:
+        if self.serving or self._expected:
             self._turns.after(RETIRED_LOOK, self._see_last_out)
         else:
             self._stop()
 
     def count_from(self, number: int) -> None:
         """Number clients from there on.  Before there are any: in `run`'s `on_ready`."""
-        self._client_number = number
+        self._serving.number = number
 
     def _settled(self, gpu: Gpu, found: dict[str, Any]) -> None:
         """The first worker of a GPU is ready."""
@@ -238,8 +208,7 @@ class Supervisor:
         if not self._gpus.are_settled or self._stopping:
             return
         self._on_ready([each.about for each in self._gpus.all])
-        for keeper in self._keepers:
-            keeper.begin()
+        self._entrance.keep_paths()
 
     def _hopeless(self, kind: str, why: str) -> None:
         """No worker can start."""
@@ -285,78 +254,35 @@ class Supervisor:
     @property
     def serving(self) -> int:
         """How many clients are served now."""
-        return self._serving
-
-    @property
-    def _serving(self) -> int:
-        return self._gpus.count("serving")
+        return self._serving.count
 
     def _refill(self) -> None:
         """Serve those who wait, start workers until enough are ready, and accept clients."""
         if self._stopping:
             return
-        if self._spare < 0:
-            with contextlib.suppress(OSError):
-                self._spare = os.open(os.devnull, os.O_RDONLY)
+        with contextlib.suppress(OSError):
+            self._entrance.reserve()
         self._hand_out()
-        places = min(self._max_clients - self._serving, self._hurry)
+        places = min(self._max_clients - self.serving, self._hurry)
         most = self._expected if self._retired else None
         for gpu in self._gpus.all:
             waiting = self._room.first(places, partial(self._may_on, gpu.number))
             gpu.refill([client.shaders for client in waiting], most)
-        is_able = self._gpus.are_settled and self._spare >= 0
-        self._accept_if(wanted=is_able and not self._retired)
+        self._entrance.open(wanted=self._gpus.are_settled and not self._retired)
 
     def _hand_out(self) -> None:
         """Let workers that are ready serve those who wait."""
         for gpu in self._gpus.all:
-            while self._serving < self._max_clients and gpu.crew.count("ready"):
+            while self.serving < self._max_clients and gpu.crew.count("ready"):
                 client = self._room.call(partial(self._may_now, gpu))
                 worker = gpu.crew.a_ready(client.shaders) if client is not None else None
                 if worker is None or client is None:
                     break
                 self._serve(worker, client)
-        full = self._serving >= self._max_clients
+        full = self.serving >= self._max_clients
         if full and not self._full_said:
             _log.warning("all places are taken", max_clients=self._max_clients)
         self._full_said = full
-
-    def _accept_if(self, *, wanted: bool) -> None:
-        """Listen for clients, or leave them in the sockets' queues."""
-        if wanted == self._accepting:
-            return
-        self._accepting = wanted
-        for listener in self._listeners:
-            if wanted:
-                self._turns.watch(listener.sock, partial(self._accept, listener))
-            else:
-                self._turns.unwatch(listener.sock)
-
-    def _listen_anew(self, listener: Listener, old: socket.socket) -> None:
-        """`listener` has another socket; those who have come by the old one stay."""
-        if self._accepting:
-            self._turns.unwatch(old)
-            self._turns.watch(listener.sock, partial(self._accept, listener))
-        with old, contextlib.suppress(OSError):
-            while True:
-                self._doorstep.receive(WaitingClient(accept(old), listener.kind))
-
-    def _close_listeners(self, kept: Collection[int] = ()) -> None:
-        for keeper in self._keepers:
-            keeper.close()
-        for place, listener in enumerate(self._listeners):
-            listener.close(keeps_file=place in kept)
-
-    def _accept(self, listener: Listener) -> None:
-        """Let one client in."""
-        try:
-            sock = accept(listener.sock)
-        except (BlockingIOError, ConnectionError):
-            return  # it has left already
-        except OSError as error:
-            self._cannot_accept(listener, error)
-            return
-        self._doorstep.receive(WaitingClient(sock, listener.kind))
 
     def _let_in(self, client: WaitingClient) -> None:
         """Have a client wait that has introduced itself; mostly it need not."""
@@ -364,21 +290,19 @@ class Supervisor:
         if client.yields:
             client.log.info("client waits for others: its process connects too often")
         client.gpu = self._gpus.choose(client, self._room.count_on)
-        client.of_class = self._class_of(client)
-        client.shaders = self._cache_of(client)
-        client.is_new = self._caches.is_new(client.shaders)
+        self._serving.sort(client)
         client.timer = self._turns.after(
             min(PLACE_PATIENCE, self._patience), lambda: self._still_waits(client)
         )
         self._room.enter(client)
-        excess = self._room.excess(self._max_clients - self._serving)
+        excess = self._room.excess(self._max_clients - self.serving)
         if excess is not None:
             self._send_away(excess)
         self._refill()
 
     def _may(self, client: WaitingClient) -> bool:
         """Whether a client's process and user have places left."""
-        return self._quota.refusal(self._served, client.peer) is None
+        return self._serving.refusal(client) is None
 
     def _may_on(self, gpu: int, client: WaitingClient) -> bool:
         """Whether it may be served, and is to be on that GPU."""
@@ -388,37 +312,17 @@ class Supervisor:
         """Whether it may be served there, and a worker is ready for it."""
         return self._may_on(gpu.number, client) and gpu.crew.a_ready(client.shaders) is not None
 
-    def _left(self, worker: WorkerProcess) -> None:
-        self._served.remove(worker)
-        if self._recordings is not None:
-            self._recordings.end(worker)
-
-    def _cannot_accept(self, listener: Listener, error: OSError) -> None:
-        """Accepting has failed; for want of a descriptor, there is one for clients to be told."""
-        if error.errno in _NO_DESCRIPTOR and self._doorstep.make_room(str(error.strerror)):
-            return
-        self._accept_if(wanted=False)
-        self._turns.after(ACCEPT_PAUSE, self._refill)
-        if error.errno not in _NO_DESCRIPTOR or self._spare < 0:
-            _log.error("cannot accept a client", reason=str(error))
-            return
-        os.close(self._spare)
-        self._spare = -1
-        with contextlib.suppress(OSError):
-            client = WaitingClient(accept(listener.sock))
-            self._room.send_away(client, f"the server has no descriptor left: {error.strerror}")
-
     def _still_waits(self, client: WaitingClient) -> None:
         """A client has waited for a while: for a place, which is enough, or for a worker."""
         left = self._patience - (time.monotonic() - client.since)
-        if self._serving < self._max_clients and self._may(client) and left > 0:
+        if self.serving < self._max_clients and self._may(client) and left > 0:
             client.timer = self._turns.after(left, lambda: self._send_away(client))
         else:
             self._send_away(client)
 
     def _send_away(self, client: WaitingClient) -> None:
-        over = self._quota.refusal(self._served, client.peer)
-        if self._serving >= self._max_clients:
+        over = self._serving.refusal(client)
+        if self.serving >= self._max_clients:
             self._room.send_away(client, "all places are taken", max_clients=self._max_clients)
         elif over is not None:
             self._room.send_away(client, over[0], **over[1])
@@ -429,88 +333,15 @@ class Supervisor:
 
     def _serve(self, worker: WorkerProcess, client: WaitingClient) -> None:
         """Hand a client to a worker that is ready."""
-        with client.sock as sock:
-            sock.setblocking(True)
-            worker.state = "serving"
-            worker.since = time.monotonic()
-            self._client_number += 1
-            worker.client = self._client_number
-            worker.peer = client.peer
-            worker.kind = client.of_class
-            self._served.add(worker, client.peer)
-            worker.shaders = self._caches.hand(worker.shaders, client.shaders)
-            self._gpus.of(worker).expect(worker.shaders, is_new=client.is_new)
-            self._order_to_serve(worker, sock)
-            _log.debug("client has a worker", client=worker.client, worker=worker.process.pid)
+        self._serving.begin(worker, client)
         self._survey.began(worker)
         self._gpus.of(worker).served(worker.since, self._refill)
 
-    def _order_to_serve(self, worker: WorkerProcess, sock: socket.socket) -> None:
-        files = self._recordings.begin(worker.client) if self._recordings is not None else []
-        try:
-            self._order(worker, [sock.fileno()], files)
-        finally:
-            for fd in files:
-                os.close(fd)
-
-    def _order(self, worker: WorkerProcess, fds: list[int], files: list[int]) -> None:
-        told: dict[str, Any] = {"client": worker.client, "files": len(files)}
-        total, shares, kind = self._gpus.total, self._gpus.of(worker).crew.shares, worker.kind
-        if total is not None:
-            fds.append(total.fd)
-            told |= {"lease": total.begin(worker), "slack": SLACK}
-        if shares is not None:
-            weight = kind.weight if kind is not None else 1
-            # Without a descriptor, it shares as the driver has it.
-            with contextlib.suppress(OSError):
-                fds.append(shares.join(worker, weight / self._least_weight, worker.process.pid))
-                told["share"] = True
-        if kind is not None:
-            told["limits"] = msgspec.to_builtins(kind.limits)
-        self._gpus.order(worker, "serve", fds + files, **told)
-        if total is not None:
-            self._audit_later()
-
-    def _all_classes(self) -> tuple[ClientClass, ...]:
-        return self._classes.all if self._classes is not None else ()
-
-    def _class_of(self, client: WaitingClient) -> ClientClass | None:
-        """The class of a client; None where there are none."""
-        classes = self._classes
-        if classes is None or not classes.are_there:
-            return None
-        cgroup = peer_cgroup(client.sock) if classes.need_cgroups else None
-        return classes.of(client.kind, client.peer.user, cgroup)
-
-    def _cache_of(self, client: WaitingClient) -> Cache:
-        """Where shaders are kept for a client."""
-        place = peer_place(client.sock) if self._caches.by_client else ""
-        usual = self._classes.default.name if self._classes is not None else ""
-        return self._caches.of(client.peer, place, client.of_class, usual)
-
-    def _too_full(self, cache: Cache) -> None:
-        """A cache has grown beyond what drivers keep: who uses it ends, and it is removed."""
-        old = self._caches.spoil(cache)
-        for worker in [each for each in self._gpus.workers if each.shaders is cache]:
-            worker.shaders = old
-            self._gpus.kill(worker, f"its cache of shaders has more than {MOST_BYTES} bytes")
-
-    def _audit_later(self) -> None:
-        if not self._auditing and self._serving:
-            self._auditing = True
-            self._turns.after(AUDIT_SECONDS, self._audit)
-
-    def _audit(self) -> None:
-        self._auditing = False
-        self._gpus.audit()
-        self._audit_later()
-
     def _end(self) -> None:
         """Leave nothing behind, whatever has happened."""
-        self._close_listeners()
+        self._entrance.close()
         self._doorstep.close()
         self._room.close()
         self._gpus.end()
         self._turns.close()
-        if self._spare >= 0:
-            os.close(self._spare)
+        self._entrance.release()
