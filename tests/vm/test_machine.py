@@ -605,6 +605,14 @@ def test_the_commands_print_what_they_would_do(fake_qemu: FakeQemu, tmp_path: Pa
     assert "-vga none" in printed
     assert f"socket,id=agent,path={socket}.agent" in printed
     assert ".agent" not in hesper("gpu", "--socket", socket, "--print-qemu", "--no-clipboard")
+    assert f"-vnc unix:{socket}.sound,audiodev=audio" in printed
+    assert "hda-duplex" in printed
+    for quiet in (("--no-sound",), ("--web", "off"), ("--scanouts", "0")):
+        told = hesper("gpu", "--socket", socket, "--print-qemu", *quiet)
+        assert "hda-duplex" not in told
+        assert ".sound" not in told
+    heard = hesper("gpu", "--socket", socket, "--print-qemu", "--sound-socket", tmp_path / "s")
+    assert f"-vnc unix:{tmp_path}/s,audiodev=audio" in heard
     only_renders = hesper("gpu", "--socket", socket, "--print-qemu", "--scanouts", "0")
     assert "-vga none" not in only_renders
     assert ".agent" not in only_renders

@@ -205,8 +205,7 @@ class DisplayOptions:
     """Share text that is copied: what viewers copy the guest can paste, and the other way round.
     The guest needs spice-vdagent for that."""
     sound: bool = True
-    """Let the web page play the guest's sound, for whoever switches it on there. Of `hesper vm`
-    alone."""
+    """Let the web page play the guest's sound, for whoever switches it on there."""
     window: Annotated[bool, Parameter(negative=())] = False
     """Show the screens in windows of this desktop."""
     frames_per_second: float = 60.0

@@ -27,9 +27,11 @@ from hesper.vm.machine import (
     memory_arguments,
     monitor_arguments,
     sleep_arguments,
+    sound_arguments,
 )
 from hesper.vm.monitor_server import MonitorServer
 from hesper.vm.qemu import Qemu, QemuError, host_architecture
+from hesper.vm.sound import QemuSound
 
 MEMORY = 4 << 30
 """Bytes; stand for any in what is printed."""
@@ -47,6 +49,9 @@ class SocketOptions:
     agent: Path | None = None
     """Where QEMU connects the guest's agent, for its clipboard. Default: the socket's name with
     `.agent`."""
+    sound_socket: Path | None = None
+    """Where QEMU listens, and lets Hesper hear what the guest plays. Default: the socket's name
+    with `.sound`."""
     socket_mode: str = "0600"
     """Permissions of the sockets, in octal: whose QEMU may connect. If their folder is missing it
     is made, with permissions to match."""
@@ -70,7 +75,8 @@ def command(
 
     The screens are Hesper's to show: QEMU has no display for this device. Keyboard and pointer
     reach the guest by QEMU's monitor, which connects to the second socket; text that is copied by
-    the guest's agent (spice-vdagent), whose serial port connects to the third.
+    the guest's agent (spice-vdagent), whose serial port connects to the third. What the guest plays
+    is heard on the web page by a socket that QEMU makes, beside the others.
 
     Parameters
     ----------
@@ -94,11 +100,13 @@ def command(
     agent = (where.agent or path.with_name(f"{path.name}.agent")).absolute()
     has_screens = bool(device.scanouts)
     shared = agent if display.clipboard and has_screens else None
+    heard = (where.sound_socket or path.with_name(f"{path.name}.sound")).absolute()
+    sound = heard if display.sound and display.web != "off" and has_screens else None
     # What cannot be is said before anything is printed.
     mode = permissions("--socket-mode", where.socket_mode)
     options = device.options(mode=mode, group=where.socket_group)
     if print_qemu:
-        print(_qemu_line(path, monitor, shared, has_screens=has_screens))
+        print(_qemu_line(path, monitor, shared, sound, has_screens=has_screens))
         return
     if print_libvirt:
         print(_libvirt(path, monitor, shared, has_screens=has_screens))
@@ -111,14 +119,22 @@ def command(
             listen_on(UnixPath(monitor), local=True, access=options.access)
         ) as sockets,
         sharing(shared, options.access) as share,
-        running(path, options, display, watch, stop, kind="gpu") as (gpu, outputs),
+        running(
+            path,
+            options,
+            display,
+            watch,
+            stop,
+            kind="gpu",
+            sound=QemuSound(sound) if sound is not None else None,
+        ) as (gpu, outputs),
     ):
         MonitorServer(sockets.sockets[0], gpu.display, outputs).start()
         share(outputs)
         print(f"ready on {path} with {gpu.about.device} ({gpu.about.driver})")
         for place in outputs.places:
             print(place)
-        line = _qemu_line(path, monitor, shared, has_screens=has_screens)
+        line = _qemu_line(path, monitor, shared, sound, has_screens=has_screens)
         print(f"QEMU: {line}", flush=True)
         harden(device.sandbox)
         wait(stop, gpu.display, window=display.window)
@@ -126,14 +142,18 @@ def command(
         raise SystemExit(EXIT_FAILURE)
 
 
-def _qemu_line(socket: Path, monitor: Path, agent: Path | None, *, has_screens: bool) -> str:
+def _qemu_line(
+    socket: Path, monitor: Path, agent: Path | None, sound: Path | None, *, has_screens: bool
+) -> str:
     """The arguments as one would type them, of this host's QEMU."""
     architecture, machine, backend = "x86_64", "q35", "memory-backend-shm"
     # Without a QEMU here there is one elsewhere, perhaps; it can do that.
     with contextlib.suppress(QemuError):
         architecture = host_architecture()
         machine = MACHINES[architecture]
-        backend = Qemu.find(architecture).memory_backend
+        qemu = Qemu.find(architecture)
+        backend = qemu.memory_backend
+        sound = sound if qemu.has_vnc else None
     arguments = [
         *memory_arguments(backend, MEMORY),
         *("-machine", f"{machine},memory-backend=ram"),
@@ -144,6 +164,7 @@ def _qemu_line(socket: Path, monitor: Path, agent: Path | None, *, has_screens: 
         *monitor_arguments(monitor),
         *INPUT_ARGUMENTS,
         *(agent_arguments(agent) if agent is not None else ()),
+        *(sound_arguments("none", sound) if sound is not None else ()),
     ]
     return shlex.join(arguments)
 

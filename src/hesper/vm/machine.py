@@ -173,11 +173,7 @@ class Machine:
         audio = self.audio or qemu.audio
         if audio == "none" and self.sound_socket is None:
             return []
-        arguments = ["-audiodev", f"{audio},id=audio"]
-        arguments += ["-device", "intel-hda", "-device", "hda-duplex,audiodev=audio"]
-        if self.sound_socket is not None:
-            arguments += ["-vnc", f"unix:{escape(self.sound_socket)},audiodev=audio"]
-        return arguments
+        return sound_arguments(audio, self.sound_socket)
 
 
 def _monitor(socket: Path) -> list[str]:
@@ -210,6 +206,18 @@ def sleep_arguments(architecture: str) -> list[str]:
 def monitor_arguments(socket: Path) -> list[str]:
     """Return what connects QEMU's monitor to `vm.monitor_server` at `socket`."""
     return ["-qmp", f"unix:{escape(socket)}"]
+
+
+def sound_arguments(audio: str, socket: Path | None) -> list[str]:
+    """Return a sound card that plays by `audio`, QEMU's audio driver.
+
+    socket: where QEMU is to let Hesper hear it (see `vm.sound`); None: nowhere.
+    """
+    arguments = ["-audiodev", f"{audio},id=audio"]
+    arguments += ["-device", "intel-hda", "-device", "hda-duplex,audiodev=audio"]
+    if socket is not None:
+        arguments += ["-vnc", f"unix:{escape(socket)},audiodev=audio"]
+    return arguments
 
 
 def agent_arguments(socket: Path) -> list[str]:
