@@ -9,7 +9,6 @@ import shlex
 import stat
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,11 +21,10 @@ from hesper.display.input import ABSOLUTE_MAX, Button, Key, PointerButton, Point
 from hesper.display.scanout import Display, Size
 from hesper.gpu.runner import GpuOptions
 from hesper.vm import qemu
-from hesper.vm.desktops import CLIPBOARD_PROGRAM, DESKTOPS
 from hesper.vm.devices import escape
 from hesper.vm.disks import FileKind, file_kind
 from hesper.vm.firmware import Firmware, FirmwareError, find_firmware
-from hesper.vm.guest_image import ImageError, ImageOptions, write_files
+from hesper.vm.guest_image import ImageError, ImageOptions
 from hesper.vm.image_builder import build_image
 from hesper.vm.input_events import to_qemu
 from hesper.vm.libvirt import libvirt_xml
@@ -499,54 +497,6 @@ def test_what_an_image_is_made_with_is_looked_for_where_root_has_it(
         build_image(ImageOptions(output=tmp_path / "image"), lambda _: None, lambda _: None)
     assert "e2fsprogs" not in str(refused.value)
     assert "fdisk" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("desktop", "session", "hint"),
-    [
-        ("none", None, "vkcube\n"),
-        ("weston", "weston", "vkcube --wsi wayland\n"),
-        ("sway", "WLR_RENDERER=vulkan sway", "vkcube --wsi wayland\n"),
-        ("xorg", "startx /usr/bin/openbox-session", "vkcube\n"),
-        ("xfce", None, "vkcube\n"),
-        ("gnome", None, "vkcube\n"),
-        ("kde", "startplasma-wayland", "vkcube\n"),
-    ],
-)
-def test_an_image_starts_its_desktop_and_says_what_draws(
-    tmp_path: Path, desktop: str, session: str | None, hint: str
-) -> None:
-    options = ImageOptions(output=tmp_path / "image", desktop=desktop, user="somebody")
-    write_files(options, tmp_path / "files.tar")
-    with tarfile.open(tmp_path / "files.tar") as archive:
-        files = {
-            entry.name: file.read().decode()
-            for entry in archive
-            if (file := archive.extractfile(entry)) is not None
-        }
-    assert files["etc/motd"].endswith(hint)
-    assert files["etc/sysctl.d/50-dmesg.conf"] == "kernel.dmesg_restrict = 0\n"
-    profile = files.get("etc/profile.d/zz-desktop.sh", "")
-    assert (f"    {session} >" in profile) == (session is not None)
-    checked = subprocess.run(["sh", "-n"], input=profile, text=True, check=False)
-    assert checked.returncode == 0
-    managers = {"xfce": "lightdm/lightdm.conf.d/50-hesper.conf", "gnome": "gdm3/daemon.conf"}
-    for one, name in managers.items():
-        assert ("=somebody\n" in files.get(f"etc/{name}", "")) == (desktop == one)
-    # Desktops start the agent of X by themselves; those that have another instead are told of it.
-    packages = DESKTOPS[desktop].packages
-    starts = [name for name, text in files.items() if f"/{CLIPBOARD_PROGRAM}\n" in text]
-    if desktop in {"sway", "kde"}:
-        assert starts
-        assert {"wl-clipboard", "python3"} <= set(packages)
-        compile(files[CLIPBOARD_PROGRAM], CLIPBOARD_PROGRAM, "exec")
-        assert 'ATTR{name}=="com.redhat.spice.0"' in "".join(files.values())
-    else:
-        assert starts == []
-        assert CLIPBOARD_PROGRAM not in files
-        assert ("spice-vdagent" in packages) == (desktop != "none")
-    assert ("etc/xdg/openbox/autostart" in files) == (desktop == "xorg")
-    assert ("xwayland=true" in files.get("etc/xdg/weston/weston.ini", "")) == (desktop == "weston")
 
 
 def test_an_image_that_is_built_says_which_package_it_is_at(

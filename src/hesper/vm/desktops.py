@@ -8,6 +8,9 @@ from importlib.resources import files
 
 CLIPBOARD_PROGRAM = "usr/local/bin/hesper-clipboard"
 _SOUND = ("pipewire-audio", "alsa-utils")
+_OF_LARGE = ("at-spi2-core", "rtkit")
+"""What every program of the large desktops asks for on its start, and waits for: how blind people
+use it, and turns of the processor for what must not be late."""
 _OF_SWAY = ("wl-clipboard", "python3")
 """What the guest's clipboard program needs."""
 
@@ -118,6 +121,7 @@ DESKTOPS = {
             "nautilus",
             "mesa-utils",
             "spice-vdagent",
+            *_OF_LARGE,
             *_SOUND,
         ),
         files={"etc/gdm3/daemon.conf": _GDM},
@@ -129,10 +133,16 @@ DESKTOPS = {
             "kscreen",
             "plasma-pa",
             "systemsettings",
+            # The screen that goes dark, and sleep; its lock's settings.
+            "powerdevil",
+            "kde-config-screenlocker",
+            # What programs in the sandbox, and browsers, ask of the desktop.
+            "xdg-desktop-portal-kde",
             "konsole",
             "dolphin",
             "mesa-utils",
             *_OF_SWAY,
+            *_OF_LARGE,
             *_SOUND,
         ),
         session="startplasma-wayland",

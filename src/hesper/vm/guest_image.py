@@ -122,10 +122,13 @@ class ImageOptions:
 
 
 # An emulated PC's timer may be late where the host is busy: Linux would take it for a broken one.
+# systemd would have SSH listen on sockets to the host, and complain on the screen of their lack.
+_LINUX_OPTIONS = "rw quiet no_timer_check systemd.ssh_auto=no"
+
 _GRUB = """insmod part_gpt
 insmod ext2
 search --no-floppy --label --set=root {label}
-linux /vmlinuz root=LABEL={label} rw quiet no_timer_check console={serial} console=tty0
+linux /vmlinuz root=LABEL={label} {options} console={serial} console=tty0
 initrd /initrd.img
 boot
 """
@@ -179,7 +182,7 @@ def write_files(options: ImageOptions, path: Path) -> None:
             wsi=" --wsi wayland" if desktop.is_wayland else "",
             use=guest_containers.MESSAGE if options.use == "containers" else "",
         ),
-        "root/grub.cfg": _GRUB.format(label=LABEL, serial=serial),
+        "root/grub.cfg": _GRUB.format(label=LABEL, options=_LINUX_OPTIONS, serial=serial),
         "root/setup": _setup_script(options),
     }
     for getty in ("getty@tty1", f"serial-getty@{serial}"):

@@ -1,0 +1,77 @@
+"""What is in the images of `hesper guest build`: its desktops, and how they start."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from hesper.vm.desktops import CLIPBOARD_PROGRAM, DESKTOPS
+from hesper.vm.guest_image import ImageOptions, write_files
+
+
+def image_files(options: ImageOptions, folder: Path) -> dict[str, str]:
+    """The files that are added to Debian's, by their paths from the root."""
+    write_files(options, folder / "files.tar")
+    with tarfile.open(folder / "files.tar") as archive:
+        return {
+            entry.name: file.read().decode()
+            for entry in archive
+            if (file := archive.extractfile(entry)) is not None
+        }
+
+
+@pytest.mark.parametrize(
+    ("desktop", "session", "hint"),
+    [
+        ("none", None, "vkcube\n"),
+        ("weston", "weston", "vkcube --wsi wayland\n"),
+        ("sway", "WLR_RENDERER=vulkan sway", "vkcube --wsi wayland\n"),
+        ("xorg", "startx /usr/bin/openbox-session", "vkcube\n"),
+        ("xfce", None, "vkcube\n"),
+        ("gnome", None, "vkcube\n"),
+        ("kde", "startplasma-wayland", "vkcube\n"),
+    ],
+)
+def test_an_image_starts_its_desktop_and_says_what_draws(
+    tmp_path: Path, desktop: str, session: str | None, hint: str
+) -> None:
+    options = ImageOptions(output=tmp_path / "image", desktop=desktop, user="somebody")
+    files = image_files(options, tmp_path)
+    assert files["etc/motd"].endswith(hint)
+    assert files["etc/sysctl.d/50-dmesg.conf"] == "kernel.dmesg_restrict = 0\n"
+    profile = files.get("etc/profile.d/zz-desktop.sh", "")
+    assert (f"    {session} >" in profile) == (session is not None)
+    checked = subprocess.run(["sh", "-n"], input=profile, text=True, check=False)
+    assert checked.returncode == 0
+    managers = {"xfce": "lightdm/lightdm.conf.d/50-hesper.conf", "gnome": "gdm3/daemon.conf"}
+    for one, name in managers.items():
+        assert ("=somebody\n" in files.get(f"etc/{name}", "")) == (desktop == one)
+    # Desktops start the agent of X by themselves; those that have another instead are told of it.
+    packages = DESKTOPS[desktop].packages
+    starts = [name for name, text in files.items() if f"/{CLIPBOARD_PROGRAM}\n" in text]
+    if desktop in {"sway", "kde"}:
+        assert starts
+        assert {"wl-clipboard", "python3"} <= set(packages)
+        compile(files[CLIPBOARD_PROGRAM], CLIPBOARD_PROGRAM, "exec")
+        assert 'ATTR{name}=="com.redhat.spice.0"' in "".join(files.values())
+    else:
+        assert starts == []
+        assert CLIPBOARD_PROGRAM not in files
+        assert ("spice-vdagent" in packages) == (desktop != "none")
+    assert ("etc/xdg/openbox/autostart" in files) == (desktop == "xorg")
+    assert ("xwayland=true" in files.get("etc/xdg/weston/weston.ini", "")) == (desktop == "weston")
+
+
+def test_nothing_complains_on_the_screen_while_an_image_boots(tmp_path: Path) -> None:
+    loader = image_files(ImageOptions(output=tmp_path / "image"), tmp_path)["root/grub.cfg"]
+    (line,) = (line for line in loader.splitlines() if line.startswith("linux "))
+    assert {"quiet", "no_timer_check", "systemd.ssh_auto=no"} <= set(line.split())
+
+
+@pytest.mark.parametrize("desktop", ["gnome", "kde"])
+def test_what_every_program_of_a_large_desktop_asks_for_is_there(desktop: str) -> None:
+    """Without it each start of a program waits, or says in the log that it is missing."""
+    assert {"at-spi2-core", "rtkit", "pipewire-audio"} <= set(DESKTOPS[desktop].packages)
