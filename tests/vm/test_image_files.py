@@ -65,6 +65,11 @@ def test_an_image_starts_its_desktop_and_says_what_draws(
     assert ("xwayland=true" in files.get("etc/xdg/weston/weston.ini", "")) == (desktop == "weston")
 
 
+def test_letters_are_in_utf_8(tmp_path: Path) -> None:
+    files = image_files(ImageOptions(output=tmp_path / "image"), tmp_path)
+    assert files["etc/default/locale"] == "LANG=C.UTF-8\n"
+
+
 def test_nothing_complains_on_the_screen_while_an_image_boots(tmp_path: Path) -> None:
     loader = image_files(ImageOptions(output=tmp_path / "image"), tmp_path)["root/grub.cfg"]
     (line,) = (line for line in loader.splitlines() if line.startswith("linux "))

@@ -173,6 +173,8 @@ def write_files(options: ImageOptions, path: Path) -> None:
     files = {
         "etc/fstab": f"LABEL={LABEL} / ext4 rw,discard 0 1\n",
         "etc/environment": ENVIRONMENT,
+        # Every libc has it; terminals and Qt want letters in UTF-8.
+        "etc/default/locale": "LANG=C.UTF-8\n",
         "etc/hostname": "hesper-guest\n",
         "etc/hosts": "127.0.0.1 localhost hesper-guest\n::1 localhost\n",
         f"etc/sudoers.d/{user}": f"{user} ALL=(ALL) NOPASSWD: ALL\n",
