@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from hesper.vm import guest_opengl
+from hesper.vm.cloud import Seed
 from hesper.vm.desktops import CLIPBOARD_PROGRAM, DESKTOPS
 from hesper.vm.guest_image import ImageOptions, write_files
 
@@ -68,6 +72,68 @@ def test_an_image_starts_its_desktop_and_says_what_draws(
 def test_letters_are_in_utf_8(tmp_path: Path) -> None:
     files = image_files(ImageOptions(output=tmp_path / "image"), tmp_path)
     assert files["etc/default/locale"] == "LANG=C.UTF-8\n"
+
+
+@pytest.mark.parametrize(
+    ("summary", "environment"),
+    [
+        (
+            "deviceType = PHYSICAL_DEVICE_TYPE_CPU\ndeviceName = Virtio-GPU Venus (llvmpipe)",
+            ["MESA_LOADER_DRIVER_OVERRIDE=zink", "LIBGL_ALWAYS_SOFTWARE=1", "LIBGL_KOPPER_DRI2=1"],
+        ),
+        (
+            "deviceType = PHYSICAL_DEVICE_TYPE_DISCRETE_GPU\ndeviceName = Virtio-GPU Venus (a GPU)",
+            ["MESA_LOADER_DRIVER_OVERRIDE=zink"],
+        ),
+        ("deviceType = PHYSICAL_DEVICE_TYPE_CPU\ndeviceName = llvmpipe", []),
+        ("", []),
+    ],
+)
+def test_a_guest_looks_who_draws_opengl(
+    tmp_path: Path, summary: str, environment: list[str]
+) -> None:
+    """On X a program that was told of zink alone, on a host without a GPU, finds no OpenGL."""
+    answers = {"udevadm": "exit 1", "vulkaninfo": f"cat <<'END'\n{summary}\nEND"}
+    for name, answer in answers.items():
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{answer}\n")
+        program.chmod(0o755)
+    files = image_files(ImageOptions(output=tmp_path / "image"), tmp_path)
+    done = subprocess.run(
+        ["sh", "-c", files[guest_opengl.PROGRAM]],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == environment
+    assert "LOADER_DRIVER" not in files["etc/environment"]
+    service = files["etc/systemd/system/hesper-opengl.service"]
+    # Nobody logs in before.
+    assert "Before=systemd-user-sessions.service\n" in service
+    assert f"/{guest_opengl.PROGRAM} > /{guest_opengl.CHOICE}" in service
+
+
+def test_whoever_logs_in_has_what_the_guest_has_found(tmp_path: Path) -> None:
+    pam = tmp_path / "etc/pam.d"
+    pam.mkdir(parents=True)
+    setup = image_files(ImageOptions(output=tmp_path / "image"), tmp_path)["root/setup"]
+    lines = [line for line in setup.splitlines() if "/etc/pam.d/" in line]
+    script = "\n".join(lines).replace("/etc/pam.d/", f"{pam}/")
+    subprocess.run(["sh", "-e"], input=script, text=True, check=True)
+    told = f"session optional pam_env.so readenv=1 envfile=/{guest_opengl.CHOICE}\n"
+    for name in ("common-session", "common-session-noninteractive"):
+        assert (pam / name).read_text() == told
+    assert "systemctl enable hesper-opengl\n" in setup
+
+
+def test_cloud_images_look_who_draws_opengl_too(tmp_path: Path) -> None:
+    Seed(instance="1", user="somebody").write(tmp_path / "seed")
+    told = json.loads((tmp_path / "seed/user-data").read_text().partition("\n")[2])
+    modes = {file["path"]: file.get("permissions") for file in told["write_files"]}
+    assert modes[f"/{guest_opengl.PROGRAM}"] == "0755"
+    assert modes["/etc/systemd/system/hesper-opengl.service"] == "0644"
+    assert told["runcmd"] == [*guest_opengl.SET_UP, "systemctl start hesper-opengl"]
 
 
 def test_nothing_complains_on_the_screen_while_an_image_boots(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from hesper.vm import guest_opengl
 from hesper.vm.devices import escape
 from hesper.vm.guest_image import ENVIRONMENT
 
@@ -46,7 +47,19 @@ class Seed:
             "users": [user],
             "package_update": True,
             "packages": list(PACKAGES),
-            "write_files": [{"path": "/etc/environment", "content": ENVIRONMENT, "append": True}],
+            "write_files": [
+                {"path": "/etc/environment", "content": ENVIRONMENT, "append": True},
+                *(
+                    {
+                        "path": f"/{name}",
+                        "content": text,
+                        "permissions": "0755" if "/bin/" in name else "0644",
+                    }
+                    for name, text in guest_opengl.FILES.items()
+                ),
+            ],
+            # Once the packages are there.
+            "runcmd": [*guest_opengl.SET_UP, "systemctl start hesper-opengl"],
         }
         # JSON is YAML, and nothing in it has to be escaped for that.
         data = "#cloud-config\n" + json.dumps(told, indent=1) + "\n"

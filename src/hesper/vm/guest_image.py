@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hesper.errors import HesperError
-from hesper.vm import guest_containers
+from hesper.vm import guest_containers, guest_opengl
 from hesper.vm.desktops import DESKTOPS
 
 MEBI = 1 << 20
@@ -133,10 +133,8 @@ initrd /initrd.img
 boot
 """
 
-ENVIRONMENT = """# OpenGL by zink on Venus; by llvmpipe where the host's GPU lacks what zink needs.
-MESA_LOADER_DRIVER_OVERRIDE=zink
-# Vulkan's pictures reach windows through memory.  Where the desktop itself is drawn by zink,
-# taking this away saves copies.
+ENVIRONMENT = """# Vulkan's pictures reach windows through memory.  Where the desktop itself is
+# drawn by zink, taking this away saves copies.
 MESA_VK_WSI_DEBUG=sw
 # A program hears from vkAllocateMemory itself that there is no memory.
 VN_PERF=no_async_mem_alloc
@@ -180,6 +178,7 @@ def write_files(options: ImageOptions, path: Path) -> None:
         f"etc/sudoers.d/{user}": f"{user} ALL=(ALL) NOPASSWD: ALL\n",
         "etc/systemd/network/80-dhcp.network": _NETWORK,
         "etc/sysctl.d/50-dmesg.conf": "kernel.dmesg_restrict = 0\n",
+        **guest_opengl.FILES,
         "etc/motd": _MESSAGE.format(
             wsi=" --wsi wayland" if desktop.is_wayland else "",
             use=guest_containers.MESSAGE if options.use == "containers" else "",
@@ -220,6 +219,7 @@ def _setup_script(options: ImageOptions) -> str:
         f"useradd --create-home --shell /bin/bash --groups sudo,video,render,audio,input {user}",
         f"passwd --delete {user}",
         "systemctl enable systemd-networkd systemd-resolved",
+        *guest_opengl.SET_UP,
     ]
     if options.ssh_key:
         home = f"/home/{user}/.ssh"
