@@ -66,6 +66,7 @@ def test_an_image_starts_its_desktop_and_says_what_draws(
         assert CLIPBOARD_PROGRAM not in files
         assert ("spice-vdagent" in packages) == (desktop != "none")
     assert ("etc/xdg/openbox/autostart" in files) == (desktop == "xorg")
+    assert ("systemdBoot=false\n" in files.get("etc/xdg/startkderc", "")) == (desktop == "kde")
     assert ("xwayland=true" in files.get("etc/xdg/weston/weston.ini", "")) == (desktop == "weston")
 
 

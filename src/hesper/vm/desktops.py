@@ -33,6 +33,12 @@ AutomaticLogin={user}
 _PORT_RULE = """SUBSYSTEM=="virtio-ports", ATTR{{name}}=="com.redhat.spice.0", TAG+="uaccess"
 """
 
+# Started by systemd, kwin takes any session of the user's for that of the screen: at times the
+# serial port's, where nothing can be shown.  And systemd ends what takes long to start.
+_PLASMA = """[General]
+systemdBoot=false
+"""
+
 _AUTOSTART = f"""[Desktop Entry]
 Type=Application
 Name=Clipboard of the host
@@ -148,6 +154,7 @@ DESKTOPS = {
         session="startplasma-wayland",
         has_own_agent=True,
         files={
+            "etc/xdg/startkderc": _PLASMA,
             "etc/xdg/autostart/hesper-clipboard.desktop": _AUTOSTART,
             "etc/udev/rules.d/70-hesper-clipboard.rules": _PORT_RULE,
         },
