@@ -14,7 +14,7 @@ from hesper.kernel.errors import ProtocolError
 from hesper.portable import SharedMemory, WakePipe, page_size
 from kernel.conftest import BOUND, happens, wait_for
 from kernel.queue_host import CODEC, QUEUE, QueueHost
-from kernel.ring_guest import Guest
+from kernel.ring_guest import IDLE, STATUS, Guest
 
 OTHER = 8
 
@@ -195,9 +195,15 @@ def test_what_is_gone_meanwhile_is_not_submitted_to(sharer: Sharer) -> None:
     assert sharer.fences == []
 
 
-def test_a_held_ring_has_told_what_is_done(sharer: Sharer) -> None:
-    """The guest may wait for what came before, and nothing that follows overtakes."""
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_held_ring_has_told_what_is_done(sharer: Sharer, asleep: bool) -> None:
+    """The guest may wait for what came before, and nothing that follows overtakes.
+
+    Who wakes its thread is not held.
+    """
     guest = Guest(sharer.host, sharer.engine.submit)
+    if asleep:
+        wait_for(lambda: guest.word(STATUS) & IDLE != 0, "the ring's thread to sleep")
     sharer.words[TOLD] = MEASURE | HOLD
     submit = CODEC.encode(
         "vkQueueSubmit", {"queue": QUEUE, "submitCount": 0, "pSubmits": None, "fence": 0}

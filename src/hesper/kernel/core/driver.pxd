@@ -134,8 +134,12 @@ cdef inline int bind_sparse(Stream *s) noexcept nogil:
 
 
 cdef inline bint is_held(Stream *s) noexcept nogil:
-    """Whether a submission has to wait first; it does once."""
-    if not s.admitted and share_holds(s.core):
+    """Whether a submission has to wait first; it does once.
+
+    Who runs a ring's commands for its thread does not wait: it has begun before there was a reason.
+    """
+    cdef bint is_borrowed = s.ring != NULL and s.ring.borrowed
+    if not s.admitted and not is_borrowed and share_holds(s.core):
         return True
     s.admitted = False
     return False

@@ -19,6 +19,7 @@ from hesper.kernel.core.polling cimport (
 from hesper.kernel.core.progress cimport (
     core_catch_up, is_reached, ring_await, ring_publish, ring_settle, ring_wake)
 from hesper.kernel.core.recording cimport piece_end, recording_begin, recording_settle
+from hesper.kernel.core.shares cimport share_holds
 from hesper.kernel.core.state cimport (
     ERROR_NONE, ERROR_PLACE, ERROR_RING, ERROR_STOPPED, STAGE_ASLEEP, STAGE_WAIT, STATUS_IDLE,
     Core, RingCore, Stream, fail)
@@ -222,11 +223,14 @@ cdef inline bint may_block(Core *core, uint32_t number) noexcept nogil:
 cdef inline bint ring_take_over(RingCore *ring) noexcept nogil:
     """Run a few commands that wait in a ring; its thread must be woken after that.
 
-    None that may wait: the thread that does this has a socket to serve.
+    None that may wait, nor any while the context is over its share of the GPU's time: the thread
+    that does this has a socket to serve.
     Returns whether there may be more to be done, or seen to be done, by the next try.
     """
     cdef uint32_t tail
     cdef bint more = False
+    if share_holds(ring.stream.core):
+        return False
     if not hesper_try_lock(&ring.owned):
         return True
     ring.borrowed = 1
