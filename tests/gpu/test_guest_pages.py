@@ -16,6 +16,7 @@ from gpu_requests import (
 from gpu_vm import CAPSET, MakeVm, Vm
 from vhost_user_guest import VhostUserGuest
 
+from hesper.gpu.guest_pages import LEAST_PAGE
 from hesper.gpu.wire import CAPSET_UNUSED, CAPSET_VENUS, BlobMemory, Command, Feature, Response
 
 OK = Response.OK_NODATA
@@ -25,11 +26,22 @@ OLD_DRIVER = 0
 NEW_DRIVER = int(Feature.BLOB_ALIGNMENT)
 
 
+def have_pages(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Let the host have pages of that size."""
+    for module in ("guest_pages", "blobs"):
+        monkeypatch.setattr(f"hesper.gpu.{module}.page_size", lambda: size)
+
+
 @pytest.fixture
 def large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host as Apple Silicon is."""
-    for module in ("guest_pages", "blobs"):
-        monkeypatch.setattr(f"hesper.gpu.{module}.page_size", lambda: LARGE)
+    have_pages(monkeypatch, LARGE)
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose pages are the smallest."""
+    have_pages(monkeypatch, LEAST_PAGE)
 
 
 def negotiate(vm: Vm, features: int) -> None:
@@ -138,6 +150,7 @@ def test_a_driver_that_keeps_to_the_alignment_keeps_venus(
     assert not events(caplog)
 
 
+@pytest.mark.usefixtures("small_pages")
 def test_pages_as_large_as_the_hosts_are_never_small(vm: Vm) -> None:
     negotiate(vm, OLD_DRIVER)
     share(vm, 0x101010, 48)
@@ -176,11 +189,21 @@ def test_small_pages_that_show_late_are_explained(vm: Vm, caplog: pytest.LogCapt
     assert any("no Venus" in event for event in events(caplog))
 
 
-def test_so_is_what_was_refused(make_vm: MakeVm, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("pages", ["small_pages", "large_pages"])
+@pytest.mark.parametrize("features", [OLD_DRIVER, NEW_DRIVER])
+def test_so_is_what_was_refused(
+    request: pytest.FixtureRequest,
+    make_vm: MakeVm,
+    caplog: pytest.LogCaptureFixture,
+    pages: str,
+    features: int,
+) -> None:
+    request.getfixturevalue(pages)
     vm = make_vm()
+    negotiate(vm, features)
     assert vm.guest.send(create_context(1, b"vkcube")).type == OK
     vm.worker().blob_response = Response.ERR_OUT_OF_MEMORY
-    assert vm.guest.send(create_blob(9, ctx_id=1)).type == Response.ERR_OUT_OF_MEMORY
+    assert vm.guest.send(create_blob(9, LARGE, ctx_id=1)).type == Response.ERR_OUT_OF_MEMORY
     assert vm.guest.send(destroy_context(1)).type == OK
     (record,) = [r for r in caplog.records if "no ring" in r.message]
     assert "refuses blob 9" in record.__dict__["fields"]["reason"]

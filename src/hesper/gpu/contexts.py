@@ -204,7 +204,7 @@ class Contexts:
 
     def _explain_no_ring(self, context: Context) -> None:
         """Say why a context has gone that could run something, and has run nothing."""
-        reason = self._pages.why_no_ring() or context.refused
+        reason = self._pages.why_no_ring(context.refused)
         _log.of("no ring").warning(
             "a program's Vulkan has ended before it began: it has made no ring",
             context=context.id,

@@ -65,13 +65,17 @@ class GuestPages:
         self._tell()
         return self._small and not self.aligned
 
-    def why_no_ring(self) -> str:
-        """What keeps Mesa from making its first blob, where it is the pages; else empty."""
-        if self._mask < LEAST_PAGE:
-            return ""
-        if self.aligned:
-            return f"the guest's Mesa is older than 26.2: its blobs are not of {page_size()} bytes"
-        return f"the guest's pages are smaller than {page_size()} bytes" if self._small else ""
+    def why_no_ring(self, refused: str) -> str:
+        """What has kept Mesa from making its first ring; empty if it is not known.
+
+        `refused` is what the context was refused last, or empty.  The guest's kernel itself refuses
+        blobs that are not aligned: where one has come here, it was not that.
+        """
+        if self._small and not self.aligned:
+            return f"the guest's pages are smaller than {page_size()} bytes"
+        if refused or self._mask < LEAST_PAGE or not self.aligned:
+            return refused
+        return f"the guest's Mesa is older than 26.2: its blobs are not of {page_size()} bytes"
 
     def _tell(self) -> None:
         """Say once what the guest lacks."""
