@@ -31,7 +31,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hesper.display.scanout import Rect
-from hesper.gpu.backing import SPARE_PIECES, Backing, most_pieces, read_entries
+from hesper.gpu.backing import GUEST_PAGE, SPARE_PIECES, Backing, most_pieces, read_entries
 from hesper.gpu.guest_pages import GuestPages
 from hesper.gpu.limits import Limits
 from hesper.gpu.request import GpuError
@@ -67,8 +67,9 @@ def test_so_does_a_blob(vm: Vm) -> None:
         blob = create_blob(7, PAGE, memory=BlobMemory.GUEST, flags=0, pieces=pieces)
         return vm.guest.send(blob).type
 
-    assert create(1 + SPARE_PIECES + 1) == NO_MEMORY
-    assert create(1 + SPARE_PIECES) == OK
+    most = PAGE // GUEST_PAGE + SPARE_PIECES
+    assert create(most + 1) == NO_MEMORY
+    assert create(most) == OK
 
 
 def test_all_pieces_are_counted_until_they_are_let_go(make_vm: MakeVm) -> None:

@@ -102,6 +102,7 @@ def test_broken_manifests_are_named(tmp_path: Path) -> None:
 
 
 def test_what_guests_need_on_a_host_with_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "page_size", lambda: 4096)
     assert not [each for each in diagnose(environ(LAVAPIPE)) if each.topic == "guests' pages"]
     monkeypatch.setattr(diagnosis, "page_size", lambda: 16384)
     finding = find(diagnose(environ(LAVAPIPE)), "guests' pages")
