@@ -87,14 +87,14 @@ def test_another_architecture_needs_an_emulator(
     """What it lacks is said before an image is begun."""
     monkeypatch.setattr(mmdebstrap, "_BINFMT", tmp_path)
     monkeypatch.setattr(mmdebstrap, "is_there", lambda: True)
-    monkeypatch.setattr(mmdebstrap, "_check_tools", lambda: None)
+    monkeypatch.setattr(mmdebstrap, "_check_tools", lambda *, foreign: asked.append(str(foreign)))
     asked: list[str] = []
     for state in (None, "disabled\n"):
         if state is not None:
             (tmp_path / "qemu-aarch64").write_text(state)
         with pytest.raises(ImageError, match="qemu-user"):
             build_image(options("arm64"), asked.append, asked.append)
-    assert asked == []
+    assert asked == ["True", "True"]
     (tmp_path / "qemu-aarch64").write_text("enabled\ninterpreter /usr/bin/qemu-aarch64\n")
     monkeypatch.setattr(mmdebstrap, "_make_root", stop)
     with pytest.raises(InterruptedError):

@@ -20,6 +20,7 @@ from hesper.cli._gpu import DisplayOptions
 from hesper.display.input import ABSOLUTE_MAX, Button, Key, PointerButton, PointerMove
 from hesper.display.scanout import Display, Size
 from hesper.gpu.runner import GpuOptions
+from hesper.portable import architecture
 from hesper.vm import qemu
 from hesper.vm.devices import escape
 from hesper.vm.disks import FileKind, file_kind
@@ -497,6 +498,14 @@ def test_what_an_image_is_made_with_is_looked_for_where_root_has_it(
         build_image(ImageOptions(output=tmp_path / "image"), lambda _: None, lambda _: None)
     assert "e2fsprogs" not in str(refused.value)
     assert "fdisk" not in str(refused.value)
+    assert "arch-test" not in str(refused.value)
+    other = "amd64" if architecture() == "aarch64" else "arm64"
+    with pytest.raises(ImageError, match=r"apt install arch-test "):
+        build_image(
+            ImageOptions(output=tmp_path / "image", architecture=other),
+            lambda _: None,
+            lambda _: None,
+        )
 
 
 def test_an_image_that_is_built_says_which_package_it_is_at(

@@ -52,8 +52,10 @@ def is_there() -> bool:
 
 def check(options: ImageOptions) -> None:
     """Raise `ImageError` for what is missing here."""
-    _check_tools()
-    _check_architecture(options.architecture)
+    foreign = architecture() != ARCHITECTURES[options.architecture]
+    _check_tools(foreign=foreign)
+    if foreign:
+        _check_emulator(options.architecture)
 
 
 def make(options: ImageOptions, work: Path, disk: Path, step: Step, detail: Step) -> None:
@@ -69,8 +71,13 @@ def _path() -> str:
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
-def _check_tools() -> None:
-    needed = dict(_TOOLS) if os.geteuid() == 0 else {**_TOOLS, "fakeroot": "fakeroot"}
+def _check_tools(*, foreign: bool) -> None:
+    needed = dict(_TOOLS)
+    if os.geteuid() != 0:
+        needed["fakeroot"] = "fakeroot"
+    if foreign:
+        # By which mmdebstrap sees whether programs of that architecture run here.
+        needed["arch-test"] = "arch-test"
     path = _path()
     missing = sorted({needed[tool] for tool in needed if shutil.which(tool, path=path) is None})
     if missing:
@@ -80,10 +87,8 @@ def _check_tools() -> None:
         )
 
 
-def _check_architecture(wanted: str) -> None:
-    """Raise `ImageError` unless programs of that architecture run here, if only emulated."""
-    if architecture() == ARCHITECTURES[wanted]:
-        return
+def _check_emulator(wanted: str) -> None:
+    """Raise `ImageError` unless programs of that architecture, which is not ours, run here."""
     handler = _BINFMT / _QEMU_USER[wanted]
     try:
         works = handler.read_text(encoding="utf-8").startswith("enabled")
@@ -92,7 +97,8 @@ def _check_architecture(wanted: str) -> None:
     if not works:
         raise ImageError(
             f"programs for {wanted} do not run here: install qemu-user-static (from Debian 13 on:"
-            " qemu-user-binfmt), and make sure that binfmt_misc is mounted"
+            " qemu-user-binfmt), and make sure that binfmt_misc is mounted; where no systemd runs,"
+            f" as in a container, also: cp /usr/lib/binfmt.d/{handler.name}.conf {_BINFMT}/register"
         )
 
 
