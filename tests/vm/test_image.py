@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from hesper.vhost_user_gpu import VhostUserGpu
 from hesper.vm import mmdebstrap
 from hesper.vm.disks import DiskBoot, FileKind, disk_boot, file_kind
 from hesper.vm.firmware import Firmware
-from hesper.vm.guest_image import ImageError, ImageOptions
+from hesper.vm.guest_image import ImageError, ImageOptions, preferences
 from hesper.vm.image_builder import build_image
 from hesper.vm.machine import Disk
 
@@ -79,6 +79,15 @@ def test_a_guest_for_apple_silicon_has_its_pages() -> None:
     assert options("amd64").kernel == "linux-image-amd64"
     with pytest.raises(ImageError, match="amd64 has 4k"):
         options("amd64", "16k")
+
+
+def test_a_kernel_with_large_pages_is_not_too_new_for_mesa() -> None:
+    """From 7.2 on it refuses what a Mesa before 26.2.4 shares with a host of 16 KiB."""
+    assert "src:mesa*" in preferences(options("arm64"))
+    assert "linux*" not in preferences(options("arm64"))
+    for other in (options("arm64", "4k"), options("amd64")):
+        assert "src:linux* src:mesa*" in preferences(other)
+    assert preferences(replace(options("arm64"), suite="sid")) == ""
 
 
 def test_another_architecture_needs_an_emulator(

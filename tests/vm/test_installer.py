@@ -233,7 +233,8 @@ def test_the_installer_is_told_all_of_it(options: ImageOptions, tmp_path: Path, 
     assert " linux-image-arm64-16k " in inside
     assert " podman " in inside
     assert "EFI/BOOT/BOOTAA64.EFI" in inside
-    assert b"n=trixie-backports" in found["hesper/preferences"]
+    # Linux 7.2 wants more of Mesa where pages have 16 KiB.
+    assert b"\nPackage: src:mesa*\nPin: release n=trixie-backports\n" in found["hesper/preferences"]
     assert b"/dev/ttyAMA0" in found["hesper/late"]
     for script in ("early", "late", "inside"):
         subprocess.run(["sh", "-n"], input=found[f"hesper/{script}"], check=True)

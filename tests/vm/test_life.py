@@ -211,7 +211,7 @@ def test_a_second_gpu_shows_the_desktop(tree: Tree, programs: list[Path]) -> Non
 def test_blobs_have_the_hosts_pages(tree: Tree, program: Callable[[str], Path], page: int) -> None:
     """16 KiB, as Apple Silicon has, under a guest with 4 KiB: its kernel is told, and heeds it.
 
-    Mesa does from 26.2 on.
+    Mesa does from 26.2.4 on.
     """
     with (
         exchange(tree) as place,

@@ -324,7 +324,7 @@ def running(
             _log.info(
                 "this host has larger pages than most guests",
                 bytes=page_size(),
-                remedy="guests need Mesa 26.2 and Linux 7.2, or pages as large",
+                remedy="guests need Linux 7.2 and Mesa 26.2.4, or older Linux with pages as large",
             )
         yield gpu, outputs
 

@@ -94,7 +94,8 @@ def build(
     mtools and (as another user than root) fakeroot. Without mmdebstrap it needs QEMU, as `hesper
     vm` does: Debian's installer then makes the image in a virtual machine, which takes longer.
 
-    The image boots by UEFI: `hesper vm IMAGE`. Kernel and Mesa are those of the suite's backports.
+    The image boots by UEFI: `hesper vm IMAGE`. Kernel and Mesa are those of the suite's backports,
+    but a kernel with pages of 16 KiB is the suite's own, which works with every Mesa.
     The user logs in by itself on the screen and the serial port, has no password, and may use sudo.
 
     Parameters

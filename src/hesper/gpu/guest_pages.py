@@ -25,7 +25,7 @@ _log = get_logger(__name__)
 LEAST_PAGE = 4096
 """The smallest page that a guest has."""
 
-REMEDY = "give it Linux 7.2 and Mesa 26.2, or a kernel whose pages are as large as this host's"
+REMEDY = "give it Linux 7.2 and Mesa 26.2.4, or an older kernel with pages as large as this host's"
 
 
 class GuestPages:
@@ -75,7 +75,7 @@ class GuestPages:
             return f"the guest's pages are smaller than {page_size()} bytes"
         if refused or self._mask < LEAST_PAGE or not self.aligned:
             return refused
-        return f"the guest's Mesa is older than 26.2: its blobs are not of {page_size()} bytes"
+        return f"the guest's Mesa is older than 26.2.4: its blobs are not of {page_size()} bytes"
 
     def _tell(self) -> None:
         """Say once what the guest lacks."""

@@ -121,9 +121,10 @@ def _guest_pages(_: Mapping[str, str]) -> Iterator[Finding]:
     """What guests need on a host whose pages are larger than most of theirs."""
     if page_size() > GUEST_PAGE:
         text = (
-            f"virtual machines get Venus with pages of {page_size()} bytes (Debian: the kernel"
-            " linux-image-arm64-16k), or with Linux 7.2 and Mesa 26.2; from others it is withheld,"
-            " since none of their Vulkan would work"
+            f"virtual machines get Venus with a kernel before 7.2 that has pages of {page_size()}"
+            " bytes (Debian 13's linux-image-arm64-16k), or with Linux 7.2 and Mesa 26.2.4; others"
+            " would have no Vulkan at all with it: where their pages are seen to be smaller, it is"
+            " withheld"
         )
         yield Finding("guests' pages", NOTE, text)
 

@@ -45,9 +45,8 @@ GRUB = {
 
 PAGES = {"amd64": ("4k",), "arm64": ("16k", "4k")}
 """By Debian's architecture: sizes of the kernel's pages, the default first.  On Apple Silicon,
-whose pages have 16 KiB, a guest with pages as large has Venus whatever its Mesa."""
-_FLAVOURS = {("arm64", "16k"): "arm64-16k"}
-"""Of Debian's kernels, where it is not the architecture."""
+whose pages have 16 KiB, a guest with pages as large has Venus whatever its Mesa, unless its kernel
+knows of the host's: see `_SAME_KERNEL`."""
 
 SERIAL = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 """By Debian's architecture: the serial port of the machine that `hesper vm` makes."""
@@ -106,8 +105,12 @@ class ImageOptions:
     @property
     def kernel(self) -> str:
         """The kernel's package."""
-        pages = self.pages or PAGES[self.architecture][0]
-        return f"linux-image-{_FLAVOURS.get((self.architecture, pages), self.architecture)}"
+        return "linux-image-" + ("arm64-16k" if self.has_large_pages else self.architecture)
+
+    @property
+    def has_large_pages(self) -> bool:
+        """Whether the kernel's pages have more than 4 KiB."""
+        return (self.pages or PAGES[self.architecture][0]) == "16k"
 
     @property
     def chosen_packages(self) -> list[str]:
@@ -117,7 +120,7 @@ class ImageOptions:
 
     @property
     def backports(self) -> str:
-        """The suite's backports, whose kernel and Mesa are newer; empty for sid and the like."""
+        """The suite's backports, with a newer kernel and Mesa; empty for sid and the like."""
         return "" if self.suite in {"sid", "unstable", "testing"} else f"{self.suite}-backports"
 
 
@@ -140,9 +143,13 @@ MESA_VK_WSI_DEBUG=sw
 VN_PERF=no_async_mem_alloc
 """
 
-_PREFERENCES = """Package: src:linux* src:mesa*
+_PREFERENCES = """Package: {packages}
 Pin: release n={backports}
 Pin-Priority: 700
+"""
+
+_SAME_KERNEL = """Explanation: Linux from 7.2 on refuses what Mesa before 26.2.4 shares with
+Explanation: a host whose pages have 16 KiB, also Mesa of a container's.  That of {suite} is older.
 """
 
 _PROFILE = """# The desktop, once the user has logged in on the screen; a shell when it has ended.
@@ -207,8 +214,17 @@ def write_files(options: ImageOptions, path: Path) -> None:
 
 
 def preferences(options: ImageOptions) -> str:
-    """What has apt take kernel and Mesa from the backports, now and later; empty without any."""
-    return _PREFERENCES.format(backports=options.backports) if options.backports else ""
+    """What has apt take Mesa from the backports, now and later; empty without any.
+
+    The kernel as well, unless its pages are larger than most: that has to be older than 7.2.
+    """
+    if not options.backports:
+        return ""
+    if options.has_large_pages:
+        return _SAME_KERNEL.format(suite=options.suite) + _PREFERENCES.format(
+            packages="src:mesa*", backports=options.backports
+        )
+    return _PREFERENCES.format(packages="src:linux* src:mesa*", backports=options.backports)
 
 
 def _setup_script(options: ImageOptions) -> str:
