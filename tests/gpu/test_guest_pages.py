@@ -181,6 +181,12 @@ def test_an_old_mesa_on_a_new_kernel_is_explained(vm: Vm, caplog: pytest.LogCapt
 
 
 @pytest.mark.usefixtures("large_pages")
+def test_who_has_made_a_blob_was_not_kept_from_it(vm: Vm, caplog: pytest.LogCaptureFixture) -> None:
+    negotiate(vm, NEW_DRIVER)
+    assert "nothing was refused" in end_without_a_ring(vm, caplog, blob=LARGE)
+
+
+@pytest.mark.usefixtures("large_pages")
 def test_small_pages_that_show_late_are_explained(vm: Vm, caplog: pytest.LogCaptureFixture) -> None:
     """By the first blob of Mesa's, which the host cannot show to the guest."""
     negotiate(vm, OLD_DRIVER)

@@ -66,6 +66,8 @@ class Context:
         """What is attached to it."""
         self.refused = ""
         """Why the last thing that was refused to it was."""
+        self.has_made = False
+        """Whether it has ever made a blob."""
         self.lost = ""
         """Why it can run nothing any more."""
         self.since = time.monotonic()
@@ -204,7 +206,7 @@ class Contexts:
 
     def _explain_no_ring(self, context: Context) -> None:
         """Say why a context has gone that could run something, and has run nothing."""
-        reason = self._pages.why_no_ring(context.refused)
+        reason = self._pages.why_no_ring(context.refused, has_made=context.has_made)
         _log.of("no ring").warning(
             "a program's Vulkan has ended before it began: it has made no ring",
             context=context.id,
@@ -251,6 +253,7 @@ class Contexts:
         """Note that a context knows a resource, which it has just made."""
         context = self._contexts.get(ctx_id)
         if context is not None:
+            context.has_made = True
             self._note(context, resource)
 
     def _note(self, context: Context, resource: Resource) -> None:

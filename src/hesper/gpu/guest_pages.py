@@ -65,15 +65,16 @@ class GuestPages:
         self._tell()
         return self._small and not self.aligned
 
-    def why_no_ring(self, refused: str) -> str:
+    def why_no_ring(self, refused: str, *, has_made: bool) -> str:
         """What has kept Mesa from making its first ring; empty if it is not known.
 
-        `refused` is what the context was refused last, or empty.  The guest's kernel itself refuses
-        blobs that are not aligned: where one has come here, it was not that.
+        refused: what the context was refused last, or empty.  has_made: whether it has made a blob.
+        The guest's kernel itself refuses blobs that are not aligned: where one has come here, it
+        was not that.
         """
         if self._small and not self.aligned:
             return f"the guest's pages are smaller than {page_size()} bytes"
-        if refused or self._mask < LEAST_PAGE or not self.aligned:
+        if refused or has_made or self._mask < LEAST_PAGE or not self.aligned:
             return refused
         return f"the guest's Mesa is older than 26.2.4: its blobs are not of {page_size()} bytes"
 
