@@ -46,13 +46,19 @@ class Tree:
     root: Path
 
     @property
+    def modules(self) -> Path:
+        """The folder of the newest kernel's modules."""
+        return max(self.root.glob("usr/lib/modules/*"))
+
+    @property
     def kernel(self) -> Path:
-        """The newest kernel image; its modules are beside it."""
-        return max(self.root.glob("usr/lib/modules/*/vmlinuz"))
+        """The newest kernel's image: beside its modules, or where Debian 13's own has it."""
+        beside = self.modules / "vmlinuz"
+        return beside if beside.exists() else self.root / f"boot/vmlinuz-{self.modules.name}"
 
     def module(self, name: str) -> Path:
         """Return the file of a kernel module."""
-        folder = self.kernel.parent
+        folder = self.modules
         wanted = {name.replace("-", "_"), name.replace("_", "-"), name}
         for path in folder.rglob("*.ko*"):
             if path.name.partition(".ko")[0] in wanted:
@@ -61,7 +67,7 @@ class Tree:
 
     def is_built_in(self, name: str) -> bool:
         """Whether the kernel has a module in itself, as kernels of different architectures do."""
-        lines = (self.kernel.parent / "modules.builtin").read_text().splitlines()
+        lines = (self.modules / "modules.builtin").read_text().splitlines()
         plain = name.replace("-", "_")
         return any(PurePosixPath(line).stem.replace("-", "_") == plain for line in lines)
 
