@@ -229,8 +229,7 @@ async def browse(machine: EveningMachine) -> None:
         said = await machine.shell.run(f"{begin}; until {shown} || {late}; do sleep 1; done")
         if "WebGL:" in said:
             break
-        # Where its first start takes long, a process of its own is taken for dead, and the page
-        # stays empty for ever.
+        # Emulated, a page stays empty more often than not, and is no longer drawn then.
         print("    the browser shows nothing: started again")
         await machine.shell.run("pkill -9 chromium; while pgrep chromium; do sleep 1; done")
     print(f"    {said.strip()}")
