@@ -117,8 +117,8 @@ def test_a_page_may_hold_anything(pair: Pair, since: int, done: int) -> None:
     words = pair.words[pair.heavy]
     for _ in range(3):
         words[SINCE], words[DONE] = since, done
-        pair.look(2 * MS)
+        assert 0 <= pair.look(2 * MS)[1] <= 2 * MS
         words[SINCE], words[USED] = 0, since
-        pair.look(2 * MS)
-        assert pair.heavy.cost(1 * MS, None) == 2 * MS or pair.heavy.cost(0.0, None) == 0
+        assert 0 <= pair.look(2 * MS)[1] <= 2 * MS
+        assert pair.heavy.cost(1 * MS, None) == 1 * MS
     assert pair.heavy.let_others(pair.now) <= pair.now

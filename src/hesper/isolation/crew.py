@@ -20,8 +20,6 @@ from hesper.log import get_logger, threshold
 from hesper.sandbox.groups import Groups
 
 if TYPE_CHECKING:
-    from hesper.isolation.shares import Shares
-    from hesper.isolation.total import Total
     from hesper.isolation.turns import Turns
     from hesper.sandbox import Mode
 
@@ -81,24 +79,6 @@ class Crew:
     def begin(self) -> None:
         """Get ready to start workers."""
         self._launching.begin()
-
-    @property
-    def total(self) -> Total[WorkerProcess] | None:
-        """What all clients may have together, on other GPUs too, if they are bounded."""
-        return self.hearing.total
-
-    @total.setter
-    def total(self, total: Total[WorkerProcess] | None) -> None:
-        self.hearing.total = total
-
-    @property
-    def shares(self) -> Shares[WorkerProcess] | None:
-        """How clients share the GPU's time, if they do."""
-        return self.hearing.shares
-
-    @shares.setter
-    def shares(self, shares: Shares[WorkerProcess] | None) -> None:
-        self.hearing.shares = shares
 
     def count(self, *states: str, cache: Cache | None = None) -> int:
         """Count the workers in one of those states, with that cache if it matters.
@@ -164,8 +144,8 @@ class Crew:
             worker.output.close()
         self.workers.clear()
         self._launching.close()
-        if self.shares is not None:
-            self.shares.close()
+        if self.hearing.shares is not None:
+            self.hearing.shares.close()
         if self._groups is not None:
             self._groups.close()
 
@@ -317,10 +297,10 @@ class Crew:
             worker.starting.cancel()
         self.workers.discard(worker)
         self.caches.leave(worker.shaders, served=worker.client > 0)
-        if self.total is not None:
-            self.total.end(worker)
-        if self.shares is not None:
-            self.shares.leave(worker)
+        if self.hearing.total is not None:
+            self.hearing.total.end(worker)
+        if self.hearing.shares is not None:
+            self.hearing.shares.leave(worker)
         if self._groups is not None:
             worker.bound = self._groups.end(worker.process.pid)
         self.on_end(worker)

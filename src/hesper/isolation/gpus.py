@@ -62,8 +62,8 @@ class Gpu:
     def learn(self, about: dict[str, Any]) -> None:
         """Take in what its first worker has found out."""
         self.about = about
-        if self.crew.shares is not None:
-            self.crew.shares.by_processor = bool(about.get("is_software"))
+        if self.crew.hearing.shares is not None:
+            self.crew.hearing.shares.by_processor = bool(about.get("is_software"))
 
     @property
     def load(self) -> int:
@@ -160,7 +160,7 @@ class Gpus:
         self.total = total
         for gpu in self.all:
             gpu.crew.number = gpu.number
-            gpu.crew.total = total
+            gpu.crew.hearing.total = total
             gpu.crew.hearing.on_figures = self._figures
         self.on_figures: Callable[[WorkerProcess, dict[str, Any]], None] = lambda _, __: None
         """Called with what a worker says its client does."""
@@ -169,7 +169,7 @@ class Gpus:
     def share(self) -> None:
         """Have the clients of each share its time."""
         for gpu in self.all:
-            gpu.crew.shares = Shares()
+            gpu.crew.hearing.shares = Shares()
 
     def _figures(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         self.on_figures(worker, message)

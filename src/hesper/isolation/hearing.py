@@ -29,7 +29,9 @@ class Hearing:
         self.on_figures: Callable[[WorkerProcess, dict[str, Any]], None] = lambda _, __: None
         """Called with what a worker says its client does."""
         self.total: Total[WorkerProcess] | None = None
+        """What all clients may have together, on other GPUs too, if they are bounded."""
         self.shares: Shares[WorkerProcess] | None = None
+        """How clients share the GPU's time, if they do."""
         self._next_look: Timer | None = None
         self._turns = turns
         self._order = order

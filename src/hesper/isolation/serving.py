@@ -109,7 +109,8 @@ class Serving:
 
     def _order(self, worker: WorkerProcess, fds: list[int], files: list[int]) -> None:
         told: dict[str, Any] = {"client": worker.client, "files": len(files)}
-        total, shares, kind = self._gpus.total, self._gpus.of(worker).crew.shares, worker.kind
+        hearing, kind = self._gpus.of(worker).crew.hearing, worker.kind
+        total, shares = hearing.total, hearing.shares
         if total is not None:
             fds.append(total.fd)
             told |= {"lease": total.begin(worker), "slack": SLACK}

@@ -177,12 +177,12 @@ class Shares(Generic[Who]):
             return
         all_used = sum(used.values())
         part = min(passed, all_used) / max(1, sum(whose.values()))
-        busy = [each for each in self._members.values() if self._is_busy(each)]
+        busy = self._busy()
         for member, time_used in used.items():
             member.works = time_used > 0
             if time_used:
                 member.last = now
-                is_light = not self.by_processor and not self._is_busy(member)
+                is_light = not self.by_processor and member not in busy
                 cost = member.cost(whose[member] * part, busy if is_light else None)
                 member.charged += cost
                 member.virtual += cost / member.weight
@@ -208,17 +208,15 @@ class Shares(Generic[Who]):
             member.ran = now
         return found if any(found.values()) else used
 
-    def _is_busy(self, member: Sharer) -> bool:
-        """Whether it always has work, as far as one can see."""
-        rests = member.rested > self._looked - RESTED
-        return member.lately >= BUSY and not rests
+    def _busy(self) -> list[Sharer]:
+        """Those that always have work, as far as one can see; first who is behind."""
+        since = self._looked - RESTED
+        busy = (m for m in self._members.values() if m.lately >= BUSY and m.rested <= since)
+        return sorted(busy, key=lambda each: each.virtual)
 
     def _decide(self) -> None:
         """Tell everybody whether to wait."""
-        busy = sorted(
-            (each for each in self._members.values() if self._is_busy(each)),
-            key=lambda each: each.virtual,
-        )
+        busy = self._busy()
         if busy:
             self._floor = max(self._floor, busy[0].virtual)
         most = self._floor + LEAD
