@@ -45,6 +45,8 @@ class EchoService:
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = options
         self.about = {"driver": "echo", "count": options["count"]}
+        if options.get("start") == "lie":
+            self.about = 0.5  # type: ignore[assignment]
         self._sock: socket.socket | None = None
         self._stopped = False
         self._eaten: list[bytes] = []

@@ -53,6 +53,9 @@ def test_lines_are_joined_and_split(pair: Pair) -> None:
         (b"[]\n", "no message"),
         (b'{"is": 3}\n', "no message"),
         (b"[" * 50_000 + b"\n", "no JSON"),
+        # Where JSON's own rules would have an encoding guessed.
+        ('{"is": "a"}'.encode("utf-16-be") + b"\n", "no JSON"),
+        ('{"is": "a"}'.encode("utf-32-le") + b"\n", "no JSON"),
     ],
 )
 def test_nonsense_is_an_error(pair: Pair, data: bytes, reason: str) -> None:

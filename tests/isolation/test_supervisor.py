@@ -607,6 +607,7 @@ def test_workers_do_not_outlive_their_supervisor(start: Start) -> None:
         ("fail", "failed: there is no driver"),
         ("crash", "failed: a worker was killed by SIGSEGV"),
         ("bug", "failed: internal error: KeyError: 'a mistake'"),
+        ("lie", "failed: it sends nonsense: TypeError('what it has found out is no object')"),
     ],
 )
 def test_a_worker_that_can_never_start_ends_it(start: Start, wanted: str, reason: str) -> None:

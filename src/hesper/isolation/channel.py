@@ -108,7 +108,9 @@ class Upstream:
     @staticmethod
     def _parse(line: bytes) -> dict[str, Any]:
         try:
-            message = json.loads(line)
+            # Of bytes the encoding would be guessed, which may load modules of Python's: the worker
+            # would choose when that is, for want of descriptors in vain.
+            message = json.loads(line.decode())
         except (ValueError, RecursionError) as error:
             raise ChannelError(f"no JSON: {error}") from None
         if not isinstance(message, dict) or not isinstance(message.get("is"), str):

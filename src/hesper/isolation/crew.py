@@ -251,6 +251,8 @@ class Crew:
 
     def _ready(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         """Take note that a worker can serve, and of what the first has found out."""
+        # Before anything is taken for true: with another answer it has not started.
+        libraries = [] if self.is_settled else _libraries(message)
         if self._groups is not None:
             self._groups.put(worker.process.pid)
         worker.state = "ready"
@@ -259,10 +261,8 @@ class Crew:
             worker.starting.cancel()
         _log.debug("worker ready", worker=worker.process.pid)
         if not self.is_settled:
-            options = message["options"]
-            libraries = named_by_the_table(options)
             self.is_settled = True
-            self._options = options
+            self._options = message["options"]
             self._launching.preload(libraries)
             self.on_settled(message)
         self.on_change()
@@ -334,3 +334,15 @@ class Crew:
             worker.log.error("client ended", reason=worker.reason)
         else:
             worker.log.error("worker died", reason=worker.end, **worker.crash)
+
+
+def _libraries(message: dict[str, Any]) -> list[str]:
+    """See that a first worker has found out what it is asked for; libraries to preload for others.
+
+    Raises `KeyError` and `TypeError` where it has not.
+    """
+    if not isinstance(message["about"], dict):
+        raise TypeError("what it has found out is no object")
+    if "refusal" not in message:
+        raise KeyError("refusal")
+    return named_by_the_table(message["options"])
