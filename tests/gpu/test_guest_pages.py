@@ -16,14 +16,15 @@ from gpu_requests import (
 from gpu_vm import CAPSET, MakeVm, Vm
 from vhost_user_guest import VhostUserGuest
 
+from hesper.gpu.agreement import FEATURES
 from hesper.gpu.guest_pages import LEAST_PAGE
 from hesper.gpu.wire import CAPSET_UNUSED, CAPSET_VENUS, BlobMemory, Command, Feature, Response
 
 OK = Response.OK_NODATA
 LARGE = 16384
-OLD_DRIVER = 0
+OLD_DRIVER = int(FEATURES & ~Feature.BLOB_ALIGNMENT)
 """What one has negotiated that knows nothing of blob alignment, as Linux before 7.2."""
-NEW_DRIVER = int(Feature.BLOB_ALIGNMENT)
+NEW_DRIVER = int(FEATURES)
 
 
 def have_pages(monkeypatch: pytest.MonkeyPatch, size: int) -> None:

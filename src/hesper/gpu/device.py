@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hesper.gpu import wire
+from hesper.gpu.agreement import FEATURES, Agreement
 from hesper.gpu.blobs import Blobs
 from hesper.gpu.contexts import Connect, Contexts
 from hesper.gpu.descriptors import Descriptors
@@ -48,16 +49,6 @@ if TYPE_CHECKING:
     from hesper.gpu.transport import QueueElement
 
 _log = get_logger(__name__)
-
-FEATURES = (
-    Feature.VIRGL
-    | Feature.EDID
-    | Feature.RESOURCE_UUID
-    | Feature.RESOURCE_BLOB
-    | Feature.CONTEXT_INIT
-    | Feature.BLOB_ALIGNMENT
-)
-
 
 CPU_TIMELINE = 0
 """Of a context: what it has run, whether or not its queues have done it."""
@@ -98,6 +89,7 @@ class GpuDevice:
         self._display = display
         self._loop = loop
         self._transport: Transport = NoTransport()
+        self._agreement = Agreement()
         self._events = 0
         self._most_waiting = limits.waiting
         self._waiting = 0
@@ -193,6 +185,7 @@ class GpuDevice:
 
     def negotiated(self, features: int) -> None:
         """Learn which of `features` the driver has chosen; other bits are of no interest."""
+        self._agreement.choose(features)
         self._pages.aligned = bool(features & Feature.BLOB_ALIGNMENT)
 
     def reset(self) -> None:
@@ -244,6 +237,8 @@ class GpuDevice:
         size = len(request.body)
         if operation is None:
             self._finish(request, GpuError(Response.ERR_UNSPEC, "no such command"))
+        elif not self._agreement.allows(request.header.type):
+            self._finish(request, GpuError(Response.ERR_UNSPEC, "the driver has not chosen it"))
         elif size < operation.layout.size:
             reason = f"{size} bytes after the header, {operation.layout.size} are needed"
             self._finish(request, GpuError(Response.ERR_INVALID_PARAMETER, reason))
