@@ -111,7 +111,7 @@ class Machine:
             connect=self._connect, capset=CAPSET, window=WINDOW, limits=limits,
         )  # fmt: skip
         ours, theirs = socket.socketpair()
-        Backend(theirs, VhostUserDevice(self.device), self.loop, self._disconnected)
+        Backend(theirs, VhostUserDevice(self.device, self.loop), self.loop, self._disconnected)
         self.frontend = PolledFrontend(ours, self._run)
         self.frontend.realize()
 

@@ -7,12 +7,14 @@ whoever attaches it to the device.
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from hesper.display.vmm.screens import VmmScreens
 from hesper.gpu.runner import GpuOptions, GpuRunner
-from hesper.gpu.transport import Done, GuestRegion
+from hesper.gpu.transport import Done, GuestRegion, Known
 from hesper.gpu.wire import QUEUE_COUNT, SHM_ID_HOST_VISIBLE
 from hesper.isolation.listen import Access, bind
 from hesper.vhost.server import DeviceServer
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
 class VhostUserTransport:
     """A VM that is reached by vhost-user, for the GPU (a `gpu.transport.Transport`)."""
 
-    def __init__(self, vmm: Vmm) -> None:
-        """`vmm` is the front-end at the other end."""
+    def __init__(self, vmm: Vmm, loop: EventLoop) -> None:
+        """`vmm` is the front-end at the other end.  loop: the device's."""
         self._vmm = vmm
+        self._loop = loop
+        self._screens: VmmScreens | None = None
 
     def guest_memory(self) -> list[GuestRegion]:
         """See `Transport`."""
@@ -51,8 +55,30 @@ class VhostUserTransport:
         self._vmm.unmap(SHM_ID_HOST_VISIBLE, offset, size, done)
 
     def config_changed(self) -> None:
+        """See `Transport`.
+
+        A VMM with a display tells the driver itself, of its windows, and QEMU's hears of nothing
+        else (hw/display/vhost-user-gpu.c: `vhost_user_gpu_config_change`).
+        """
+        if self._screens is None:
+            self._vmm.config_changed()
+
+    def ask_sizes(self, known: Known) -> None:
         """See `Transport`."""
-        self._vmm.config_changed()
+        if self._screens is None:
+            known()
+        else:
+            self._screens.ask_sizes(lambda: self._loop.call(known))
+
+    def show(self, sock: socket.socket, display: Display) -> None:
+        """Show `display` at `sock`, the VMM's, and nowhere else of the VMM's."""
+        self.hide()
+        self._screens = VmmScreens(sock, display)
+
+    def hide(self) -> None:
+        """Show nothing there any more."""
+        if self._screens is not None:
+            self._screens.close()
 
 
 class VhostUserDevice:
@@ -60,12 +86,13 @@ class VhostUserDevice:
 
     queue_count = QUEUE_COUNT
 
-    def __init__(self, gpu: GpuDevice) -> None:
-        """Hand on to `gpu` what a back-end asks of its device."""
+    def __init__(self, gpu: GpuDevice, loop: EventLoop) -> None:
+        """Hand on to `gpu` what a back-end asks of its device.  loop: the device's."""
         self._gpu = gpu
+        self._loop = loop
+        self._transport: VhostUserTransport | None = None
         self.features = gpu.features
         self.shared_memory: Mapping[int, int] = {SHM_ID_HOST_VISIBLE: gpu.window}
-        self.disconnected = gpu.detach
         self.read_config = gpu.read_config
         self.write_config = gpu.write_config
         self.negotiated = gpu.negotiated
@@ -74,7 +101,21 @@ class VhostUserDevice:
 
     def connected(self, vmm: Vmm) -> None:
         """See `Device`."""
-        self._gpu.attach(VhostUserTransport(vmm))
+        self._transport = VhostUserTransport(vmm, self._loop)
+        self._gpu.attach(self._transport)
+
+    def disconnected(self) -> None:
+        """See `Device`."""
+        if self._transport is not None:
+            self._transport.hide()
+        self._gpu.detach()
+
+    def show(self, sock: socket.socket) -> None:
+        """See `Device`."""
+        if self._transport is not None and len(self._gpu.display):
+            self._transport.show(sock, self._gpu.display)
+        else:
+            sock.close()
 
     def handle(self, _queue: int, chain: Chain) -> None:
         """See `Device`."""
@@ -92,16 +133,16 @@ class VhostUserGpu:
 
     def __init__(
         self,
-        socket: Path,
+        path: Path,
         options: GpuOptions,
         ended: Callable[[], None],
         access: Access = Access(),  # noqa: B008  immutable
     ) -> None:
         """`ended` is called, on a thread, when the device cannot go on.
 
-        access: who may connect to `socket`.
+        access: who may connect to the socket at `path`.
         """
-        self._socket = socket
+        self._path = path
         self._access = access
         self._runner = GpuRunner(options, ended)
         self._stack = contextlib.ExitStack()
@@ -128,11 +169,11 @@ class VhostUserGpu:
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self._runner.stop)
-            listener = bind(str(self._socket), self._access)
+            listener = bind(str(self._path), self._access)
             stack.callback(listener.close)
 
             def listen(device: GpuDevice, loop: EventLoop) -> DeviceServer:
-                return DeviceServer(listener.sock, VhostUserDevice(device), loop)
+                return DeviceServer(listener.sock, VhostUserDevice(device, loop), loop)
 
             self._runner.start(listen)
             stack.callback(self._runner.stop)

@@ -170,6 +170,7 @@ def test_a_loud_line_would_be_found(line: str) -> None:
 INTERNAL = {
     "AviFullError": "ends a video, which then is complete",
     "FetchError": "of the build",
+    "LinkError": "ends a display of the VMM's",
     "ManifestError": "becomes a line of what was found",
     "RfbError": "ends a viewer's connection",
     "SessionEndedError": "of a program in guests",

@@ -174,7 +174,7 @@ class Vm:
         self.disconnected.clear()
         if self.transport == "vhost-user":
             ours, theirs = socket.socketpair()
-            device = VhostUserDevice(self.device)
+            device = VhostUserDevice(self.device, self.loop)
             ended = self.disconnected.set
             self.loop.call(lambda: Backend(theirs, device, self.loop, ended))
             return VhostUserGuest(ours)

@@ -19,7 +19,7 @@ from gpu_requests import GUEST_BASE
 
 from hesper.event_loop import EventLoop
 from hesper.gpu.device import GpuDevice
-from hesper.gpu.transport import Done, GuestRegion
+from hesper.gpu.transport import Done, GuestRegion, Known
 from hesper.gpu.wire import CONFIG, CONTROL_QUEUE, QUEUE_COUNT
 
 SEAM = 0x0015_5000
@@ -129,6 +129,9 @@ class InProcessVmm:
         with self.news:
             self.config_changes += 1
             self.news.notify_all()
+
+    def ask_sizes(self, known: Known) -> None:
+        known()
 
     # For the guest.
 

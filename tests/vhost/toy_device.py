@@ -49,6 +49,7 @@ class ToyDevice:
         self.written: list[tuple[int, bytes]] = []
         self.kept: list[Chain] = []
         self.queues: list[int] = []
+        self.shown: list[socket.socket] = []
         self._vmm: Vmm | None = None
 
     @property
@@ -78,6 +79,9 @@ class ToyDevice:
     def reset(self) -> None:
         self.resets += 1
         self.requests = 0
+
+    def show(self, sock: socket.socket) -> None:
+        self.shown.append(sock)
 
     def starved(self) -> None:
         self.starvings += 1

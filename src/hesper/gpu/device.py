@@ -86,7 +86,8 @@ class GpuDevice:
         """`connect`: gives a socket to a fresh worker.  `window`: bytes of host-visible region."""
         limits = limits or Limits()
         self.window = window
-        self._display = display
+        self.display = display
+        """What the guest shows."""
         self._loop = loop
         self._transport: Transport = NoTransport()
         self._agreement = Agreement()
@@ -105,7 +106,7 @@ class GpuDevice:
         self._work = LongWork(loop)
         self._cleaning = LongWork(loop)
         """What is left of drivers that have gone."""
-        self._scanouts = Scanouts(self._resources, display)
+        self._scanouts = Scanouts(self._resources, display, lambda: self._transport)
         self._contexts = Contexts(
             self._resources,
             loop,
@@ -206,7 +207,7 @@ class GpuDevice:
 
     def read_config(self) -> bytes:
         """Return the configuration space (`wire.CONFIG`)."""
-        return wire.CONFIG.pack(self._events, 0, len(self._display), 1, page_size())
+        return wire.CONFIG.pack(self._events, 0, len(self.display), 1, page_size())
 
     def write_config(self, offset: int, data: bytes) -> None:
         """Clear the events that the driver has seen; nothing else can be written."""

@@ -5,6 +5,7 @@ Source: VIRTIO 1.3, sections 5.7.6.8 and 5.7.6.10.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from hesper.display.formats import BY_NAME, BY_VIRTIO
 from hesper.display.scanout import Cursor, MemorySurface, Rect, ScatteredSurface, Size, Surface
 from hesper.gpu.backing import Backing, Bytes, most_pieces
 from hesper.gpu.edid import make_edid
-from hesper.gpu.request import Answer, GpuError
+from hesper.gpu.request import Answer, GpuError, Pending
 from hesper.gpu.resources import Blob, BlobViews, Picture, Resource, ResourceTable
 from hesper.gpu.wire import DISPLAY_ONE, EDID, EDID_SIZE, MAX_SCANOUTS, Response
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hesper.display.formats import PixelFormat
     from hesper.display.scanout import Display, Scanout
     from hesper.gpu.request import Request
+    from hesper.gpu.transport import Transport
     from hesper.gpu.wire import (
         GetEdid,
         NoFields,
@@ -45,10 +47,13 @@ class Shown:
 class Scanouts:
     """The commands about scanouts, flushes and cursors."""
 
-    def __init__(self, resources: ResourceTable, display: Display) -> None:
-        """`display` has the scanouts."""
+    def __init__(
+        self, resources: ResourceTable, display: Display, transport: Callable[[], Transport]
+    ) -> None:
+        """`display` has the scanouts; `transport` returns the one to the VM."""
         self._resources = resources
         self._display = display
+        self._transport = transport
         self._views = BlobViews()
         self._shown: dict[int, Shown] = {}
         self._told: set[tuple[int, Size]] = set()
@@ -62,8 +67,11 @@ class Scanouts:
             )
         return self._display[scanout_id]
 
-    def display_info(self, _request: Request, _asked: NoFields) -> Answer:
+    def display_info(self, _request: Request, _asked: NoFields) -> Pending:
         """`GET_DISPLAY_INFO`: every scanout is plugged in; they stand side by side."""
+        return self._when_known(self._display_info)
+
+    def _display_info(self) -> Answer:
         payload = b""
         left = 0
         for scanout in self._display:
@@ -80,9 +88,18 @@ class Scanouts:
         told, self._told = self._told, set()
         return any(size != self._display[index].wanted for index, size in told)
 
-    def edid(self, _request: Request, asked: GetEdid) -> Answer:
-        """`GET_EDID`."""
+    def edid(self, _request: Request, asked: GetEdid) -> Pending:
+        """`GET_EDID`, by which Linux learns of another size: it asks for display info later."""
         scanout = self._scanout(asked.scanout_id)
+        return self._when_known(lambda: self._edid(scanout))
+
+    def _when_known(self, answer: Callable[[], Answer]) -> Pending:
+        """Answer when the VMM has said which sizes it wants."""
+        pending = Pending()
+        self._transport().ask_sizes(lambda: pending.finish(answer()))
+        return pending
+
+    def _edid(self, scanout: Scanout) -> Answer:
         self._told.add((scanout.index, scanout.wanted))
         edid = make_edid(*scanout.wanted, serial=scanout.index + 1)
         return Answer(Response.OK_EDID, EDID.pack(len(edid), edid.ljust(EDID_SIZE, b"\0")))

@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
+Known: TypeAlias = Callable[[], None]
+"""Called, on the device's loop, when something is known."""
 Done: TypeAlias = Callable[[bool], None]
 """Told, on the device's loop, whether it was done."""
 
@@ -69,6 +71,12 @@ class Transport(Protocol):
     def config_changed(self) -> None:
         """Make the driver read the configuration space again."""
 
+    def ask_sizes(self, known: Known) -> None:
+        """Bring the sizes that scanouts are wanted in up to date, where the VMM has windows.
+
+        `known` is called once, soon in any case; perhaps after a reset.
+        """
+
 
 class NoTransport:
     """The `Transport` of a device without a VM: there is no memory, and nothing can be mapped."""
@@ -91,3 +99,7 @@ class NoTransport:
 
     def config_changed(self) -> None:
         """See `Transport`."""
+
+    def ask_sizes(self, known: Known) -> None:
+        """See `Transport`."""
+        known()

@@ -6,7 +6,6 @@ messages and what this file says about QEMU.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -105,6 +104,7 @@ class Backend:
             Request.SET_MEM_TABLE: self._set_memory,
             Request.GET_CONFIG: self._get_config,
             Request.SET_CONFIG: self._set_config,
+            Request.GPU_SET_SOCKET: self._set_display,
             Request.GET_SHMEM_CONFIG: lambda _: self._regions.config,
         }
         loop.add_reader(self._stream.fileno(), self.serve)
@@ -277,19 +277,24 @@ class Backend:
     # The channel to the VMM.
 
     def _set_backend_channel(self, message: Message) -> None:
-        fd = message.take_fd()
-        if fd < 0:
-            raise FrontendError("SET_BACKEND_REQ_FD came without a descriptor")
         try:
-            sock = socket.socket(fileno=fd)
-        except OSError as error:
-            os.close(fd)
-            raise FrontendError(f"SET_BACKEND_REQ_FD: no socket: {error.strerror}") from error
+            sock = message.take_socket()
+        except ValueError as error:
+            raise FrontendError(f"SET_BACKEND_REQ_FD: {error}") from error
         if self._channel is not None:
             self._channel.close()
         self._channel = BackendChannel(sock, self._loop)
         if self._queues.running:
             self._channel.resume()
+
+    def _set_display(self, message: Message) -> bytes | None:
+        """Without its display the guest has all else: it is told of, and no reason to end."""
+        try:
+            self._device.show(message.take_socket())
+        except ValueError as error:
+            _log.error("the VMM's display cannot be had", reason=f"GPU_SET_SOCKET: {error}")
+            return U64.pack(1) if message.flags & Flag.NEED_REPLY else None
+        return None
 
     def _suspend_channel(self) -> None:
         if self._channel is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -69,6 +70,13 @@ class Device(Protocol):
         """Take a request; `chain.respond` gives it back, at once or later, once.
 
         Of one that is `chain.cut` only the beginning is there: it is to be refused.
+        """
+
+    def show(self, sock: socket.socket) -> None:
+        """Show pictures at `sock`, which is the device's now: the front-end has a display.
+
+        Called again, the display is another one.  QEMU's documentation, "Vhost-user-gpu Protocol",
+        says what is spoken there; a device without pictures closes it.
         """
 
     def starved(self) -> None:

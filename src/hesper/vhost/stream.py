@@ -39,6 +39,31 @@ class Message:
         """Hand over the next descriptor; -1 when there is none."""
         return self.fds.pop(0) if self.fds else -1
 
+    def take_socket(self) -> socket.socket:
+        """Hand over the next descriptor, a connected stream socket.
+
+        Raises `ValueError`, the descriptor closed, where it is none.
+        """
+        fd = self.take_fd()
+        if fd < 0:
+            raise ValueError("no descriptor came")
+        try:
+            sock = socket.socket(fileno=fd)
+        except OSError as error:
+            os.close(fd)
+            raise ValueError(f"no socket: {error.strerror}") from error
+        try:
+            if sock.type != socket.SOCK_STREAM:
+                raise ValueError("no stream socket")
+            sock.getpeername()
+        except OSError as error:
+            sock.close()
+            raise ValueError(f"no connection: {error.strerror}") from error
+        except ValueError:
+            sock.close()
+            raise
+        return sock
+
     def close(self) -> None:
         """Close the descriptors that nobody has taken."""
         while self.fds:

@@ -35,6 +35,7 @@ class Request(IntEnum):
     SET_BACKEND_REQ_FD = 21
     GET_CONFIG = 24
     SET_CONFIG = 25
+    GPU_SET_SOCKET = 33
     GET_SHMEM_CONFIG = 44
 
 
