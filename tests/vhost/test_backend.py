@@ -14,7 +14,7 @@ from toy_device import CONFIG, REGION, REGION_SIZE, STAMPS, UPPER, YES, ToyVm, m
 
 from hesper.vhost.backend import PROTOCOL_FEATURES, Backend
 from hesper.vhost.server import DeviceServer
-from hesper.vhost.virtqueue import F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1
+from hesper.vhost.virtqueue import F_EVENT_IDX, F_INDIRECT_DESC, F_RING_RESET, F_VERSION_1
 from hesper.vhost.wire import (
     CONFIG_HEADER,
     F_PROTOCOL_FEATURES,
@@ -373,3 +373,21 @@ def test_memory_tables_may_change_while_queues_run(vm: ToyVm) -> None:
     assert vm.echo(b"still") == b"STILL"
     assert frontend.set_memory() == 0
     assert vm.echo(b"still") == b"STILL"
+
+
+def test_what_qemu_offers_by_itself_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    vm = ToyVm()
+    vm.frontend.send(Request.SET_FEATURES, U64.pack(vm.frontend.features | F_RING_RESET))
+    assert vm.disconnected.wait(30)
+    assert "0x10000000000 were not offered; QEMU's device needs queue_reset=off" in caplog.text
+    vm.close()
+
+
+def test_a_display_of_the_front_ends_is_the_devices(vm: ToyVm) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert vm.frontend.acknowledged(Request.GPU_SET_SOCKET, b"", [theirs.fileno()]) == 0
+    (shown,) = vm.device.shown
+    with shown:
+        assert shown.type == socket.SOCK_STREAM
+        assert shown.recv(1) == b""

@@ -32,6 +32,7 @@ from hesper.vm.libvirt import libvirt_xml
 from hesper.vm.machine import Disk, Machine, default_cpus, default_memory, gpu_arguments
 from hesper.vm.outputs import Address, OutputError, OutputOptions, Outputs, UnixPath
 from hesper.vm.qemu import Qemu, QemuError
+from hesper.vm.qemu_window import QemuWindow, qemu_window
 
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
 
@@ -166,6 +167,66 @@ def test_two_gpus(fake_qemu: FakeQemu) -> None:
     assert "-display none" not in line
 
 
+GPU_WITH_MEMORY = {
+    "-device vhost-user-gpu-pci,help": "vhost-user-gpu-pci options:\n  blob=<bool>  - on/off\n"
+    "  chardev=<string>\n  hostmem=<size>  -  (default: 0)\n",
+    "-display help": "Available display backend types:\nnone\ngtk\nspice-app\n\nSome have options",
+}
+"""What a QEMU answers that can show the screens of a device that shares memory."""
+
+
+def window(fake_qemu: FakeQemu, kind: str = "gtk", **changed: str) -> QemuWindow:
+    """QEMU's window."""
+    qemu = Qemu.find("x86_64", str(fake_qemu({**GPU_WITH_MEMORY, **changed})))
+    return qemu_window(qemu, kind, scanouts=2, size=Size(1920, 1080), hostmem=4 << 30)
+
+
+def test_qemu_shows_the_screens_where_it_can(fake_qemu: FakeQemu) -> None:
+    line = arguments(fake_qemu, window=window(fake_qemu))
+    assert "vhost-user-test-device-pci" not in line
+    assert (
+        "-device vhost-user-gpu-pci,bus=gpu-port,chardev=gpu,max_outputs=2,xres=1920,yres=1080"
+        ",queue_reset=off,hostmem=4294967296,blob=on" in line
+    )
+    assert "-display gtk,gl=on" in line
+    assert "-display none" not in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("gtk,full-screen=on", "gtk,full-screen=on,gl=on"),
+        ("gtk,gl=es", "gtk,gl=es"),
+        ("none", "none"),
+    ],
+)
+def test_qemus_window_draws_with_opengl(fake_qemu: FakeQemu, kind: str, told: str) -> None:
+    assert window(fake_qemu, kind).arguments == ["-display", told]
+
+
+def test_what_is_switched_on_by_itself_is_not_switched_on(fake_qemu: FakeQemu) -> None:
+    plain = {"-device vhost-user-gpu-pci,help": "  hostmem=<size>  -  (default: 0)"}
+    assert "blob" not in window(fake_qemu, **plain).properties
+
+
+TODAYS = "vhost-user-gpu-pci options:\n  chardev=<string>\n  max_outputs=<uint32>\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "message"),
+    [
+        ("gtk", {"-device vhost-user-gpu-pci,help": TODAYS}, "(property hostmem), which"),
+        ("gtk", {"-device vhost-user-gpu-pci,help": ""}, "(property hostmem), which"),
+        ("sdl", {}, "has no display sdl; it has none, gtk, spice-app"),
+    ],
+)
+def test_what_qemus_window_needs_is_said(
+    fake_qemu: FakeQemu, kind: str, changed: dict[str, str], message: str
+) -> None:
+    with pytest.raises(QemuError, match=re.escape(message)):
+        window(fake_qemu, kind, **changed)
+
+
 def test_disks_boot_in_order_and_isos_first(fake_qemu: FakeQemu) -> None:
     line = arguments(
         fake_qemu,
@@ -245,7 +306,20 @@ def test_libvirt_says_the_same(architecture: str, accelerator: str, kind: str, c
     inputs = {(each.get("type"), each.get("bus")) for each in root.iter("input")}
     assert {("tablet", "usb"), ("keyboard", "virtio")} <= inputs
     assert attribute("devices/video/model", "type") == "none"
+    assert root.find("devices/graphics") is None
     assert (root.find("pm") is not None) == (architecture == "x86_64")
+
+
+def test_libvirt_shows_the_screens_by_spice(fake_qemu: FakeQemu) -> None:
+    shown = window(fake_qemu)
+    text = libvirt_xml(
+        Path("/gpu"), Path("/m"), architecture="x86_64", memory=1 << 30, window=shown
+    )
+    root = ElementTree.fromstring(text)
+    graphics = root.find("devices/graphics")
+    assert graphics is not None
+    assert graphics.get("type") == "spice"
+    assert any(shown.properties in each.get("value", "") for each in root.iter())
 
 
 def image(path: Path, *pieces: tuple[int, bytes]) -> Path:
@@ -588,6 +662,14 @@ def test_the_commands_print_what_they_would_do(fake_qemu: FakeQemu, tmp_path: Pa
     assert f"file={disk}" in line
     assert "virtserialport,chardev=agent,name=com.redhat.spice.0" in line
     # This host has no sound of its own: a page is what there is to hear the guest.
+    fake_qemu(GPU_WITH_MEMORY)
+    shown = hesper("vm", disk, *options, "--qemu-window", "spice-app")
+    assert "-display spice-app,gl=on" in shown
+    assert "max_outputs=1,xres=1280,yres=800,queue_reset=off,hostmem=8589934592" in shown
+    fake_qemu(GPU_WITH_MEMORY, starts_with="-vnc")
+    # A VNC server of QEMU's, by which Hesper hears the guest, goes with no window of QEMU's.
+    assert "-vnc" not in hesper("vm", disk, *options[:-2], "--qemu-window", "gtk")
+    fake_qemu()
     any_audio = options[:-2]
     assert "-vnc" not in hesper("vm", disk, *any_audio), "it was built without"
     fake_qemu(starts_with="-vnc")
@@ -620,6 +702,9 @@ def test_the_commands_print_what_they_would_do(fake_qemu: FakeQemu, tmp_path: Pa
         (("DISK", "--memory", "1M"), "too little for a guest"),
         (("DISK", "--memory", "512T"), "this host has"),
         (("DISK", "--qemu", "/nowhere/qemu"), "there is no /nowhere/qemu"),
+        (("DISK", "--qemu-window", "gtk"), "--qemu-window gtk: it needs a QEMU whose vhost-user"),
+        (("DISK", "--qemu-window", "gtk", "--scanouts", "0"), "there is no screen to show"),
+        (("DISK", "--qemu-window", "gtk", "--dual-gpu"), "there is no screen to show"),
     ],
 )
 def test_what_cannot_be_is_said_clearly(

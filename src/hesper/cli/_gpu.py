@@ -39,15 +39,15 @@ from hesper.vm.outputs import (
     Outputs,
     parse_place,
 )
+from hesper.vm.qemu import QemuError
+from hesper.vm.qemu_window import QemuWindow, qemu_window
 from hesper.vm.window import address_bits, largest_window
-
-if TYPE_CHECKING:
-    from hesper.vm.machine import Machine
-    from hesper.vm.qemu import Qemu
 
 if TYPE_CHECKING:
     from hesper.cli._watch import WatchOptions
     from hesper.display.sound import SoundSource
+    from hesper.vm.machine import Machine
+    from hesper.vm.qemu import Qemu
 
 GPU = Group("GPU", sort_key=1)
 DISPLAY = Group("Display", sort_key=2)
@@ -135,6 +135,19 @@ class DeviceOptions(Recorded):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Log what is at least as important as this."""
 
+    def window(self, qemu: Qemu, kind: str) -> QemuWindow:
+        """QEMU's of the screens.  Raises `QemuError`."""
+        try:
+            return qemu_window(
+                qemu,
+                kind,
+                scanouts=self.scanouts,
+                size=parse_resolution(self.resolution),
+                hostmem=parse_size(self.hostmem),
+            )
+        except QemuError as error:
+            raise QemuError(f"--qemu-window {kind}: {error}") from None
+
     def fitting(self, guest: Machine, qemu: Qemu) -> DeviceOptions:
         """The same with a `hostmem` that `guest` has addresses for.
 
@@ -208,6 +221,10 @@ class DisplayOptions:
     """Let the web page play the guest's sound, for whoever switches it on there."""
     window: Annotated[bool, Parameter(negative=())] = False
     """Show the screens in windows of this desktop."""
+    qemu_window: Annotated[str | None, Parameter(metavar="DISPLAY")] = None
+    """Show the screens in QEMU's own window, too: gtk, sdl, spice-app or what else its -display
+    takes that draws with OpenGL; `none` to add -spice yourself. Needs a QEMU whose
+    vhost-user-gpu-pci shares memory with guests, which none up to 11.1 does."""
     frames_per_second: float = 60.0
     """Most pictures a second that viewers get."""
     video: Path | None = None
@@ -215,6 +232,14 @@ class DisplayOptions:
     screenshot: Path | None = None
     """Write the first screen's picture to this PNG file whenever SIGUSR1 comes, the second's to the
     same with `-2`, and so on."""
+
+    @property
+    def hears(self) -> bool:
+        """Whether Hesper hears the guest, which is by a VNC server of QEMU's.
+
+        QEMU has none beside a window of its own (see `vm.qemu_window`).
+        """
+        return self.sound and self.web != "off" and self.qemu_window is None
 
     def output_options(self) -> OutputOptions:
         """The options for the outputs.  Ends the program when they cannot be."""

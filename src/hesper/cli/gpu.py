@@ -6,12 +6,12 @@ import contextlib
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from hesper import log
-from hesper.cli import EXIT_FAILURE
+from hesper.cli import EXIT_FAILURE, fail
 from hesper.cli._gpu import DeviceOptions, DisplayOptions, Stop, running, sharing, wait
 from hesper.cli._server import permissions
 from hesper.cli._signals import STOPPING, handled
@@ -32,6 +32,9 @@ from hesper.vm.machine import (
 from hesper.vm.monitor_server import MonitorServer
 from hesper.vm.qemu import Qemu, QemuError, host_architecture
 from hesper.vm.sound import QemuSound
+
+if TYPE_CHECKING:
+    from hesper.vm.qemu_window import QemuWindow
 
 MEMORY = 4 << 30
 """Bytes; stand for any in what is printed."""
@@ -101,15 +104,17 @@ def command(
     has_screens = bool(device.scanouts)
     shared = agent if display.clipboard and has_screens else None
     heard = (where.sound_socket or path.with_name(f"{path.name}.sound")).absolute()
-    sound = heard if display.sound and display.web != "off" and has_screens else None
+    sound = heard if display.hears and has_screens else None
     # What cannot be is said before anything is printed.
     mode = permissions("--socket-mode", where.socket_mode)
     options = device.options(mode=mode, group=where.socket_group)
+    window = None if display.qemu_window is None else _window(device, display.qemu_window)
+    line = _qemu_line(path, monitor, shared, sound, window, has_screens=has_screens)
     if print_qemu:
-        print(_qemu_line(path, monitor, shared, sound, has_screens=has_screens))
+        print(line)
         return
     if print_libvirt:
-        print(_libvirt(path, monitor, shared, has_screens=has_screens))
+        print(_libvirt(path, monitor, shared, window, has_screens=has_screens))
         return
     stop = Stop()
     # The monitor's socket is bound first and closed last: the outputs' thread listens on it.
@@ -134,7 +139,6 @@ def command(
         print(f"ready on {path} with {gpu.about.device} ({gpu.about.driver})")
         for place in outputs.places:
             print(place)
-        line = _qemu_line(path, monitor, shared, sound, has_screens=has_screens)
         print(f"QEMU: {line}", flush=True)
         harden(device.sandbox)
         wait(stop, gpu.display, window=display.window)
@@ -142,8 +146,22 @@ def command(
         raise SystemExit(EXIT_FAILURE)
 
 
+def _window(device: DeviceOptions, kind: str) -> QemuWindow:
+    """QEMU's of the screens.  Ends the program where it cannot be had."""
+    try:
+        return device.window(Qemu.find(host_architecture()), kind)
+    except QemuError as error:
+        fail(str(error))
+
+
 def _qemu_line(
-    socket: Path, monitor: Path, agent: Path | None, sound: Path | None, *, has_screens: bool
+    socket: Path,
+    monitor: Path,
+    agent: Path | None,
+    sound: Path | None,
+    window: QemuWindow | None,
+    *,
+    has_screens: bool,
 ) -> str:
     """The arguments as one would type them, of this host's QEMU."""
     architecture, machine, backend = "x86_64", "q35", "memory-backend-shm"
@@ -157,7 +175,8 @@ def _qemu_line(
     arguments = [
         *memory_arguments(backend, MEMORY),
         *("-machine", f"{machine},memory-backend=ram"),
-        *gpu_arguments(socket),
+        *gpu_arguments(socket, window),
+        *(window.arguments if window is not None else ()),
         *sleep_arguments(architecture),
         # A PC has a screen of QEMU's own unless it is told not to.
         *(("-vga", "none") if has_screens else ()),
@@ -169,7 +188,14 @@ def _qemu_line(
     return shlex.join(arguments)
 
 
-def _libvirt(socket: Path, monitor: Path, agent: Path | None, *, has_screens: bool) -> str:
+def _libvirt(
+    socket: Path,
+    monitor: Path,
+    agent: Path | None,
+    window: QemuWindow | None,
+    *,
+    has_screens: bool,
+) -> str:
     """The domain for a guest of this host's architecture."""
     accelerator, emulator = "kvm", None
     architecture = host_architecture()
@@ -186,4 +212,5 @@ def _libvirt(socket: Path, monitor: Path, agent: Path | None, *, has_screens: bo
         emulator=emulator,
         has_screens=has_screens,
         agent=agent,
+        window=window,
     )

@@ -108,8 +108,11 @@ def run(
                 write_seed(machine, files[0], folder / "seed")
             if device.scanouts:
                 guest = _shared(guest, display, qemu, folder)
-            arguments = [*qemu.command, *guest.arguments(qemu)]
             device = device.fitting(guest, qemu)
+            if display.qemu_window is not None:
+                window = device.window(qemu, display.qemu_window)
+                guest = dataclasses.replace(guest, window=window)
+            arguments = [*qemu.command, *guest.arguments(qemu)]
         except (QemuError, FirmwareError, ValueError) as error:
             fail(str(error))
         except OSError as error:
@@ -211,7 +214,7 @@ def _run(
 
 def _shared(guest: Machine, display: DisplayOptions, qemu: Qemu, folder: Path) -> Machine:
     """The same with what its viewers share with it."""
-    heard = display.sound and display.web != "off" and guest.audio != "none" and qemu.has_vnc
+    heard = display.hears and guest.audio != "none" and qemu.has_vnc
     return dataclasses.replace(
         guest,
         agent_socket=folder / "agent" if display.clipboard else None,

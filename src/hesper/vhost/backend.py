@@ -19,6 +19,7 @@ from hesper.vhost.stream import FrontendError, Message, MessageStream
 from hesper.vhost.virtqueue import (
     F_EVENT_IDX,
     F_INDIRECT_DESC,
+    F_RING_RESET,
     F_VERSION_1,
     QueueError,
 )
@@ -181,8 +182,9 @@ class Backend:
 
     def _set_features(self, message: Message) -> None:
         (features,) = message.unpack(U64)
-        if features & ~self._features:
-            raise FrontendError(f"features {features & ~self._features:#x} were not offered")
+        if extra := features & ~self._features:
+            remedy = "; QEMU's device needs queue_reset=off" if extra & F_RING_RESET else ""
+            raise FrontendError(f"features {extra:#x} were not offered{remedy}")
         self._queues.starting()
         self._queues.set_event_idx(bool(features & F_EVENT_IDX))
         self._device.negotiated(features)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 F_INDIRECT_DESC = 1 << 28
 F_EVENT_IDX = 1 << 29
 F_VERSION_1 = 1 << 32
+F_RING_RESET = 1 << 40
+"""Not ours: QEMU may offer it to drivers all the same."""
 
 MAX_QUEUE_SIZE = 32768
 MAX_INDIRECT = 65536

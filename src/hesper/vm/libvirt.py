@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 from hesper.vm.agent_wire import PORT_NAME
 from hesper.vm.machine import MACHINES, gpu_arguments, monitor_arguments
 
+if TYPE_CHECKING:
+    from hesper.vm.qemu_window import QemuWindow
+
 _NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
-def libvirt_xml(
+def libvirt_xml(  # noqa: PLR0913  all but two are given by name
     socket: Path,
     monitor: Path,
     *,
@@ -21,16 +25,18 @@ def libvirt_xml(
     emulator: str | None = None,
     has_screens: bool = True,
     agent: Path | None = None,
+    window: QemuWindow | None = None,
 ) -> str:
     """Return a domain that can be defined and started; it lacks nothing but a disk.
 
     socket, monitor, agent: where `hesper gpu` listens.  memory: bytes.
     accelerator: kvm, hvf or tcg.  emulator: QEMU's path; None: libvirt's choice.
-    has_screens: whether the guest's screens are Hesper's, and none is QEMU's.
+    has_screens: whether the guest's screens are Hesper's device's, and none another's.
+    window: how QEMU shows them, which is by SPICE here; None: it does not.
     """
     arguments = "\n".join(
         f"    <qemu:arg value={quoteattr(argument)}/>"
-        for argument in [*gpu_arguments(socket), *monitor_arguments(monitor)]
+        for argument in [*gpu_arguments(socket, window), *monitor_arguments(monitor)]
     )
     kind, cpu = ("qemu", "maximum") if accelerator == "tcg" else (accelerator, "host-passthrough")
     # The firmware of a PC has to be asked for; the others have no other.
@@ -50,6 +56,7 @@ def libvirt_xml(
         '<serial type="pty"/>',
         *(_agent_port(agent) if agent is not None else ()),
         *(['<video><model type="none"/></video>'] if has_screens else []),
+        *(_spice() if window is not None else ()),
     ]
     devices = "\n".join(f"    {line}" for line in lines)
     return f"""<domain type={quoteattr(kind)} xmlns:qemu="{_NAMESPACE}">
@@ -72,6 +79,11 @@ def libvirt_xml(
 {arguments}
   </qemu:commandline>
 </domain>"""
+
+
+def _spice() -> list[str]:
+    """What virt-manager shows on this machine; with OpenGL, as the device wants it."""
+    return ['<graphics type="spice"><listen type="none"/><gl enable="yes"/></graphics>']
 
 
 def _agent_port(socket: Path) -> list[str]:

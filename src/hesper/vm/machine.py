@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hesper.api.gpu import CONFIG_SIZE, DEVICE_ID, QUEUE_COUNT
 from hesper.portable import physical_memory
+from hesper.vm import qemu_window
 from hesper.vm.agent_wire import PORT_NAME
 from hesper.vm.devices import Share, escape
 from hesper.vm.disks import FileKind
@@ -17,6 +18,7 @@ from hesper.vm.qemu import DEVICE, Qemu
 
 if TYPE_CHECKING:
     from hesper.vm.firmware import Firmware
+    from hesper.vm.qemu_window import QemuWindow
 
 QUEUE_SIZE = 256
 SLOT = 0x10
@@ -86,6 +88,8 @@ class Machine:
     """Whether Hesper's device is in it; a machine that only installs does without."""
     dual_gpu: bool = False
     """Whether QEMU has a virtio-gpu of its own for the desktop, on its own display."""
+    window: QemuWindow | None = None
+    """How QEMU shows the screens, too; None: it does not."""
     snapshot: bool = False
     """Whether what the guest writes to its disks is forgotten when it ends."""
     shares: Sequence[Share] = ()
@@ -110,7 +114,7 @@ class Machine:
             *("-serial", self.serial),
             *_monitor(self.monitor_socket),
             *(_monitor(self.user_monitor) if self.user_monitor is not None else ()),
-            *(gpu_arguments(self.gpu_socket) if self.has_gpu else ()),
+            *(gpu_arguments(self.gpu_socket, self.window) if self.has_gpu else ()),
             *(agent_arguments(self.agent_socket) if self.agent_socket is not None else ()),
             *sleep_arguments(self.architecture),
             *self._display(),
@@ -126,6 +130,8 @@ class Machine:
         ]
 
     def _display(self) -> list[str]:
+        if self.window is not None:
+            return self.window.arguments
         if not self.dual_gpu:
             return ["-display", "none"]
         return ["-device", _DESKTOP_GPUS[self.architecture]]
@@ -185,14 +191,19 @@ def memory_arguments(backend: str, size: int) -> list[str]:
     return ["-m", f"{size >> 20}M", "-object", f"{backend},id=ram,size={size},share=on"]
 
 
-def gpu_arguments(socket: Path) -> list[str]:
-    """Return what connects the device at `socket`."""
+def gpu_arguments(socket: Path, window: QemuWindow | None = None) -> list[str]:
+    """Return what connects the device at `socket`.  window: QEMU's of its screens."""
     port = f"pcie-root-port,id=gpu-port,chassis={SLOT},addr={SLOT:#x}"
-    device = (
-        f"{DEVICE},bus=gpu-port,chardev=gpu,virtio-id={DEVICE_ID},num_vqs={QUEUE_COUNT}"
-        # A guest that sleeps would reset the device, and lose all that is in it.
-        f",vq_size={QUEUE_SIZE},config_size={CONFIG_SIZE},x-pcie-pm-no-soft-reset=on"
-    )
+    if window is None:
+        name = DEVICE
+        properties = (
+            f"virtio-id={DEVICE_ID},num_vqs={QUEUE_COUNT}"
+            f",vq_size={QUEUE_SIZE},config_size={CONFIG_SIZE}"
+        )
+    else:
+        name, properties = qemu_window.DEVICE, window.properties
+    # A guest that sleeps would reset the device, and lose all that is in it.
+    device = f"{name},bus=gpu-port,chardev=gpu,{properties},x-pcie-pm-no-soft-reset=on"
     chardev = f"socket,id=gpu,path={escape(socket)}"
     return ["-chardev", chardev, "-device", port, "-device", device]
 
