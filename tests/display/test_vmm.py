@@ -267,6 +267,19 @@ def test_who_asks_a_display_that_goes_is_told_all_the_same(shown: Shown) -> None
     assert late.wait(PATIENCE)
 
 
+def test_an_answer_may_come_in_pieces(shown: Shown) -> None:
+    vmm = shown.vmm
+    vmm.answers = False
+    known = threading.Event()
+    shown.screens.ask_sizes(known.set)
+    vmm.until(lambda: vmm.unanswered)
+    info = bytes(24) + struct.pack("=6I", 0, 0, 777, 555, 1, 0).ljust(384, b"\0")
+    for byte in struct.pack("=3I", GET_DISPLAY_INFO, 4, 408) + info:
+        vmm.socket.sendall(bytes([byte]))
+    assert known.wait(PATIENCE)
+    assert shown.display[0].wanted == (777, 555)
+
+
 GARBAGE = {
     "an answer that nobody asked for": struct.pack("=3I", 11, 4, 0),
     "no answer": struct.pack("=3IQ", GET_PROTOCOL_FEATURES, 0, 8, 3),

@@ -87,8 +87,19 @@ def test_qemu_shows_what_the_guest_shows(vm: GpuGuest) -> None:
     vm.run("")
 
 
+def test_the_display_survives_a_pause(vm: GpuGuest) -> None:
+    """QEMU closes its display's socket, and makes another when it goes on."""
+    vm.guest.monitor("stop")
+    vm.guest.monitor("cont")
+    vm.guest.send("pattern 884422")
+    vm.guest.wait_line("^shown")
+    vm.wait_pixel((100, 100), (0x88, 0x44, 0x22))
+    wait_same(vm)
+    vm.run("")
+
+
 def test_the_display_survives_a_reboot(vm: GpuGuest) -> None:
-    """QEMU closes its display's socket and makes another."""
+    """So it does here."""
     vm.guest.send("reboot -f")
     vm.guest.wait_ready()
     vm.guest.send("pattern 556677")
