@@ -37,6 +37,9 @@ class VhostUserTransport:
         self._vmm = vmm
         self._loop = loop
         self._screens: VmmScreens | None = None
+        """On the VMM's display, which may be closed."""
+        self._others: list[VmmScreens] = []
+        """On displays that it had before."""
 
     def guest_memory(self) -> list[GuestRegion]:
         """See `Transport`."""
@@ -71,14 +74,19 @@ class VhostUserTransport:
             self._screens.ask_sizes(lambda: self._loop.call(known))
 
     def show(self, sock: socket.socket, display: Display) -> None:
-        """Show `display` at `sock`, the VMM's, and nowhere else of the VMM's."""
-        self.hide()
-        self._screens = VmmScreens(sock, display)
-
-    def hide(self) -> None:
-        """Show nothing there any more."""
+        """Show `display` at `sock`, the VMM's, and nowhere else of the VMM's.  Raises `OSError`."""
         if self._screens is not None:
             self._screens.close()
+            self._others = [each for each in [*self._others, self._screens] if each.is_running]
+        self._screens = VmmScreens(sock, display)
+
+    def detach(self) -> None:
+        """Show nothing any more: the VMM is gone, and soon perhaps the device's loop."""
+        screens = [*self._others, *([] if self._screens is None else [self._screens])]
+        for each in screens:
+            each.close()
+        for each in screens:
+            each.join()
 
 
 class VhostUserDevice:
@@ -107,7 +115,7 @@ class VhostUserDevice:
     def disconnected(self) -> None:
         """See `Device`."""
         if self._transport is not None:
-            self._transport.hide()
+            self._transport.detach()
         self._gpu.detach()
 
     def show(self, sock: socket.socket) -> None:

@@ -6,19 +6,30 @@ import os
 import socket
 import struct
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 from gpu_guest import Answer
-from gpu_requests import attach_backing, create_2d, flush, request, set_scanout, transfer
+from gpu_requests import (
+    attach_backing,
+    create_2d,
+    create_blob,
+    flush,
+    map_blob,
+    request,
+    set_scanout,
+    set_scanout_blob,
+    transfer,
+)
 from gpu_vm import Vm
 from vhost_user_guest import VhostUserGuest
 from vmm_window import VmmWindows
 
 from hesper.display.scanout import Rect, Size
 from hesper.display.vmm import screens
-from hesper.gpu.wire import DISPLAY_ONE, EVENT_DISPLAY, Command, Response
+from hesper.gpu.wire import DISPLAY_ONE, EVENT_DISPLAY, BlobMemory, Command, Response
 from hesper.vhost.wire import Request
 from open_files import assert_closed_since, open_files
 
@@ -87,6 +98,30 @@ def test_a_picture_of_the_guest_is_in_the_window(vm: WindowedVm) -> None:
     pixels = vm.draw(150, 90)
     vm.windows.until(lambda: vm.windows.windows[0].shows(pixels))
     assert vm.windows.windows[1].picture is None
+
+
+def test_a_blob_is_in_the_window_of_a_vmm_that_has_both(vm: WindowedVm) -> None:
+    """What no QEMU up to 11.1 is: one with a display and memory that it shares with the guest."""
+    guest = vm.guest
+    context = vm.open_context(1)
+    assert guest.send(create_blob(2, ctx_id=1, blob_id=5)).type == OK
+    assert guest.send(map_blob(2, 0)).type == Response.OK_MAP_INFO
+    guest.wait_maps(1)
+    width, height = 64, 16
+    size = width * height * 4
+    start = guest.allocate(size)
+    pixels = np.random.default_rng(6).integers(0, 1 << 24, (height, width), np.uint32)
+    guest.memory[start : start + size] = pixels.astype("<u4").tobytes()
+    pieces = [(start, size)]
+    assert guest.send(create_blob(7, size, memory=BlobMemory.GUEST, pieces=pieces)).type == OK
+    everything = Rect(0, 0, width, height)
+    assert guest.send(set_scanout_blob(7, everything, (width, height), width * 4)).type == OK
+    vm.windows.until(lambda: vm.windows.windows[0].shows(pixels))
+    pixels[3, 4] = 0x123456
+    guest.memory[start : start + size] = pixels.astype("<u4").tobytes()
+    assert guest.send(flush(7, everything)).type == OK
+    vm.windows.until(lambda: vm.windows.windows[0].shows(pixels))
+    assert not context.ended.is_set()
 
 
 def test_a_window_that_is_resized_reaches_the_guest(vm: WindowedVm) -> None:
@@ -190,6 +225,24 @@ def test_what_is_no_display_costs_a_line_and_nothing_else(
     vm.windows.until(lambda: vm.windows.windows[0].shows(pixels))
 
 
+def test_a_display_that_there_is_no_thread_for(
+    vm: WindowedVm, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = open_files()
+    windows = VmmWindows(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert vm.set_socket(windows.theirs.fileno()) == 1
+    windows.theirs.close()
+    windows.close()
+    assert_closed_since(before)
+    assert sum("can't start new thread" in line for line in caplog.messages) == 1
+    vm.draw(80, 80)
+
+
 def test_garbage_on_the_display_leaves_the_guest_running(vm: WindowedVm) -> None:
     vm.windows.say(11, b"?")
     with pytest.raises(ConnectionError):
@@ -202,6 +255,8 @@ def test_the_display_ends_with_the_vmm() -> None:
     vm = WindowedVm()
     vm.draw(50, 50)
     vm.disconnect()
+    # What calls the device's loop has ended before that can.
+    assert not any(thread.name == "vmm-screens" for thread in threading.enumerate())
     with pytest.raises(ConnectionError):
         vm.windows.until(lambda: False)
     vm.windows.close()

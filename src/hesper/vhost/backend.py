@@ -293,7 +293,7 @@ class Backend:
         """Without its display the guest has all else: it is told of, and no reason to end."""
         try:
             self._device.show(message.take_socket())
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             _log.error("the VMM's display cannot be had", reason=f"GPU_SET_SOCKET: {error}")
             return U64.pack(1) if message.flags & Flag.NEED_REPLY else None
         return None

@@ -76,7 +76,8 @@ class Device(Protocol):
         """Show pictures at `sock`, which is the device's now: the front-end has a display.
 
         Called again, the display is another one.  QEMU's documentation, "Vhost-user-gpu Protocol",
-        says what is spoken there; a device without pictures closes it.
+        says what is spoken there; a device without pictures closes it.  Raises `OSError`, with
+        `sock` closed, where it cannot be.
         """
 
     def starved(self) -> None:

@@ -29,6 +29,9 @@ FRAME_SECONDS = 1 / 60
 ASK_SECONDS = 1.0
 """In which the VMM has to say how large its windows are; the guest waits for that."""
 
+JOIN_SECONDS = 5.0
+"""That the thread has to end."""
+
 _log = get_logger(__name__)
 
 
@@ -36,9 +39,16 @@ class VmmScreens:
     """Shows a display's scanouts at a socket of the VMM's, until either is closed."""
 
     def __init__(self, sock: socket.socket, display: Display) -> None:
-        """Take over `sock`, of which the VMM has the other end, and start the thread."""
+        """Take over `sock`, of which the VMM has the other end, and start the thread.
+
+        Raises `OSError`, with `sock` closed, where there can be no more of what that takes.
+        """
         self._display = display
-        self._loop = EventLoop()
+        try:
+            self._loop = EventLoop()
+        except OSError:
+            sock.close()
+            raise
         self._lock = threading.Lock()
         self._open = True
         """Whether the loop takes calls."""
@@ -55,7 +65,13 @@ class VmmScreens:
         """Who is to be told when it has."""
         self._told_next: list[Callable[[], None]] = []
         """Who has asked since it was asked, and needs a newer answer."""
-        threading.Thread(target=self._run, name="vmm-screens", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="vmm-screens", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._link.close()
+            self._loop.close()
+            raise OSError(str(error)) from error
 
     def ask_sizes(self, done: Callable[[], None]) -> None:
         """Ask the VMM how large its windows are, which then are the sizes that are wanted.
@@ -70,6 +86,15 @@ class VmmScreens:
         with self._lock:
             if self._open:
                 self._loop.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its thread has yet to end."""
+        return self._thread.is_alive()
+
+    def join(self) -> None:
+        """Wait until it calls nobody any more, after `close`: a frame's time, if one is on."""
+        self._thread.join(JOIN_SECONDS)
 
     def _call(self, callback: Callable[[], object]) -> bool:
         """Run `callback` on the thread; False when it has ended.  From any thread."""
