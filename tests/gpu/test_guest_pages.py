@@ -178,7 +178,9 @@ def end_without_a_ring(vm: Vm, caplog: pytest.LogCaptureFixture, *, blob: int = 
 def test_an_old_mesa_on_a_new_kernel_is_explained(vm: Vm, caplog: pytest.LogCaptureFixture) -> None:
     """The kernel refuses its blobs: nothing of it reaches the host."""
     negotiate(vm, NEW_DRIVER)
-    assert "Mesa is older than 26.2.4" in end_without_a_ring(vm, caplog)
+    reason = end_without_a_ring(vm, caplog)
+    assert "Mesa is older than 26.2.4" in reason
+    assert "--no-blob-alignment" in reason
 
 
 @pytest.mark.usefixtures("large_pages")

@@ -33,9 +33,9 @@ from hesper.cli._server import parse_class
 from hesper.display.scanout import Rect, Size
 from hesper.errors import ListenError, StartError
 from hesper.event_loop import EventLoop
-from hesper.gpu.device import GpuDevice
+from hesper.gpu.device import FEATURES, GpuDevice
 from hesper.gpu.runner import GpuOptions, GpuRunner
-from hesper.gpu.wire import Response
+from hesper.gpu.wire import Feature, Response
 from hesper.isolation.tracing import TRACE_BYTES
 from hesper.limits import Limits
 from hesper.protocol.codec import Codec, Reader
@@ -225,7 +225,7 @@ def test_it_runs_on_any_thread_and_leaves_signals_alone(tmp_path: Path) -> None:
     thread.start()
     thread.join(60)
     assert features
-    assert features[0] & 0xFFFFFF == GpuDevice.features
+    assert features[0] & 0xFFFFFF == FEATURES
     assert not (tmp_path / "gpu").exists()
 
 
@@ -235,6 +235,11 @@ def test_two_at_a_time(tmp_path: Path) -> None:
         VhostUserGpu(tmp_path / "two", GpuOptions(), unexpected),
     ):
         assert offered(tmp_path / "one") == offered(tmp_path / "two")
+
+
+def test_the_alignment_of_blobs_is_offered_unless_it_is_withheld(tmp_path: Path) -> None:
+    with VhostUserGpu(tmp_path / "gpu", GpuOptions(blob_alignment=False), unexpected):
+        assert offered(tmp_path / "gpu") & 0xFFFFFF == FEATURES & ~Feature.BLOB_ALIGNMENT
 
 
 def test_what_cannot_start_leaves_nothing_open(tmp_path: Path) -> None:

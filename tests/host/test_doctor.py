@@ -107,7 +107,8 @@ def test_what_guests_need_on_a_host_with_large_pages(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(diagnosis, "page_size", lambda: 16384)
     finding = find(diagnose(environ(LAVAPIPE)), "guests' pages")
     assert finding.status == NOTE
-    assert all(word in finding.text for word in ("16384", "arm64-16k", "Linux 7.2", "Mesa 26.2.4"))
+    words = ("16384", "arm64-16k", "Linux 7.2", "Mesa 26.2.4", "--no-blob-alignment")
+    assert all(word in finding.text for word in words)
 
 
 def test_venus_and_its_version() -> None:

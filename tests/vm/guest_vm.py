@@ -417,13 +417,15 @@ def gpu_guest(
     scanouts: int = 1,
     size: Size = DEFAULT_SIZE,
     driver: str = "",
+    blob_alignment: bool = True,
     beside: Beside = _nothing,
     **options: Any,
 ) -> Iterator[GpuGuest]:
     """Boot a guest with a GPU of this process.  `options` are those of `Guest`.
 
     `beside` runs from before QEMU starts until it has ended.  `driver` is the manifest of the
-    host's driver that it is to use, if not the best.
+    host's driver that it is to use, if not the best; `blob_alignment`, whether it is told of the
+    host's pages.
     """
     with exchange(tree) as place:
         guest = Guest(place, **options)
@@ -431,6 +433,7 @@ def gpu_guest(
             scanouts=scanouts,
             size=size,
             worker={"driver": driver} if driver else {},
+            blob_alignment=blob_alignment,
         )
         with (
             VhostUserGpu(guest.gpu_socket, gpu_options, _unexpected) as gpu,

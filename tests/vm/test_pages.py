@@ -8,8 +8,6 @@ import pytest
 from guest_vm import TREE_DEVICE, GpuGuest, gpu_guest
 from initramfs import Tree
 
-from hesper.gpu.device import GpuDevice
-from hesper.gpu.wire import Feature
 from hesper.vhost_user_gpu import VhostUserTransport
 
 LARGE = 16384
@@ -17,12 +15,11 @@ LARGE = 16384
 
 @pytest.fixture
 def boot(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], GpuGuest]]:
-    """Boot it: the device has no blob alignment to offer, as if the kernel were older than 7.2."""
+    """Boot it: the device offers no blob alignment, as if the kernel were older than 7.2."""
     monkeypatch.setenv("HESPER_PAGE_SIZE", str(LARGE))
     for module in ("guest_pages", "blobs"):
         monkeypatch.setattr(f"hesper.gpu.{module}.page_size", lambda: LARGE)
-    monkeypatch.setattr(GpuDevice, "features", GpuDevice.features & ~Feature.BLOB_ALIGNMENT)
-    with gpu_guest(tree, extra=TREE_DEVICE) as vm:
+    with gpu_guest(tree, extra=TREE_DEVICE, blob_alignment=False) as vm:
         yield lambda: vm
 
 

@@ -60,6 +60,10 @@ class GpuOptions(HostOptions):
     costs nothing, but must hold all that programs map at a time."""
     max_contexts: int = DEFAULT_CONTEXTS
     """Programs in the guest that may use the GPU at a time; each has a process on the host."""
+    blob_alignment: bool = True
+    """Whether the guest is told how large this host's pages are, where they are larger than most.
+    Linux from 7.2 on then refuses all memory of a Mesa before 26.2.4; if it is not told, a guest
+    with pages as large has Venus with any Mesa, and one with smaller pages its software driver."""
     classes: tuple[ClientClass, ...] = ()
     """Classes of programs in the guest: what one may use, in place of `limits`, its weight where
     they share the GPU's time, and their names.  Programs in none have `limits` and weight 1, unless
@@ -117,6 +121,7 @@ class _GpuRun(Run):
             size=Size(*options.resolution),
             window=options.hostmem,
             contexts=options.max_contexts,
+            blob_alignment=options.blob_alignment,
             worker=for_workers(options),
             classes=Classes(options.classes, options.limits),
             shares=options.shares,

@@ -121,6 +121,10 @@ class DeviceOptions(Recorded):
     program that takes over its worker can forge them for the others."""
     max_contexts: int = GpuOptions.max_contexts
     """Programs in the guest that may use the GPU at a time. Each has a process on the host."""
+    blob_alignment: bool = True
+    """Tell the guest how large this host's pages are, where they are larger than 4 KiB. Without it
+    a guest with Linux 7.2 or later whose Mesa is older than 26.2.4 has Venus if its pages are as
+    large, else its software driver, and no program fails. Default: yes."""
     scanouts: int = 1
     """Monitors, 0 to 16. With 0 the GPU only renders, beside another that shows."""
     resolution: Annotated[str, Parameter(metavar="WxH", validator=_check(parse_resolution))] = (
@@ -187,6 +191,7 @@ class DeviceOptions(Recorded):
             resolution=parse_resolution(self.resolution),
             hostmem=parse_size(self.hostmem),
             max_contexts=self.max_contexts,
+            blob_alignment=self.blob_alignment,
             record=self.recording,
             mode=mode,
             group=group,

@@ -70,9 +70,6 @@ class GpuDevice:
     waits until what it touches is free, is done, perhaps waits for its fence, and is answered.
     """
 
-    features = int(FEATURES)
-    """What it offers of `wire.Feature`."""
-
     def __init__(
         self,
         display: Display,
@@ -82,8 +79,15 @@ class GpuDevice:
         capset: bytes,
         window: int,
         limits: Limits | None = None,
+        blob_alignment: bool = True,
     ) -> None:
-        """`connect`: gives a socket to a fresh worker.  `window`: bytes of host-visible region."""
+        """`connect`: gives a socket to a fresh worker.  `window`: bytes of host-visible region.
+
+        blob_alignment: whether guests are told how large the host's pages are.
+        """
+        withheld = 0 if blob_alignment else Feature.BLOB_ALIGNMENT
+        self.features = int(FEATURES & ~withheld)
+        """What it offers of `wire.Feature`."""
         limits = limits or Limits()
         self.window = window
         self.display = display

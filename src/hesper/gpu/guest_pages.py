@@ -26,6 +26,7 @@ LEAST_PAGE = 4096
 """The smallest page that a guest has."""
 
 REMEDY = "give it Linux 7.2 and Mesa 26.2.4, or an older kernel with pages as large as this host's"
+REMEDY_FOR_MESA = "give it a newer one, or start the machine with --no-blob-alignment"
 
 
 class GuestPages:
@@ -76,7 +77,10 @@ class GuestPages:
             return f"the guest's pages are smaller than {page_size()} bytes"
         if refused or has_made or self._mask < LEAST_PAGE or not self.aligned:
             return refused
-        return f"the guest's Mesa is older than 26.2.4: its blobs are not of {page_size()} bytes"
+        return (
+            f"the guest's Mesa is older than 26.2.4: its kernel insists on blobs of {page_size()}"
+            f" bytes; {REMEDY_FOR_MESA}"
+        )
 
     def _tell(self) -> None:
         """Say once what the guest lacks."""

@@ -49,6 +49,8 @@ class GpuOptions:
     """Bytes of guest address space in which host memory can be mapped."""
     contexts: int = DEFAULT_CONTEXTS
     """Programs in the guest that may use the GPU at a time."""
+    blob_alignment: bool = True
+    """Whether guests are told how large the host's pages are (see `guest_pages`)."""
     worker: dict[str, Any] = field(default_factory=dict)
     """Options of `gpu.service`: driver, profile, limits."""
     classes: Classes = field(default_factory=lambda: Classes((), ContextLimits()))
@@ -115,6 +117,7 @@ class GpuRunner:
             capset=capset(),
             window=options.window,
             limits=Limits(contexts=options.contexts),
+            blob_alignment=options.blob_alignment,
         )
 
     def _resized(self, scanout: object) -> None:

@@ -124,7 +124,7 @@ def _guest_pages(_: Mapping[str, str]) -> Iterator[Finding]:
             f"virtual machines get Venus with a kernel before 7.2 that has pages of {page_size()}"
             " bytes (Debian 13's linux-image-arm64-16k), or with Linux 7.2 and Mesa 26.2.4; others"
             " would have no Vulkan at all with it: where their pages are seen to be smaller, it is"
-            " withheld"
+            " withheld, and --no-blob-alignment has Linux 7.2 do as older ones"
         )
         yield Finding("guests' pages", NOTE, text)
 
