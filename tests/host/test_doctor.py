@@ -13,6 +13,7 @@ import pytest
 from hesper.api.diagnosis import merge_mends
 from hesper.host import diagnosis
 from hesper.host.diagnosis import BROKEN, NOTE, OK, Finding, diagnose, venus_version
+from hesper.portable import architecture
 
 MANIFESTS = Path("/usr/share/vulkan/icd.d")
 LAVAPIPE = next(iter(sorted(MANIFESTS.glob("lvp_icd*.json"))))
@@ -109,6 +110,25 @@ def test_what_guests_need_on_a_host_with_large_pages(monkeypatch: pytest.MonkeyP
     assert finding.status == NOTE
     words = ("16384", "arm64-16k", "Linux 7.2", "Mesa 26.2.4", "--no-blob-alignment")
     assert all(word in finding.text for word in words)
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [("no program", "Exec format error"), ("#!/bin/sh\nexec sleep 600\n", "has not ended")],
+)
+def test_a_qemu_that_says_nothing_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, why: str
+) -> None:
+    """One for another processor, or one that a slow machine does not get to run."""
+    for name in (f"qemu-system-{architecture()}", "apt-cache"):
+        (tmp_path / name).write_text(program)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(diagnosis, "PROGRAM_SECONDS", 0.1)
+    finding = find(diagnose(environ(LAVAPIPE)), "QEMU")
+    assert finding.status == NOTE
+    assert "cannot be run" in finding.text
+    assert why in finding.text
 
 
 def test_venus_and_its_version() -> None:

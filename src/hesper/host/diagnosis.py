@@ -33,6 +33,8 @@ GUEST_PAGE = 4096
 """What a guest's pages are as a rule."""
 QEMU_MINIMUM = (11, 1)
 """The first QEMU with `vhost-user-test-device-pci` and shared-memory maps."""
+PROGRAM_SECONDS = 120.0
+"""For another program to say its version; emulated, QEMU has taken more than twenty."""
 
 _DEVICES = Path("/dev")
 _CARDS = Path("/sys/class/drm")
@@ -287,9 +289,11 @@ def _qemu(_: Mapping[str, str]) -> Iterator[Finding]:
     if program is None:
         yield Finding("QEMU", NOTE, f"{name} is not installed (only `hesper vm` needs it)", mend)
         return
-    answer = subprocess.run(
-        [program, "--version"], capture_output=True, text=True, check=False, timeout=20
-    ).stdout
+    try:
+        answer = _printed(program, "--version")
+    except OSError as error:
+        yield Finding("QEMU", NOTE, f"{program} cannot be run: {error}", mend)
+        return
     found = re.search(r"version (\d+\.\d+\S*)", answer)
     if found is None or _numbers(found[1]) < QEMU_MINIMUM:
         version = found[1] if found else "of unknown version"
@@ -317,15 +321,31 @@ def _apt_offers(package: str) -> str:
     """The version that apt would install; empty without apt, and for what it does not know."""
     if not shutil.which("apt-cache"):
         return ""
-    answer = subprocess.run(
-        ["apt-cache", "policy", package],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "LC_ALL": "C"},
-    ).stdout
+    try:
+        answer = _printed("apt-cache", "policy", package)
+    except OSError:
+        return ""
     found = re.search(r"Candidate: (?:\d+:)?(\d\S*)", answer)
     return found[1] if found else ""
+
+
+def _printed(*command: str) -> str:
+    """What another program prints.
+
+    Raises `OSError` when it cannot be run (it may be for another processor), and does not end.
+    """
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+            timeout=PROGRAM_SECONDS,
+        ).stdout
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"it has not ended after {PROGRAM_SECONDS:g} s") from None
 
 
 def _numbers(version: str) -> tuple[int, ...]:
