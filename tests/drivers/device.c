@@ -1,6 +1,7 @@
 /* Devices: what they say of themselves, their queues and queue families. */
 #include "driver.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -153,8 +154,12 @@ static VKAPI_ATTR void VKAPI_CALL memory1(VkPhysicalDevice physical,
 static VKAPI_ATTR void VKAPI_CALL properties2(VkPhysicalDevice physical,
                                               VkPhysicalDeviceProperties2 *properties) {
     real.vkGetPhysicalDeviceProperties2(physical, properties);
-    if (!is_processor)
+    if (!is_processor) {
         properties->properties.deviceType = mode->device_type;
+        /* Some tell a processor by lavapipe's name alone: Xorg, of what it would draw by. */
+        snprintf(properties->properties.deviceName, sizeof properties->properties.deviceName,
+                 "fake %s", mode->name);
+    }
     if (descriptor_places) {
         VkPhysicalDeviceLimits *limits = &properties->properties.limits;
         limits->minUniformBufferOffsetAlignment = descriptor_places;

@@ -81,8 +81,8 @@ static void limits(void) {
     uint32_t families = 0;
     vkGetPhysicalDeviceProperties2(physical, &found);
     vkGetPhysicalDeviceQueueFamilyProperties(physical, &families, NULL);
-    printf("page %" PRIu64 " families %u type %d\n", host.minImportedHostPointerAlignment, families,
-           found.properties.deviceType);
+    printf("page %" PRIu64 " families %u type %d %s\n", host.minImportedHostPointerAlignment,
+           families, found.properties.deviceType, found.properties.deviceName);
 }
 
 /* What formats say: tiled|linear USAGE [host|opaque|dma-buf] */
