@@ -87,12 +87,12 @@ class Exchange:
         return Qemu(["chroot", str(self.tree.root), f"qemu-system-{architecture()}"])
 
 
-def keep(image: Image.Image, name: str) -> None:
+def keep(image: Image.Image, name: str, *, colours: int = 64) -> None:
     """Keep a picture for the documentation, where `HESPER_TEST_PICTURES` names a folder."""
     if folder := os.environ.get("HESPER_TEST_PICTURES"):
         small = image.convert("RGB")
         small.thumbnail(KEPT_SIZE)
-        small.quantize(64, dither=Image.Dither.NONE).save(
+        small.quantize(colours, dither=Image.Dither.NONE).save(
             Path(folder) / f"{name}.png", optimize=True
         )
 
@@ -417,6 +417,7 @@ def gpu_guest(
     scanouts: int = 1,
     size: Size = DEFAULT_SIZE,
     driver: str = "",
+    profile: str = "",
     blob_alignment: bool = True,
     beside: Beside = _nothing,
     **options: Any,
@@ -424,15 +425,15 @@ def gpu_guest(
     """Boot a guest with a GPU of this process.  `options` are those of `Guest`.
 
     `beside` runs from before QEMU starts until it has ended.  `driver` is the manifest of the
-    host's driver that it is to use, if not the best; `blob_alignment`, whether it is told of the
-    host's pages.
+    host's driver that it is to use, if not the best; `profile`, the host profile;
+    `blob_alignment`, whether it is told of the host's pages.
     """
     with exchange(tree) as place:
         guest = Guest(place, **options)
         gpu_options = GpuOptions(
             scanouts=scanouts,
             size=size,
-            worker={"driver": driver} if driver else {},
+            worker={"driver": driver or None, "profile": profile or None},
             blob_alignment=blob_alignment,
         )
         with (

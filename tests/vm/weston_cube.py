@@ -17,14 +17,23 @@ LIKE_A_GPU = f"LIBGL_ALWAYS_SOFTWARE=1 {ONLY_VENUS} MESA_LOADER_DRIVER_OVERRIDE=
 """zink takes a processor's Vulkan, which a GPU's would be here, only when it is made to."""
 
 
-def start_weston(vm: GpuGuest) -> None:
-    """Start weston and vkcube in a guest that has `TREE_DEVICE`; wait for the cube's window."""
-    vm.enter_tree()
+def start_compositor(vm: GpuGuest, opengl: str, *options: str) -> None:
+    """Start weston in a guest that has entered the tree.
+
+    opengl: the environment by which it draws.  options: more of weston's.
+    """
     vm.run("in_tree seatd > /tmp/seatd.log 2>&1 &")
     vm.run("until [ -S /root-in-tree/run/seatd.sock ]; do usleep 20000; done")
     weston = "weston --backend=drm --renderer=gl --continue-without-input --socket=wl"
-    vm.run(f"in_tree env {LIKE_A_GPU} {weston} --idle-time=0 > /tmp/weston.log 2>&1 &")
+    weston = " ".join((weston, "--idle-time=0", *options))
+    vm.run(f"in_tree env {opengl} {weston} > /tmp/weston.log 2>&1 &")
     vm.run("until [ -S /root-in-tree/run/user/wl ]; do usleep 20000; done")
+
+
+def start_weston(vm: GpuGuest) -> None:
+    """Start weston and vkcube in a guest that has `TREE_DEVICE`; wait for the cube's window."""
+    vm.enter_tree()
+    start_compositor(vm, LIKE_A_GPU)
     vm.run("in_tree env WAYLAND_DISPLAY=wl vkcube --wsi wayland > /tmp/vkcube.log 2>&1 &")
     vm.wait_screen(cube_window)
 
