@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
 
 import pytest
 from guest_vm import TREE_DEVICE, GpuGuest, gpu_guest
 from initramfs import Tree
 
+from hesper.portable import page_size
 from hesper.vhost_user_gpu import VhostUserTransport
 
 LARGE = 16384
@@ -16,6 +18,7 @@ LARGE = 16384
 @pytest.fixture
 def boot(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], GpuGuest]]:
     """Boot it: the device offers no blob alignment, as if the kernel were older than 7.2."""
+    assert page_size() == mmap.PAGESIZE, "known, and kept, in this process"
     monkeypatch.setenv("HESPER_PAGE_SIZE", str(LARGE))
     for module in ("guest_pages", "blobs"):
         monkeypatch.setattr(f"hesper.gpu.{module}.page_size", lambda: LARGE)
