@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from guest_vm import compile_program
+from guest_vm import compile_program, exchange
 from initramfs import Tree
+from named_machines import Machines
 
 HERE = Path(__file__).parent
 
@@ -32,6 +34,16 @@ def tree() -> Tree:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return Tree(folder)
+
+
+@pytest.fixture
+def machines(tree: Tree) -> Iterator[Machines]:
+    """None runs yet; those that do are ended."""
+    with exchange(tree) as place:
+        made = Machines(place)
+        yield made
+        for each in json.loads(made.hesper("list", "--json")):
+            made.hesper("stop", each["name"], "--now")
 
 
 @pytest.fixture(scope="session")

@@ -227,6 +227,23 @@ def test_what_qemus_window_needs_is_said(
         window(fake_qemu, kind, **changed)
 
 
+def test_a_pc_without_uefi_shows_its_beginning_on_a_vga_card(fake_qemu: FakeQemu) -> None:
+    """On the ISA bus, where Linux finds no screen; and without SMM, with which SeaBIOS hangs."""
+    assert machine().wants_vga
+    line = arguments(fake_qemu, vga_socket=Path("/run/a,b"))
+    assert "-machine q35,smm=off,memory-backend=ram" in line
+    assert "-display none -device isa-cirrus-vga -vnc unix:/run/a,,b" in line
+    assert "vga" not in arguments(fake_qemu)
+    firmware = Firmware(Path("/code"), Path("/template"))
+    for other in (
+        {"firmware": firmware, "firmware_variables": Path("/vars")},
+        {"kernel": Path("/k")},
+        {"dual_gpu": True},
+        {"architecture": "aarch64"},
+    ):
+        assert not machine(**other).wants_vga
+
+
 def test_disks_boot_in_order_and_isos_first(fake_qemu: FakeQemu) -> None:
     line = arguments(
         fake_qemu,

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import socket
 import stat
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guest_vm import BOOT_SECONDS, Exchange, exchange
+from guest_vm import BOOT_SECONDS
 from initramfs import Tree, build
+from named_machines import Machines
 from PIL import Image
 
 from hesper.cli._machines import wake
@@ -26,57 +22,9 @@ from hesper.vm.chords import chord, typed
 from hesper.vm.cloud import own_key
 from hesper.vm.devices import parse_shares, usb_arguments
 
-HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
 LOOK_SECONDS = 0.1
 TYPING_SECONDS = 10.0
 """For what has been typed to be done."""
-
-
-class Machines:
-    """`hesper vm` with the tree's QEMU, on a folder that both see."""
-
-    def __init__(self, place: Exchange) -> None:
-        """`place` holds all that the machines have."""
-        self.folder = place.folder
-        self._qemu = place.folder / "qemu"
-        # QEMU runs in the tree, where paths are shorter.
-        self._qemu.write_text(
-            "#!/bin/bash\n"
-            f"root={shlex.quote(str(place.tree.root))}\n"
-            # What it does with files of a shared folder wants /proc.
-            """inside='mount -t proc proc "$0/proc"; exec chroot "$0" qemu-system-x86_64 "$@"'\n"""
-            'exec unshare -m -- sh -c "$inside" "$root" "${@//"$root"/}"\n'
-        )
-        self._qemu.chmod(0o755)
-
-    def hesper(self, *words: str | Path, status: int = 0) -> str:
-        """Run `hesper vm`, and return what it says."""
-        done = subprocess.run(
-            [*HESPER, "vm", *map(str, words)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=BOOT_SECONDS,
-            env=os.environ | {"XDG_RUNTIME_DIR": str(self.folder), "HOME": str(self.folder)},
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def start(self, *words: str | Path) -> str:
-        """Start one in the background."""
-        options = ("--qemu", self._qemu, "--accel", "tcg", "--audio", "none", "--memory", "512M")
-        screens = ("--vnc", f"unix:{self.folder}/vnc", "--web", "off")
-        return self.hesper("--daemon", *options, *screens, *words)
-
-
-@pytest.fixture
-def machines(tree: Tree) -> Iterator[Machines]:
-    """None runs yet; those that do are ended."""
-    with exchange(tree) as place:
-        made = Machines(place)
-        yield made
-        for each in json.loads(made.hesper("list", "--json")):
-            made.hesper("stop", each["name"], "--now")
 
 
 def test_a_machine_in_the_background_is_known_by_its_name(tree: Tree, machines: Machines) -> None:
@@ -132,14 +80,14 @@ def type_until(machines: Machines, order: str, done: Path) -> None:
 def test_a_machine_that_does_not_start_says_why(machines: Machines) -> None:
     disk = machines.folder / "disk.img"
     disk.write_bytes(bytes(1 << 20))
-    (machines.folder / "qemu").write_text(
+    (machines.qemu).write_text(
         "#!/bin/sh\n"
         'case "$*" in --version) echo "QEMU emulator version 11.1.3";;\n'
         "'-device help') echo 'name \"vhost-user-test-device-pci\"';;\n"
         "'-object help') echo memory-backend-memfd;;\n"
         "*) echo no such thing >&2; exit 3;; esac\n"
     )
-    options = ("--daemon", "--qemu", machines.folder / "qemu", "--accel", "tcg", "--audio", "none")
+    options = ("--daemon", "--qemu", machines.qemu, "--accel", "tcg", "--audio", "none")
     said = machines.hesper(disk, *options, "--vnc", "off", "--web", "off", status=1)
     assert "no such thing" in said
     assert "disk has not started" in said

@@ -18,6 +18,7 @@ from hesper.vm.disks import DiskBoot, FileKind, disk_boot, file_kind
 from hesper.vm.firmware import Firmware, find_firmware
 from hesper.vm.machine import LEAST_MEMORY, Disk, Machine, default_cpus, default_memory
 from hesper.vm.qemu import Qemu, host_architecture
+from hesper.vm.uefi_console import name_screen
 
 CLOUD_USER = "guest"
 
@@ -123,6 +124,8 @@ def describe(
     if options.kernel is None and uefi:
         firmware = find_firmware(architecture, qemu.command[-1])
         variables = _variables(firmware, disks, folder, kept=not options.snapshot)
+        if not options.dual_gpu:
+            name_screen(variables)
     return Machine(
         architecture=architecture,
         gpu_socket=folder / "gpu",

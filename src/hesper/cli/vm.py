@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -35,11 +35,16 @@ from hesper.vm import registry
 from hesper.vm.control import Control
 from hesper.vm.disks import check_disk
 from hesper.vm.firmware import FirmwareError
+from hesper.vm.firmware_screen import FirmwareScreen
 from hesper.vm.machine import Disk, Machine
 from hesper.vm.monitor import Monitor
 from hesper.vm.process import QemuProcess
-from hesper.vm.qemu import Qemu, QemuError
+from hesper.vm.qemu import VGA, Qemu, QemuError
 from hesper.vm.sound import QemuSound
+
+if TYPE_CHECKING:
+    from hesper import GpuDevice
+    from hesper.vm.outputs import Outputs
 
 STOP_PATIENCE = 10.0
 """Seconds that QEMU has to end once it has been told to."""
@@ -199,12 +204,16 @@ def _run(
 
         facts = _facts(name, guest) | {"gpu": f"{gpu.about.device} ({gpu.about.driver})"}
 
+        firmware = _firmware_screen(guest, gpu, outputs)
+
         def welcome() -> None:
             control.start()
+            firmware()
             print(f"GPU: {facts['gpu']}")
             print(*outputs.places, sep="\n", flush=True)
 
-        monitor = Monitor(str(guest.monitor_socket), gpu.display, outputs, stop.fail, welcome)
+        path = str(guest.monitor_socket)
+        monitor = Monitor(path, gpu.display, outputs, stop.fail, welcome, firmware)
         control = Control(door.sockets[0], facts, gpu.display, outputs, monitor, stop)
         monitor.start()
         wait(stop, gpu.display, window=display.window)
@@ -213,13 +222,24 @@ def _run(
 
 
 def _shared(guest: Machine, display: DisplayOptions, qemu: Qemu, folder: Path) -> Machine:
-    """The same with what its viewers share with it."""
+    """The same with what its viewers see and share of it beside the GPU's screens."""
     heard = display.hears and guest.audio != "none" and qemu.has_vnc
+    # A VNC server of QEMU's, which has none beside a window of its own.
+    has_vnc = qemu.has_vnc and display.qemu_window is None
+    seen = guest.wants_vga and has_vnc and qemu.has_device(VGA)
     return dataclasses.replace(
         guest,
         agent_socket=folder / "agent" if display.clipboard else None,
         sound_socket=folder / "sound" if heard else None,
+        vga_socket=folder / "vga" if seen else None,
     )
+
+
+def _firmware_screen(guest: Machine, gpu: GpuDevice, outputs: Outputs) -> Callable[[], None]:
+    """What shows the firmware's picture at the machine's start, and when it starts over."""
+    if guest.vga_socket is None:
+        return lambda: None
+    return FirmwareScreen(guest.vga_socket, gpu.display[0], outputs).start
 
 
 def _booted(guest: Machine) -> str:

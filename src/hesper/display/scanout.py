@@ -159,6 +159,19 @@ class Scanout:
             wake = [s.wake for s in self._subscriptions if s.note_surface(surface)]
         _call_all(wake)
 
+    def replace(self, shown: Surface | None, surface: Surface | None) -> bool:
+        """Show `surface` where it is `shown` that is shown; returns whether it was.
+
+        For who shows something only as long as nobody else does.
+        """
+        with self._lock:
+            if self._surface is not shown:
+                return False
+            self._surface = surface
+            wake = [s.wake for s in self._subscriptions if s.note_surface(surface)]
+        _call_all(wake)
+        return True
+
     def flush(self, rects: Iterable[Rect]) -> None:
         """Note that the guest has finished drawing `rects` (pixels of the scanout).
 

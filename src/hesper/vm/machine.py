@@ -14,7 +14,7 @@ from hesper.vm import qemu_window
 from hesper.vm.agent_wire import PORT_NAME
 from hesper.vm.devices import Share, escape
 from hesper.vm.disks import FileKind
-from hesper.vm.qemu import DEVICE, Qemu
+from hesper.vm.qemu import DEVICE, VGA, Qemu
 
 if TYPE_CHECKING:
     from hesper.vm.firmware import Firmware
@@ -75,6 +75,8 @@ class Machine:
     """Where the guest's agent is connected to; None: it has no port for one."""
     sound_socket: Path | None = None
     """Where QEMU lets Hesper hear what the guest plays (see `vm.sound`); None: nowhere."""
+    vga_socket: Path | None = None
+    """Where QEMU shows what a PC shows at first (see `vm.firmware_screen`); None: nowhere."""
     accelerator: str | None = None
     """None: the best that works."""
     audio: str | None = None
@@ -106,7 +108,7 @@ class Machine:
         cpu = "max" if accelerator == "tcg" else "host"
         return [
             *("-accel", accelerator, "-cpu", cpu, "-smp", str(self.cpus)),
-            *("-machine", f"{MACHINES[self.architecture]},memory-backend=ram"),
+            *("-machine", f"{self._machine()},memory-backend=ram"),
             *memory_arguments(qemu.memory_backend, self.memory),
             "-nodefaults",
             # Without Hesper it would run on with no screen, no input and no GPU.
@@ -129,12 +131,25 @@ class Machine:
             *self.extra,
         ]
 
+    def _machine(self) -> str:
+        # Where SeaBIOS's system management code would lie, such a card has its memory: it hangs.
+        return f"{MACHINES[self.architecture]}{',smm=off' if self.vga_socket is not None else ''}"
+
+    @property
+    def wants_vga(self) -> bool:
+        """Whether firmware or a boot loader would show something on a VGA card, and only there."""
+        is_pc = self.architecture == "x86_64" and self.firmware is None
+        return is_pc and self.kernel is None and not self.dual_gpu
+
     def _display(self) -> list[str]:
         if self.window is not None:
             return self.window.arguments
-        if not self.dual_gpu:
-            return ["-display", "none"]
-        return ["-device", _DESKTOP_GPUS[self.architecture]]
+        if self.dual_gpu:
+            return ["-device", _DESKTOP_GPUS[self.architecture]]
+        arguments = ["-display", "none"]
+        if self.vga_socket is not None:
+            arguments += ["-device", VGA, "-vnc", f"unix:{escape(self.vga_socket)}"]
+        return arguments
 
     def _boot(self) -> list[str]:
         arguments: list[str] = []

@@ -50,15 +50,18 @@ class Monitor:
         outputs: Outputs,
         broken: Callable[[], None] = lambda: None,
         connected: Callable[[], None] = lambda: None,
+        restarted: Callable[[], None] = lambda: None,
     ) -> None:
         """`path`: QEMU's QMP socket, which it is about to make.
 
         connected: called, on the outputs' thread, once QEMU has taken its arguments.
         broken: called there when the accelerator cannot run the guest.
+        restarted: called there when the machine starts over, and nothing is shown any more.
         """
         self._path = path
         self._broken = broken
         self._connected = connected
+        self._restarted = restarted
         self._display = display
         self._outputs = outputs
         self._client = QMPClient("hesper")
@@ -173,6 +176,7 @@ class Monitor:
         async for event in events:
             if event["event"] == "RESET":
                 self._darken()
+                self._restarted()
             else:
                 await self._check_state()
 

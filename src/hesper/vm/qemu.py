@@ -15,6 +15,8 @@ from hesper.portable import architecture
 
 LEAST_VERSION = (11, 1)
 DEVICE = "vhost-user-test-device-pci"
+VGA = "isa-cirrus-vga"
+"""For what a PC shows before its guest's driver does (see `vm.firmware_screen`)."""
 ACCELERATORS = ("hvf", "kvm", "tcg")
 """Best first."""
 AUDIO = ("coreaudio", "pipewire", "pa", "sdl", "alsa")
@@ -65,7 +67,7 @@ class Qemu:
         if found < LEAST_VERSION:
             version = ".".join(map(str, found))
             raise QemuError(f"{words[-1]} is version {version}, which is too old: {_INSTALL}")
-        if f'"{DEVICE}"' not in qemu.ask("-device", "help"):
+        if not qemu.has_device(DEVICE):
             raise QemuError(f"{words[-1]} was built without {DEVICE}: {_INSTALL}")
         return qemu
 
@@ -96,6 +98,14 @@ class Qemu:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise QemuError(f"{shlex.join(self.command)} cannot be run: {error}") from None
         return done.stdout
+
+    def has_device(self, name: str) -> bool:
+        """Whether it was built with that device.  Raises `QemuError` when it cannot be run."""
+        return f'"{name}"' in self._devices
+
+    @functools.cached_property
+    def _devices(self) -> str:
+        return self.ask("-device", "help")
 
     def works_with(self, *arguments: str) -> bool:
         """Whether QEMU starts with `arguments`."""

@@ -14,13 +14,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from hesper.display.sound import CHANNELS, FRAME, RATE
+from hesper.vm.qemu_vnc import QemuVncError, connected
 
-OPEN_SECONDS = 10.0
 MAX_DATA = 1 << 20
 """Bytes of one piece of sound; QEMU's have some kilobytes."""
-VERSION = b"RFB 003.008\n"
-SECURITY_NONE = 1
-SHARED = 1
 AUDIO_ENCODING = -259
 QEMU_MESSAGE = 255
 AUDIO = 1
@@ -29,7 +26,7 @@ END, BEGIN, DATA = range(3)
 S16 = 3
 
 
-class SoundError(OSError):
+class SoundError(QemuVncError):
     """QEMU's VNC server does not do what one that has sound does."""
 
 
@@ -43,36 +40,13 @@ class QemuSound:
     @contextlib.asynccontextmanager
     async def __call__(self) -> AsyncIterator[AsyncIterator[bytes]]:
         """See `SoundSource`."""
-        reader, writer = await asyncio.open_unix_connection(self._path)
-        try:
-            async with asyncio.timeout(OPEN_SECONDS):
-                await _begin(reader, writer)
-            yield _pieces(reader)
-        except EOFError as error:
-            raise SoundError("QEMU has closed its VNC server") from error
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-
-
-async def _begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Shake hands, and ask for sound.  Raises `SoundError`, `EOFError` and `OSError`."""
-    await reader.readexactly(len(VERSION))
-    writer.write(VERSION)
-    (count,) = await reader.readexactly(1)
-    if SECURITY_NONE not in await reader.readexactly(count):
-        raise SoundError("QEMU's VNC server wants to know who we are")
-    writer.write(bytes([SECURITY_NONE]))
-    if any(await reader.readexactly(4)):
-        raise SoundError("QEMU's VNC server refuses us")
-    writer.write(bytes([SHARED]))
-    *_, length = struct.unpack(">HH16sI", await reader.readexactly(24))
-    await reader.readexactly(min(length, MAX_DATA))
-    writer.write(struct.pack(">BxHi", 2, 1, AUDIO_ENCODING))
-    writer.write(struct.pack(">BBHBBI", QEMU_MESSAGE, AUDIO, SET_FORMAT, S16, CHANNELS, RATE))
-    writer.write(struct.pack(">BBH", QEMU_MESSAGE, AUDIO, ENABLE))
-    await writer.drain()
+        async with connected(self._path) as vnc:
+            vnc.set_encodings(AUDIO_ENCODING)
+            wanted = struct.pack(">BBI", S16, CHANNELS, RATE)
+            vnc.writer.write(struct.pack(">BBH", QEMU_MESSAGE, AUDIO, SET_FORMAT) + wanted)
+            vnc.writer.write(struct.pack(">BBH", QEMU_MESSAGE, AUDIO, ENABLE))
+            await vnc.writer.drain()
+            yield _pieces(vnc.reader)
 
 
 async def _pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
