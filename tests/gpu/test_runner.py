@@ -33,7 +33,8 @@ from hesper.cli._server import parse_class
 from hesper.display.scanout import Rect, Size
 from hesper.errors import ListenError, StartError
 from hesper.event_loop import EventLoop
-from hesper.gpu.device import FEATURES, GpuDevice
+from hesper.gpu.agreement import FEATURES
+from hesper.gpu.device import GpuDevice
 from hesper.gpu.runner import GpuOptions, GpuRunner
 from hesper.gpu.wire import Feature, Response
 from hesper.isolation.tracing import TRACE_BYTES
