@@ -27,7 +27,8 @@ MEMORY_BACKENDS = ("memory-backend-memfd", "memory-backend-shm")
 """Best first: a memfd needs no room in /dev/shm."""
 SOUND_DEVICES = Path("/dev/snd")
 """Linux's."""
-TRY_SECONDS = 30.0
+TRY_SECONDS = 120.0
+"""For QEMU to answer; emulated, or on a busy machine, it has taken more than twenty."""
 
 ARCHITECTURES = ("x86_64", "aarch64")
 
