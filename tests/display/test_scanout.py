@@ -123,6 +123,23 @@ def test_a_new_size_is_damaged_whole_and_none_has_no_damage() -> None:
     assert (update.surface, update.damage) == (None, [])
 
 
+def test_a_picture_is_replaced_where_it_is_shown() -> None:
+    scanout = Display()[0]
+    woken: list[int] = []
+    subscription = scanout.subscribe(lambda: woken.append(1))
+    first, second, guests = (MemorySurface(bytes(4 * 4), Size(2, 2), 8, XRGB) for _ in range(3))
+    subscription.take()
+    assert scanout.replace(None, first)
+    assert scanout.replace(first, second)
+    assert subscription.take().surface is second
+    scanout.show(guests)
+    subscription.take()
+    before = len(woken)
+    assert not scanout.replace(second, None)
+    assert scanout.surface is guests
+    assert len(woken) == before
+
+
 def test_passes_on_what_viewers_want() -> None:
     wanted: list[tuple[int, Size]] = []
     display = Display(3, resized=lambda scanout: wanted.append((scanout.index, scanout.wanted)))
