@@ -217,7 +217,11 @@ async def browse(machine: EveningMachine) -> None:
     await machine.shell.run(f"cat > webgl.html <<'END'\n{page}\nEND\ntrue")
     flags = "--no-first-run --password-store=basic --ignore-gpu-blocklist --use-angle=vulkan"
     # Its own buttons and menus it draws itself: emulated, it would do nothing else.
-    slow = "--disable-gpu-compositing --disable-gpu-watchdog --window-size=700,560"
+    # Its processes wait a quarter of a minute for one another: emulated, they would end, and again.
+    slow = (
+        "--disable-gpu-compositing --disable-gpu-watchdog --window-size=700,560"
+        f" --ipc-connection-timeout={BROWSER_SECONDS}"
+    )
     begin = f"end=$(($(date +%s) + {BROWSER_SECONDS}))"
     said = ""
     for _ in range(BROWSER_TRIES):
