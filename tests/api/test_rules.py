@@ -172,9 +172,9 @@ INTERNAL = {
     "FetchError": "of the build",
     "LinkError": "ends a display of the VMM's",
     "ManifestError": "becomes a line of what was found",
+    "QemuVncError": "ends what is seen of firmware, or heard of a guest, until the next time",
     "RfbError": "ends a viewer's connection",
     "SessionEndedError": "of a program in guests",
-    "SoundError": "ends what is heard of a guest, until somebody listens again",
     "StreamError": "ends a video: its encoder has failed",
     "_Gone": "ends the watch over QEMU's monitor",
 }
