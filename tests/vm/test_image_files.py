@@ -115,6 +115,34 @@ def test_a_guest_looks_who_draws_opengl(
     assert f"/{guest_opengl.PROGRAM} > /{guest_opengl.CHOICE}" in service
 
 
+def test_a_slow_guest_waits_for_its_gpu(tmp_path: Path) -> None:
+    """Its devices take minutes; what it says of Venus without them is no failure."""
+    files = image_files(ImageOptions(output=tmp_path / "image"), tmp_path)
+    answers = {
+        # There after two minutes, for who waits as long.
+        "udevadm": '[ "${2#--timeout=}" -gt 120 ] && touch "$0.found"',
+        "vulkaninfo": f"cat {tmp_path}/udevadm.found && echo Virtio-GPU Venus",
+    }
+    for name, answer in answers.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{answer}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def look() -> str:
+        return subprocess.run(
+            ["sh", "-c", files[guest_opengl.PROGRAM]],
+            env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert look() == "MESA_LOADER_DRIVER_OVERRIDE=zink\n"
+    (tmp_path / "udevadm").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "udevadm.found").unlink()
+    assert look() == ""
+    assert "TimeoutStartSec=10min\n" in files["etc/systemd/system/hesper-opengl.service"]
+
+
 def test_whoever_logs_in_has_what_the_guest_has_found(tmp_path: Path) -> None:
     pam = tmp_path / "etc/pam.d"
     pam.mkdir(parents=True)

@@ -14,12 +14,13 @@ CHOICE = "run/hesper-opengl"
 _PROGRAM = """#!/bin/sh
 # Prints what has OpenGL drawn by zink on Venus; nothing where there is no Venus: Mesa chooses.
 set -u
-# Modules are loaded, and devices made, since the boot began; is the GPU there?
-udevadm settle --timeout=30
+# Modules are loaded, and devices made, since the boot began; is the GPU there?  Emulated, that
+# takes minutes; who looks too early has the guest's processors draw OpenGL until the next boot.
+udevadm settle --timeout=300
 found=$(VK_LOADER_DRIVERS_SELECT='virtio*' vulkaninfo --summary 2>/dev/null)
 case $found in
 *'Virtio-GPU Venus'*) echo MESA_LOADER_DRIVER_OVERRIDE=zink ;;
-*) exit ;;
+*) exit 0 ;;
 esac
 case $found in
 *PHYSICAL_DEVICE_TYPE_CPU*)
@@ -38,7 +39,7 @@ Before=systemd-user-sessions.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-TimeoutStartSec=2min
+TimeoutStartSec=10min
 ExecStart=/bin/sh -c '/{PROGRAM} > /{CHOICE}'
 
 [Install]
