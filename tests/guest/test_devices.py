@@ -23,6 +23,7 @@ MakeGuest = Callable[..., Guest]
 
 VK_INCOMPLETE = 5
 VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU, VK_PHYSICAL_DEVICE_TYPE_CPU = 2, 4
+VK_ERROR_OUT_OF_HOST_MEMORY = -1
 VK_ERROR_INITIALIZATION_FAILED = -3
 VK_ERROR_LAYER_NOT_PRESENT = -6
 VK_ERROR_EXTENSION_NOT_PRESENT = -7
@@ -335,3 +336,20 @@ def test_device_memory_holds_no_ring(guest: Guest) -> None:
     resource_id, _ = guest.blob(memory, 8192)
     with pytest.raises(ProtocolError, match="there is no resource"):
         guest.send("vkCreateRingMESA", ring=1, pCreateInfo=ring_info(resource_id))
+
+
+def test_what_is_left_of_devices_that_are_gone_is_counted(
+    make_guest: MakeGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hesper.guest.device.FREE_DEVICES", 2)
+    monkeypatch.setattr("hesper.guest.device.LEFT_BY_DEVICE", 40 << 20)
+    guest = make_guest(limits=Limits(memory=100 << 20))
+    guest.create_instance()
+    guest.enumerate()
+    results = []
+    for _ in range(6):
+        results.append(guest.try_device()[0])
+        if results[-1] == 0:
+            guest.send("vkDestroyDevice", device=DEVICE)
+    assert results == [0, 0, 0, 0, VK_ERROR_OUT_OF_HOST_MEMORY, VK_ERROR_OUT_OF_HOST_MEMORY]
+    assert not guest.fatal

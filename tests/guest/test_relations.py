@@ -201,3 +201,70 @@ def test_limits_are_the_drivers(guest: Guest) -> None:
             "vkCmdSetViewport",
             commandBuffer=buffer, firstViewport=16, viewportCount=1, pViewports=viewports,
         )  # fmt: skip
+
+
+VERTICES = [
+    *(0x07230203, 0x00010000, 0, 8, 0),
+    *(0x20011, 1, 0x3000E, 0, 1, 0x5000F, 0, 1, 0x6E69616D, 0),
+    *(0x20013, 2, 0x30021, 3, 2, 0x50036, 2, 1, 0, 3, 0x200F8, 4, 0x100FD, 0x10038),
+]
+"""A SPIR-V module: a vertex shader that does nothing."""
+
+
+def sampled_at(count: int, width: int) -> list[Any]:
+    """What a pipeline says of `count` samples' places in a row of so many pixels."""
+    places = [{"x": 0.5, "y": 0.5}] * (count * width)
+    info: dict[str, Any] = {"sampleLocationsPerPixel": count, "sampleLocationsCount": len(places)}
+    info |= {"sampleLocationGridSize": {"width": width, "height": 1}, "pSampleLocations": places}
+    values = {"sampleLocationsEnable": 1, "sampleLocationsInfo": info}
+    return [("VkPipelineSampleLocationsStateCreateInfoEXT", values)]
+
+
+def pipeline_info(guest: Guest, multisample: dict[str, Any]) -> dict[str, Any]:
+    module = guest.create("ShaderModule", {"codeSize": 4 * len(VERTICES), "pCode": VERTICES})
+    one = {"width": 1, "height": 1}
+    viewport = {"width": 1.0, "height": 1.0, "maxDepth": 1.0}
+    return {
+        "pNext": [("VkPipelineRenderingCreateInfo", {})],
+        "stageCount": 1,
+        "pStages": [{"stage": 1, "module": module, "pName": b"main\0"}],
+        "pVertexInputState": {},
+        "pInputAssemblyState": {"topology": 3},
+        "pViewportState": {
+            "viewportCount": 1, "pViewports": [viewport],
+            "scissorCount": 1, "pScissors": [{"extent": one}],
+        },
+        "pRasterizationState": {"lineWidth": 1.0},
+        "pMultisampleState": {"rasterizationSamples": 1} | multisample,
+        "pColorBlendState": {"blendConstants": [0.0] * 4},
+        "layout": guest.create("PipelineLayout", {}),
+        "basePipelineIndex": -1,
+    }  # fmt: skip
+
+
+def test_samples_lie_where_the_driver_has_room_for_them(make_guest: MakeGuest) -> None:
+    """Mesa copies them to an array of 32, whether or not the driver lets them be chosen."""
+    features = ("VkPhysicalDeviceDynamicRenderingFeatures", {"dynamicRendering": 1})
+    guest = make_guest().start(chain=[features])
+    values: dict[str, Any] = {"device": DEVICE, "pipelineCache": 0, "createInfoCount": 1}
+    for places in ([], sampled_at(1, 1)):
+        info = pipeline_info(guest, {"pNext": places})
+        ids = [guest.new_id()]
+        guest.ask("vkCreateGraphicsPipelines", **values, pCreateInfos=[info], pPipelines=ids)
+    info = pipeline_info(guest, {"pNext": sampled_at(64, 16)})
+    with pytest.raises(ProtocolError, match=r"sampleLocationsCount <= device\.maxSampleLocations"):
+        guest.call(
+            "vkCreateGraphicsPipelines", **values, pCreateInfos=[info], pPipelines=[guest.new_id()]
+        )
+
+
+def test_no_more_samples_are_drawn_than_the_driver_can(make_guest: MakeGuest) -> None:
+    features = ("VkPhysicalDeviceDynamicRenderingFeatures", {"dynamicRendering": 1})
+    guest = make_guest().start(chain=[features])
+    info = pipeline_info(guest, {"rasterizationSamples": 64})
+    with pytest.raises(ProtocolError, match=r"rasterizationSamples <= device\.maxSamples"):
+        guest.call(
+            "vkCreateGraphicsPipelines",
+            device=DEVICE, pipelineCache=0, createInfoCount=1, pCreateInfos=[info],
+            pPipelines=[guest.new_id()],
+        )  # fmt: skip

@@ -19,7 +19,8 @@ FLAT, LIKE, DEEP, CUBE, BC1, RG32, PLANES, DEPTH, ONE, MEMORY, BUFFER, QUEUE = r
 VIEW, SMALL, THIN, OTHER = 80, 81, 82, 83
 PASS, SPARING, MANY, FRAME, EMPTY, LEVEL = 90, 91, 92, 93, 94, 95
 REMAINING = 0xFFFFFFFF
-COLOR, DEPTH_ASPECT, PLANE_0, PLANE_1, PLANE_2 = 1, 2, 0x10, 0x20, 0x40
+COLOR, DEPTH_ASPECT, STENCIL_ASPECT, PLANE_0, PLANE_1, PLANE_2 = 1, 2, 4, 0x10, 0x20, 0x40
+MEMORY_PLANE_0 = 0x80
 UNKNOWN = 999
 RGBA8 = 37
 
@@ -157,6 +158,13 @@ def view(of: int, kind: int, format_: int = RGBA8, **more: int) -> Command:
     info |= {"components": dict.fromkeys("rgba", 0)}
     info |= {"subresourceRange": part | {"layerCount": 1} | more}
     return "vkCreateImageView", {"device": 3, "pCreateInfo": info, "pView": UNKNOWN}
+
+
+def sliced(of: Command, first: int, count: int) -> Command:
+    """A view with some slices only."""
+    name, values = of
+    chain = [("VkImageViewSlicedCreateInfoEXT", {"sliceOffset": first, "sliceCount": count})]
+    return name, values | {"pCreateInfo": values["pCreateInfo"] | {"pNext": chain}}
 
 
 def clear(of: int, base: int, count: int) -> Command:

@@ -39,6 +39,7 @@ from kernel.image_messages import (
     names,
     rendering,
     send,
+    sliced,
     view,
 )
 
@@ -48,6 +49,10 @@ WITHIN = [
     view(FLAT, 1, format_=50),
     view(DEEP, 2, levelCount=3),
     view(DEEP, 5, baseMipLevel=1, layerCount=8),
+    view(DEEP, 5, levelCount=2, layerCount=8),
+    view(DEEP, 5, levelCount=REMAINING, layerCount=4),
+    sliced(view(DEEP, 2), 12, 4),
+    sliced(view(DEEP, 2, baseMipLevel=2), 3, REMAINING),
     view(DEEP, 5, baseMipLevel=1, baseArrayLayer=7, layerCount=REMAINING),
     view(CUBE, 3, layerCount=6, baseArrayLayer=7),
     view(CUBE, 6, layerCount=12),
@@ -77,6 +82,11 @@ WITHIN = [
 
 BEYOND = [
     view(DEEP, 5, baseMipLevel=1, layerCount=9),
+    view(DEEP, 5, levelCount=2, layerCount=9),
+    view(DEEP, 5, levelCount=REMAINING, baseArrayLayer=4, layerCount=1),
+    sliced(view(DEEP, 2), 12, 5),
+    sliced(view(DEEP, 2), 0xFFFFFFFE, 3),
+    sliced(view(DEEP, 2, baseMipLevel=2), 4, REMAINING),
     view(DEEP, 5, baseMipLevel=2, baseArrayLayer=4, layerCount=REMAINING),
     view(FLAT, 2),
     view(FLAT, 3, layerCount=4),

@@ -23,6 +23,7 @@ from kernel.image_messages import (
     framebuffer,
     group,
     make_images,
+    render_pass,
     rendering,
     send,
 )
@@ -64,9 +65,9 @@ def render(
     send(host, name, **values | {"commandBuffer": of})
 
 
-def clear(host: Host, *rects: Rect, of: int = PRIMARY) -> None:
+def clear(host: Host, *rects: Rect, of: int = PRIMARY, color: int = 0) -> None:
     """Rects: an area, its first layer and how many there are."""
-    one = {"aspectMask": 1, "colorAttachment": 0, "clearValue": (0, (0, [0.0] * 4))}
+    one = {"aspectMask": 1, "colorAttachment": color, "clearValue": (0, (0, [0.0] * 4))}
     told = [{"rect": r, "baseArrayLayer": base, "layerCount": count} for r, base, count in rects]
     send(
         host,
@@ -210,3 +211,107 @@ def test_a_pass_of_a_framebuffer_that_nobody_knows(host: Host) -> None:
     host.engine.objects.add(400, "VkFramebuffer", 9, device=3)
     render(host, begin(area(0, 0, 500, 500), PASS, 400))
     clear(host, (area(0, 0, 500, 500), 0, 9))
+
+
+ONE: Rect = (area(0, 0, 1, 1), 0, 1)
+
+
+def passes(counts: list[int]) -> dict[str, Any]:
+    """A VkRenderPassCreateInfo2 with a subpass of so many colours each."""
+    info = render_pass([0, 1])
+    (subpass,) = info["pSubpasses"]
+    color = subpass["pColorAttachments"][0]
+    subpasses = [
+        subpass | {"colorAttachmentCount": count, "pColorAttachments": [color] * count}
+        for count in counts
+    ]
+    return info | {"subpassCount": len(counts), "pSubpasses": subpasses}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        begin(area(0, 0, 64, 40), PASS, DEEP_FRAME),
+        rendering(area(0, 0, 8, 8), *[attachment(VIEW)] * 2),
+    ],
+    ids=["pass", "rendering"],
+)
+@pytest.mark.parametrize("beyond", [2, 7, 0xFFFE, 0xFFFFFFFF])
+def test_colours_are_those_that_are_rendered_to(
+    host: Host, command: tuple[str, dict[str, Any]], beyond: int
+) -> None:
+    render(host, command)
+    clear(host, ONE, color=1)
+    with pytest.raises(ProtocolError, match=r"pRects: \d+ from 0 on, where there are 2"):
+        clear(host, ONE, color=beyond)
+
+
+@pytest.mark.parametrize("last", [0, 1, 5, 11, 12, 13])
+def test_each_subpass_has_its_own(host: Host, last: int) -> None:
+    counts = [1, 3, 0, 2, 1, 4, 2, 2, 2, 2, 2, 5, 3, 8]
+    held = [*counts[:11], 3, 3, 3]
+    """The last ones share a place, and the fewest that any of them has."""
+    info = passes(counts)
+    send(host, "vkCreateRenderPass2", device=3, pCreateInfo=info, pRenderPass=320)
+    render(host, begin(area(0, 0, 64, 40), 320, DEEP_FRAME))
+    for _ in range(last):
+        send(host, "vkCmdNextSubpass", commandBuffer=PRIMARY, contents=0)
+    if held[last]:
+        clear(host, ONE, color=held[last] - 1)
+    with pytest.raises(ProtocolError, match=f"where there are {held[last]}"):
+        clear(host, ONE, color=held[last])
+
+
+def test_no_colour_is_cleared_before_something_is_rendered_to(host: Host) -> None:
+    begin_recording(host, PRIMARY)
+    with pytest.raises(ProtocolError, match="1 from 0 on, where there are 0"):
+        clear(host, (area(0, 0, 0, 0), 0, 0))
+
+
+def test_depth_is_no_colour(host: Host) -> None:
+    one = {"aspectMask": 2, "colorAttachment": 9, "clearValue": (0, (0, [0.0] * 4))}
+    send(
+        host,
+        "vkCmdClearAttachments",
+        commandBuffer=PRIMARY,
+        attachmentCount=1,
+        pAttachments=[one],
+        rectCount=0,
+        pRects=[],
+    )
+
+
+def test_colours_that_a_secondary_clears_are_held_where_it_is_executed(host: Host) -> None:
+    clear(host, ONE, of=NESTED, color=3)
+    execute(host, NESTED, of=SECONDARY)
+    render(host, rendering(area(0, 0, 8, 8), *[attachment(VIEW)] * 4))
+    execute(host, SECONDARY)
+    render(host, rendering(area(0, 0, 8, 8), *[attachment(VIEW)] * 3))
+    with pytest.raises(ProtocolError, match="4 from 0 on, where there are 3"):
+        execute(host, SECONDARY)
+
+
+def test_a_pass_that_nobody_knows_has_any_colours(host: Host) -> None:
+    host.engine.objects.add(401, "VkRenderPass", 9, device=3)
+    render(host, begin(area(0, 0, 64, 40), 401, DEEP_FRAME))
+    clear(host, ONE, color=7)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [
+        ("vkCmdSetRenderingAttachmentLocations", "pLocationInfo"),
+        ("vkCmdSetRenderingInputAttachmentIndices", "pInputAttachmentIndexInfo"),
+    ],
+)
+def test_colours_that_are_placed_anew_are_rendered_to(
+    host: Host, name: str, parameter: str
+) -> None:
+    array = "pColorAttachment" + ("Locations" if "Location" in parameter else "InputIndices")
+    render(host, rendering(area(0, 0, 8, 8), *[attachment(VIEW)] * 2))
+    info = {"colorAttachmentCount": 2, array: [1, 0]}
+    send(host, name, commandBuffer=PRIMARY, **{parameter: info})
+    send(host, name, commandBuffer=SECONDARY, **{parameter: info})
+    info = {"colorAttachmentCount": 3, array: [1, 0, 2]}
+    with pytest.raises(ProtocolError, match="3 from 0 on, where there are 2"):
+        send(host, name, commandBuffer=PRIMARY, **{parameter: info})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hesper.kernel.errors import ProtocolError
 from kernel.conftest import Host
 from kernel.image_messages import (
     BC1,
+    COLOR,
     DEEP,
     DEPTH,
     DEPTH_ASPECT,
@@ -16,6 +19,7 @@ from kernel.image_messages import (
     IMAGES,
     LIKE,
     MEMORY,
+    MEMORY_PLANE_0,
     ONE,
     PLANE_0,
     PLANE_1,
@@ -23,6 +27,7 @@ from kernel.image_messages import (
     PLANES,
     REMAINING,
     RG32,
+    STENCIL_ASPECT,
     Command,
     assert_beyond,
     assert_served,
@@ -121,6 +126,18 @@ BEYOND = [
     copy(BC1, RG32, size(8, 8), at=(offset(), offset(15))),
     copy(PLANES, PLANES, size(33, 20), start=(layers(aspect=PLANE_1), layers(aspect=PLANE_1))),
     copy(PLANES, PLANES, size(64, 40), start=(layers(aspect=PLANE_0), layers(aspect=PLANE_2))),
+    # As many bytes on both sides; of several planes, one.
+    copy(RG32, FLAT, size(1, 1)),
+    copy(FLAT, RG32, size(1, 1), command="vkCmdCopyImage2"),
+    copy(BC1, FLAT, size(4, 4), command="vkCopyImageToImage"),
+    copy(DEPTH, FLAT, size(1, 1), start=(layers(aspect=STENCIL_ASPECT), layers())),
+    copy(PLANES, PLANES, size(1, 1)),
+    # Planes that there are not.
+    copy(FLAT, LIKE, size(1, 1), start=(layers(aspect=PLANE_1), layers(aspect=PLANE_1))),
+    copy(FLAT, LIKE, size(1, 1), start=(layers(), layers(aspect=PLANE_2 | COLOR))),
+    blit((offset(), CORNER), (offset(), CORNER), parts=(layers(aspect=PLANE_2), layers())),
+    texels(FLAT, layers(aspect=PLANE_1), offset(), size(1, 1)),
+    texels(PLANES, layers(aspect=PLANE_2 << 2), offset(), size(1, 1), 1),
     copy(ONE, ONE, size(1, 1), at=(offset(0, 1), offset())),
     copy(FLAT, LIKE, size(65, 40), command="vkCmdCopyImage2"),
     copy(FLAT, LIKE, size(65, 40), command="vkCopyImageToImage"),
@@ -166,6 +183,18 @@ def test_what_lies_beyond_ends_the_context(drawn: Host, command: Command) -> Non
     assert_beyond(drawn, command)
 
 
+@pytest.mark.parametrize("able", [False, True])
+def test_depth_is_copied_to_colours_by_devices_that_can(
+    drawn: Host, know: Callable[..., None], able: bool
+) -> None:
+    know(drawn, copiesDepthAsColor=1 + able)
+    both = (layers(aspect=DEPTH_ASPECT), layers(aspect=DEPTH_ASPECT))
+    assert_served(drawn, copy(DEPTH, DEPTH, size(64, 40), start=both))
+    (assert_served if able else assert_beyond)(
+        drawn, copy(DEPTH, FLAT, size(64, 40), start=(layers(aspect=DEPTH_ASPECT), layers()))
+    )
+
+
 def test_a_copy_from_host_memory_within_is_for_python(fake_driver: Path) -> None:
     seen = []
     host = Host(fake_driver, vkCopyMemoryToImageMESA=lambda call: seen.append(call.name))
@@ -181,3 +210,26 @@ def test_an_image_that_nobody_knows_bounds_nothing(host: Host) -> None:
         host.engine.objects.add(id_, "VkImage", 7, device=3)
     name, parameters = copy(FLAT, LIKE, size(9999, 9999), start=(layers(30), layers(30)))
     send(host, name, **parameters)
+
+
+def planes_message(of: int, aspect: int, kind: str) -> Command:
+    if kind == "bind":
+        chain = [("VkBindImagePlaneMemoryInfo", {"planeAspect": aspect})]
+        info = {"pNext": chain, "image": of, "memory": MEMORY, "memoryOffset": 0}
+        return "vkBindImageMemory2", {"device": 3, "bindInfoCount": 1, "pBindInfos": [info]}
+    if kind == "ask":
+        chain = [("VkImagePlaneMemoryRequirementsInfo", {"planeAspect": aspect})]
+        asked = {"pInfo": {"pNext": chain, "image": of}, "pMemoryRequirements": {}}
+        return "vkGetImageMemoryRequirements2", {"device": 3} | asked
+    info = {"pCreateInfo": IMAGES[of], "planeAspect": aspect}
+    asked = {"pInfo": info, "pMemoryRequirements": {}}
+    return "vkGetDeviceImageMemoryRequirements", {"device": 3} | asked
+
+
+@pytest.mark.parametrize("kind", ["bind", "ask", "ask first"])
+def test_planes_are_those_of_the_image(drawn: Host, kind: str) -> None:
+    for of, aspect in ((PLANES, PLANE_2), (FLAT, PLANE_0), (FLAT, MEMORY_PLANE_0)):
+        assert_served(drawn, planes_message(of, aspect, kind))
+    name, values = planes_message(FLAT, PLANE_1, kind)
+    with pytest.raises(ProtocolError, match="planeAspect < "):
+        send(drawn, name, **values)

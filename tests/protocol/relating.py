@@ -30,6 +30,18 @@ LIMIT = 8
 LARGER = 500
 """Above the id of an object, there is one whose facts are one more."""
 
+BY_HAND = (
+    # Beside other relations that leave no number which is just right, or wrong by one.
+    "VkBindImagePlaneMemoryInfo.planeAspect <",
+    "VkImagePlaneMemoryRequirementsInfo.planeAspect <",
+    "planeAspect <",
+    "rasterizationSamples <=",
+    "sampleLocationsCount <=",
+    # Of such bindings a layout wants to know more.
+    "VkMutableDescriptorTypeCreateInfoEXT.",
+)
+"""How relations begin that have tests of their own."""
+
 MANY = 4096
 """Elements: arrays with more are left out, if they can be."""
 
@@ -81,7 +93,7 @@ def cases(model: Model) -> list[Case]:
     found = []
     for owner, owned in model.relations.items():
         command, steps = way_to(model, owner)
-        found += [Case(command, owner, steps, r) for r in owned]
+        found += [Case(command, owner, steps, r) for r in owned if not r.text.startswith(BY_HAND)]
     return found
 
 

@@ -102,6 +102,8 @@ class Context:
         """`submit`, `fence`, `create_blob` and `destroy_blob` for compiled frontends."""
         self.instance: Instance | None = None
         self.devices: dict[int, Device] = {}
+        self.devices_made = 0
+        """How many there have ever been."""
         self.frames = 0
         """Images of swapchains that the guest has got to draw to."""
         self.is_abandoned = False

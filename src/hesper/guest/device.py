@@ -22,6 +22,7 @@ from hesper.vk.enumerants import (
     VK_ERROR_EXTENSION_NOT_PRESENT,
     VK_ERROR_FEATURE_NOT_PRESENT,
     VK_ERROR_INITIALIZATION_FAILED,
+    VK_ERROR_OUT_OF_HOST_MEMORY,
     VK_ERROR_TOO_MANY_OBJECTS,
     VK_SUCCESS,
 )
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
     from hesper.kernel.views import View
     from hesper.kernel.vulkan import ProcTable
 
+MAINTENANCE_8 = "VkPhysicalDeviceMaintenance8FeaturesKHR"
+LEFT_BY_DEVICE = 20 << 10
+"""Bytes that are kept of each device as long as its context lives: threads may still look at it."""
+FREE_DEVICES = 64
+"""Of so many that are not counted: hardly a program makes more."""
 PATIENCE = 500
 """Microseconds for which threads look out for what comes next, where there is room for that."""
 ROOMY_PROCESSORS = 4
@@ -172,19 +178,22 @@ def _make_device(
     nulls: Nulls,
 ) -> None:
     """Have the driver make a device with extensions of those names, and keep it."""
+    newer = call.args.pCreateInfo.find_(MAINTENANCE_8)
+    copies_depth = newer is not None and bool(newer.maintenance8)
     if call.invoke() != VK_SUCCESS:
         return
     (handle,), (guest_id,) = call.new_handles, call.new_ids
     table = context.vulkan.device_table(physical.table, handle)
     # Drivers have functions, too, of what the device was not made with.
     table = table.without(physical.missing_commands(names))
-    know_limits(physical, table)
+    know_limits(physical, table, copies_depth=copies_depth)
     queues: Counter[tuple[int, int]] = Counter()
     for family, flags, count in infos:
         queues[family, flags] += count
     objects = partial(context.engine.objects.all, device=guest_id)
     device = Device(guest_id, handle, table, physical, queues=queues, objects=objects)
     try:
+        _count(context)
         device.stand_ins = make_stand_ins(device, nulls, context.pool)
         context.engine.objects.add(
             guest_id, "VkDevice", handle, parent=call.id("physicalDevice"), table=table
@@ -204,6 +213,13 @@ def _make_device(
     )
     context.engine.set_patience(_patience(context, physical))
     context.devices[guest_id] = device
+
+
+def _count(context: Context) -> None:
+    """Take what is left of a device when it is gone.  Raises `VulkanError`."""
+    context.devices_made += 1
+    if context.devices_made > FREE_DEVICES and not context.engine.ledger.keep(LEFT_BY_DEVICE):
+        raise VulkanError(VK_ERROR_OUT_OF_HOST_MEMORY, "the memory limit is reached")
 
 
 def _set_memory(context: Context, physical: PhysicalDevice, guest_id: int) -> None:

@@ -13,6 +13,8 @@ class Ledger:
         """Count what has ended."""
     def charge(self, object_id: int, size: int) -> bool:
         """Take `size` bytes for as long as an object lives; False when they are not left."""
+    def keep(self, size: int) -> bool:
+        """Take `size` bytes for as long as the context lives; False when they are not left."""
     def note(self, name: str) -> None:
         """Note that a limit was reached."""
     def untold(self) -> list[tuple[str, int]]:

@@ -9,6 +9,7 @@ from hesper.kernel.core.ledger cimport (
     ledger_remove, ledger_untold)
 from hesper.kernel.core.platform cimport (
     hesper_exchange_u64, hesper_load_u64, hesper_store_u64)
+from hesper.kernel.core.shm_pool cimport pool_room
 from hesper.kernel.runtime cimport CoreRef, object_charge
 
 cdef dict ACCOUNT_NAMES = {
@@ -48,6 +49,12 @@ cdef class Ledger:
         cdef bint fits
         with nogil:
             fits = object_charge(self.ref.core, object_id, size)
+        return bool(fits)
+
+    def keep(self, uint64_t size):
+        cdef bint fits
+        with nogil:
+            fits = pool_room(self.ref.core.pool, ACCOUNT_OBJECTS, size)
         return bool(fits)
 
     def note(self, str name):

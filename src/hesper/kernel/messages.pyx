@@ -30,6 +30,8 @@ SET_FAULTS = {
     SET_LIMIT: "{value} dynamic descriptors, where the device has at most {most}",
     SET_REACH: "a dynamic offset of {value}, where behind the descriptor's part of the buffer there"
                " are {most} bytes",
+    SET_PLANES: "a view of several planes among the descriptors from element {start} of binding"
+                " {value} on, which has no samplers of its own that put so many together",
 }
 
 

@@ -10,7 +10,7 @@ from hesper.kernel.core.alive cimport watch_loop
 from hesper.kernel.core.arena cimport arena_free
 from hesper.kernel.core.bounds cimport check_bound
 from hesper.kernel.core.context cimport blob_create, blob_destroy, core_fence, core_poison, run_span
-from hesper.kernel.core.costs cimport charge_new, set_sizes_free, settle_new
+from hesper.kernel.core.costs cimport charge_new, settle_new
 from hesper.kernel.core.created cimport New, clear_pool, forget_victims, prepare_new, register_new
 from hesper.kernel.core.dispatch cimport fill_hot
 from hesper.kernel.core.driver cimport call_host, host_function, index_of
@@ -26,6 +26,7 @@ from hesper.kernel.core.progress cimport core_catch_up
 from hesper.kernel.core.relations cimport check_relations
 from hesper.kernel.core.resources cimport resources_free
 from hesper.kernel.core.ring cimport ring_loop
+from hesper.kernel.core.set_sizes cimport set_sizes_free
 from hesper.kernel.core.sets cimport check_sets
 from hesper.kernel.core.shares cimport meter_free, meter_loop, share_forget
 from hesper.kernel.core.shm_pool cimport pool_drop, pool_room

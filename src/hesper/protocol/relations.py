@@ -23,6 +23,7 @@ RIGHT and says that a pointer, or a handle, is not null.  RIGHT is a product (`*
     array[field].PATH         of the element that a field beside LEFT names
     bits(PATH)                how many bits are set in a mask
     levels(PATH)              how many mip levels an image of a VkExtent3D has at most
+    aspects(PATH)             what is above all aspects that an image of a VkFormat has
     limits.FIELD              of VkPhysicalDeviceLimits
     device.NAME               one of DEVICE_NUMBERS
 
@@ -57,10 +58,14 @@ DEVICE_NUMBERS = (
     "maxUpdateAfterBindDynamic",
     "maxBufferMebibytes",
     "allViews",
+    "maxSampleLocations",
+    "copiesDepthAsColor",
+    "maxCustomBorderColors",
+    "maxSamples",
 )
 """What is to be known of a device besides its VkPhysicalDeviceLimits, u32 each; 0: nothing.
 
-`kernel/core/relations.pxd` knows them by their place, too.
+`copiesDepthAsColor`: 1: no, 2: yes.  `kernel/core/relations.pxd` knows them by their place, too.
 """
 
 FACTS = 4
@@ -90,7 +95,7 @@ class Path(msgspec.Struct, frozen=True, omit_defaults=True):
 class Term(msgspec.Struct, frozen=True, omit_defaults=True):
     """A factor of RIGHT."""
 
-    kind: Literal["value", "path", "bits", "levels", "limit", "at", "last"]
+    kind: Literal["value", "path", "bits", "levels", "limit", "at", "last", "aspects"]
     value: int = 0
     path: Path | None = None
     """`at`: from the element on."""
@@ -98,6 +103,11 @@ class Term(msgspec.Struct, frozen=True, omit_defaults=True):
     array: str = ""
     index: str = ""
     """`at`: the array of the relation's struct, and the field beside LEFT."""
+    planes: Mapping[int, int] = {}
+    """`aspects`: how many planes a VkFormat has, where there are several; `value`: the first one's.
+
+    An image that has one plane is taken for that.
+    """
 
 
 class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -124,8 +134,8 @@ class Relation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether the sum of LEFT's places is meant."""
     beside: str = ""
     """`pad`, `clear`: the array that LEFT counts; `drop`: what counts that which LEFT is in."""
-    is_of_unions: bool = False
-    """`pad`: whether that is an array of unions of numbers."""
+    of: Literal["numbers", "unions", "structs"] = "numbers"
+    """`pad`: what that is an array of; unions are of numbers."""
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -255,7 +265,11 @@ def _factor(term: Term, value: dict[str, Any], known: Known, holder: Any) -> int
         extent = _holder(term.path, value, len(term.path.steps))
         return None if extent is None else max(extent.values(), default=0).bit_length()
     number = next((v for _, _, v in places(term.path, value, known)), None)
-    return number if term.kind != "bits" or number is None else number.bit_count()
+    if number is not None and term.kind == "bits":
+        return number.bit_count()
+    if number is not None and term.kind == "aspects":
+        return term.value << term.planes.get(number, 1)
+    return number
 
 
 def _number(value: Any) -> int:
@@ -326,8 +340,8 @@ def _pad(r: Relation, value: dict[str, Any], right: int) -> None:
     # Where there may be null though it is counted, null is what is meant.
     if array is None and holder[name]:
         return
-    zero = (0, (0, [0.0] * 4)) if r.is_of_unions else 0
-    holder[r.beside] = [*(array or ()), *[zero] * (right - len(array or ()))]
+    zeros: Any = {"numbers": 0, "unions": (0, (0, [0.0] * 4)), "structs": {}}
+    holder[r.beside] = [*(array or ()), *[zeros[r.of]] * (right - len(array or ()))]
     holder[name] = right
 
 

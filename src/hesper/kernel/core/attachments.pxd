@@ -23,13 +23,14 @@ from hesper_commands cimport (
     vkCreateImageView_parameters, vkCreateRenderPass2_parameters, vkCreateRenderPass_parameters)
 
 from hesper.kernel.core.cleared cimport begin_area
+from hesper.kernel.core.colors cimport add_colors
 from hesper.kernel.core.extents cimport least as lesser
 from hesper.kernel.core.objects cimport Extent
 from hesper.kernel.core.regions cimport Place, flat_axis, flat_extent, view_extent, within
 from hesper.kernel.core.relations cimport limits_of
 from hesper.kernel.core.state cimport Stream
 from hesper.kernel.core.structs cimport chain_find
-from hesper.kernel.core.subpasses cimport begin_subpasses, leave_subpasses
+from hesper.kernel.core.subpasses cimport begin_subpasses, begin_without_pass
 from hesper.kernel.core.tables cimport hesper_commands
 
 
@@ -112,7 +113,8 @@ cdef inline uint64_t subpass_uses(const VkSubpassDescription2 *subpass, bint aga
 cdef inline void pass_extent(const void *info, bint again, Extent *extent) noexcept nogil:
     """Of a VkRenderPassCreateInfo, or (again) a VkRenderPassCreateInfo2: the attachments.
 
-    And the views, in the upper bits of the size, so that it is not all ones.
+    And the views, in the upper bits of the size, so that it is not all ones.  The lower ones are
+    `colors.pxd`'s.
     """
     cdef const VkRenderPassCreateInfo *old = <const VkRenderPassCreateInfo *>info
     cdef const VkRenderPassCreateInfo2 *new = <const VkRenderPassCreateInfo2 *>info
@@ -122,6 +124,7 @@ cdef inline void pass_extent(const void *info, bint again, Extent *extent) noexc
     cdef uint64_t most = 0
     cdef uint32_t i
     extent.texels = 0
+    extent.size = 0
     for i in range(new.subpassCount if again else old.subpassCount):
         if again:
             subpass = new.pSubpasses[i]
@@ -130,9 +133,10 @@ cdef inline void pass_extent(const void *info, bint again, Extent *extent) noexc
             if views != NULL and views.pViewMasks != NULL and i < views.subpassCount:
                 subpass.viewMask = views.pViewMasks[i]
         extent.texels |= subpass_uses(&subpass, again)
+        extent.size = add_colors(extent.size, i, subpass.colorAttachmentCount)
         if views_in(subpass.viewMask) > most:
             most = views_in(subpass.viewMask)
-    extent.size = most << VIEWS
+    extent.size |= most << VIEWS
 
 
 cdef inline bint is_smaller(const Extent *view, uint64_t least, Place *place) noexcept nogil:
@@ -280,7 +284,7 @@ cdef inline bint rendering_holds(Stream *s, const VkRenderingInfo *info,
     cdef uint64_t least = ~s.attached
     cdef uint64_t layers = views_in(info.viewMask) if info.viewMask else info.layerCount
     s.attached = 0
-    leave_subpasses(s, 0)
+    begin_without_pass(s, info.colorAttachmentCount)
     if least == <uint64_t>-1 and limits != NULL:
         # Without attachments, drivers make something of that size all the same.
         least = flat_extent(limits.maxFramebufferWidth, limits.maxFramebufferHeight,

@@ -9,8 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from hesper_commands cimport (
     COMMAND_vkBindImageMemory2, COMMAND_vkGetBufferMemoryRequirements,
     COMMAND_vkGetImageMemoryRequirements, COMMAND_vkGetImageMemoryRequirements2,
-    VK_QUERY_RESULT_64_BIT, VK_QUERY_RESULT_WITH_AVAILABILITY_BIT,
-    VK_QUERY_RESULT_WITH_STATUS_BIT_KHR, VK_QUEUE_FAMILY_FOREIGN_EXT, VK_REMAINING_ARRAY_LAYERS,
+    VK_QUEUE_FAMILY_FOREIGN_EXT, VK_REMAINING_ARRAY_LAYERS,
     VK_STRUCTURE_TYPE_BIND_IMAGE_PLANE_MEMORY_INFO,
     VK_STRUCTURE_TYPE_IMAGE_MEMORY_REQUIREMENTS_INFO_2,
     VK_STRUCTURE_TYPE_IMAGE_PLANE_MEMORY_REQUIREMENTS_INFO,
@@ -25,13 +24,15 @@ from hesper_commands cimport (
 
 from hesper.kernel.core.attachments cimport (
     begin_holds, framebuffer_holds, note_attached, rendering_holds)
-from hesper.kernel.core.cleared cimport begin_areas, clears_hold, executed_holds
+from hesper.kernel.core.cleared cimport (
+    begin_areas, clears_hold, executed_holds, locations_hold)
 from hesper.kernel.core.code cimport check_code
 from hesper.kernel.core.extents cimport image_layers, number_at, staged_image
 from hesper.kernel.core.libraries cimport libraries_hold
 from hesper.kernel.core.objects cimport Entry, Extent, object_find, object_kin
+from hesper.kernel.core.queries cimport pool_suits, query_results, strided
 from hesper.kernel.core.regions cimport Place, box_holds, corners_hold, range_holds, tile_bytes
-from hesper.kernel.core.relations cimport NUMBER_FAMILIES, device_number
+from hesper.kernel.core.relations cimport NUMBER_COPIES_DEPTH, NUMBER_FAMILIES, device_number
 from hesper.kernel.core.state cimport ERROR_ALIGNMENT, ERROR_BOUND, ERROR_NULL, Stream, fail
 from hesper.kernel.core.structs cimport chain_find
 from hesper.kernel.core.subpasses cimport leave_subpasses, next_holds
@@ -102,6 +103,8 @@ cdef inline int check_row(Stream *s, const hesper_op *op, const hesper_bound *b,
     if (<const uint64_t *>(base + b.handle))[0] == 0 or most == <uint64_t>-1:
         return 0
     if b.flags & BOUND_QUERY:
+        if not pool_suits(&s.extents[b.slot], s.command - &hesper_commands[0], base):
+            return fail_bound(s, op, 0, 1, 0)
         most = <uint32_t>most
     elif b.flags & BOUND_GROUPS:
         most = s.extents[b.slot].texels
@@ -165,7 +168,8 @@ cdef inline int check_span(Stream *s, const hesper_op *op, const hesper_bound *b
         span = strided((<const uint32_t *>(at + b.span_at))[0],
                        (<const uint32_t *>(at + b.stride))[0], b.bytes)
     elif b.span == SPAN_QUERIES:
-        span = query_results(s, <const vkCmdCopyQueryPoolResults_parameters *>base)
+        # The pool was measured first.
+        span = query_results(&s.extents[0], <vkCmdCopyQueryPoolResults_parameters *>base)
     elif b.span == SPAN_NEEDS:
         return check_binding(s, op, b, base, first, most)
     elif b.span == SPAN_TEXELS:
@@ -185,7 +189,7 @@ cdef inline int check_region(Stream *s, const hesper_op *op, const hesper_bound 
     cdef Place place
     cdef bint good
     if b.span == SPAN_BOX:
-        good = box_holds(b, at, image, other, &place)
+        good = box_holds(b, at, image, other, device_number(s, NUMBER_COPIES_DEPTH) == 1, &place)
     else:
         good = corners_hold(b, at, image, other, &place)
     return 0 if good else fail_bound(s, op, place.first, place.span, place.most)
@@ -203,6 +207,8 @@ cdef inline int check_drawn(Stream *s, const hesper_op *op, const hesper_bound *
         leave_subpasses(s, 0)
     elif b.span == SPAN_NEXT:
         good = next_holds(s, &place)
+    elif b.span == SPAN_LOCATED:
+        good = locations_hold(s, base, &place)
     elif b.span == SPAN_LIBRARIES:
         good = libraries_hold(s, <const VkPipelineLibraryCreateInfoKHR *>base, &place)
     elif b.span == SPAN_CLEARED:
@@ -297,20 +303,6 @@ cdef inline uint64_t device_handle(Stream *s) noexcept nogil:
     """The driver's VkDevice that the current command is for, or 0."""
     cdef Entry *entry = object_find(&s.core.objects, object_kin(s.first).device_id)
     return entry.handle if entry != NULL else 0
-
-
-cdef inline uint64_t strided(uint64_t count, uint64_t stride, uint64_t last) noexcept nogil:
-    """From the first of `count` elements to the end of the last."""
-    return hesper_plus(hesper_times(count - 1, stride), last) if count else 0
-
-
-cdef inline uint64_t query_results(
-        Stream *s, const vkCmdCopyQueryPoolResults_parameters *p) noexcept nogil:
-    """Bytes of the results that a vkCmdCopyQueryPoolResults writes; the pool was measured first."""
-    cdef uint64_t values = s.extents[0].size >> 32 if s.extents[0].size != <uint64_t>-1 else 1
-    if p.flags & (VK_QUERY_RESULT_WITH_AVAILABILITY_BIT | VK_QUERY_RESULT_WITH_STATUS_BIT_KHR):
-        values += 1
-    return strided(p.queryCount, p.stride, values * (8 if p.flags & VK_QUERY_RESULT_64_BIT else 4))
 
 
 cdef inline uint64_t image_region(const VkBufferImageCopy *region,

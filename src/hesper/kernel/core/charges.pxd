@@ -7,12 +7,13 @@ from hesper_commands cimport (
     COMMAND_vkDestroyDescriptorSetLayout, COMMAND_vkResetCommandBuffer, COMMAND_vkResetCommandPool,
     HANDLE_VkDescriptorSetLayout, vkCreateDescriptorSetLayout_parameters)
 
-from hesper.kernel.core.costs cimport layout_cost, set_size_note
+from hesper.kernel.core.costs cimport layout_cost
 from hesper.kernel.core.dead cimport command_result
 from hesper.kernel.core.dispatch cimport put_override
 from hesper.kernel.core.driver cimport serve
 from hesper.kernel.core.objects cimport Entry, Kin, object_find, object_kin
 from hesper.kernel.core.recording cimport recording_drop
+from hesper.kernel.core.set_sizes cimport set_size_note
 from hesper.kernel.core.state cimport Core, Stream
 
 

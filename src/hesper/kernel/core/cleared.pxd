@@ -6,15 +6,20 @@ the clears end of a secondary one that belong to a render pass of who executes i
 Source: the valid usage of vkCmdClearAttachments.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from hesper_commands cimport (
-    HANDLE_VkCommandBuffer, VK_COMMAND_BUFFER_LEVEL_SECONDARY, VkRect2D,
-    vkCmdClearAttachments_parameters, vkCmdExecuteCommands_parameters)
+    COMMAND_vkCmdSetRenderingAttachmentLocations, HANDLE_VkCommandBuffer,
+    VK_COMMAND_BUFFER_LEVEL_SECONDARY, VkRect2D, vkCmdClearAttachments_parameters,
+    vkCmdExecuteCommands_parameters, vkCmdSetRenderingAttachmentLocations_parameters,
+    vkCmdSetRenderingInputAttachmentIndices_parameters)
 
+from hesper.kernel.core.colors cimport (
+    begin_colors, cleared_colors, colors_end, colors_hold, note_cleared)
 from hesper.kernel.core.objects cimport DEAD, Extent, object_extent
 from hesper.kernel.core.regions cimport Place, flat_axis, flat_extent, within
 from hesper.kernel.core.state cimport Stream
+from hesper.kernel.core.tables cimport hesper_commands
 
 
 cdef inline Extent *recorded_extent(Stream *s) noexcept nogil:
@@ -41,6 +46,7 @@ cdef inline void begin_areas(Stream *s) noexcept nogil:
     if recorded != NULL:
         recorded.size = 0
         recorded.texels = 0
+        begin_colors(recorded)
 
 
 cdef inline uint64_t wider(uint64_t a, uint64_t b) noexcept nogil:
@@ -83,11 +89,17 @@ cdef inline bint ends_within(uint64_t end, uint64_t area, Place *place) noexcept
 
 cdef inline bint clears_hold(Stream *s, const vkCmdClearAttachments_parameters *clears,
                              Place *place) noexcept nogil:
-    """Whether rectangles lie in what is rendered to; or note where they end."""
+    """Whether rectangles, and colours, are those of what is rendered to; or note where they end."""
     cdef Extent *recorded = recorded_extent(s)
     cdef uint64_t end
     cdef uint32_t i
-    if recorded == NULL or clears.pRects == NULL:
+    if recorded == NULL:
+        return True
+    if leaves_open(recorded):
+        note_cleared(recorded, colors_end(clears))
+    elif not colors_hold(recorded, colors_end(clears), place):
+        return False
+    if clears.pRects == NULL:
         return True
     for i in range(clears.rectCount):
         end = rect_end(&clears.pRects[i].rect, <uint64_t>clears.pRects[i].baseArrayLayer
@@ -97,6 +109,21 @@ cdef inline bint clears_hold(Stream *s, const vkCmdClearAttachments_parameters *
         elif not ends_within(end, recorded.size, place):
             return False
     return True
+
+
+cdef inline bint locations_hold(Stream *s, const uint8_t *parameters, Place *place) noexcept nogil:
+    """Whether as many colours are rendered to as are given other places, or are read from."""
+    cdef Extent *recorded = recorded_extent(s)
+    cdef uint32_t count
+    if recorded == NULL or leaves_open(recorded):
+        return True
+    if s.command - &hesper_commands[0] == COMMAND_vkCmdSetRenderingAttachmentLocations:
+        count = (<const vkCmdSetRenderingAttachmentLocations_parameters *>
+                 parameters).pLocationInfo.colorAttachmentCount
+    else:
+        count = (<const vkCmdSetRenderingInputAttachmentIndices_parameters *>
+                 parameters).pInputAttachmentIndexInfo.colorAttachmentCount
+    return colors_hold(recorded, count, place)
 
 
 cdef inline bint executed_holds(Stream *s, const vkCmdExecuteCommands_parameters *executed,
@@ -111,6 +138,8 @@ cdef inline bint executed_holds(Stream *s, const vkCmdExecuteCommands_parameters
             continue
         if leaves_open(recorded):
             recorded.texels = wider(recorded.texels, s.extent_list[i].texels)
-        elif not ends_within(s.extent_list[i].texels, recorded.size, place):
+            note_cleared(recorded, cleared_colors(&s.extent_list[i]))
+        elif (not ends_within(s.extent_list[i].texels, recorded.size, place)
+              or not colors_hold(recorded, cleared_colors(&s.extent_list[i]), place)):
             return False
     return True

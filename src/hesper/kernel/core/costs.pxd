@@ -5,7 +5,6 @@ they need not be exact, but no number of objects may cost nothing.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
 
 from hesper_commands cimport (
     COMMAND_vkCreateComputePipelines, COMMAND_vkCreateDescriptorPool,
@@ -30,8 +29,9 @@ from hesper.kernel.core.platform cimport (
     hesper_add_u64, hesper_load_u64, hesper_noted, hesper_spin_lock, hesper_spin_unlock)
 from hesper.kernel.core.set_layouts cimport description_drop
 from hesper.kernel.core.set_new cimport describe_new
+from hesper.kernel.core.set_sizes cimport set_size_link
 from hesper.kernel.core.shm_pool cimport pool_room
-from hesper.kernel.core.state cimport SET_SLOTS, Core, SetSize, Stream
+from hesper.kernel.core.state cimport Core, SetSize, Stream
 
 
 cdef enum:
@@ -123,36 +123,6 @@ cdef inline uint64_t query_cost(const VkQueryPoolCreateInfo *info) noexcept nogi
         STATISTICS_COST if info.queryType == VK_QUERY_TYPE_PIPELINE_STATISTICS else QUERY_COST)
 
 
-cdef inline SetSize **set_size_link(Core *core, uint64_t layout) noexcept nogil:
-    """The link to what is known of a layout, or to null; the lock is held."""
-    cdef SetSize **link = &core.set_sizes[
-        (layout * <uint64_t>0x9E3779B97F4A7C15u) >> 48 & (SET_SLOTS - 1)]
-    while link[0] != NULL and link[0].layout != layout:
-        link = &link[0].chain
-    return link
-
-
-cdef inline void set_size_note(Core *core, uint64_t layout, uint64_t size) noexcept nogil:
-    """Note what a set of a layout, a host handle, costs; 0: no more."""
-    cdef SetSize *known
-    cdef SetSize **link
-    if layout == 0:
-        return
-    hesper_spin_lock(&core.set_sizes_lock)
-    link = set_size_link(core, layout)
-    known = link[0]
-    if size and known == NULL:
-        known = <SetSize *>calloc(1, sizeof(SetSize))
-        link[0] = known
-    if known != NULL and size:
-        known.layout = layout
-        known.size = size
-    elif known != NULL:
-        link[0] = known.chain
-        free(known)
-    hesper_spin_unlock(&core.set_sizes_lock)
-
-
 cdef inline uint64_t set_cost(Stream *s) noexcept nogil:
     """Of the descriptors of the largest of the sets that are asked for."""
     cdef const vkAllocateDescriptorSets_parameters *block = (
@@ -169,16 +139,6 @@ cdef inline uint64_t set_cost(Stream *s) noexcept nogil:
             most = known.size
     hesper_spin_unlock(&s.core.set_sizes_lock)
     return most
-
-
-cdef inline void set_sizes_free(Core *core) noexcept nogil:
-    cdef SetSize *known
-    cdef uint32_t i
-    for i in range(SET_SLOTS):
-        while core.set_sizes[i] != NULL:
-            known = core.set_sizes[i]
-            core.set_sizes[i] = known.chain
-            free(known)
 
 
 cdef inline uint64_t new_cost(Stream *s, uint64_t count, uint32_t index) noexcept nogil:

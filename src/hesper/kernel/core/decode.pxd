@@ -6,6 +6,8 @@ Every value is read from the stream exactly once; what is checked afterwards is 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from hesper_commands cimport VK_STRUCTURE_TYPE_DEVICE_PRIVATE_DATA_CREATE_INFO
+
 from hesper.kernel.core.arena cimport arena_take, arena_take_array
 from hesper.kernel.core.dead cimport note_dead
 from hesper.kernel.core.extents cimport bound_holds
@@ -17,7 +19,7 @@ from hesper.kernel.core.set_holds cimport set_holds
 from hesper.kernel.core.state cimport (
     CHAIN_LIMIT, DEPTH_LIMIT, ERROR_CHAIN, ERROR_DEAD, ERROR_DEPTH, ERROR_DEVICE, ERROR_LENGTH,
     ERROR_MEMORY, ERROR_NULL, ERROR_OBJECT, ERROR_POINTER, ERROR_SHORT, ERROR_STRING, ERROR_STYPE,
-    ERROR_TAG, ERROR_TYPE, NOTED, STRING_LIMIT, Noted, Stream, Victim, fail)
+    ERROR_TAG, ERROR_TWICE, ERROR_TYPE, NOTED, STRING_LIMIT, Noted, Stream, Victim, fail)
 from hesper.kernel.core.structs cimport extends, struct_by_stype
 from hesper.kernel.core.tables cimport *
 
@@ -224,9 +226,23 @@ cdef inline int decode_partials(Stream *s, const hesper_op *op, uint8_t *target,
     return 0
 
 
+cdef inline bint stands_before(const hesper_base *node, uint32_t count,
+                               uint32_t stype) noexcept nogil:
+    """Whether such a struct is among the first `count` of a chain, which `node` begins."""
+    while count and node.sType != stype:
+        count -= 1
+        if count:
+            node = node.pNext
+    return count != 0
+
+
 cdef inline int decode_chain(Stream *s, const hesper_op *op, void **link, bint partial,
-                             uint32_t count) noexcept nogil:
-    """The pNext chain: every struct's sType and next struct stand before its own fields."""
+                             uint32_t count, const hesper_base *first) noexcept nogil:
+    """The pNext chain: every struct's sType and next struct stand before its own fields.
+
+    first: the first of the `count` structs that are decoded so far.  None is there twice: of two,
+    one may be what is looked at, and the other what a driver takes.
+    """
     cdef uint64_t present
     cdef const hesper_struct *type
     cdef hesper_base *node
@@ -247,12 +263,15 @@ cdef inline int decode_chain(Stream *s, const hesper_op *op, void **link, bint p
     type = struct_by_stype(stype)
     if type == NULL or not type.wire or not extends(type, op.ref):
         return fail(s, ERROR_CHAIN, op, stype)
+    if (count and not partial and stype != VK_STRUCTURE_TYPE_DEVICE_PRIVATE_DATA_CREATE_INFO
+            and stands_before(first, count, stype)):
+        return fail(s, ERROR_TWICE, op, stype)
     node = <hesper_base *>arena_take(&s.arena, type.size)
     if node == NULL:
         return fail(s, ERROR_MEMORY, op, type.size)
     node.sType = stype
     link[0] = node
-    if decode_chain(s, op, <void **>&node.pNext, partial, count + 1):
+    if decode_chain(s, op, <void **>&node.pNext, partial, count + 1, first if count else node):
         return -1
     if partial:
         memset(node + 1, 0, type.size - sizeof(hesper_base))
@@ -621,7 +640,8 @@ cdef inline int decode_other(Stream *s, const hesper_op *op, uint8_t code,
         (<uint32_t *>base)[0] = word
         return 0
     if code == OP_CHAIN or code == OP_CHAIN_PARTIAL:
-        return decode_chain(s, op, <void **>(base + op.offset), code == OP_CHAIN_PARTIAL, 0)
+        return decode_chain(s, op, <void **>(base + op.offset), code == OP_CHAIN_PARTIAL, 0,
+                            NULL)
     if code == OP_HANDLE:
         return decode_handle(s, op, <uint64_t *>(base + op.offset))
     if code == OP_POINTER_COPY or code == OP_POINTER_STRUCT or code == OP_POINTER_HANDLE \

@@ -12,15 +12,15 @@ from hesper_commands cimport (
     HANDLE_VkDeviceMemory, HANDLE_VkImage, HANDLE_VkPipeline, HANDLE_VkQueryPool,
     VK_IMAGE_CREATE_BLOCK_TEXEL_VIEW_COMPATIBLE_BIT, VK_PIPELINE_BIND_POINT_COMPUTE,
     VK_PIPELINE_BIND_POINT_GRAPHICS, VK_PIPELINE_BIND_POINT_RAY_TRACING_KHR,
-    VK_PIPELINE_CREATE_LIBRARY_BIT_KHR, VK_QUERY_TYPE_PIPELINE_STATISTICS,
-    VK_QUERY_TYPE_TRANSFORM_FEEDBACK_STREAM_EXT,
+    VK_PIPELINE_CREATE_LIBRARY_BIT_KHR,
     VK_STRUCTURE_TYPE_PIPELINE_CREATE_FLAGS_2_CREATE_INFO, VkGraphicsPipelineCreateInfo,
-    VkImageCreateInfo, VkPipelineCreateFlags2CreateInfo, VkQueryPoolCreateInfo,
+    VkImageCreateInfo, VkPipelineCreateFlags2CreateInfo,
     VkRayTracingPipelineCreateInfoKHR, vkAllocateMemory_parameters, vkCreateBuffer_parameters,
     vkCreateGraphicsPipelines_parameters, vkCreateImage_parameters,
     vkCreateQueryPool_parameters, vkCreateRayTracingPipelinesKHR_parameters)
 
 from hesper.kernel.core.objects cimport Entry, Extent, object_extent, object_with
+from hesper.kernel.core.queries cimport pool_extent
 from hesper.kernel.core.state cimport Stream
 from hesper.kernel.core.structs cimport chain_find
 from hesper.kernel.core.tables cimport (
@@ -41,7 +41,7 @@ cdef inline void extent_of_new(Stream *s, Extent *extent) noexcept nogil:
     elif type == HANDLE_VkDeviceMemory:
         extent.size = (<vkAllocateMemory_parameters *>s.parameters).pAllocateInfo.allocationSize
     elif type == HANDLE_VkQueryPool:
-        extent.size = pool_extent((<vkCreateQueryPool_parameters *>s.parameters).pCreateInfo)
+        pool_extent((<vkCreateQueryPool_parameters *>s.parameters).pCreateInfo, extent)
     elif type == HANDLE_VkCommandBuffer:
         extent.size = 0
     elif type == HANDLE_VkImage:
@@ -100,20 +100,6 @@ cdef inline uint64_t own_description(const Extent *extent) noexcept nogil:
 cdef inline void put_own_description(Extent *extent, uint64_t reference) noexcept nogil:
     extent.facts[0] = <uint32_t>reference
     extent.facts[1] = <uint32_t>(reference >> 32)
-
-
-cdef inline uint64_t pool_extent(const VkQueryPoolCreateInfo *info) noexcept nogil:
-    """Queries, and in the upper half the numbers that each results in."""
-    cdef uint64_t values = 1
-    cdef uint32_t statistics = info.pipelineStatistics
-    if info.queryType == VK_QUERY_TYPE_TRANSFORM_FEEDBACK_STREAM_EXT:
-        values = 2
-    elif info.queryType == VK_QUERY_TYPE_PIPELINE_STATISTICS:
-        values = 0
-        while statistics:
-            values += statistics & 1
-            statistics >>= 1
-    return values << 32 | info.queryCount
 
 
 cdef inline void image_extent(const VkImageCreateInfo *info, Extent *extent) noexcept nogil:

@@ -5,6 +5,7 @@ from hesper.kernel.core.caches cimport cache_overrides
 from hesper.kernel.core.charges cimport charge_overrides
 from hesper.kernel.core.images cimport image_overrides
 from hesper.kernel.core.memory cimport memory_overrides
+from hesper.kernel.core.planar cimport plane_overrides
 from hesper.kernel.core.ring cimport ring_overrides
 from hesper.kernel.core.state cimport Core
 from hesper.kernel.core.transport cimport transport_overrides
@@ -21,6 +22,7 @@ cdef inline void fill_overrides(Core *core) noexcept nogil:
     charge_overrides(core)
     image_overrides(core)
     memory_overrides(core)
+    plane_overrides(core)
     ring_overrides(core)
     transport_overrides(core)
     wait_overrides(core)

@@ -8,19 +8,22 @@ VkImageBlit, VkBufferImageCopy, VkSparseImageMemoryBind and VkImageViewCreateInf
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from hesper_commands cimport (
-    VK_IMAGE_TYPE_2D, VK_IMAGE_TYPE_3D, VK_IMAGE_VIEW_TYPE_2D, VK_IMAGE_VIEW_TYPE_2D_ARRAY,
-    VK_IMAGE_VIEW_TYPE_3D,
+    VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT, VK_IMAGE_ASPECT_PLANE_0_BIT,
+    VK_IMAGE_ASPECT_PLANE_1_BIT, VK_IMAGE_ASPECT_PLANE_2_BIT, VK_IMAGE_TYPE_2D, VK_IMAGE_TYPE_3D,
+    VK_IMAGE_VIEW_TYPE_2D, VK_IMAGE_VIEW_TYPE_2D_ARRAY, VK_IMAGE_VIEW_TYPE_3D,
     VK_IMAGE_VIEW_TYPE_CUBE, VK_IMAGE_VIEW_TYPE_CUBE_ARRAY, VK_REMAINING_ARRAY_LAYERS,
-    VK_REMAINING_MIP_LEVELS, VkExtent3D, VkImageSubresourceLayers, VkImageViewCreateInfo,
-    VkOffset3D, VkSparseImageMemoryBind)
+    VK_REMAINING_3D_SLICES_EXT, VK_REMAINING_MIP_LEVELS,
+    VK_STRUCTURE_TYPE_IMAGE_VIEW_SLICED_CREATE_INFO_EXT, VkExtent3D, VkImageSubresourceLayers,
+    VkImageViewCreateInfo, VkImageViewSlicedCreateInfoEXT, VkOffset3D, VkSparseImageMemoryBind)
 
 from hesper.kernel.core.extents cimport (
     image_axis, image_is_multisampled, image_is_seen_in_blocks, image_layers, image_levels,
     image_type)
 from hesper.kernel.core.objects cimport Extent
+from hesper.kernel.core.structs cimport chain_find
 from hesper.kernel.core.tables cimport (
     BOUND_NOWHERE, BOUND_ONE_LAYER, BOUND_SCALED, hesper_block, hesper_bound, hesper_format)
-from hesper.kernel.core.texels cimport block_of, blocks, format_of
+from hesper.kernel.core.texels cimport aspects_end, block_of, blocks, format_of, is_deep
 
 
 cdef extern from "bounds.h" nogil:
@@ -102,7 +105,14 @@ cdef inline bint part_holds(const hesper_bound *b, const uint8_t *at, const Exte
         others = layers_of(<const VkImageSubresourceLayers *>(at + b.like), other)
         part.layers = others if others > part.layers else part.layers
     block_at(image, layers.aspectMask, &part.block)
-    return within(part.level, 1, image_levels(image), place)
+    return (within(part.level, 1, image_levels(image), place)
+            and aspects_hold(layers.aspectMask, <uint32_t>image.size, place))
+
+
+cdef inline bint aspects_hold(uint32_t aspects, uint32_t format, Place *place) noexcept nogil:
+    """Whether an image of a format has those, as far as they name planes."""
+    return (aspects == VK_IMAGE_ASPECT_MEMORY_PLANE_0_BIT_EXT
+            or within(aspects, 1, aspects_end(format), place))
 
 
 cdef inline uint64_t level_axis(const Part *part, uint32_t axis) noexcept nogil:
@@ -121,9 +131,39 @@ cdef inline bint slices_hold(const Part *part, uint64_t first, uint64_t span,
                   level_axis(part, 2), place)
 
 
+cdef inline bint texels_fit(const hesper_bound *b, const uint8_t *at, const Extent *image,
+                            const Extent *other, bint apart, Place *place) noexcept nogil:
+    """Whether what is copied to another image has as many bytes there: drivers go by one of both.
+
+    apart: depth and colours are not copied to each other.
+    """
+    cdef const hesper_format *own = format_of(<uint32_t>image.size)
+    cdef const hesper_format *others = format_of(<uint32_t>other.size)
+    cdef uint32_t aspect = (<const VkImageSubresourceLayers *>(at + b.part)).aspectMask
+    cdef uint32_t others_aspect = (<const VkImageSubresourceLayers *>(at + b.like)).aspectMask
+    if own == NULL or others == NULL:
+        return True
+    place.first = 0
+    place.span = block_of(own, aspect).size
+    place.most = block_of(others, others_aspect).size
+    if (not names_plane(own, aspect) or not names_plane(others, others_aspect)
+            or apart and own != others and (is_deep(own) or is_deep(others))):
+        place.most = 0
+    return place.span == place.most
+
+
+cdef inline bint names_plane(const hesper_format *format, uint32_t aspect) noexcept nogil:
+    """Whether one plane is named of a format that has several."""
+    return (format.planes[0].size == 0 or aspect == VK_IMAGE_ASPECT_PLANE_0_BIT
+            or aspect == VK_IMAGE_ASPECT_PLANE_1_BIT or aspect == VK_IMAGE_ASPECT_PLANE_2_BIT)
+
+
 cdef inline bint box_holds(const hesper_bound *b, const uint8_t *at, const Extent *image,
-                           const Extent *other, Place *place) noexcept nogil:
-    """An offset and an extent.  Of blocks that the level has in part, all of it is there."""
+                           const Extent *other, bint apart, Place *place) noexcept nogil:
+    """An offset and an extent.  Of blocks that the level has in part, all of it is there.
+
+    apart: as of `texels_fit`.
+    """
     cdef const VkOffset3D *offset = <const VkOffset3D *>(at + b.first)
     cdef const VkExtent3D *extent = <const VkExtent3D *>(at + b.span_at)
     cdef hesper_block counted
@@ -131,6 +171,9 @@ cdef inline bint box_holds(const hesper_bound *b, const uint8_t *at, const Exten
     if not part_holds(b, at, image, other, &part, place):
         return False
     counted = part.block
+    if (other != NULL and other.size != <uint64_t>-1
+            and not texels_fit(b, at, image, other, apart, place)):
+        return False
     if b.flags & BOUND_SCALED and other.size != <uint64_t>-1:
         block_at(other, (<const VkImageSubresourceLayers *>(at + b.like)).aspectMask, &counted)
     return (within(blocks(<uint32_t>offset.x, part.block.width),
@@ -197,13 +240,18 @@ cdef inline bint between(int32_t a, int32_t b, uint64_t most, Place *place) noex
 cdef inline uint64_t range_layers(const VkImageViewCreateInfo *info,
                                   const Extent *image) noexcept nogil:
     """Layers that a view may have; of flat ones of three-dimensional images, slices."""
-    cdef bint is_deep = image_type(image) == VK_IMAGE_TYPE_3D
-    if is_deep and (info.viewType == VK_IMAGE_VIEW_TYPE_2D
-                    or info.viewType == VK_IMAGE_VIEW_TYPE_2D_ARRAY):
+    if is_flat_of_deep(info, image):
         return image_axis(image, 2, info.subresourceRange.baseMipLevel)
-    if info.viewType == VK_IMAGE_VIEW_TYPE_3D and not is_deep:
+    if info.viewType == VK_IMAGE_VIEW_TYPE_3D and image_type(image) != VK_IMAGE_TYPE_3D:
         return 0
     return image_layers(image)
+
+
+cdef inline bint is_flat_of_deep(const VkImageViewCreateInfo *info,
+                                 const Extent *image) noexcept nogil:
+    """Whether it is a flat view of a three-dimensional image."""
+    return image_type(image) == VK_IMAGE_TYPE_3D and (
+        info.viewType == VK_IMAGE_VIEW_TYPE_2D or info.viewType == VK_IMAGE_VIEW_TYPE_2D_ARRAY)
 
 
 cdef inline bint format_holds(const VkImageViewCreateInfo *info, const Extent *image,
@@ -258,10 +306,36 @@ cdef inline bint range_holds(const VkImageViewCreateInfo *info, const Extent *im
                           else info.subresourceRange.levelCount), levels, place):
         return False
     most = range_layers(info, image)
+    if is_flat_of_deep(info, image):
+        # Each level has half as many slices as the one before it.
+        most = image_axis(image, 2, last_level(info, image))
     if layers == VK_REMAINING_ARRAY_LAYERS:
         layers = most - base if base < most else 1
     if (info.viewType == VK_IMAGE_VIEW_TYPE_CUBE
             or info.viewType == VK_IMAGE_VIEW_TYPE_CUBE_ARRAY):
         # Drivers go by whole cubes.
         layers = blocks(layers, FACES) * FACES
-    return within(base, layers, most, place) and format_holds(info, image, place)
+    return (within(base, layers, most, place) and format_holds(info, image, place)
+            and slice_range_holds(info, image, place))
+
+
+cdef inline uint32_t last_level(const VkImageViewCreateInfo *info,
+                                const Extent *image) noexcept nogil:
+    """The last level of a view, which the image has."""
+    if info.subresourceRange.levelCount == VK_REMAINING_MIP_LEVELS:
+        return <uint32_t>image_levels(image) - 1
+    if info.subresourceRange.levelCount == 0:
+        return info.subresourceRange.baseMipLevel
+    return info.subresourceRange.baseMipLevel + info.subresourceRange.levelCount - 1
+
+
+cdef inline bint slice_range_holds(const VkImageViewCreateInfo *info, const Extent *image,
+                                   Place *place) noexcept nogil:
+    """Slices of a three-dimensional view, where it has not all."""
+    cdef const VkImageViewSlicedCreateInfoEXT *sliced = <const VkImageViewSlicedCreateInfoEXT *>(
+        chain_find(info, VK_STRUCTURE_TYPE_IMAGE_VIEW_SLICED_CREATE_INFO_EXT))
+    if sliced == NULL:
+        return True
+    return within(sliced.sliceOffset, (1 if sliced.sliceCount == VK_REMAINING_3D_SLICES_EXT
+                                       else sliced.sliceCount),
+                  image_axis(image, 2, info.subresourceRange.baseMipLevel), place)

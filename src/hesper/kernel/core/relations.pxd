@@ -15,6 +15,7 @@ from hesper.kernel.core.state cimport (
     ERROR_MEMORY, ERROR_RELATION, ERROR_TWICE, NOTED, Noted, Stream, fail)
 from hesper.kernel.core.structs cimport chain_find
 from hesper.kernel.core.tables cimport *
+from hesper.kernel.core.texels cimport aspects_end
 
 
 cdef enum:
@@ -30,6 +31,7 @@ cdef enum:
     NUMBER_FAMILIES = 0
     NUMBER_UPDATE_AFTER_BIND_DYNAMIC = 4
     NUMBER_BUFFER_MEBIBYTES = 5
+    NUMBER_COPIES_DEPTH = 8     # 1: it does not
 
 
 cdef enum:
@@ -276,6 +278,8 @@ cdef inline bint product(Stream *s, uint32_t first, uint32_t count, uint8_t *bas
             p.number = hesper_popcount(p.number)
         elif term.kind == TERM_LEVELS:
             p.number = levels(<const uint32_t *>p.at)
+        elif term.kind == TERM_ASPECTS:
+            p.number = aspects_end(<uint32_t>p.number)
         right[0] = times(right[0], p.number)
     twice[0] |= p.twice
     return True

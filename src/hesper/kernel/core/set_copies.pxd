@@ -6,7 +6,7 @@ from hesper_commands cimport VkCopyDescriptorSet, vkUpdateDescriptorSets_paramet
 
 from hesper.kernel.core.arena cimport arena_take_array
 from hesper.kernel.core.nulls cimport views_hold
-from hesper.kernel.core.set_layouts cimport BINDING_MUTABLE
+from hesper.kernel.core.set_layouts cimport BINDING_MUTABLE, BINDING_PLANES
 from hesper.kernel.core.set_offsets cimport copy_reaches
 from hesper.kernel.core.set_runs cimport (
     SOURCE, TARGET, Run, fail_set, nobody, note_split, take_pieces)
@@ -39,6 +39,7 @@ cdef inline int look_at_copy(Stream *s, const hesper_op *op,
     target.element = copy.dstArrayElement
     source.count = target.count = copy.descriptorCount
     source.types = target.types = <uint32_t>-1
+    source.planes = target.planes = 1
     if source.reference == nobody() or target.reference == nobody():
         return 0
     from_count = take_pieces(s, op, &source, &from_)
@@ -92,7 +93,9 @@ cdef inline int pair(Stream *s, const hesper_op *op, const VkCopyDescriptorSet *
 
 
 cdef inline bint match(const Piece *a, const Piece *b) noexcept nogil:
-    """Whether descriptors can be copied from one binding to another, as far as their types say."""
+    """Whether descriptors can be copied from one binding to another, as far as these say."""
+    if (a.flags ^ b.flags) & BINDING_PLANES * 3:
+        return False
     if a.flags & b.flags & BINDING_MUTABLE:
         return a.types == b.types
     return a.types & b.types != 0

@@ -28,7 +28,7 @@ cdef inline bint write_holds(Stream *s, const VkWriteDescriptorSet *write) noexc
     cdef uint32_t type = write.descriptorType
     cdef const SetBinding *b
     if (seen.reference != s.extents[WRITTEN].size or write.dstSet == 0 or number >= seen.count
-            or type > VK_DESCRIPTOR_TYPE_INPUT_ATTACHMENT
+            or type > VK_DESCRIPTOR_TYPE_INPUT_ATTACHMENT or s.core.planar
             or s.command != &hesper_commands[COMMAND_vkUpdateDescriptorSets]):
         return False
     b = &seen_bindings(seen)[number]

@@ -33,6 +33,7 @@ cdef enum:
     BINDING_VARIABLE = 1        # as many as the set was given
     BINDING_MUTABLE = 2
     BINDING_DYNAMIC = 4         # each takes a dynamic offset
+    BINDING_PLANES = 8          # the lowest bit of how many planes more than one it puts together
 
 
 cdef struct SetBinding:

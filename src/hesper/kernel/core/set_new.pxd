@@ -18,13 +18,14 @@ from hesper.kernel.core.arena cimport arena_take_array
 from hesper.kernel.core.created cimport New
 from hesper.kernel.core.extents cimport put_own_description
 from hesper.kernel.core.objects cimport Extent
+from hesper.kernel.core.planes cimport binding_planes
 from hesper.kernel.core.platform cimport hesper_spin_lock, hesper_spin_unlock
 from hesper.kernel.core.set_layouts cimport (
-    BINDING_DYNAMIC, BINDING_MUTABLE, BINDING_VARIABLE, OF_LAYOUT, OF_PIPELINE, OF_SET,
-    Description, Descriptions, SetBinding, description_add, description_drop, description_hold,
-    description_new, description_of, pipeline_sets, set_bindings)
+    BINDING_DYNAMIC, BINDING_MUTABLE, BINDING_PLANES, BINDING_VARIABLE, OF_LAYOUT, OF_PIPELINE,
+    OF_SET, Description, Descriptions, SetBinding, description_add, description_drop,
+    description_hold, description_new, description_of, pipeline_sets, set_bindings)
 from hesper.kernel.core.set_runs cimport by_number, is_dynamic, nobody, type_bit, variable_count
-from hesper.kernel.core.state cimport Stream
+from hesper.kernel.core.state cimport Core, Stream
 from hesper.kernel.core.structs cimport chain_find
 
 
@@ -36,7 +37,7 @@ cdef inline uint32_t listed_types(const VkMutableDescriptorTypeListEXT *list) no
     return types
 
 
-cdef inline uint64_t describe_layout(Descriptions *all,
+cdef inline uint64_t describe_layout(Core *core,
                                      const VkDescriptorSetLayoutCreateInfo *info) noexcept nogil:
     """A reference to what a new set layout has; 0 without memory."""
     cdef const VkDescriptorSetLayoutBindingFlagsCreateInfo *flags = (
@@ -46,6 +47,7 @@ cdef inline uint64_t describe_layout(Descriptions *all,
         <const VkMutableDescriptorTypeCreateInfoEXT *>chain_find(
             info, VK_STRUCTURE_TYPE_MUTABLE_DESCRIPTOR_TYPE_CREATE_INFO_EXT))
     cdef uint32_t count = info.bindingCount if info.pBindings != NULL else 0
+    cdef Descriptions *all = &core.objects.descriptions
     cdef Description *made = description_new(all, count, sizeof(SetBinding))
     cdef SetBinding *b
     cdef uint32_t offsets = 0
@@ -60,6 +62,7 @@ cdef inline uint64_t describe_layout(Descriptions *all,
         b.types = type_bit(info.pBindings[i].descriptorType)
         b.count = info.pBindings[i].descriptorCount
         b.stages = info.pBindings[i].stageFlags
+        b.flags |= BINDING_PLANES * (binding_planes(core, &info.pBindings[i]) - 1)
         if is_dynamic(info.pBindings[i].descriptorType):
             b.flags |= BINDING_DYNAMIC
             made.dynamic += b.count
@@ -176,8 +179,7 @@ cdef inline bint describe_new(Stream *s, New *new) noexcept nogil:
             new.extents[i].size = describe_set(s, sets, <uint32_t>i, &new.extents[i])
         elif type == HANDLE_VkDescriptorSetLayout:
             new.extents[i].size = describe_layout(
-                &s.core.objects.descriptions,
-                (<vkCreateDescriptorSetLayout_parameters *>s.parameters).pCreateInfo)
+                s.core, (<vkCreateDescriptorSetLayout_parameters *>s.parameters).pCreateInfo)
         else:
             pipeline = (<vkCreatePipelineLayout_parameters *>s.parameters).pCreateInfo
             new.extents[i].size = describe_pipeline(s, pipeline)

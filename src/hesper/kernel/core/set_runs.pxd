@@ -20,11 +20,11 @@ from hesper_commands cimport (
 from hesper.kernel.core.arena cimport arena_take, arena_take_array
 from hesper.kernel.core.platform cimport hesper_spin_lock, hesper_spin_unlock
 from hesper.kernel.core.set_layouts cimport (
-    BINDING_VARIABLE, OF_LAYOUT, OF_PIPELINE, Description, Descriptions, Seen, SetBinding,
-    description_of, find_binding, pipeline_sets, see, seen_bindings, set_bindings)
+    BINDING_PLANES, BINDING_VARIABLE, OF_LAYOUT, OF_PIPELINE, Description, Descriptions, Seen,
+    SetBinding, description_of, find_binding, pipeline_sets, see, seen_bindings, set_bindings)
 from hesper.kernel.core.state cimport (
-    ERROR_MEMORY, ERROR_SET, SET_BEYOND, SET_GONE, SET_NO_BINDING, SET_STAGES, SET_TYPE, Piece,
-    SetFault, Split, Stream, fail)
+    ERROR_MEMORY, ERROR_SET, SET_BEYOND, SET_GONE, SET_NO_BINDING, SET_PLANES, SET_STAGES, SET_TYPE,
+    Piece, SetFault, Split, Stream, fail)
 from hesper.kernel.core.structs cimport chain_find
 from hesper.kernel.core.tables cimport hesper_op
 
@@ -46,6 +46,7 @@ cdef struct Run:
     uint32_t element            # in that
     uint32_t count
     uint32_t types              # that one of which each binding must take
+    uint32_t planes             # that views have at most
     uint64_t variable           # the descriptors of the set's binding of a variable number
 
 
@@ -91,6 +92,11 @@ cdef inline int fail_set(Stream *s, const hesper_op *op, SetFault fault, uint64_
 # Where descriptors lie.
 
 
+cdef inline uint32_t planes_taken(const SetBinding *b) noexcept nogil:
+    """How many planes of a view a descriptor of a binding has room for."""
+    return (b.flags & BINDING_PLANES * 3) // BINDING_PLANES + 1
+
+
 cdef inline int64_t cut(const SetBinding *bindings, uint32_t count, const Run *run, Piece *pieces,
                         SetFault *fault) noexcept nogil:
     """Cut a run into a piece for each binding, whose number is returned; pieces: null to count.
@@ -122,6 +128,9 @@ cdef inline int64_t cut(const SetBinding *bindings, uint32_t count, const Run *r
             continue
         if not b.types & run.types:
             fault[0] = SET_TYPE
+            return -1
+        if run.planes > planes_taken(b):
+            fault[0] = SET_PLANES
             return -1
         if first == NULL:
             first = b

@@ -12,14 +12,15 @@ from hesper_commands cimport (
     VkWriteDescriptorSetAccelerationStructureKHR, VkWriteDescriptorSetInlineUniformBlock)
 
 from hesper.kernel.core.arena cimport arena_take, arena_take_array
+from hesper.kernel.core.planes cimport written_planes
 from hesper.kernel.core.platform cimport hesper_spin_lock, hesper_spin_unlock
 from hesper.kernel.core.set_layouts cimport (
     BINDING_VARIABLE, OF_LAYOUT, Description, Descriptions, Seen, SetBinding, description_of,
     find_binding, seen_bindings)
 from hesper.kernel.core.set_offsets cimport note_reaches
 from hesper.kernel.core.set_runs cimport (
-    TARGET, WRITTEN, Run, fail_set, is_dynamic, nobody, note_split, set_of_pipeline, take_pieces,
-    type_bit)
+    TARGET, WRITTEN, Run, fail_set, is_dynamic, nobody, note_split, planes_taken, set_of_pipeline,
+    take_pieces, type_bit)
 from hesper.kernel.core.state cimport (
     ERROR_MEMORY, ERROR_NULL, SET_NO_LAYOUT, SET_PUSHED, Piece, Split, Stream, fail)
 from hesper.kernel.core.structs cimport chain_find
@@ -40,6 +41,7 @@ cdef inline int look_at_run(Stream *s, const hesper_op *op, const Run *run,
         b = &seen_bindings(seen)[i]
         if (i < seen.count and b.number == run.number and b.types & run.types and run.count
                 and not b.flags & BINDING_VARIABLE and run.element < b.count
+                and run.planes <= planes_taken(b)
                 and run.count <= b.count - run.element):
             return 0
     found = take_pieces(s, op, run, &pieces)
@@ -69,6 +71,7 @@ cdef inline int look_at_write(Stream *s, const hesper_op *op,
     run.element = write.dstArrayElement
     run.count = write.descriptorCount
     run.types = type_bit(write.descriptorType)
+    run.planes = written_planes(s.core, write)
     run.variable = <uint32_t>s.extents[WRITTEN].texels
     if look_at_run(s, op, &run, write):
         return -1
@@ -91,6 +94,7 @@ cdef inline int look_at_pushed(Stream *s, const hesper_op *op, uint64_t layout, 
         run.element = write.dstArrayElement
         run.count = write.descriptorCount
         run.types = type_bit(write.descriptorType)
+        run.planes = written_planes(s.core, write)
         if look_at_run(s, op, &run, write):
             return -1
     return split_writes(s, op, writes, count)
@@ -237,6 +241,7 @@ cdef inline int look_at_template(Stream *s, const hesper_op *op,
         run.element = entry.dstArrayElement
         run.count = entry.descriptorCount
         run.types = type_bit(entry.descriptorType)
+        run.planes = 1
         if look_at_run(s, op, &run, NULL):
             return -1
     return 0

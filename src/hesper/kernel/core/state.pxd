@@ -79,7 +79,7 @@ cdef enum Error:
     ERROR_HANDLER               # a Python handler raised; the reason is in Core.reason
     ERROR_DEAD                  # an object that the driver has not made: `dead.pxd`
     ERROR_RELATION              # numbers that do not fit together: `relations.pxd`
-    ERROR_TWICE                 # a struct that relations speak of, twice in one chain
+    ERROR_TWICE                 # a struct twice in one chain
     ERROR_ALIGNMENT             # an offset into memory that the object may not have
     ERROR_BOUND                 # a place outside of an object, or beyond a limit
     ERROR_SET                   # what a SetFault says
@@ -107,6 +107,7 @@ cdef enum SetFault:
     SET_VARIABLE
     SET_LIMIT
     SET_REACH
+    SET_PLANES
 
 
 cdef enum CodeFault:
@@ -394,6 +395,7 @@ cdef struct Core:
     uint32_t feedback_count
     SetSize *set_sizes[SET_SLOTS]
     uint32_t set_sizes_lock
+    bint planar                 # there has been a view, or a conversion, of several planes
     Entry *filled_cache             # the VkPipelineCache that was filled last
     uint64_t lookout_ns             # for how long a queue may work before somebody looks at it
     TimelineCore *timelines[TIMELINES]  # by ring_idx; null: bound to no queue

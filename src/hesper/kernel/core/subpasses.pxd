@@ -5,9 +5,10 @@ command buffer, the number stands among what relations know of it (`Extent.facts
 Source: the valid usage of vkCmdNextSubpass2.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from hesper.kernel.core.cleared cimport recorded_extent
+from hesper.kernel.core.colors cimport color_place, next_colors, put_colors
 from hesper.kernel.core.objects cimport Extent
 from hesper.kernel.core.regions cimport Place, within
 from hesper.kernel.core.state cimport Stream
@@ -29,8 +30,19 @@ cdef inline void leave_subpasses(Stream *s, uint32_t count) noexcept nogil:
 cdef inline void begin_subpasses(Stream *s, const Extent *render_pass) noexcept nogil:
     """The first subpass of a render pass is begun; of one that nobody knows, all may come."""
     cdef uint32_t known = render_pass.facts[OF_PASS]
+    cdef Extent *recorded = recorded_extent(s)
     # One more than there are.
     leave_subpasses(s, known - 2 if known > 1 else <uint32_t>-1 if known == 0 else 0)
+    if recorded != NULL:
+        put_colors(recorded, render_pass.size if render_pass.size != <uint64_t>-1 else 0)
+
+
+cdef inline void begin_without_pass(Stream *s, uint32_t colors) noexcept nogil:
+    """Something is rendered without a render pass."""
+    cdef Extent *recorded = recorded_extent(s)
+    leave_subpasses(s, 0)
+    if recorded != NULL:
+        put_colors(recorded, color_place(colors))
 
 
 cdef inline bint next_holds(Stream *s, Place *place) noexcept nogil:
@@ -42,4 +54,5 @@ cdef inline bint next_holds(Stream *s, Place *place) noexcept nogil:
     left = recorded.facts[LEFT]
     if left:
         recorded.facts[LEFT] = left - 1
+        next_colors(recorded)
     return within(0, 1, left, place)

@@ -41,5 +41,24 @@ cdef inline const hesper_block *block_of(const hesper_format *format,
     return &format.flat
 
 
+cdef inline uint32_t aspects_end(uint32_t format) noexcept nogil:
+    """What is above all aspects that an image of a VkFormat has: drivers keep an array of planes.
+
+    Of one with a single plane, that is taken for the image.
+    """
+    cdef const hesper_format *known = format_of(format)
+    cdef uint32_t end = VK_IMAGE_ASPECT_PLANE_0_BIT << 1
+    cdef uint32_t i
+    for i in range(1, 3):
+        if known != NULL and known.planes[i].size:
+            end = VK_IMAGE_ASPECT_PLANE_0_BIT << (i + 1)
+    return end
+
+
+cdef inline bint is_deep(const hesper_format *format) noexcept nogil:
+    """Whether it has depth, or stencil."""
+    return format.depth.size != 0 or format.stencil.size != 0
+
+
 cdef inline uint64_t blocks(uint64_t texels, uint64_t block) noexcept nogil:
     return (texels + block - 1) // block

@@ -122,7 +122,16 @@ typedef struct {
     uint32_t size;
 } hesper_step;
 
-enum { TERM_VALUE = 0, TERM_PATH, TERM_BITS, TERM_LEVELS, TERM_LIMIT, TERM_AT, TERM_LAST };
+enum {
+    TERM_VALUE = 0,
+    TERM_PATH,
+    TERM_BITS,
+    TERM_LEVELS,
+    TERM_LIMIT,
+    TERM_AT,
+    TERM_LAST,
+    TERM_ASPECTS
+};
 
 enum { REST = 0x80, FACTS = 4 };
 
@@ -190,7 +199,8 @@ enum {
     SPAN_EXECUTED,
     SPAN_NEXT,
     SPAN_CODE, /* a VkShaderModuleCreateInfo */
-    SPAN_LIBRARIES /* a VkPipelineLibraryCreateInfoKHR */
+    SPAN_LIBRARIES, /* a VkPipelineLibraryCreateInfoKHR */
+    SPAN_LOCATED /* a vkCmdSetRenderingAttachmentLocations, or ...InputAttachmentIndices */
 };
 
 enum {

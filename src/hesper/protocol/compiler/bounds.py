@@ -47,6 +47,7 @@ class Span(IntEnum):
     NEXT = 17
     CODE = 18
     LIBRARIES = 19
+    LOCATED = 20
 
 
 class Flag(IntFlag):

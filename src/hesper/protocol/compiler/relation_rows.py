@@ -34,7 +34,7 @@ REST = 0x80
 
 COMPARISONS = ("==", "<=", ">=", "<", "in", "given")
 REMEDIES = ("", "drop", "pad", "set", "clear")
-TERMS = ("value", "path", "bits", "levels", "limit", "at", "last")
+TERMS = ("value", "path", "bits", "levels", "limit", "at", "last", "aspects")
 CONDITIONS = ("in", "has", "given")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hesper.protocol.relations import (
     DEVICE_NUMBERS,
@@ -48,6 +48,9 @@ class RelationReader:
             self._values |= {flag.name: int(flag.value) for flag in mask.flags}
         self._values |= {
             name: int(c.value) for name, c in vk.constants.items() if isinstance(c.value, int)
+        }
+        self._planes = {
+            self._values[name]: len(item.planes) for name, item in vk.formats.items() if item.planes
         }
         self._facts: dict[str, list[str]] = {}
         self._limits = {f.name for f in model.structs[_LIMITS].fields}
@@ -152,7 +155,7 @@ class RelationReader:
             remedy,  # type: ignore[arg-type]
             total is not None,
             beside,
-            remedy == "pad" and self._is_of_unions(owner, left, beside),
+            self._kind(owner, left, beside) if remedy == "pad" else "numbers",
         )
 
     def _condition(
@@ -192,6 +195,9 @@ class RelationReader:
         if extent := re.fullmatch(r"levels\((.+)\)", text):
             steps = self._single(owner, extent[1] + ".width").steps[:-1]
             return Term("levels", path=Path(steps))
+        if of := re.fullmatch(r"aspects\((.+)\)", text):
+            first = self._values["VK_IMAGE_ASPECT_PLANE_0_BIT"]
+            return Term("aspects", first, self._single(owner, of[1]), planes=self._planes)
         if mask := re.fullmatch(r"bits\((.+)\)", text):
             return Term("bits", path=self._single(owner, mask[1]))
         return Term("path", path=self._single(owner, text))
@@ -249,9 +255,12 @@ class RelationReader:
             raise RelationError(f"{name} cannot stand in that pNext chain")
         return struct
 
-    def _is_of_unions(self, owner: Struct | tuple[Field, ...], left: Path, beside: str) -> bool:
-        fields = siblings(self._model, owner, left)
-        return any(f.name == beside and f.kind == "union" for f in fields)
+    def _kind(
+        self, owner: Struct | tuple[Field, ...], left: Path, beside: str
+    ) -> Literal["numbers", "unions", "structs"]:
+        """What the array beside LEFT is of."""
+        kind = _field(siblings(self._model, owner, left), beside).kind
+        return "unions" if kind == "union" else "structs" if kind == "struct" else "numbers"
 
     def _beside(self, owner: Struct | tuple[Field, ...], text: str, left: Path, remedy: str) -> str:
         """What a remedy changes besides LEFT.  Raises RelationError where it cannot help."""
