@@ -85,6 +85,11 @@ class Setup:
     mode: str = ""
     """The fake driver's; empty for lavapipe itself."""
 
+    @property
+    def device(self) -> str:
+        """What its driver's name for the device begins with."""
+        return f"fake {self.mode}" if self.mode else "llvmpipe"
+
 
 SCENES = ("vertex", "texture", "shading", "effect2d", "desktop", "cube", "clear")
 """All of vkmark's."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from gpu_guest import Answer
 from gpu_requests import (
+    PAGE,
     attach_backing,
     create_2d,
     create_blob,
@@ -107,7 +108,7 @@ def test_a_blob_is_in_the_window_of_a_vmm_that_has_both(vm: WindowedVm) -> None:
     assert guest.send(create_blob(2, ctx_id=1, blob_id=5)).type == OK
     assert guest.send(map_blob(2, 0)).type == Response.OK_MAP_INFO
     guest.wait_maps(1)
-    width, height = 64, 16
+    width, height = 64, PAGE // 256
     size = width * height * 4
     start = guest.allocate(size)
     pixels = np.random.default_rng(6).integers(0, 1 << 24, (height, width), np.uint32)
