@@ -114,17 +114,22 @@ def test_what_guests_need_on_a_host_with_large_pages(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("program", "why"),
-    [("no program", "Exec format error"), ("#!/bin/sh\nexec sleep 600\n", "has not ended")],
+    [
+        ("no program", "Exec format error"),
+        ("#!/bin/sh\nexec sleep 600\n", "has not ended"),
+        ("#!/bin/sh\necho Library not loaded: glib >&2\nexit 6\n", "Library not loaded: glib"),
+    ],
 )
 def test_a_qemu_that_says_nothing_is_a_finding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, why: str
 ) -> None:
-    """One for another processor, or one that a slow machine does not get to run."""
+    """One for another processor, that a slow machine does not get to run, or without a library."""
     for name in (f"qemu-system-{architecture()}", "apt-cache"):
         (tmp_path / name).write_text(program)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(diagnosis, "PROGRAM_SECONDS", 0.1)
+    if "sleep" in program:
+        monkeypatch.setattr(diagnosis, "PROGRAM_SECONDS", 0.1)
     finding = find(diagnose(environ(LAVAPIPE)), "QEMU")
     assert finding.status == NOTE
     assert "cannot be run" in finding.text

@@ -81,13 +81,22 @@ def test_a_good_qemu_is_taken(fake_qemu: FakeQemu) -> None:
     ("changed", "message"),
     [
         ({"--version": "QEMU emulator version 7.2.11"}, "version 7.2, which is too old"),
-        ({"--version": "coreutils 9"}, "is no QEMU"),
+        ({"--version": "coreutils 9"}, "does not say which QEMU it is: coreutils 9"),
         ({"-device help": 'name "virtio-gpu-pci"'}, "was built without"),
     ],
 )
 def test_other_qemus_are_not(fake_qemu: FakeQemu, changed: dict[str, str], message: str) -> None:
     with pytest.raises(QemuError, match=message):
         Qemu.find("x86_64", str(fake_qemu(changed)))
+
+
+def test_one_that_lacks_a_library_is_told_by_it(tmp_path: Path) -> None:
+    """As after Homebrew has replaced the library."""
+    program = tmp_path / "qemu-system-x86_64"
+    program.write_text("#!/bin/sh\necho Library not loaded: glib >&2\necho Reason: >&2\nexit 6")
+    program.chmod(0o755)
+    with pytest.raises(QemuError, match=r"which QEMU it is: Library not loaded: glib$"):
+        Qemu.find("x86_64", str(program))
 
 
 def test_no_qemu_at_all() -> None:

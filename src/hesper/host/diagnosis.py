@@ -332,10 +332,11 @@ def _apt_offers(package: str) -> str:
 def _printed(*command: str) -> str:
     """What another program prints.
 
-    Raises `OSError` when it cannot be run (it may be for another processor), and does not end.
+    Raises `OSError` when it cannot be run (it may be for another processor, or lack a library), and
+    when it does not end.
     """
     try:
-        return subprocess.run(
+        done = subprocess.run(
             command,
             capture_output=True,
             text=True,
@@ -343,9 +344,13 @@ def _printed(*command: str) -> str:
             check=False,
             env={**os.environ, "LC_ALL": "C"},
             timeout=PROGRAM_SECONDS,
-        ).stdout
+        )
     except subprocess.TimeoutExpired:
         raise TimeoutError(f"it has not ended after {PROGRAM_SECONDS:g} s") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise OSError(said[0] if said else f"it ended with {done.returncode} and said nothing")
+    return done.stdout
 
 
 def _numbers(version: str) -> tuple[int, ...]:

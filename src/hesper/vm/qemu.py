@@ -79,16 +79,23 @@ class Qemu:
 
     @functools.cached_property
     def version(self) -> tuple[int, int]:
-        """Major and minor.  Raises `QemuError` when it is no QEMU."""
-        match = re.search(r"version (\d+)\.(\d+)", self.ask("--version"))
+        """Major and minor.  Raises `QemuError` when it is no QEMU, or one that cannot start."""
+        done = self._run("--version")
+        match = re.search(r"version (\d+)\.(\d+)", done.stdout)
         if match is None:
-            raise QemuError(f"{shlex.join(self.command)} is no QEMU")
+            # A library that is missing is named in the first line, of several.
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            why = said[0] if said else f"it ended with {done.returncode} and said nothing"
+            raise QemuError(f"{shlex.join(self.command)} does not say which QEMU it is: {why}")
         return int(match[1]), int(match[2])
 
     def ask(self, *arguments: str) -> str:
         """Return what QEMU prints.  Raises `QemuError` when it cannot be run."""
+        return self._run(*arguments).stdout
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 [*self.command, *arguments],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -98,7 +105,6 @@ class Qemu:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise QemuError(f"{shlex.join(self.command)} cannot be run: {error}") from None
-        return done.stdout
 
     def has_device(self, name: str) -> bool:
         """Whether it was built with that device.  Raises `QemuError` when it cannot be run."""
