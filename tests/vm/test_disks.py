@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hesper.vm.disks import DiskBoot, FileKind, disk_boot
+from hesper.vm.disks import DiskBoot, FileKind, check_disk, disk_boot
 from hesper.vm.qcow2 import Qcow2
 
 EFI_PARTITION = uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
@@ -112,3 +112,62 @@ def test_broken_images_tell_nothing_and_harm_nobody(tmp_path: Path) -> None:
     for data in broken():
         path.write_bytes(data)
         assert disk_boot(path, FileKind.QCOW2).architecture in {None, "x86_64", "aarch64"}
+
+
+def head(*, version: int = 3, backing: int = 0, features: int = 0) -> bytes:
+    """The head of a qcow2 image, as a guest can write it to its disk."""
+    numbers = (version, backing, 11, 16, 1 << 30, 0, 1, 1 << 16)
+    fields = struct.pack(">4sIQIIQIIQ", b"QFI\xfb", *numbers)
+    extension = struct.pack(">Q", features) if version == 3 else b""
+    return (fields.ljust(72, b"\0") + extension).ljust(512, b"\0") + b"/etc/shadow"
+
+
+NAMES_FILES = {
+    "backing": head(backing=512),
+    "backing-2": head(version=2, backing=512),
+    "data": head(features=1 << 2),
+    "cut": head()[:40],
+    "vmdk": b"KDMV".ljust(512, b"\0"),
+}
+
+
+@pytest.mark.parametrize("name", ["disk.img", "disk.raw", "disk"])
+@pytest.mark.parametrize("content", NAMES_FILES.values(), ids=NAMES_FILES)
+def test_a_guest_cannot_make_its_disk_name_files_of_the_host(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    """QEMU would open them for it the next time."""
+    path = tmp_path / name
+    path.write_bytes(bytes(1 << 16))
+    assert check_disk(path) is FileKind.RAW
+    with path.open("r+b") as disk:
+        disk.write(content)
+        disk.truncate(len(content) if len(content) < 72 else 1 << 16)
+    with pytest.raises(ValueError, match="other files of this machine"):
+        check_disk(path)
+
+
+@pytest.mark.parametrize("name", ["disk.qcow2", "DISK.QCOW2", "disk.qcow", "disk.vmdk"])
+def test_a_disk_is_not_called_an_image(tmp_path: Path, name: str) -> None:
+    """It would be taken for one once its guest has written the head of one."""
+    path = tmp_path / name
+    path.write_bytes(bytes(1 << 16))
+    with pytest.raises(ValueError, match="give it another name"):
+        check_disk(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("over.qcow2", head(backing=512), FileKind.QCOW2),
+        ("cloud.img", head(), FileKind.QCOW2),
+        ("old.img", head(version=2), FileKind.QCOW2),
+        ("other.vmdk", NAMES_FILES["vmdk"], FileKind.VMDK),
+    ],
+)
+def test_images_that_are_called_so_or_name_no_files_are_taken(
+    tmp_path: Path, name: str, content: bytes, kind: FileKind
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert check_disk(path) is kind

@@ -1,4 +1,7 @@
-"""What a file given to `hesper vm` is: told by its first bytes, not by its name."""
+"""What a file given to `hesper vm` is: told by its first bytes, which a guest may have written.
+
+So where these would have QEMU open more than the file, its name must say the same.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from hesper.vm.qcow2 import Qcow2
+from hesper.vm.qcow2 import Qcow2, names_files
 
 _ISO_OFFSET = 0x8001
 _X86_KERNEL_OFFSET = 0x202
@@ -83,7 +86,8 @@ def file_kind(path: Path) -> FileKind:
 def check_disk(path: Path) -> FileKind:
     """Tell what kind of disk `path` is.
 
-    Raises `OSError` when it cannot be read, and `ValueError` for what is no disk.
+    Raises `OSError` when it cannot be read, and `ValueError` for what is no disk, or is not called
+    what it is.
     """
     with path.open("rb") as file:
         head = file.read(8)
@@ -93,7 +97,40 @@ def check_disk(path: Path) -> FileKind:
     kind = file_kind(path)
     if kind.is_kernel:
         raise ValueError(f"{path} is a Linux kernel: say --kernel {path}")
+    _check_name(path, kind)
     return kind
+
+
+_SUFFIXES = {FileKind.QCOW2: (".qcow2", ".qcow"), FileKind.VMDK: (".vmdk",)}
+"""How images are called that may name other files, which QEMU then opens as well."""
+
+
+def _check_name(path: Path, kind: FileKind) -> None:
+    """Raise `ValueError` for an image that is not called what it is, and could be a guest's work.
+
+    A guest writes what it likes to a disk that is kept as it is, also the head of an image that
+    names the host's files, for QEMU to open the next time.  It cannot change what the file is
+    called.  The same is said of a disk that is called an image before a guest has it.
+    """
+    kinds = [each for each, suffixes in _SUFFIXES.items() if path.suffix.lower() in suffixes]
+    if kinds and kind is FileKind.RAW:
+        raise ValueError(
+            f"{path} is called {path.suffix}, and is no such image: if it is a disk byte by byte,"
+            " give it another name, as disk.img"
+        )
+    if kind in kinds or kind not in _SUFFIXES:
+        return
+    if kind is FileKind.VMDK or _names_files(path):
+        raise ValueError(
+            f"{path} is an image that may have other files of this machine opened, which a guest"
+            " can make of its disk: if it has come to you as one, give it a name that ends in"
+            f" {_SUFFIXES[kind][0]}"
+        )
+
+
+def _names_files(path: Path) -> bool:
+    with path.open("rb") as file:
+        return names_files(file.read(_HEAD))
 
 
 class DiskBoot(NamedTuple):

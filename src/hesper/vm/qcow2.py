@@ -10,6 +10,7 @@ import zlib
 from typing import BinaryIO
 
 _HEADER = struct.Struct(">4sIQIIQIIQ")
+_FEATURES, _FEATURES_AT = struct.Struct(">Q"), 72
 _COMPRESSED = 1 << 62
 _OFFSET = (1 << 56) - 1 & ~511
 _SECTOR = 512
@@ -18,6 +19,23 @@ _ZERO = 1
 _HARMLESS = 0b11
 """Incompatible features that change nothing here: dirty, corrupt.  Others are data in another file,
 compression other than zlib, and longer entries."""
+
+
+_DATA_FILE = 1 << 2
+"""Incompatible feature: the guest's data is in another file."""
+
+
+def names_files(head: bytes) -> bool:
+    """Whether an image that begins so has QEMU open other files, or is cut short."""
+    if len(head) < _HEADER.size:
+        return True
+    _, version, backing, *_ = _HEADER.unpack_from(head)
+    if version < 3:
+        return bool(backing)
+    if len(head) < _FEATURES.size + _FEATURES_AT:
+        return True
+    (features,) = _FEATURES.unpack_from(head, _FEATURES_AT)
+    return bool(backing or features & _DATA_FILE)
 
 
 class Qcow2:
@@ -31,7 +49,9 @@ class Qcow2:
         )
         if magic != b"QFI\xfb" or version not in {2, 3} or not 9 <= bits <= 21 or encrypted:
             raise ValueError("no qcow2 image that can be looked into")
-        features = struct.unpack(">Q", self._at(72, 8))[0] if version == 3 else 0
+        features = 0
+        if version == 3:
+            (features,) = _FEATURES.unpack(self._at(_FEATURES_AT, _FEATURES.size))
         if features & ~_HARMLESS:
             raise ValueError("the image has features that are not known here")
         self._bits = bits
