@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import stat
 import threading
@@ -15,6 +16,7 @@ from initramfs import Tree, build
 from named_machines import Machines
 from PIL import Image
 
+from hesper.cli._daemon import run_apart
 from hesper.cli._machines import wake
 from hesper.display.keys import CODE_OF_KEYSYM
 from hesper.vm import registry
@@ -177,3 +179,21 @@ def test_keys_of_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "private").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nx\n")
     with pytest.raises(ValueError, match="is no public key"):
         own_key(tmp_path / "private")
+
+
+def test_the_log_of_a_machine_is_its_users_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the screens' password and token in it, and may be there from before."""
+    log = tmp_path / "mine.log"
+    log.write_text("old")
+    log.chmod(0o644)
+    monkeypatch.setattr(registry, "log_of", lambda _: log)
+    before = os.umask(0)
+    try:
+        with pytest.raises(SystemExit):
+            run_apart("mine", ["vm", str(tmp_path / "none.img")])
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert "none.img" in log.read_text()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from hesper.cli import fail
 from hesper.vm import registry
@@ -23,7 +25,7 @@ def run_apart(name: str, arguments: Sequence[str]) -> None:
     Ends the program where it does not.
     """
     log = registry.log_of(name)
-    with log.open("wb") as output:
+    with open(_anew(log), "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", "from hesper.cli import main; main()", *arguments],
             stdin=subprocess.DEVNULL,
@@ -48,6 +50,12 @@ def run_apart(name: str, arguments: Sequence[str]) -> None:
     print(*answer["places"], sep="\n")
     print(f"{name} runs in the background: hesper vm show {name}, hesper vm stop {name}")
     print(f"its log: {log}", flush=True)
+
+
+def _anew(path: Path) -> int:
+    """Open an empty log for this user alone: the screens' password and token are in it."""
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def without_daemon(arguments: Sequence[str]) -> list[str]:

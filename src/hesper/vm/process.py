@@ -6,7 +6,12 @@ import errno
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import IO
+
+from hesper.observe.words import plain
 
 NOISE = (
     "Failed preparing vhost-user memory table msg",
@@ -23,6 +28,13 @@ more is mapped than the device can be told of; it goes on all the same (see `vho
 """
 
 LAST_WORDS_SECONDS = 2.0
+MOST_LINE = 1000
+"""Bytes for whose end is waited."""
+LINES_AT_ONCE = 200
+"""Lines that are passed on; a QEMU that is asked for help has most to say."""
+LINE_SECONDS = 1.0
+"""Until there is one more: a guest that breaks its devices, and resets them, has QEMU complain for
+as long as it likes."""
 
 
 class QemuProcess(subprocess.Popen[bytes]):
@@ -60,9 +72,37 @@ class QemuProcess(subprocess.Popen[bytes]):
         return status
 
 
-def _pass_on(lines: Iterable[bytes]) -> None:
+def _pass_on(stream: IO[bytes]) -> None:
+    for text in within_allowance(iter(partial(stream.readline, MOST_LINE), b"")):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def within_allowance(
+    lines: Iterator[bytes], clock: Callable[[], float] = time.monotonic
+) -> Iterator[str]:
+    """Yield what is to be passed on of QEMU's lines: no noise, nothing that a terminal would obey.
+
+    What is past the allowance is counted.  clock: seconds.
+    """
+    left, at, lost = float(LINES_AT_ONCE), clock(), 0
     for line in lines:
-        text = line.decode(errors="replace")
-        if not any(noise in text for noise in NOISE):
-            sys.stderr.write(text)
-            sys.stderr.flush()
+        text = line.decode(errors="replace").rstrip("\r\n")
+        if any(noise in text for noise in NOISE):
+            continue
+        now = clock()
+        left, at = min(left + (now - at) / LINE_SECONDS, LINES_AT_ONCE), now
+        if left < 1.0:
+            lost += 1
+            continue
+        left -= 1.0
+        if lost:
+            yield _left_out(lost)
+            lost = 0
+        yield f"{plain(text, MOST_LINE)}\n"
+    if lost:
+        yield _left_out(lost)
+
+
+def _left_out(lines: int) -> str:
+    return f"(QEMU has said {lines} more lines, which are left out)\n"
