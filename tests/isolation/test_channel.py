@@ -64,6 +64,14 @@ def test_nonsense_is_an_error(pair: Pair, data: bytes, reason: str) -> None:
         Upstream(pair[0]).receive()
 
 
+def test_texts_are_of_whole_characters(pair: Pair) -> None:
+    """A name goes to metrics and to whoever asks what clients do, as UTF-8."""
+    pair[1].sendall(b'{"is": "named", "name": "a\\ud800b \\uDFFF", "\\udc80": ["\\ud83d\\ude00"]}')
+    pair[1].sendall(b"\n")
+    messages = Upstream(pair[0]).receive()
+    assert messages == [{"is": "named", "name": "a?b ?", "?": ["\U0001f600"]}]
+
+
 def test_a_line_has_a_bound(pair: Pair) -> None:
     upstream = Upstream(pair[0])
     piece = b"x" * channel.MAX_LINE

@@ -110,7 +110,12 @@ class Upstream:
         try:
             # Of bytes the encoding would be guessed, which may load modules of Python's: the worker
             # would choose when that is, for want of descriptors in vain.
-            message = json.loads(line.decode())
+            text = line.decode()
+            message = json.loads(text)
+            if "\\ud" in text or "\\uD" in text:
+                # Halves of a character, which nobody could write anywhere: metrics, answers.
+                whole = json.dumps(message, ensure_ascii=False).encode(errors="replace")
+                message = json.loads(whole.decode())
         except (ValueError, RecursionError) as error:
             raise ChannelError(f"no JSON: {error}") from None
         if not isinstance(message, dict) or not isinstance(message.get("is"), str):
