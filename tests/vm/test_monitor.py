@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import queue
 import socket
 import threading
-from collections.abc import Iterator
+import time
+import weakref
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +35,18 @@ GREETING = {"QMP": {"version": {"qemu": {"major": 11, "minor": 1, "micro": 0}}, 
 class FakeQemu:
     """QEMU's end of the monitor, for one connection.  Source: QEMU's QMP specification."""
 
-    def __init__(self, path: Path, *, connects: bool = False) -> None:
-        """Listen, or connect to who listens."""
+    def __init__(
+        self, path: Path, *, connects: bool = False, answers: Mapping[str, object] | None = None
+    ) -> None:
+        """Listen, or connect to who listens.
+
+        answers: what it says to some commands instead of what QEMU would.
+        """
         self.state = "running"
         self.emulates = False
         self.is_old = False
         """Whether it has never heard of query-accelerators."""
+        self._answers = answers or {}
         self.orders: queue.Queue[dict[str, Any]] = queue.Queue()
         """What was asked, but for the states."""
         self._listener: socket.socket | None = None
@@ -61,12 +70,13 @@ class FakeQemu:
         assert self._connection is not None
         self._say(GREETING)
         for order in self._requests(self._connection):
-            answers: dict[str, dict[str, Any]] = {
+            answers: dict[str, Any] = {
                 "qmp_capabilities": {},
                 "query-accelerators": {"enabled": "tcg" if self.emulates else "hvf"},
                 "query-kvm": {"enabled": not self.emulates, "present": True},
                 "query-status": {"status": self.state, "running": self.state == "running"},
             }
+            answers |= self._answers
             result: dict[str, Any] = {"return": answers.get(order["execute"], {})}
             if self.is_old and order["execute"] == "query-accelerators":
                 result = {"error": {"class": "CommandNotFound", "desc": "never heard of"}}
@@ -271,6 +281,64 @@ def test_one_qemu_after_the_other_connects_its_monitor(
             assert "has gone" in said.get(timeout=PATIENCE)
     sockets.close()
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("query-status", {}),
+        ("query-status", [[]]),
+        ("query-accelerators", 7),
+        ("query-accelerators", {"on": None}),
+    ],
+)
+def test_answers_that_are_none_keep_no_qemu_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, answer: object
+) -> None:
+    said: queue.Queue[str] = queue.Queue()
+    display = Display(1)
+    sockets = listen_on(UnixPath(tmp_path / "monitor"), local=True)
+    with Outputs(display, OutputOptions(vnc=None, web=None), list) as outputs:
+        monkeypatch.setattr(log, "_sink", lambda _level, _name, event, _: said.put(event))
+        MonitorServer(sockets.sockets[0], display, outputs).start()
+        odd = FakeQemu(tmp_path / "monitor", connects=True, answers={command: answer})
+        while "what it should not" not in said.get(timeout=PATIENCE):
+            pass
+        odd.close()
+        good = FakeQemu(tmp_path / "monitor", connects=True)
+        while "is connected" not in said.get(timeout=PATIENCE):
+            pass
+        typed(display, 30)
+        assert good.next_order() == "input-send-event"
+        good.close()
+    sockets.close()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_outputs_keep_nothing_of_what_has_ended(
+    monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    """A guest has something begun whenever it starts over; what fails is said."""
+    said: queue.Queue[str] = queue.Queue()
+    tasks: queue.Queue[weakref.ref[Any]] = queue.Queue()
+
+    async def short() -> None:
+        tasks.put(weakref.ref(asyncio.current_task()))
+        if fails:
+            raise KeyError("status")
+
+    with Outputs(Display(1), OutputOptions(vnc=None, web=None), list) as outputs:
+        monkeypatch.setattr(log, "_sink", lambda _level, _name, event, _: said.put(event))
+        for _ in range(20):
+            outputs.spawn(short)
+        begun = [tasks.get(timeout=PATIENCE) for _ in range(20)]
+        deadline = time.monotonic() + PATIENCE
+        while any(each() is not None for each in begun):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+            gc.collect()
+        if fails:
+            assert "has failed" in said.get(timeout=PATIENCE)
 
 
 def test_hesper_that_ends_as_qemu_does_ends(

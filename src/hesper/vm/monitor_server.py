@@ -56,6 +56,9 @@ class MonitorServer(Monitor):
             self._is_there = True
             try:
                 await self._converse()
+            except Exception:
+                # Of one QEMU, or of what is none; the next finds us here.
+                _log.exception("QEMU's monitor says what it should not")
             finally:
                 self._is_there = False
             # Python 3.11 forgets a cancellation that comes while a task group is on its way out.

@@ -120,7 +120,18 @@ class Outputs:
 
     def spawn(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine on the outputs' event loop until it ends or they do."""
-        self.call(lambda: self._tasks.add(asyncio.create_task(make())))
+        self.call(lambda: self._keep(asyncio.create_task(make())))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """Keep a task until it ends; a guest can have one begun each time that it starts over."""
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("what goes with the screens has failed", reason=repr(error))
 
     def _run(self) -> None:
         try:
