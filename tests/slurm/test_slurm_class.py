@@ -94,3 +94,27 @@ def test_no_job_runs_whose_class_is_not_known(node: Node) -> None:
 def test_a_type_is_no_path(node: Node) -> None:
     node.run("prolog", "echo ' JOB_GRES=gpu:../gold:1 '")
     assert not node.job.exists()
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "JobId=17 JobName=x JOB_GRES=gpu:iron:1 Comment= JOB_GRES=gpu:gold:1 ",
+        "JobId=17 JobName= JOB_GRES=gpu:gold:1 UserId=user JOB_GRES=(null) Nodes=vm",
+        "JobId=17 JobName=x JOB_GRES=gpu:iron:1 Comment=\n JOB_GRES=gpu:gold:1",
+        "JobId=17 JobName=x JOB_GRES=(null) Comment= JOB_GRES=gpu:none:1 ",
+    ],
+)
+def test_a_user_names_no_class_in_a_comment(node: Node, shown: str) -> None:
+    """Nor does the prolog fail of it, which would drain the node."""
+    done = node.run("prolog", f"echo '{shown}'")
+    assert done.returncode == 0
+    assert "gets none" in done.stderr
+    assert not node.job.exists()
+
+
+def test_a_type_of_which_a_job_has_none_is_not_its_class(node: Node) -> None:
+    """As Slurm shows a job that has asked for no type, on a node where some are taken."""
+    done = node.run("prolog", "echo JobId=17 JOB_GRES=gpu:iron:0,gpu:gold:1 Nodes=vm")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (node.job / "vtest").samefile(node.classes / "gold/vtest")
