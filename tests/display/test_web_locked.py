@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import stat
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -94,6 +95,23 @@ def test_a_browser_sends_only_so_much() -> None:
             header = await connect(port)
             header.send(b"GET / HTTP/1.1\r\nX: " + b"x" * (1 << 20))
             assert await is_closed(header)
+
+    run(scenario())
+
+
+def test_requests_whose_answers_nobody_reads_cost_little() -> None:
+    """Of requests that are sent all at once few are taken apart before they have their turn."""
+
+    async def scenario() -> None:
+        async with page() as (_, _, port):
+            await ask(port, "/", b"")
+            before = sys.getallocatedblocks()
+            flood = await connect(port)
+            flood.send(b"GET /novnc/core/rfb.js HTTP/1.1\r\n\r\n" * 20_000)
+            for _ in range(50):
+                assert (await ask(port, "/", b""))[0] == 200
+            assert sys.getallocatedblocks() - before < 20_000
+            await flood.close()
 
     run(scenario())
 
