@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from libraries import DRIVER, compile_library
 
+from hesper.containers import elf
 from hesper.containers.driver_set import DriverSet, mesa_version
 from hesper.containers.elf import ElfError, Library
 
@@ -148,3 +149,36 @@ def test_whatever_its_section_headers_say_it_is_read_or_refused(
 def test_wherever_it_is_cut_it_is_read_or_refused(driver_set: DriverSet, part: int) -> None:
     data = driver_set.library(DRIVER).data
     questions(data[: len(data) * part // 100])
+
+
+def named_by_all(data: bytes, size: int) -> bytes:
+    """The library `data` with a table of names of `size` bytes without an end to any of them."""
+    changed = bytearray(data)
+    (start,) = struct.unpack_from("<Q", changed, 40)
+    (count,) = struct.unpack_from("<H", changed, 60)
+    dynsym = next(
+        start + 64 * i
+        for i in range(count)
+        if struct.unpack_from("<I", changed, start + 64 * i + 4)[0] == 11
+    )
+    (names,) = struct.unpack_from("<I", changed, dynsym + 40)
+    struct.pack_into("<QQ", changed, start + 64 * names + 24, len(changed), size)
+    return bytes(changed) + b"x" * (size - 1) + b"\0"
+
+
+def test_names_have_an_end(driver_set: DriverSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a hostile library's could be all of the file, for as many as it has."""
+    data = driver_set.library(DRIVER).data
+    assert all(len(name) > 4000 for name, _ in Library(named_by_all(data, 5000), "it").defined)
+    monkeypatch.setattr(elf, "_MOST_READ", 20_000)
+    assert Library(data, "it").defined
+    with pytest.raises(ElfError, match="names without end"):
+        _ = Library(named_by_all(data, 5000), "it").defined
+
+
+def test_lists_have_an_end(driver_set: DriverSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = driver_set.library(DRIVER).data
+    monkeypatch.setattr(elf, "_MOST_OTHERS", 3)
+    for question in ("needed", "versions", "defined"):
+        with pytest.raises(ElfError, match="a list without end"):
+            getattr(Library(data, "it"), question)

@@ -31,6 +31,14 @@ def refusal(root: Path, driver_set: DriverSet) -> str:
     return says.partition(" cannot work in it: ")[2].partition("; install Mesa")[0]
 
 
+def test_a_manifest_without_end_is_none(root: Path, driver_set: DriverSet) -> None:
+    """To make sense of one takes thirty times its size, outside of the container."""
+    manifest = add_driver(root, "24.0.9")
+    text = json.loads(manifest.read_text()) | {"more": [{}] * 500_000}
+    manifest.write_text(json.dumps(text))
+    assert planned_links(root, driver_set)
+
+
 def test_an_image_keeps_its_driver(root: Path, driver_set: DriverSet) -> None:
     add_driver(root, "24.0.9", "virtio_icd.x86_64.json")
     planned = plan(Root(root, {}), driver_set)

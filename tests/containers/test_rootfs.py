@@ -60,6 +60,37 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert root.files("/file", "") == root.files("/none", "") == []
 
 
+def test_an_image_has_only_so_much_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(bytes(100))
+    root = Root(tmp_path, {})
+    monkeypatch.setattr(rootfs, "MOST_TEXT", 99)
+    assert root.text("/file") is None
+    assert root.read("/file") == bytes(100)
+    monkeypatch.setattr(rootfs, "MOST_IN_ALL", 250)
+    root = Root(tmp_path, {})
+    assert root.read("/file") == root.read("/file")
+    with pytest.raises(RootError, match="too much"):
+        root.read("/file")
+
+
+def test_what_names_folders_has_an_end(tmp_path: Path) -> None:
+    """Files that include all of each other would be read a thousand million times."""
+    folder = tmp_path / "etc/ld.so.conf.d"
+    folder.mkdir(parents=True)
+    text = "include ld.so.conf.d/*.conf\n" * 40
+    (tmp_path / "etc/ld.so.conf").write_text(text)
+    for number in range(40):
+        (folder / f"{number}.conf").write_text(text)
+    with pytest.raises(RootError, match="too many files"):
+        Root(tmp_path, {}).library_folders("x86_64")
+    (tmp_path / "etc/ld.so.conf").write_text("include ld.so.conf.d/*.conf\n")
+    for number in range(40):
+        lines = (f"/opt/{number}/{line}" for line in range(40))
+        (folder / f"{number}.conf").write_text("\n".join(lines))
+    with pytest.raises(RootError, match="has libraries in"):
+        Root(tmp_path, {}).library_folders("x86_64")
+
+
 def test_libraries_are_found_where_the_dynamic_linker_looks(tmp_path: Path) -> None:
     machine = Library(compile_glibc(tmp_path / "lib64/libc.so.6").read_bytes(), "").machine
     (tmp_path / "etc/ld.so.conf.d").mkdir(parents=True)

@@ -36,8 +36,13 @@ _MACHINES = {
 _TAG_RPATH = 15
 _WEAK = 2
 _HIDDEN_VERSION = 0x8000
-_MOST_STEPS = 1 << 20
+_MOST_SYMBOLS = 1 << 20
 """Entries of a list that are followed; a hostile one may have no end."""
+_MOST_OTHERS = 1 << 12
+"""The same of lists that are short and whose entries take much memory."""
+_MOST_READ = 64 << 20
+"""Bytes that the reader takes in, several times what the largest libraries have in symbols: each
+entry of a hostile one may be named by all of the file."""
 
 Symbol = tuple[str, str]
 """Name and version, which is empty where there is none."""
@@ -48,6 +53,24 @@ T = TypeVar("T")
 
 class ElfError(HesperError):
     """A file that is no library as Hesper can read it."""
+
+
+class _Metered(io.BytesIO):
+    """A file of which only so much is read, over and over again included."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        """`name` stands in errors."""
+        super().__init__(data)
+        self._name = name
+        self._left = _MOST_READ
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """See `io.BytesIO`.  Raises `ElfError` where it is too much."""
+        data = super().read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ElfError(f"{self._name} has names without end")
+        return data
 
 
 class Library:
@@ -63,7 +86,7 @@ class Library:
         if data[4:6] != b"\x02\x01":
             raise ElfError(f"{name} is no 64-bit little-endian ELF file")
         with self._reading():
-            self._file = ELFFile(io.BytesIO(data))
+            self._file = ELFFile(_Metered(data, name))
         self.machine = _machine(self._file)
         """What it is for, as its users call it: x86_64."""
 
@@ -79,10 +102,10 @@ class Library:
         except (MemoryError, OSError, TypeError, ValueError, struct.error) as error:
             raise ElfError(f"{self._name} is broken: {error}") from None
 
-    def _bounded(self, entries: Iterable[T]) -> Iterator[T]:
+    def _bounded(self, entries: Iterable[T], most: int) -> Iterator[T]:
         """Yield `entries`, which a file may make as many as it likes."""
         for number, entry in enumerate(entries):
-            if number == _MOST_STEPS:
+            if number == most:
                 raise ElfError(f"{self._name} has a list without end")
             yield entry
 
@@ -91,7 +114,7 @@ class Library:
         with self._reading():
             if not self._file["e_shoff"]:
                 raise ElfError(f"{self._name} has no section headers")
-            return list(self._file.iter_sections())
+            return list(self._bounded(self._file.iter_sections(), _MOST_OTHERS))
 
     def _section(self, kind: type[S]) -> S | None:
         return next((each for each in self._sections if type(each) is kind), None)
@@ -108,7 +131,7 @@ class Library:
         if section is None:
             raise ElfError(f"{self._name} is not linked dynamically")
         with self._reading():
-            return list(self._bounded(section.iter_tags()))
+            return list(self._bounded(section.iter_tags(), _MOST_OTHERS))
 
     def _named(self, wanted: str) -> list[str]:
         return [getattr(each, wanted) for each in self._dynamic if hasattr(each, wanted)]
@@ -139,7 +162,7 @@ class Library:
         found: dict[int, str] = {}
         if section is not None:
             with self._reading():
-                for version, names in self._bounded(section.iter_versions()):
+                for version, names in self._bounded(section.iter_versions(), _MOST_OTHERS):
                     # The first is its own name; those after it are of versions it comes from.
                     found[version["vd_ndx"] & ~_HIDDEN_VERSION] = next(names).name
         return found
@@ -158,7 +181,7 @@ class Library:
         found: dict[str, dict[int, str]] = {}
         if section is not None:
             with self._reading():
-                for version, wanted in self._bounded(section.iter_versions()):
+                for version, wanted in self._bounded(section.iter_versions(), _MOST_OTHERS):
                     names = found.setdefault(version.name or "", {})
                     for each in wanted:
                         if not each["vna_flags"] & _WEAK:
@@ -173,7 +196,7 @@ class Library:
         if table is None:
             return found
         with self._reading():
-            every = self._bounded(table.iter_symbols())
+            every = self._bounded(table.iter_symbols(), _MOST_SYMBOLS)
             for i, symbol in enumerate(every):
                 binding = symbol["st_info"]["bind"]
                 if i == 0 or binding == "STB_LOCAL":
@@ -254,7 +277,8 @@ class Library:
                 yield each["d_val"]
         if self._symbol_table is not None:
             with self._reading():
-                symbols = self._bounded(self._symbol_table.iter_symbols())
+                every = self._symbol_table.iter_symbols()
+                symbols = self._bounded(every, _MOST_SYMBOLS)
                 for symbol in itertools.islice(symbols, 1, None):
                     yield symbol["st_name"]
 
@@ -262,8 +286,8 @@ class Library:
 def machine_of(data: bytes) -> str | None:
     """What a program or library of any kind is for: x86_64.  None if it is none."""
     try:
-        return _machine(ELFFile(io.BytesIO(data)))
-    except (ELFError, LookupError, OSError, TypeError, ValueError):
+        return _machine(ELFFile(_Metered(data, "it")))
+    except (ElfError, ELFError, LookupError, OSError, TypeError, ValueError):
         return None
 
 

@@ -108,7 +108,7 @@ def _own_driver(root: Root, machine: str) -> Plan | None:
             if not path.name.startswith("virtio"):
                 continue
             try:
-                icd = json.loads(root.read(path) or b"")["ICD"]
+                icd = json.loads(root.text(path) or b"")["ICD"]
                 name, version = str(icd["library_path"]), str(icd["api_version"])
             except (ValueError, KeyError, TypeError, RecursionError):
                 continue

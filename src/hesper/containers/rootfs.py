@@ -15,14 +15,20 @@ from hesper.containers.elf import ElfError, Library, machine_of
 from hesper.errors import HesperError
 
 MOST_BYTES = 256 << 20
-"""Of a file that is read."""
+"""Of a library that is read."""
+
+MOST_TEXT = 1 << 20
+"""Of any other file: what is made of its text takes thirty times as much."""
+
+MOST_IN_ALL = 2 << 30
+"""Bytes that are read of an image."""
 
 _PROGRAMS = ("/bin/sh", "/bin/busybox", "/usr/bin/env")
 """Of which an image has one or another."""
 
 _MOST_LINKS = 40
 _MOST_FILES = 1000
-"""Of a folder that are looked at."""
+"""Of a folder that are looked at, and of what names others; and folders of libraries."""
 
 
 class RootError(HesperError):
@@ -37,6 +43,9 @@ class Root:
         self.folder = folder
         self.environ = environ
         self._libraries: dict[str, Library | None] = {}
+        self._left = MOST_IN_ALL
+        self._configurations = 0
+        self._folders: dict[str, list[str]] = {}
 
     def place(self, path: str | PurePosixPath) -> Path | None:
         """Where `path` lies on this machine, links followed; None if it is not there.
@@ -68,7 +77,17 @@ class Root:
         return self.folder.joinpath(*found)
 
     def read(self, path: str | PurePosixPath) -> bytes | None:
-        """What is in the file `path`; None if there is no such file, or it is too large."""
+        """What is in the file `path`; None if there is no such file, or it is too large.
+
+        Raises `RootError` where too much has been read of the image.
+        """
+        return self._read(path, MOST_BYTES)
+
+    def text(self, path: str | PurePosixPath) -> bytes | None:
+        """The same of a file that is to be made sense of as a whole."""
+        return self._read(path, MOST_TEXT)
+
+    def _read(self, path: str | PurePosixPath, most: int) -> bytes | None:
         place = self.place(path)
         if place is None:
             return None
@@ -78,11 +97,15 @@ class Root:
         except OSError:
             return None
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
             os.close(fd)
             return None
         with open(fd, "rb") as file:
-            return file.read(MOST_BYTES)
+            data = file.read(most)
+        self._left -= len(data)
+        if self._left < 0:
+            raise RootError(f"{path}: too much would have to be read of the image")
+        return data
 
     def files(self, folder: str | PurePosixPath, suffix: str) -> list[PurePosixPath]:
         """Paths of what lies in `folder` and ends in `suffix`, in order."""
@@ -102,18 +125,29 @@ class Root:
         )
 
     def library_folders(self, machine: str) -> list[str]:
-        """Where its dynamic linker looks for libraries, first place first; machine: see `elf`."""
-        triple = f"{machine}-linux-gnu"
-        folders = [each for each in self.environ.get("LD_LIBRARY_PATH", "").split(":") if each]
-        folders += self._configured("/etc/ld.so.conf", 0)
-        folders += [f"/lib/{triple}", f"/usr/lib/{triple}"]
-        folders += ["/lib64", "/usr/lib64", "/lib", "/usr/lib"]
-        return list(dict.fromkeys(each for each in folders if each.startswith("/")))
+        """Where its dynamic linker looks for libraries, first place first; machine: see `elf`.
+
+        Raises `RootError` for more of them than an image can mean.
+        """
+        if machine not in self._folders:
+            triple = f"{machine}-linux-gnu"
+            folders = [each for each in self.environ.get("LD_LIBRARY_PATH", "").split(":") if each]
+            folders += self._configured("/etc/ld.so.conf", 0)
+            folders += [f"/lib/{triple}", f"/usr/lib/{triple}"]
+            folders += ["/lib64", "/usr/lib64", "/lib", "/usr/lib"]
+            known = list(dict.fromkeys(each for each in folders if each.startswith("/")))
+            if len(known) > _MOST_FILES:
+                raise RootError(f"the image has libraries in {len(known)} folders")
+            self._folders[machine] = known
+        return self._folders[machine]
 
     def _configured(self, path: str, depth: int) -> list[str]:
         """The folders that /etc/ld.so.conf names."""
+        self._configurations += 1
+        if self._configurations > _MOST_FILES:
+            raise RootError(f"{path}: too many files say where the image has libraries")
         folders: list[str] = []
-        text = (self.read(path) or b"").decode("utf-8", "replace")
+        text = (self.text(path) or b"").decode("utf-8", "replace")
         for line in text.splitlines()[:_MOST_FILES]:
             words = line.partition("#")[0].split()
             if words[:1] == ["include"] and len(words) == 2 and depth < 3:
