@@ -88,7 +88,16 @@ def test_names_of_programs_are_no_lines_of_their_own(exported: Exported) -> None
     exported.server.figures = [FIGURES._replace(name=name)]
     found = exported.samples()
     assert found["hesper_contexts"] == [({}, 1)]
-    assert found["hesper_context_frames_total"] == [({"context": "3", "name": name}, 10)]
+    shown = name.replace("\n", "?")
+    assert found["hesper_context_frames_total"] == [({"context": "3", "name": shown}, 10)]
+
+
+def test_a_terminal_that_shows_metrics_has_nothing_to_obey(exported: Exported) -> None:
+    name = "\x1b]0;title\x07\x9b2J café"
+    exported.server.figures = [FIGURES._replace(name=name)]
+    assert all(line.isprintable() for line in exported.metrics.text().decode().split("\n"))
+    ((labels, _),) = exported.samples()["hesper_context_frames_total"]
+    assert labels["name"] == "?]0;title??2J café"
 
 
 def test_sums_never_fall(exported: Exported) -> None:

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from hesper.observe.rates import waits_for
+from hesper.observe.words import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +112,8 @@ class ContextCollector(Collector):
             labels=label,
         )
         for figures in totals.open:
-            labels = [str(figures.context), figures.name]
+            # Some look at it on a terminal.
+            labels = [str(figures.context), plain(figures.name)]
             gpu.add_metric(labels, figures.gpu)
             commands.add_metric(labels, figures.commands)
             submissions.add_metric(labels, figures.submissions)
