@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import json
 import queue
@@ -22,7 +23,7 @@ from hesper import log
 from hesper.display.access.places import Access, UnixPath, listen_on
 from hesper.display.input import Key
 from hesper.display.scanout import Display, Size
-from hesper.vm import monitor
+from hesper.vm import accepting, monitor
 from hesper.vm.monitor import EMULATED_SLOWNESS, Monitor
 from hesper.vm.monitor_server import MonitorServer
 from hesper.vm.outputs import OutputOptions, Outputs
@@ -312,6 +313,36 @@ def test_answers_that_are_none_keep_no_qemu_away(
         assert good.next_order() == "input-send-event"
         good.close()
     sockets.close()
+
+
+def test_a_qemu_that_comes_when_descriptors_are_short_is_served_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Short(socket.socket):
+        """Has no descriptor at first."""
+
+        lacks = 3
+
+        def accept(self) -> tuple[socket.socket, Any]:
+            if self.lacks:
+                self.lacks -= 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    monkeypatch.setattr(accepting, "PAUSE_SECONDS", 0.01)
+    display = Display(1)
+    with Short(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "monitor"))
+        listener.listen()
+        listener.setblocking(False)
+        with Outputs(display, OutputOptions(vnc=None, web=None), list) as outputs:
+            monitor = MonitorServer(listener, display, outputs)
+            monitor.start()
+            qemu = FakeQemu(tmp_path / "monitor", connects=True)
+            monitor.order("query-name")
+            assert qemu.next_order() == "query-name"
+            qemu.close()
+        assert listener.lacks == 0
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from hesper.display.rfb.throttle import Throttle
 from hesper.log import get_logger
+from hesper.vm.accepting import accepted
 from hesper.vm.agent_wire import (
     SELECTION_CLIPBOARD,
     TEXT,
@@ -263,9 +264,8 @@ class AgentServer:
             self._agent.resize()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while (shared := self._outputs.clipboard) is not None:
-            sock, _ = await loop.sock_accept(self._listener)
+            sock = await accepted(self._listener)
             reader, writer = await asyncio.open_unix_connection(sock=sock)
             self._agent = Agent(reader, writer, shared, self._outputs.display)
             await self._agent.run()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qemu.qmp import ConnectError, QMPClient
 
 from hesper.log import get_logger
+from hesper.vm.accepting import accepted
 from hesper.vm.monitor import Monitor
 from hesper.vm.pacing import Pacing
 
@@ -39,9 +40,8 @@ class MonitorServer(Monitor):
             super()._put_input(index, events)
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            sock, _ = await loop.sock_accept(self._listener)
+            sock = await accepted(self._listener)
             # What one viewer did before is nothing to this machine.
             self._pacing = Pacing()
             self._client = QMPClient("hesper")
