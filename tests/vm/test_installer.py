@@ -263,8 +263,18 @@ def test_its_steps_are_told() -> None:
 def test_its_failures_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert followed(BASE, BROKEN)[0] == BROKEN
     assert followed("[  1.0] Kernel panic - not syncing: no init")[0].endswith("no init")
-    question = "Prompt: '?' for help, default=1>"
-    assert followed(BASE, question)[0] == "it asks a question that nobody is there to answer"
+    question = (
+        "Download installer components",
+        "-----------------------------",
+        "The installer failed to download a file from the mirror.",
+        "Downloading a file failed:",
+        "1: Retry [*],  2: Change mirror,      3: Cancel,",
+        "Prompt: '?' for help, default=1>",
+    )
+    assert followed(BASE, *question)[0] == (
+        "it asks what nobody is there to answer: The installer failed to download a file from the"
+        " mirror. Downloading a file failed:"
+    )
     missing = "anna[2794]: WARNING **: package retrieval failed"
     assert followed(BASE, missing)[0] == missing
     assert followed("hesper: failed")[0] == "hesper: failed"

@@ -8,6 +8,7 @@ Sources: Debian's installation guide, appendix B; partman-auto's recipes.
 
 from __future__ import annotations
 
+import collections
 import queue
 import re
 import subprocess
@@ -60,6 +61,11 @@ _FAILED = re.compile(
 )
 _ASKS = re.compile(r"Prompt: '\?' for help")
 """How a question ends.  All are answered beforehand, so it asks because something is wrong."""
+_TITLE_END = re.compile(r"-{5,}$")
+_CHOICES = re.compile(r"\d+: ")
+MOST_QUESTION = 300
+"""Characters that are told of a question."""
+MOST_QUESTION_LINES = 12
 DONE = "hesper: installed"
 
 
@@ -269,6 +275,7 @@ def follow(lines: queue.SimpleQueue[str | None], step: Step, detail: Step) -> st
     """Tell of the installer by what it says, to the end; return why it has failed, or nothing."""
     end = time.monotonic() + WHOLE_SECONDS
     done = False
+    heard: collections.deque[str] = collections.deque(maxlen=MOST_QUESTION_LINES)
     while True:
         left = end - time.monotonic()
         try:
@@ -282,9 +289,21 @@ def follow(lines: queue.SimpleQueue[str | None], step: Step, detail: Step) -> st
         if _FAILED.search(line):
             return line
         if _ASKS.search(line):
-            return "it asks a question that nobody is there to answer"
+            return f"it asks what nobody is there to answer: {_question(heard)}"
+        heard.append(line)
         done = done or line.endswith(DONE)
         if (selected := _SELECTED.search(line)) and selected[1] in _STEPS:
             step(f"installing: {_STEPS[selected[1]]}")
         if line:
             detail(line)
+
+
+def _question(heard: Sequence[str]) -> str:
+    """What is asked, by the lines before: under a title that is underlined, without the choices."""
+    lines: list[str] = []
+    for line in heard:
+        if _TITLE_END.fullmatch(line):
+            lines.clear()
+        elif line and not _CHOICES.match(line):
+            lines.append(line)
+    return " ".join(lines)[:MOST_QUESTION]
