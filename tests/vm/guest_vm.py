@@ -36,8 +36,10 @@ from hesper.vm.machine import Machine
 from hesper.vm.process import QemuProcess
 from hesper.vm.qemu import Qemu
 
-BOOT_SECONDS = 180.0
-PATIENCE = 120.0
+SLOWNESS = float(os.environ.get("HESPER_TEST_SLOWNESS", "1"))
+"""How many times as long as usual everything may take: machines in emulated machines are slow."""
+BOOT_SECONDS = 180.0 * SLOWNESS
+PATIENCE = 120.0 * SLOWNESS
 CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
 KEPT_SIZE = (800, 800)
 """What pictures for the documentation fit into."""
