@@ -1,11 +1,13 @@
 """Check what is compiled in a wheel for macOS, which no Mac is here to load.
 
     build-aux/check_wheel.py WHEEL...
+    build-aux/check_wheel.py --objects OBJECT...
 
 Run by the Python that the wheels are for.  Every compiled module is for the right processor and
 the release of macOS that the wheel's name says, links to libSystem alone, wants only what
 libSystem had then (`build-aux/macos-symbols.txt`) and what this Python exports, and has a
-signature that fits where it needs one: Apple Silicon runs nothing else.
+signature that fits where it needs one: Apple Silicon runs nothing else.  Of objects, which a
+compiler has made for macOS and nobody has linked, what they want is looked at alone.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import struct
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import lief
@@ -103,13 +105,35 @@ def unsigned(binary: lief.MachO.Binary, content: bytes, processor: str) -> Itera
         yield "not signed"
 
 
+def wanted_by_objects(objects: Iterable[Path], known: set[str]) -> Iterator[str]:
+    """What is wrong with objects, whose symbols may be each other's."""
+    wanted: list[tuple[str, str]] = []
+    defined: set[str] = set()
+    for path in objects:
+        fat = lief.MachO.parse(str(path))
+        binary = None if fat is None else fat.at(0)
+        if binary is None:
+            yield f"{path}: no Mach-O file"
+            continue
+        for symbol in binary.symbols:
+            if symbol.category == lief.MachO.Symbol.CATEGORY.UNDEFINED:
+                wanted.append((path.name, str(symbol.name)))
+            else:
+                defined.add(str(symbol.name))
+    yield from (
+        f"{name}: wants {symbol}" for name, symbol in wanted if symbol not in known | defined
+    )
+
+
 def main() -> None:
-    """Check the wheels; ends with a list of what is wrong."""
+    """Check them; ends with a list of what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("wheels", nargs="+", type=Path)
+    parser.add_argument("wheels", nargs="*", type=Path)
+    parser.add_argument("--objects", nargs="+", default=[], type=Path)
+    arguments = parser.parse_args()
     known = allowed() | {f"_{name}" for name in exported_by_python()}
-    found: list[str] = []
-    for wheel in parser.parse_args().wheels:
+    found = list(wanted_by_objects(arguments.objects, known))
+    for wheel in arguments.wheels:
         platform = wheel.stem.split("-")[-1]
         _, major, minor, processor = platform.split("_", 3)
         modules = 0
