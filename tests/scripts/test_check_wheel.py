@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -23,16 +24,22 @@ int module(void) {{ return {call} + (malloc(1) != 0) + page[3]; }}
 
 
 @pytest.fixture(scope="module")
-def problems_of() -> Check:
-    """`problems` for arm64 and macOS 11, as a list."""
+def check_wheel() -> ModuleType:
+    """The program."""
     spec = importlib.util.spec_from_file_location("check_wheel", ROOT / "build-aux/check_wheel.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def problems_of(check_wheel: ModuleType) -> Check:
+    """`problems` for arm64 and macOS 11, as a list."""
 
     def problems(content: bytes) -> list[str]:
-        return list(module.problems(content, "arm64", [11, 0], module.allowed()))
+        return list(check_wheel.problems(content, "arm64", [11, 0], check_wheel.allowed()))
 
     return problems
 
@@ -73,3 +80,22 @@ def test_what_was_changed_after_it_was_signed_is_found(problems_of: Check, tmp_p
     content[20000] ^= 1
     (problem,) = problems_of(bytes(content))
     assert problem.endswith("is not what was signed")
+
+
+def test_objects_want_what_there_is_or_what_others_define(
+    check_wheel: ModuleType, tmp_path: Path
+) -> None:
+    def compiled(name: str, text: str) -> Path:
+        source = tmp_path / f"{name}.c"
+        source.write_text(text)
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-macos", "-O2"]
+        subprocess.run([*command, "-c", str(source)], check=True, cwd=tmp_path)
+        return tmp_path / f"{name}.o"
+
+    declared = "int of_nobody(int), of_the_system(int);"
+    caller = compiled("caller", f"{declared} int f(void) {{ return of_nobody(of_the_system(1)); }}")
+    other = compiled("other", "int of_nobody(int number) { return number; }")
+    wanted, known = check_wheel.wanted_by_objects, {"_of_the_system"}
+    assert list(wanted([caller, other], known)) == []
+    assert list(wanted([caller], known)) == ["caller.o: wants _of_nobody"]
+    assert list(wanted([caller, other], set())) == ["caller.o: wants _of_the_system"]
