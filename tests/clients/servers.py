@@ -85,10 +85,9 @@ class Setup:
     mode: str = ""
     """The fake driver's; empty for lavapipe itself."""
 
-    @property
-    def device(self) -> str:
-        """What its driver's name for the device begins with."""
-        return f"fake {self.mode}" if self.mode else "llvmpipe"
+    def device(self, name: str) -> str:
+        """What its driver calls the device that is `name` to lavapipe."""
+        return f"fake {self.mode}" if self.mode else name
 
 
 SCENES = ("vertex", "texture", "shading", "effect2d", "desktop", "cube", "clear")

@@ -23,7 +23,7 @@ def test_pictures_side_by_side(examples: Path, setup: Setup, tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "The pictures are the same." in done.stdout
-    assert f"through Hesper  Virtio-GPU Venus ({setup.device}" in done.stdout
+    assert f"through Hesper  Virtio-GPU Venus ({setup.device('llvmpipe')}" in done.stdout
     bare, hesper = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("bare", "hesper"))
     sheet = np.asarray(Image.open(tmp_path / "side-by-side.png"))
     assert bare.shape == hesper.shape == (600, 800, 3)
