@@ -72,8 +72,15 @@ def file_kind(path: Path) -> FileKind:
 
     Raises `OSError` when it cannot be read.
     """
+    return _kind(_head(path))
+
+
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        head = file.read(_HEAD)
+        return file.read(_HEAD)
+
+
+def _kind(head: bytes) -> FileKind:
     # A bootable ISO may look like a disk as well.
     if head[_ISO_OFFSET : _ISO_OFFSET + 5] == b"CD001":
         return FileKind.ISO
@@ -89,15 +96,14 @@ def check_disk(path: Path) -> FileKind:
     Raises `OSError` when it cannot be read, and `ValueError` for what is no disk, or is not called
     what it is.
     """
-    with path.open("rb") as file:
-        head = file.read(8)
+    head = _head(path)
     for magic, program in _COMPRESSED:
         if head.startswith(magic):
             raise ValueError(f"{path} is compressed: unpack it first ({program})")
-    kind = file_kind(path)
+    kind = _kind(head)
     if kind.is_kernel:
         raise ValueError(f"{path} is a Linux kernel: say --kernel {path}")
-    _check_name(path, kind)
+    _check_name(path, kind, head)
     return kind
 
 
@@ -105,7 +111,7 @@ _SUFFIXES = {FileKind.QCOW2: (".qcow2", ".qcow"), FileKind.VMDK: (".vmdk",)}
 """How images are called that may name other files, which QEMU then opens as well."""
 
 
-def _check_name(path: Path, kind: FileKind) -> None:
+def _check_name(path: Path, kind: FileKind, head: bytes) -> None:
     """Raise `ValueError` for an image that is not called what it is, and could be a guest's work.
 
     A guest writes what it likes to a disk that is kept as it is, also the head of an image that
@@ -120,17 +126,12 @@ def _check_name(path: Path, kind: FileKind) -> None:
         )
     if kind in kinds or kind not in _SUFFIXES:
         return
-    if kind is FileKind.VMDK or _names_files(path):
+    if kind is FileKind.VMDK or names_files(head):
         raise ValueError(
             f"{path} is an image that may have other files of this machine opened, which a guest"
             " can make of its disk: if it has come to you as one, give it a name that ends in"
             f" {_SUFFIXES[kind][0]}"
         )
-
-
-def _names_files(path: Path) -> bool:
-    with path.open("rb") as file:
-        return names_files(file.read(_HEAD))
 
 
 class DiskBoot(NamedTuple):
