@@ -64,6 +64,15 @@ class MissingExtraError(HesperError, ImportError):
         self.extra = extra
 
 
+def first_words(said: str, status: int) -> str:
+    """Why a program has failed, by what it `said` first: a library that it lacks stands there.
+
+    status: how it ended, which is told of one that said nothing.
+    """
+    lines = said.strip().splitlines()
+    return lines[0] if lines else f"it ended with {status} and said nothing"
+
+
 _BY_NAME = {kind.__name__: kind for kind in (StartError, NoDriverError, ProfileError)}
 
 

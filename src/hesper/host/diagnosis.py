@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hesper.errors import NoDriverError
+from hesper.errors import NoDriverError, first_words
 from hesper.host.drivers import GUEST_DRIVERS, Driver, choose_driver, find_drivers
 from hesper.host.loader import find_loader
 from hesper.host.probe import probe_drivers
@@ -348,8 +348,7 @@ def _printed(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise TimeoutError(f"it has not ended after {PROGRAM_SECONDS:g} s") from None
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise OSError(said[0] if said else f"it ended with {done.returncode} and said nothing")
+        raise OSError(first_words(done.stderr, done.returncode))
     return done.stdout
 
 

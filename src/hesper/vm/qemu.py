@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from hesper.errors import HesperError
+from hesper.errors import HesperError, first_words
 from hesper.portable import architecture
 
 LEAST_VERSION = (11, 1)
@@ -83,9 +83,7 @@ class Qemu:
         done = self._run("--version")
         match = re.search(r"version (\d+)\.(\d+)", done.stdout)
         if match is None:
-            # A library that is missing is named in the first line, of several.
-            said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            why = said[0] if said else f"it ended with {done.returncode} and said nothing"
+            why = first_words(done.stderr.strip() or done.stdout, done.returncode)
             raise QemuError(f"{shlex.join(self.command)} does not say which QEMU it is: {why}")
         return int(match[1]), int(match[2])
 
