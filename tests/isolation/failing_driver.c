@@ -1,6 +1,6 @@
 /* A Vulkan driver that is the one named by HESPER_TEST_DRIVER until a file in the folder HESPER_TEST_FAULTS says so:
  *   refuse    vkCreateInstance answers VK_ERROR_INCOMPATIBLE_DRIVER
- *   abort     vkCreateInstance aborts
+ *   abort     vkCreateInstance aborts, for applications with a name: a worker that tries the driver has none
  *   device    vkCreateDevice answers VK_ERROR_FEATURE_NOT_PRESENT
  *   crash     vkCmdFillBuffer reads from nowhere
  *   memory    vkCreateFence answers VK_ERROR_OUT_OF_DEVICE_MEMORY
@@ -39,7 +39,7 @@ static int is_wanted(const char *fault)
 static VkResult create_instance(const VkInstanceCreateInfo *info,
                                 const VkAllocationCallbacks *allocator, VkInstance *made)
 {
-   if (is_wanted("abort"))
+   if (is_wanted("abort") && info->pApplicationInfo && info->pApplicationInfo->pApplicationName)
       abort();
    if (is_wanted("refuse"))
       return VK_ERROR_INCOMPATIBLE_DRIVER;

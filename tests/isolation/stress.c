@@ -135,6 +135,7 @@ int main(int argc, char **argv)
    VkInstance instance;
    VkApplicationInfo application = {
       .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
+      .pApplicationName = "stress",
       .apiVersion = VK_API_VERSION_1_1,
    };
    VkInstanceCreateInfo instance_info = {
