@@ -69,7 +69,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     place.address = f"http://127.0.0.1:{server.server_port}"
-    place.files = {f"{FILES}/linux": b"kernel", f"{FILES}/initrd.gz": gzip.compress(b"")}
+    place.files = {f"{FILES}/linux": b"kernel", f"{FILES}/initrd.gz": gzip.compress(b"", mtime=0)}
     place.sign()
     (tmp_path / "bin").mkdir()
     gpgv = tmp_path / "bin/gpgv"
@@ -94,7 +94,7 @@ def fetched(mirror: Mirror, folder: Path) -> list[bytes]:
 
 
 def test_what_is_fetched_is_what_is_listed(mirror: Mirror, tmp_path: Path) -> None:
-    assert fetched(mirror, tmp_path) == [b"kernel", gzip.compress(b"")]
+    assert fetched(mirror, tmp_path) == [b"kernel", gzip.compress(b"", mtime=0)]
 
 
 @pytest.mark.parametrize("name", ["linux", "initrd.gz", "SHA256SUMS"])
@@ -240,13 +240,16 @@ def test_the_installer_is_told_all_of_it(options: ImageOptions, tmp_path: Path, 
         subprocess.run(["sh", "-n"], input=found[f"hesper/{script}"], check=True)
 
 
-def followed(*lines: str | None) -> tuple[str, list[str]]:
-    """Why it has failed, and the steps that were told."""
+def followed(*lines: str | None, trouble: str = "") -> tuple[str, list[str]]:
+    """Why it has failed, and the steps that were told.
+
+    trouble: what its machine says of itself.
+    """
     said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     for line in lines:
         said.put(line)
     steps: list[str] = []
-    return installer.follow(said, steps.append, ignore), steps
+    return installer.follow(said, steps.append, ignore, lambda: trouble), steps
 
 
 BASE = "Nov 28 12:00:00 main-menu[299]: INFO: Menu item 'bootstrap-base' selected"
@@ -284,6 +287,17 @@ def test_its_failures_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installer, "SILENCE_SECONDS", 1800.0)
     monkeypatch.setattr(installer, "WHOLE_SECONDS", 0.36)
     assert followed(BASE)[0] == "it has not come to its end in 0.0001 hours"
+
+
+def test_a_machine_that_stands_still_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installer, "LOOK_SECONDS", 0.01)
+    assert followed(BASE, trouble="its processor burns") == (
+        "its processor burns",
+        ["installing: Debian's base system (some minutes)"],
+    )
+    # Who is silent and well has its time.
+    monkeypatch.setattr(installer, "SILENCE_SECONDS", 0.06)
+    assert followed(BASE)[0] == "it has said nothing for 0.001 minutes"
 
 
 class FakeQemu(Qemu):

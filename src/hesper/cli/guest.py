@@ -69,11 +69,15 @@ class By:
     mmdebstrap, as on a Mac."""
     qemu: str | None = None
     """How to run QEMU for the installer, where it is not found by itself."""
+    accel: Literal["hvf", "kvm", "tcg"] | None = None
+    """QEMU's accelerator for the installer. Default: the best one that QEMU can use here."""
 
     @property
     def builder(self) -> Builder | None:
         """The installer's machine; None to do as the machine has it."""
-        return Builder(qemu=self.qemu) if self.installer or self.qemu else None
+        if not (self.installer or self.qemu or self.accel):
+            return None
+        return Builder(qemu=self.qemu, accelerator=self.accel)
 
 
 @command.command

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -36,12 +36,15 @@ from hesper.vm.guest_image import (
     write_files,
 )
 from hesper.vm.machine import Disk, Machine, default_cpus
+from hesper.vm.monitor import what_is_wrong
 from hesper.vm.process import QemuProcess
 from hesper.vm.qemu import Qemu
 
 MEMORY = 2 << 30
 SILENCE_SECONDS = 1800.0
 """After which an installer that says nothing waits for somebody."""
+LOOK_SECONDS = 15.0
+"""Of silence, after which its machine is asked whether something is wrong."""
 WHOLE_SECONDS = 6 * 3600.0
 END_SECONDS = 10.0
 
@@ -199,7 +202,7 @@ def install(
         extra=["-no-reboot"],
     )
     step(f"starting Debian's installer in a virtual machine ({accelerator})")
-    _run([*qemu.command, *machine.arguments(qemu)], step, detail)
+    _run([*qemu.command, *machine.arguments(qemu)], machine.monitor_socket, step, detail)
 
 
 def told(options: ImageOptions, files: bytes) -> dict[str, bytes]:
@@ -231,8 +234,11 @@ def told(options: ImageOptions, files: bytes) -> dict[str, bytes]:
     return {name: text.encode() for name, text in texts.items()} | {"hesper/files.tar": files}
 
 
-def _run(command: Sequence[str], step: Step, detail: Step) -> None:
-    """Run the installer's machine to its end.  Raises `ImageError`."""
+def _run(command: Sequence[str], monitor: Path, step: Step, detail: Step) -> None:
+    """Run the installer's machine to its end.  Raises `ImageError`.
+
+    monitor: its QMP socket.
+    """
     # Kept where something has failed, so not in the folder of what it takes.
     with tempfile.NamedTemporaryFile(
         prefix="hesper-installer-", suffix=".log", delete=False
@@ -249,7 +255,7 @@ def _run(command: Sequence[str], step: Step, detail: Step) -> None:
         assert process.stdout is not None
         threading.Thread(target=_read, args=[process.stdout, log, lines], daemon=True).start()
         try:
-            reason = follow(lines, step, detail)
+            reason = follow(lines, step, detail, lambda: what_is_wrong(str(monitor)))
             if not reason:
                 process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -271,19 +277,21 @@ def _read(stream: IO[bytes], log: IO[bytes], lines: queue.SimpleQueue[str | None
     lines.put(None)
 
 
-def follow(lines: queue.SimpleQueue[str | None], step: Step, detail: Step) -> str:
-    """Tell of the installer by what it says, to the end; return why it has failed, or nothing."""
+def follow(
+    lines: queue.SimpleQueue[str | None], step: Step, detail: Step, trouble: Callable[[], str]
+) -> str:
+    """Tell of the installer by what it says, to the end; return why it has failed, or nothing.
+
+    trouble: asked, when it is silent, what is wrong with its machine; empty: nothing.
+    """
     end = time.monotonic() + WHOLE_SECONDS
     done = False
     heard: collections.deque[str] = collections.deque(maxlen=MOST_QUESTION_LINES)
     while True:
-        left = end - time.monotonic()
         try:
-            line = lines.get(timeout=max(0.0, min(SILENCE_SECONDS, left)))
-        except queue.Empty:
-            if left <= SILENCE_SECONDS:
-                return f"it has not come to its end in {WHOLE_SECONDS / 3600:g} hours"
-            return f"it has said nothing for {SILENCE_SECONDS / 60:g} minutes"
+            line = _next(lines, end, trouble)
+        except _GivenUpError as error:
+            return str(error)
         if line is None:
             return "" if done else "its machine has ended"
         if _FAILED.search(line):
@@ -296,6 +304,28 @@ def follow(lines: queue.SimpleQueue[str | None], step: Step, detail: Step) -> st
             step(f"installing: {_STEPS[selected[1]]}")
         if line:
             detail(line)
+
+
+class _GivenUpError(Exception):
+    """Why nothing more is waited for."""
+
+
+def _next(
+    lines: queue.SimpleQueue[str | None], end: float, trouble: Callable[[], str]
+) -> str | None:
+    """Wait for what it says next.  Raises `_GivenUpError`."""
+    now = time.monotonic()
+    silence = now + SILENCE_SECONDS
+    while now < min(silence, end):
+        try:
+            return lines.get(timeout=min(LOOK_SECONDS, silence - now, end - now))
+        except queue.Empty:
+            if reason := trouble():
+                raise _GivenUpError(reason) from None
+        now = time.monotonic()
+    if now >= end:
+        raise _GivenUpError(f"it has not come to its end in {WHOLE_SECONDS / 3600:g} hours")
+    raise _GivenUpError(f"it has said nothing for {SILENCE_SECONDS / 60:g} minutes")
 
 
 def _question(heard: Sequence[str]) -> str:

@@ -29,8 +29,44 @@ EMULATED_SLOWNESS = 3
 """How much more time a key has where QEMU emulates the processors: such a guest may stand still."""
 MAX_WAITING = 64
 """Orders that wait for QEMU, besides input."""
+ASK_SECONDS = 5.0
+"""For an answer to a question for which a connection is made."""
+WRONG_STATES = {
+    "internal-error": (
+        "the accelerator cannot run this guest",
+        "choose another with --accel, tcg works everywhere",
+    ),
+    "io-error": (
+        "the machine stands still: a disk of it cannot be written",
+        "make room where its image lies",
+    ),
+}
+"""By QEMU's `RunState`, in which a machine stands still although nobody wanted it to: what is so,
+and what to do."""
 
 _log = get_logger(__name__)
+
+
+def what_is_wrong(path: str) -> str:
+    """Ask at QEMU's QMP socket why its machine stands still, and what to do.
+
+    Empty where nothing is wrong with it, or QEMU does not say.  Not on a thread with an event loop.
+    """
+
+    async def ask() -> object:
+        client = QMPClient("hesper")
+        async with asyncio.timeout(ASK_SECONDS):
+            await client.connect(path)
+            try:
+                return await client.execute("query-status")
+            finally:
+                await client.disconnect()
+
+    try:
+        status: Any = asyncio.run(ask())
+    except (QMPError, OSError, EOFError, TimeoutError):
+        return ""
+    return "; ".join(WRONG_STATES.get(status["status"], ()))
 
 
 class _Gone(Exception):  # noqa: N818  nothing is wrong
@@ -190,16 +226,12 @@ class Monitor:
         """See to a machine that stands still although nobody wanted it to."""
         state = await self.state()
         if state == "internal-error":
-            _log.error(
-                "the accelerator cannot run this guest",
-                remedy="choose another with --accel, tcg works everywhere",
-            )
+            what, remedy = WRONG_STATES[state]
+            _log.error(what, remedy=remedy)
             self._broken()
         elif state == "io-error":
-            _log.error(
-                "the machine stands still: a disk of it cannot be written",
-                remedy="make room where its image lies; it goes on by itself",
-            )
+            what, remedy = WRONG_STATES[state]
+            _log.error(what, remedy=f"{remedy}; it goes on by itself")
             await asyncio.sleep(RESUME_SECONDS)
             while await self.state() == "io-error":
                 # QEMU tries again what has failed; if that fails again, it is soon back here.
