@@ -78,8 +78,6 @@ def top(server: Supervised) -> dict[int, dict[str, Any]]:
 def watched(serve: Serve, runtime: Path) -> Supervised:
     server = serve("--metrics", f"unix:{runtime / 'metrics'}")
     server.ready()
-    # It is watched once it is ready.
-    until(lambda: [*runtime.glob("hesper-status/*")] and (runtime / "metrics").exists(), "it")
     return server
 
 

@@ -114,7 +114,6 @@ def _serve(
         harden(options.sandbox)
         if predecessor is not None:
             predecessor.retire(service)
-        say_ready(service)
 
     service = VtestServer(
         paths[0],
@@ -140,6 +139,8 @@ def _serve(
             if not over.is_set():
                 service.start()
                 with watch.watched(service, "serve", lambda: list(service.sockets)):
+                    # Who waits for that may ask at once what clients do, or take its place.
+                    say_ready(service)
                     over.wait()
         except StoppedError:
             pass
@@ -151,7 +152,7 @@ def _serve(
 
 
 def _say_ready(service: VtestServer, *, json: bool, fd: int | None) -> None:
-    """Tell whoever waits for it that clients are served."""
+    """Tell whoever waits for it that clients are served, and can be watched."""
     about, paths = service.about, service.sockets
     for notice in dict.fromkeys(each.notice for each in about.gpus if each.notice):
         log.get_logger(__name__).warning(notice)
