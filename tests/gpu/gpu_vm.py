@@ -189,10 +189,12 @@ class Vm:
             assert self.disconnected.wait(PATIENCE)
 
     def settle(self) -> None:
-        """Wait until the loop has done what was asked of it before."""
-        done = threading.Event()
-        self.loop.call(done.set)
-        assert done.wait(PATIENCE)
+        """Wait until the loop has done what was asked of it before, by descriptors as well."""
+        # The first may come in a round that has looked at those already.
+        for _ in range(2):
+            done = threading.Event()
+            self.loop.call(done.set)
+            assert done.wait(PATIENCE)
 
     def close(self) -> None:
         """Stop it all."""

@@ -224,7 +224,6 @@ def test_a_queue_that_stays_full_is_told_of(monkeypatch: pytest.MonkeyPatch) -> 
     vm.frontend.heap = 0x20000
     posted = [vm.frontend.post(b"K", response_size=64) for _ in range(QUEUE_SIZE - 1)]
     vm.settle()
-    vm.settle()
     assert vm.device.starvings == 0
     posted.append(vm.frontend.post(b"K", response_size=64))
     head, answer = posted[0]

@@ -156,10 +156,12 @@ class ToyVm:
         return self.frontend.call(b"E" + text)
 
     def settle(self) -> None:
-        """Wait until the loop has done what was asked of it before."""
-        done = threading.Event()
-        self.loop.call(done.set)
-        assert done.wait(PATIENCE)
+        """Wait until the loop has done what was asked of it before, by descriptors as well."""
+        # The first may come in a round that has looked at those already.
+        for _ in range(2):
+            done = threading.Event()
+            self.loop.call(done.set)
+            assert done.wait(PATIENCE)
 
     def on_loop(self, callback: Callable[[], object]) -> None:
         """Have `callback` called on the loop's thread, and wait for it."""
