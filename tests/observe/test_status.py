@@ -248,11 +248,12 @@ def test_a_trace_brings_memory_and_frames(watching: Watching) -> None:
         flushed.start()
         with servers() as (server,):
             trace = server.trace(1.0)
+            over = time.monotonic_ns()
         flushed.join()
         assert [os.fstat(fd).st_ino for fd in trace.memory.values()] == [os.fstat(memory.fd).st_ino]
     assert trace.clients == {3: ("vkcube", 1234)}
     assert {screen for screen, _ in trace.frames} == {1}
-    assert all(trace.began <= when <= trace.began + 3_000_000_000 for _, when in trace.frames)
+    assert all(trace.began <= when <= over for _, when in trace.frames)
     trace.close()
     display = watching.display
     assert display is not None
@@ -260,13 +261,13 @@ def test_a_trace_brings_memory_and_frames(watching: Watching) -> None:
 
 
 def flush(watching: Watching) -> None:
-    """Show a frame once somebody looks."""
+    """Show frames for as long as somebody looks."""
     assert watching.display is not None
     scanout = watching.display[0]
     until(lambda: scanout.watchers == 1)
-    time.sleep(0.05)
-    for _ in range(3):
+    while scanout.watchers:
         scanout.flush([])
+        time.sleep(0.05)
 
 
 def test_there_is_one_trace_at_a_time(watching: Watching) -> None:
