@@ -201,8 +201,11 @@ class EchoClient:
 
     def asked(self) -> bool:
         """Whether somebody serves it."""
-        self.say("hello")
-        line = self.read_line()
+        try:
+            self.say("hello")
+            line = self.read_line()
+        except ConnectionError:
+            return False  # it has been refused, and has lost its connection, meanwhile
         return bool(line) and not line.startswith("refused")
 
     def read(self) -> str:

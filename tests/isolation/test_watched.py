@@ -117,10 +117,14 @@ def test_a_programs_work_is_timed(watched: Supervised, runtime: Path, stress: st
         one.says("streaming")
         pid = one.process.pid
         until(lambda: top(watched)[pid]["queue_busy_seconds"] > 0, "its queue to be timed")
-        seen = top(watched)[pid]
-        assert 0 < seen["queue_busy"] <= 1.5
-        assert seen["submissions_per_second"] > 0
-        assert seen["commands_per_second"] > 0
+
+        def is_seen() -> bool:
+            seen = top(watched)[pid]
+            rates = seen["submissions_per_second"], seen["commands_per_second"]
+            return 0 < float(seen["queue_busy"]) <= 1.5 and min(rates) > 0
+
+        # Where much else runs, it may do nothing in a moment, or say late what it has done.
+        until(is_seen, "its work")
         until(lambda: not re.search(r"queue_busy_seconds_total{.*} 0\.0$", metrics(runtime)), "it")
 
 
