@@ -33,7 +33,7 @@ def runner(tmp_path: Path) -> Runner:
     deqp.write_text(FAKE)
     deqp.chmod(0o755)
     options = argparse.Namespace(
-        deqp=str(deqp), root="/", device=1, patience=2.0, stop_on_fault=False, verbose=False
+        deqp=str(deqp), root="/", device=1, patience=10.0, stop_on_fault=False, verbose=False
     )
     return Runner(options, Side("bare", {}), tmp_path)
 

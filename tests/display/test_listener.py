@@ -72,7 +72,6 @@ def test_does_not_spin_without_descriptors(
             reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
             await until(lambda: listening.failures == 0)
             # Each failure but the first comes after a pause.
-            assert listening.accepts == 3
             assert loop.time() - start >= 2 * 0.2
             await until(lambda: listener._waiting)  # noqa: SLF001  it is served in the end
             writer.close()

@@ -275,8 +275,13 @@ def test_drops_viewers_that_never_ask(monkeypatch: pytest.MonkeyPatch) -> None:
             viewer = await Viewer.connect(server.ports[0])
             assert await is_closed(viewer)
             # Who has asked once may look on for as long as nothing happens.
-            viewer = await Viewer.connect(server.ports[0])
-            await until_equal(viewer, pattern)
+            while True:
+                try:
+                    viewer = await Viewer.connect(server.ports[0])
+                    await until_equal(viewer, pattern)
+                    break
+                except (ConnectionError, EOFError):
+                    continue  # where much else runs, it may not have asked in time
             viewer.request()
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.3):
