@@ -16,7 +16,7 @@ from collections.abc import Set
 OpenFile = tuple[int, int, int]
 """A descriptor's number, and the device and inode behind it."""
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds after which a wait fails the test."""
 
 

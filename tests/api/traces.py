@@ -12,7 +12,7 @@ from pathlib import Path
 
 from open_files import open_files
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 def until(condition: Callable[[], object], what: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 _Z_PIXMAP = 2
 _ALL_PLANES = 0xFFFFFFFF
 _REDIRECT_AUTOMATIC = 0

@@ -30,8 +30,9 @@ from fake_drivers import METAL, MODES, FakeDriver, make_driver
 
 from confined import check_workers
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 RUN_SECONDS = 240.0
+STOP_SECONDS = 120.0
 
 HESPER = (sys.executable, "-c", "from hesper.cli import main; main()")
 """The command `hesper`, of the package that the tests import."""
@@ -259,7 +260,7 @@ def _stop(server: Server, *, clean: bool) -> None:
     """Ask the server to stop, and see that it does."""
     server.process.send_signal(signal.SIGTERM)
     try:
-        status = server.process.wait(30)
+        status = server.process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         server.process.kill()
         server.process.wait()

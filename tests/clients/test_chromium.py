@@ -14,7 +14,7 @@ from servers import SETUPS, Client, Place, Setup, bare, serving
 PAGE = Path(__file__).with_name("webgl.html")
 SIDE = 256
 """Width and height of the page's canvas, in pixels."""
-SECONDS = 60
+SECONDS = 180
 """For a browser that takes three."""
 CHROMIUM = ("chromium", "chromium-browser")
 FLAGS = (

@@ -80,7 +80,6 @@ class Running:
         self.process.communicate()
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "wait",
     [
@@ -117,7 +116,6 @@ def test_a_program_that_waits_hears_of_it(
         other.close()
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("command", ["vkQueueSubmit", "vkQueueSubmit*", "vkGetFenceStatus"])
 def test_a_device_that_is_lost_at_a_submission(
     program: Path, driver: FakeDriver, client: Client, command: str

@@ -13,6 +13,8 @@ from typing import Any
 
 import aiohttp
 
+PATIENCE = 120.0
+"""Seconds, of which a browser takes one or two where nothing else runs."""
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
 FLAGS = (
@@ -59,7 +61,7 @@ class Page:
             raise RuntimeError(str(result["exceptionDetails"]))
         return result["result"].get("value")
 
-    async def wait_for(self, expression: str, seconds: float = 30) -> None:
+    async def wait_for(self, expression: str, seconds: float = PATIENCE) -> None:
         """Wait until `expression` is true in the page."""
         async with asyncio.timeout(seconds):
             while not await self.evaluate(expression):
@@ -104,7 +106,7 @@ async def open_page(url: str, profile: Path, size: tuple[int, int]) -> AsyncIter
 
 
 async def _devtools_port(file: Path, process: asyncio.subprocess.Process) -> int:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             if process.returncode is not None:
                 raise RuntimeError(f"chromium ended with {process.returncode}")

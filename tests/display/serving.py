@@ -17,7 +17,7 @@ from hesper.display.rfb.server import VncServer
 from hesper.display.rfb.service import RfbService
 from hesper.display.scanout import Display
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds after which something that was waited for will not come."""
 
 

@@ -433,7 +433,7 @@ def test_a_browser_shares_its_clipboard(tmp_path: Path) -> None:
             await page.call("Emulation.setFocusEmulationEnabled", enabled=True)
             await page.evaluate("document.querySelector('#clipboard-share').click()")
             service.clipboard.copy_in_guest("by itself")
-            await page.wait_for("navigator.clipboard.readText().then((t) => t === 'by itself')", 5)
+            await page.wait_for("navigator.clipboard.readText().then((t) => t === 'by itself')")
             await page.evaluate("navigator.clipboard.writeText('copied elsewhere')")
             await page.evaluate("window.dispatchEvent(new Event('focus'))")
             await until(lambda: taken[-1] == "copied elsewhere")

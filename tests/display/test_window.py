@@ -24,7 +24,7 @@ from hesper.display.window.presenter import fit
 
 pytestmark = pytest.mark.programs
 
-PATIENCE = 60
+PATIENCE = 180
 
 
 @dataclass

@@ -10,7 +10,7 @@ from gpu_requests import request
 
 from hesper.gpu.wire import CONTROL_QUEUE, HEADER
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds after which a wait fails the test."""
 
 Posted = tuple[int, int]

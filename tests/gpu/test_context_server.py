@@ -37,7 +37,7 @@ from hesper.protocol.codec import Codec
 from hesper.protocol.virtgpu import MAP_CACHE_CACHED
 from open_files import assert_closed_since, open_files
 
-BOUND = 30.0
+BOUND = 120.0
 CODEC = Codec()
 OTHER = 99
 """A kind of message that is none."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import select
 import signal
 import socket
 import subprocess
@@ -21,7 +22,8 @@ import hesper
 HESPER = [sys.executable, "-c", "from hesper.cli import main; main()"]
 """The command `hesper`, of the package that the tests import."""
 HERE = Path(__file__).parent
-PATIENCE = 60.0
+PATIENCE = 180.0
+"""Seconds: on a busy machine all takes many times as long."""
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -55,6 +57,16 @@ def is_first(pid: int) -> bool:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/comm").read_text() == "hesper-init\n"
     return False
+
+
+def first_of(listener: socket.socket, process: subprocess.Popen[bytes]) -> socket.socket | None:
+    """The first connection; None where the process that is to make it has ended instead."""
+
+    def has_come() -> bool:
+        return bool(select.select([listener], [], [], 0)[0])
+
+    until(lambda: process.poll() is not None or has_come(), "a connection")
+    return listener.accept()[0] if has_come() else None
 
 
 def confinement(pid: int) -> dict[str, str]:

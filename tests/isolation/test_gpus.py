@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fake_drivers import make_driver
-from supervised import HESPER, PATIENCE, EchoClient, Supervised, environment
+from supervised import HESPER, PATIENCE, EchoClient, Supervised, environment, first_of
 from test_serve import finish, start, streaming
 
 from hesper.api.vtest import VtestOptions
@@ -112,14 +112,12 @@ def test_the_programs_of_a_container_have_its_control_group(tmp_path: Path) -> N
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        listener.settimeout(PATIENCE)
         words = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
         process = subprocess.Popen(
             [*words, "python3", "-c", connect, path], stdin=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        try:
-            sock, _ = listener.accept()
-        except TimeoutError:
+        sock = first_of(listener, process)
+        if sock is None:
             pytest.skip(f"no namespaces: {process.communicate()[1]!r}")
         own = [
             line[3:]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from supervised import PATIENCE, EchoClient, Supervised, until
+from supervised import EchoClient, Supervised, first_of, until
 from test_serve import finish, start
 
 from hesper.classes import ClientClass
@@ -339,16 +339,14 @@ def contained(tmp_path: Path) -> Iterator[tuple[socket.socket, subprocess.Popen[
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
-        listener.settimeout(PATIENCE)
         words = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
         process = subprocess.Popen(
             [*words, sys.executable, "-c", connect, str(tmp_path / "s")],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        try:
-            sock, _ = listener.accept()
-        except TimeoutError:
+        sock = first_of(listener, process)
+        if sock is None:
             pytest.skip(f"no namespaces: {process.communicate()[1]!r}")
         with sock:
             yield sock, process

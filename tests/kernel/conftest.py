@@ -22,7 +22,7 @@ from hesper.protocol.relations import DEVICE_NUMBERS
 COMMAND_BUFFER, BUFFER, LAYOUT = 4, 5, 6
 """Guest ids of the objects every engine starts with."""
 
-BOUND = 20.0
+BOUND = 120.0
 """Seconds a condition may take."""
 
 

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 from wire import decode, encode, text, texts
 
-BOUND = 60.0
+BOUND = 180.0
 """Seconds in which what is waited for must come."""
 
 RESOURCE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/[-a-z0-9]+")

@@ -25,7 +25,7 @@ from hesper.observe.exporter import Exporter, ExporterError, parse_address
 from hesper.observe.metrics import Metrics
 
 DASHBOARD = Path(__file__).parents[2] / "packaging" / "grafana" / "hesper.json"
-BOUND = 20.0
+BOUND = 120.0
 
 
 class Exported:

@@ -19,7 +19,7 @@ from hesper.observe.asking import Watched, WatchError, servers
 from hesper.portable import FRAME, SharedMemory, recv_message, send_message
 from open_files import assert_no_more_descriptors, count_descriptors
 
-BOUND = 20.0
+BOUND = 120.0
 
 
 def connect(watching: Watching) -> socket.socket:

@@ -7,7 +7,7 @@ import select
 import struct
 from dataclasses import dataclass, field
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds after which a wait fails the test."""
 
 QUEUE_SIZE = 64

@@ -84,6 +84,10 @@ class FakeContext:
         self.closed = True
 
 
+PATIENCE = 120.0
+"""Seconds that a client waits for: longer than any server is silent, however busy the machine."""
+
+
 class FakeHost:
     """The process a session runs in."""
 
@@ -128,7 +132,7 @@ class Client:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._together: list[bytes] | None = None
-        sock.settimeout(20)
+        sock.settimeout(PATIENCE)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
