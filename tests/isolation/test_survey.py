@@ -13,6 +13,7 @@ import pytest
 from supervised import Supervised
 
 from hesper.figures import ContextFigures, Figures
+from hesper.isolation import survey
 from hesper.isolation.channel import ChannelError
 from hesper.isolation.gpus import Gpus
 from hesper.isolation.survey import Survey
@@ -97,7 +98,10 @@ def test_who_does_not_answer_is_asked_once_and_shown_as_it_was(asked: Asked) -> 
     assert [each.commands for each in asked.answers[0]] == [1, 0]
 
 
-def test_who_has_just_answered_is_not_asked_again(asked: Asked) -> None:
+def test_who_has_just_answered_is_not_asked_again(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey, "FRESH_SECONDS", 3600.0)
     asked.ask()
     asked.say(1, commands=1)
     asked.say(2, commands=2)

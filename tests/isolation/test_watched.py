@@ -96,8 +96,14 @@ def test_programs_are_seen_with_what_they_hold(watched: Supervised, runtime: Pat
         other.says("device")
         rows = {row[1]: row for row in map(str.split, hesper("ps").splitlines()[1:])}
         assert set(rows) == {str(one.process.pid), str(other.process.pid)}
-        (report,) = json.loads(hesper("ps", "--json", "--socket", str(watched.path)))
-        for client in report["clients"]:
+
+        def answered() -> list[dict[str, Any]]:
+            """The programs, once all of their workers have answered in time."""
+            (report,) = json.loads(hesper("ps", "--json", "--socket", str(watched.path)))
+            clients: list[dict[str, Any]] = report["clients"]
+            return clients if all(client["commands"] for client in clients) else []
+
+        for client in until(answered, "what they do"):
             assert client["name"] == "python3" or client["name"].startswith("python")
             assert client["user"] == os.geteuid()
             assert client["commands"] > 10
