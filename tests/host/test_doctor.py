@@ -18,6 +18,8 @@ from hesper.portable import architecture
 MANIFESTS = Path("/usr/share/vulkan/icd.d")
 LAVAPIPE = next(iter(sorted(MANIFESTS.glob("lvp_icd*.json"))))
 VENUS = next(iter(sorted(MANIFESTS.glob("virtio_icd*.json"))))
+SECONDS = 2 * diagnosis.PROGRAM_SECONDS
+"""Longer than what doctor gives each program that it asks."""
 
 
 def environ(manifests: str | Path) -> dict[str, str]:
@@ -34,7 +36,12 @@ def hesper(*arguments: str, manifests: str | Path) -> subprocess.CompletedProces
     """Run the command line."""
     command = [sys.executable, "-c", "from hesper.cli import main; main()", *arguments]
     return subprocess.run(
-        command, env=environ(manifests), capture_output=True, text=True, check=False, timeout=120
+        command,
+        env=environ(manifests),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
     )
 
 
@@ -247,7 +254,7 @@ def test_doctor_says_whether_screens_can_be_a_video(tmp_path: Path, *, there: bo
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=SECONDS,
     )
     (line,) = [line for line in done.stdout.splitlines() if line[6:].startswith("video ")]
     wanted = f"ok    video          H.264 by {tmp_path}/ffmpeg" if there else "note  video"

@@ -104,7 +104,6 @@ def test_venus_is_refused() -> None:
 def test_broken_drivers_do_not_take_us_down(
     lavapipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "PROBE_SECONDS", 5.0)
     hanging = "#include <unistd.h>\n__attribute__((constructor)) void f(void) { pause(); }"
     crashing = "#include <stdlib.h>\n__attribute__((constructor)) void f(void) { abort(); }"
     manifests = [
@@ -115,11 +114,16 @@ def test_broken_drivers_do_not_take_us_down(
     ]
     environ = {"VK_DRIVER_FILES": ":".join(map(str, manifests))}
     found = find_drivers(environ)
-    problems = [driver.problem for driver in probe_drivers(found.drivers, environ)]
+    for seconds in (5, 20, 80):  # where much else runs, a driver that works may take longer
+        monkeypatch.setattr(probe, "PROBE_SECONDS", float(seconds))
+        problems = [driver.problem for driver in probe_drivers(found.drivers, environ)]
+        if not problems[2]:
+            break
     assert problems[0] == "crashed with signal 6"
     assert "finds no device" in problems[1]
     assert problems[2] == ""
-    assert problems[3] == "did not answer within 5 s"
+    assert problems[3] == f"did not answer within {seconds} s"
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 2.0 * seconds)
     assert choose_driver(environ=environ).name == "lvp"
 
 
