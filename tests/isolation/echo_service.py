@@ -132,7 +132,8 @@ def _write(word: str, rest: str) -> None:
     elif word == "write":
         os.write(2, rest.encode("latin-1") + b"\n")
     elif word == "write-numbers":
-        os.write(2, b"".join(b"%d\n" % number for number in range(int(rest))))
+        with open(2, "wb", closefd=False) as file:  # all of it, whoever interrupts
+            file.write(b"".join(b"%d\n" % number for number in range(int(rest))))
 
 
 def _attack(word: str, rest: str) -> None:

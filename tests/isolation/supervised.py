@@ -94,6 +94,7 @@ class Supervised:
         **wanted: Any,
     ) -> None:
         self.path = path
+        self.since = time.monotonic()
         arguments = [str(HERE / "supervise.py"), json.dumps({"path": str(path), **wanted})]
         self.process = subprocess.Popen(
             command or [sys.executable, *arguments],

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,11 @@ def lines(one: Supervised, event: str) -> int:
     return len(of_it) + sum(int(entry.get("left_out", 0)) for entry in of_it)
 
 
+def few(one: Supervised) -> float:
+    """More lines than a flood may leave: some at once, and then one each fifth of a second."""
+    return 100 + 10 * (time.monotonic() - one.since)
+
+
 def test_what_a_client_floods_the_log_with_is_counted(start: Start) -> None:
     one = start()
     one.ready()
@@ -203,7 +209,7 @@ def test_what_a_client_floods_the_log_with_is_counted(start: Start) -> None:
     client.close()
     one.logged("client left")
     until(lambda: lines(one, "flooded") == 200_000, "all lines to be counted")
-    assert len(one.log) < 100
+    assert len(one.log) < few(one)
 
 
 def test_what_a_driver_writes_is_in_the_log_with_its_client(start: Start) -> None:
@@ -235,7 +241,7 @@ def test_what_a_driver_floods_the_log_with_is_counted(start: Start) -> None:
     one.logged("client left")
     assert one.stop() == 0
     assert lines(one, "the driver writes") == 200_000
-    assert len(one.log) < 100
+    assert len(one.log) < few(one)
     assert one.plain == []
 
 
@@ -475,7 +481,7 @@ def test_a_flood_of_silent_clients_shuts_nobody_out(start: Start) -> None:
     assert flood[0].gone()
     assert flood[-1].ask()
     until(lambda: lines(one, "client refused") >= 9 * MOST_OF_ONE, "all to be counted")
-    assert len(one.log) < 100
+    assert len(one.log) < few(one)
 
 
 def test_who_leaves_before_it_has_a_worker_costs_none(start: Start) -> None:
