@@ -224,7 +224,9 @@ def serving(
         command = shlex.split(custom.format(socket=socket))
     else:
         driver = ["--driver", str(server_driver(setup))]
-        command = [*HESPER, "serve", "--socket", str(socket), *driver, *setup.arguments]
+        # Tests of `hesper ps` and `hesper kill` run beside: root sees all of root's servers.
+        command = [*HESPER, "serve", "--no-status", "--socket", str(socket)]
+        command += [*driver, *setup.arguments]
     variables = {**os.environ, **setup.environ, **(environ or {})}
     try:
         with log.open("wb") as output:
