@@ -65,6 +65,22 @@ def test_a_snapshot_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
 
 
+def test_a_snapshot_goes_where_no_link_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a folder where others may write as well."""
+    display, _ = shown()
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / ".now.png.part").symlink_to(precious)
+    snapshot.save_png(display[0], tmp_path / "now.png")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
+    (tmp_path / ".now.png.guessed").symlink_to(precious)
+    with pytest.raises(FileExistsError):
+        snapshot.save_png(display[0], tmp_path / "now.png")
+    assert precious.read_text() == "mine"
+
+
 def record(path: Path, display: Display, pattern: Pattern, rate: int = 60) -> int:
     """Record until twenty frames are there, with something else to see in each."""
     with Recorder(display[0], path, rate) as recorder:

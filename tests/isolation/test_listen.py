@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from supervised import HERE, Supervised
 
+from between_calls import Swapped, before_each_call
 from hesper.cli import _systemd
 from hesper.errors import ListenError
 from hesper.isolation.listen import Access, adopt, bind
@@ -108,6 +109,30 @@ def test_the_umask_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """It is the whole process's: a file that another thread made meanwhile would have it."""
     monkeypatch.setattr(os, "umask", lambda _: pytest.fail("the umask was changed"))
     bind(str(tmp_path / "s")).close()
+
+
+@pytest.mark.parametrize("what", ["socket", "folder"])
+def test_a_link_in_its_place_opens_nothing_else(tmp_path: Path, what: str) -> None:
+    """Anything may lie there by the time that it gets its mode.
+
+    A container that has the folder for writing can remove the socket, which is then made again.
+    """
+    private = tmp_path / "private"
+    private.write_text("mine")
+    private.chmod(0o600)
+    folders = [tmp_path / "0"]
+
+    def work() -> None:
+        if what == "socket":
+            folders[-1].mkdir()
+        bind(str(folders[-1] / "s"), Access(0o666)).close()
+
+    def swap() -> None:
+        Swapped(folders[-1] / "s" if what == "socket" else folders[-1], private).swap()
+
+    for _ in before_each_call(work, swap, ListenError, OSError):
+        assert stat.S_IMODE(private.stat().st_mode) == 0o600
+        folders.append(tmp_path / str(len(folders)))
 
 
 def test_only_listening_unix_sockets_are_adopted(tmp_path: Path) -> None:

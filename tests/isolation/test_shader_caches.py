@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from supervised import EchoClient, Supervised, first_of, until
 from test_serve import finish, start
 
+from between_calls import Swapped, before_each_call
 from hesper.classes import ClientClass
 from hesper.isolation import shader_folders
 from hesper.isolation.shader_caches import ShaderCaches
@@ -302,7 +304,7 @@ def test_a_want_of_descriptors_is_no_fault_of_a_folders(
 ) -> None:
     name = folders.make()
 
-    def refuse(*_: object) -> NoReturn:
+    def refuse(*_: object, **__: object) -> NoReturn:
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patched:
@@ -327,6 +329,44 @@ def test_no_link_is_followed(folders: ShaderFolders, tmp_path: Path) -> None:
     assert folders.used(name) < 1 << 20
     folders.remove(name)
     assert (precious / "file").exists()
+
+
+def test_no_link_is_followed_that_comes_while_somebody_looks(
+    folders: ShaderFolders, tmp_path: Path
+) -> None:
+    """A worker writes where its cache is measured; what it has left is removed later."""
+    outside = tmp_path / "outside"
+    for folder in ("inner", "inner/inner"):
+        (outside / folder).mkdir(parents=True)
+        (outside / folder / "file").write_bytes(bytes(1 << 20))
+    for each in (outside, *outside.rglob("*")):
+        each.chmod(0o500)
+    name = folders.make()
+    top = folders.files(name) / "top"
+    (top / "inner/inner").mkdir(parents=True)
+    swapped = Swapped(top, outside)
+    for used in before_each_call(lambda: folders.used(name), swapped.swap):
+        swapped.put_back()
+        assert isinstance(used, int)
+        # Where it was looked into before the link came, or is taken for what no driver makes.
+        assert used < 1 << 20 or used == shader_folders.MOST_BYTES + 1
+
+    def look(at: Path) -> list[tuple[str, int]]:
+        return sorted((str(each), each.stat().st_mode) for each in (at, *at.rglob("*")))
+
+    before = look(outside)
+    names = [name]
+
+    def swap() -> None:
+        for files in (folders.files(names[-1]), *folders.root.glob("refuse-*/files")):
+            Swapped(files / "top", outside).swap()
+
+    for _ in before_each_call(lambda: folders.remove(names[-1]), swap, OSError):
+        assert look(outside) == before
+        for refused in folders.root.glob("refuse-*"):
+            shutil.rmtree(refused)
+        names.append(folders.make())
+        (folders.files(names[-1]) / "top/inner/inner").mkdir(parents=True)
 
 
 @pytest.fixture

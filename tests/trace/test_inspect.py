@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 from recordings import ABOUT_NOTHING, command, file_of, memory
 
+from hesper.cli import inspect as cli_inspect
 from hesper.protocol.codec import Codec
 from hesper.trace import inspect
 from hesper.trace.anonymize import NOBODY, anonymize
@@ -17,6 +20,7 @@ from hesper.trace.decoded import decode
 from hesper.trace.diff import differences
 from hesper.trace.inspect import Filter
 from hesper.trace.records import Kind, Reader, put
+from hesper.trace.session import Said
 
 CODEC = Codec()
 SECRET = b"/home/somebody/secret project"
@@ -136,6 +140,19 @@ def test_shaders_come_out_once() -> None:
     ((name, code),) = inspect.shaders(reader(recording([*COMMANDS, COMMANDS[2]])))
     assert name.endswith(".spv")
     assert code == struct.pack(f"<{len(SHADER)}I", *SHADER)
+
+
+def test_files_of_shaders_are_not_called_as_a_worker_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording may have taken over who reads it."""
+    (tmp_path / ".bashrc").write_text("mine")
+    said = [Said(file=(name, b"code")) for name in (".bashrc", "../elsewhere", "a.spv", "..", "")]
+    monkeypatch.setattr(cli_inspect, "ask", lambda *_, **__: iter(said))
+    cli_inspect.command(tmp_path / "recording", shaders=tmp_path)
+    name = f"{hashlib.sha256(b'code').hexdigest()[:16]}.spv"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".bashrc", name]
+    assert (tmp_path / ".bashrc").read_text() == "mine"
 
 
 def test_time_is_told_by_command() -> None:

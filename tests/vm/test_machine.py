@@ -608,7 +608,7 @@ def test_what_an_image_is_made_with_is_looked_for_where_root_has_it(
         )
 
 
-def test_an_image_that_is_built_says_which_package_it_is_at(
+def test_an_image_is_built_with_no_link_followed_and_says_which_package_it_is_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     says = 'for word; do [ "$word" != --verbose ] || echo "Setting up this"; done'
@@ -619,8 +619,16 @@ def test_an_image_that_is_built_says_which_package_it_is_at(
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     said: list[str] = []
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / ".image.part").symlink_to(precious)
     build_image(ImageOptions(output=tmp_path / "image"), lambda _: None, said.append)
     assert said == ["Setting up this"]
+    monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
+    (tmp_path / ".image2.guessed").symlink_to(precious)
+    with pytest.raises(FileExistsError):
+        build_image(ImageOptions(output=tmp_path / "image2"), lambda _: None, said.append)
+    assert precious.read_text() == "mine"
 
 
 def test_building_an_image_is_told_of_without_a_terminal(

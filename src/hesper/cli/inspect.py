@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -104,7 +105,8 @@ def _print(answers: Iterator[Said], shaders: Path | None, anonymized: Path | Non
                 other.write(said.file[1])
             elif said.file is not None and shaders is not None:
                 shaders.mkdir(parents=True, exist_ok=True)
-                # Not to a path of the worker's choosing.
-                path = shaders / Path(said.file[0]).name
-                path.write_bytes(said.file[1])
+                # Not by a name of the worker's choosing: it could be that of a program's settings.
+                code = said.file[1]
+                path = shaders / f"{sha256(code).hexdigest()[:16]}.spv"
+                path.write_bytes(code)
                 print(path)

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import syslog
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from hesper.containers.driver_set import DRIVER_FOLDER, load_set
@@ -45,41 +45,39 @@ def container_root(state: BinaryIO) -> Root:
 
 def carry_out(root: Root, planned: Plan) -> None:
     """Write what is planned into the container.  Raises `HookError` and `InjectionError`."""
-    folder = root.place(DRIVER_FOLDER)
-    if folder is None or not folder.is_dir():
-        raise HookError(f"the container has no {DRIVER_FOLDER}: is the CDI file Hesper's own?")
-    _write(root, MANIFEST, json.dumps(planned.manifest, indent=2) + "\n")
+    with root.folder(DRIVER_FOLDER) as folder:
+        if folder is None:
+            raise HookError(f"the container has no {DRIVER_FOLDER}: is the CDI file Hesper's own?")
+        _write(folder, json.dumps(planned.manifest, indent=2) + "\n")
     for path, target in planned.links.items():
-        place = _place(root, path)
-        with contextlib.suppress(OSError):
-            if os.readlink(place) == target:
-                continue  # of a start before this one
-        try:
-            os.symlink(target, place)
-        except OSError as error:
-            raise InjectionError(f"{path} cannot be made in it: {error.strerror}") from None
+        parent, _, name = path.rpartition("/")
+        with root.folder(parent) as folder:
+            if folder is None:
+                raise HookError(f"the container has no folder {parent}")
+            with contextlib.suppress(OSError):
+                if os.readlink(name, dir_fd=folder) == target:
+                    continue  # of a start before this one
+            try:
+                os.symlink(target, name, dir_fd=folder)
+            except OSError as error:
+                raise InjectionError(f"{path} cannot be made in it: {error.strerror}") from None
 
 
-def _write(root: Root, path: str, text: str) -> None:
-    place = _place(root, path)
+def _write(folder: int, text: str) -> None:
+    """Write the manifest into the container's folder of that descriptor."""
+    name = PurePosixPath(MANIFEST).name
     try:
         with contextlib.suppress(FileNotFoundError):
-            place.unlink()
-        fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+            os.unlink(name, dir_fd=folder)
+        how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, how, 0o644, dir_fd=folder)
         with open(fd, "w", encoding="utf-8") as file:
             os.fchmod(fd, 0o644)
             file.write(text)
     except OSError as error:
-        raise HookError(f"{path} cannot be written in the container: {error.strerror}") from None
-
-
-def _place(root: Root, path: str) -> Path:
-    """Where `path` is to be made; its folder is there."""
-    folder, _, name = path.rpartition("/")
-    place = root.place(folder)
-    if place is None:
-        raise HookError(f"the container has no folder {folder}")
-    return place / name
+        raise HookError(
+            f"{MANIFEST} cannot be written in the container: {error.strerror}"
+        ) from None
 
 
 def run(arguments: list[str], state: BinaryIO) -> None:

@@ -1,17 +1,18 @@
 """The file system of a container that is about to start, seen from outside of it.
 
 Whoever made the image chose its links: a path is followed within the root, as a program in the
-container would, and never leads out of it.  Nothing runs in the container yet, so that what was
-looked at is what is used.
+container would, and never leads out of it.  Nothing runs in the container yet; in one that it
+shares a volume with something may, and change what is there between two looks (see `inside`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import stat
 from pathlib import Path, PurePosixPath
 
 from hesper.containers.elf import ElfError, Library, machine_of
+from hesper.containers.inside import Inside
 from hesper.errors import HesperError
 
 MOST_BYTES = 256 << 20
@@ -26,7 +27,6 @@ MOST_IN_ALL = 2 << 30
 _PROGRAMS = ("/bin/sh", "/bin/busybox", "/usr/bin/env")
 """Of which an image has one or another."""
 
-_MOST_LINKS = 40
 _MOST_FILES = 1000
 """Of a folder that are looked at, and of what names others; and folders of libraries."""
 
@@ -39,42 +39,23 @@ class Root:
     """A container's root folder."""
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
-        """`folder` is the root on this machine; `environ` is what its programs get."""
-        self.folder = folder
+        """`folder` is the root on this machine; `environ` is what its programs get.
+
+        Raises `OSError` where there is no such folder.
+        """
+        self._inside = Inside(folder)
         self.environ = environ
         self._libraries: dict[str, Library | None] = {}
         self._left = MOST_IN_ALL
         self._configurations = 0
         self._folders: dict[str, list[str]] = {}
 
-    def place(self, path: str | PurePosixPath) -> Path | None:
-        """Where `path` lies on this machine, links followed; None if it is not there.
+    def folder(self, path: str | PurePosixPath) -> contextlib.AbstractContextManager[int | None]:
+        """A descriptor of one of its folders, to name what is in it by; None if there is none.
 
-        Raises `RootError` for links without end.
+        Raises `PathError` for links without end.
         """
-        waiting = list(reversed(PurePosixPath(path).parts))
-        found: list[str] = []
-        links = 0
-        while waiting:
-            part = waiting.pop()
-            if part == "/":
-                found = []
-            elif part == "..":
-                found = found[:-1]
-            else:
-                here = self.folder.joinpath(*found, part)
-                try:
-                    mode = here.lstat().st_mode
-                except (OSError, ValueError):
-                    return None
-                if not stat.S_ISLNK(mode):
-                    found.append(part)
-                    continue
-                links += 1
-                if links > _MOST_LINKS:
-                    raise RootError(f"{path}: too many links in the image")
-                waiting += reversed(PurePosixPath(os.readlink(here)).parts)
-        return self.folder.joinpath(*found)
+        return self._inside.folder(path)
 
     def read(self, path: str | PurePosixPath) -> bytes | None:
         """What is in the file `path`; None if there is no such file, or it is too large.
@@ -88,19 +69,12 @@ class Root:
         return self._read(path, MOST_TEXT)
 
     def _read(self, path: str | PurePosixPath, most: int) -> bytes | None:
-        place = self.place(path)
-        if place is None:
-            return None
-        try:
-            # What looks like a file may be one that waits for a writer.
-            fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-            os.close(fd)
+        fd = self._inside.open_file(path)
+        if fd is None:
             return None
         with open(fd, "rb") as file:
+            if os.fstat(fd).st_size > most:
+                return None
             data = file.read(most)
         self._left -= len(data)
         if self._left < 0:
@@ -109,12 +83,8 @@ class Root:
 
     def files(self, folder: str | PurePosixPath, suffix: str) -> list[PurePosixPath]:
         """Paths of what lies in `folder` and ends in `suffix`, in order."""
-        place = self.place(folder)
-        if place is None or not place.is_dir():
-            return []
-        with os.scandir(place) as entries:
-            names = [entry.name for entry, _ in zip(entries, range(_MOST_FILES), strict=False)]
-        return [PurePosixPath(folder, name) for name in sorted(names) if name.endswith(suffix)]
+        names = sorted(self._inside.names(folder, _MOST_FILES))
+        return [PurePosixPath(folder, name) for name in names if name.endswith(suffix)]
 
     def has_musl(self) -> bool:
         """Whether its programs are linked with musl."""

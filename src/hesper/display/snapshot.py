@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import secrets
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -53,9 +54,11 @@ def save_png(scanout: Scanout, path: Path, *, cursor: bool = True) -> None:
     """
     data = io.BytesIO()
     take(scanout, cursor=cursor).save(data, "PNG")
-    temporary = path.with_name(f".{path.name}.part")
+    # A name that nobody can have put a link at, in a folder that others may write to.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        temporary.write_bytes(data.getvalue())
+        with temporary.open("xb") as file:
+            file.write(data.getvalue())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import stat
 from typing import Literal, NamedTuple
 
 from hesper.errors import ListenError
+from hesper.portable import set_mode
 
 BACKLOG = 128
 
@@ -88,8 +89,8 @@ class Listener:
             return
         self._identity = identity
         if access.group is not None:
-            os.chown(self.path, -1, access.group)
-        os.chmod(self.path, access.mode)
+            os.chown(self.path, -1, access.group, follow_symlinks=False)
+        set_mode(self.path, access.mode)
 
     def close(self, *, keeps_file: bool = False) -> None:
         """Stop listening.  May be called again.
@@ -130,9 +131,10 @@ def bind(
         sock.bind(path)
         identity = _identity(path)
         # Nobody can connect before `listen`.  The umask, which would do as well, is the process's.
-        os.chmod(path, access.mode)
+        # A container that has the folder for writing may have put a link there by now.
+        set_mode(path, access.mode)
         if access.group is not None:
-            os.chown(path, -1, access.group)
+            os.chown(path, -1, access.group, follow_symlinks=False)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
@@ -153,9 +155,9 @@ def _make_folder(path: str, access: Access) -> None:
         return
     os.mkdir(path, 0o700)
     if access.group is not None:
-        os.chown(path, -1, access.group)
+        os.chown(path, -1, access.group, follow_symlinks=False)
     entry = (0o050 if access.mode & 0o070 else 0) | (0o005 if access.mode & 0o007 else 0)
-    os.chmod(path, 0o700 | entry)
+    set_mode(path, 0o700 | entry)
 
 
 def _remove_stale(path: str) -> None:

@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from hesper.portable import set_mode
+
 MOST_BYTES = 3 << 29
 """Of a folder; drivers are told to take less (`sandbox.files.CACHE_BYTES`)."""
 MOST_IN_ALL = 4 << 30
@@ -229,28 +231,38 @@ class ShaderFolders:
 
 
 def _used(top: str) -> int:
+    try:
+        return _used_in(top, None, MOST_BYTES, 0)
+    except FileNotFoundError:
+        return 0
+
+
+def _used_in(name: str, parent: int | None, most: int, depth: int) -> int:
+    """Bytes of what is in the folder `name` of another, and below; more than `most` is enough.
+
+    Raises `FileNotFoundError` where it is gone.
+    """
+    if depth > DEEPEST:
+        return most + 1
+    try:
+        # Its maker may put a link in its place, or in that of a folder above, at any time.
+        how = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, how, dir_fd=parent)
+    except OSError as error:
+        if error.errno in _OURS or isinstance(error, FileNotFoundError):
+            raise
+        return most + 1  # no driver makes what cannot be looked into
     size = 0
-    folders = [(top, 0)]
-    while folders and size <= MOST_BYTES:
-        path, depth = folders.pop()
-        if depth > DEEPEST:
-            return MOST_BYTES + 1
-        try:
-            # Its maker may put a link in its place at any time.
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # meanwhile
-        except OSError as error:
-            if error.errno in _OURS:
-                raise
-            return MOST_BYTES + 1  # no driver makes what cannot be looked into
-        try:
-            for bytes_, name in _entries(fd, MOST_BYTES - size):
-                size += bytes_
-                if name:
-                    folders.append((f"{path}/{name}", depth + 1))
-        finally:
-            os.close(fd)
+    try:
+        for bytes_, inner in _entries(fd, most):
+            size += bytes_
+            if inner and size <= most:
+                with contextlib.suppress(FileNotFoundError):  # meanwhile
+                    size += _used_in(inner, fd, most - size, depth + 1)
+            if size > most:
+                break
+    finally:
+        os.close(fd)
     return size
 
 
@@ -294,13 +306,13 @@ def _remove_one(top: int, name: str) -> None:
     if not stat.S_ISDIR(os.lstat(name, dir_fd=top).st_mode):
         os.unlink(name, dir_fd=top)
         return
-    os.chmod(name, 0o700, dir_fd=top)  # to be looked into, and to be moved
+    set_mode(name, 0o700, dir_fd=top)  # to be looked into, and to be moved
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
     try:
         with os.scandir(fd) as inner:
             for entry in inner:
                 if entry.is_dir(follow_symlinks=False):
-                    os.chmod(entry.name, 0o700, dir_fd=fd)
+                    set_mode(entry.name, 0o700, dir_fd=fd)
                     os.rename(entry.name, secrets.token_hex(16), src_dir_fd=fd, dst_dir_fd=top)
                 else:
                     os.unlink(entry.name, dir_fd=fd)

@@ -4,6 +4,7 @@ Everything above this room is portable POSIX.  Where a Linux primitive is better
 one, the portable one stays reachable on Linux, so that both are tested: see `platform`.
 """
 
+from hesper.portable.files import set_mode
 from hesper.portable.machine import (
     available_memory,
     give_memory_back,
@@ -125,6 +126,7 @@ __all__ = [
     "round_to_page",
     "selector",
     "send_message",
+    "set_mode",
     "set_receive_timeout",
     "spawn",
     "system",

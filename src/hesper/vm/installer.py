@@ -178,7 +178,7 @@ def install(
     kernel, initrd = netboot.fetch(options.mirror, options.suite, options.architecture, work, step)
     write_files(options, work / "files.tar")
     netboot.add_files(initrd, told(options, (work / "files.tar").read_bytes()))
-    with disk.open("wb") as file:
+    with disk.open("xb") as file:
         file.truncate(options.size)
     firmware.copy_variables(work / "uefi")
     serial = SERIAL[options.architecture]

@@ -171,7 +171,7 @@ def _backports_hook(options: ImageOptions) -> str:
 
 def _make_disk(options: ImageOptions, work: Path, disk: Path, detail: Step) -> None:
     """Put the pieces into a partitioned image."""
-    with disk.open("wb") as file:
+    with disk.open("xb") as file:
         file.truncate(options.size)
     root_size = options.size - ROOT_START - END_RESERVE
     _run(
