@@ -9,8 +9,9 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -57,10 +58,15 @@ def served(exported: Exported) -> Iterator[Exporter]:
         yield served
 
 
-def get(served: Exporter, path: str = "/metrics", method: str = "GET") -> http.client.HTTPResponse:
+def get(
+    served: Exporter,
+    path: str = "/metrics",
+    method: str = "GET",
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> http.client.HTTPResponse:
     assert isinstance(served.where, Address)
-    connection = http.client.HTTPConnection(served.where.host, served.where.port, timeout=BOUND)
-    connection.request(method, path)
+    connection = http.client.HTTPConnection("127.0.0.1", served.where.port, timeout=BOUND)
+    connection.request(method, path, headers=dict(headers))
     return connection.getresponse()
 
 
@@ -149,6 +155,43 @@ def test_metrics_are_served(served: Exporter) -> None:
     assert b'hesper_context_frames_total{context="3",name="vkcube"} 10.0' in answer.read()
     assert get(served, "/").status == 404
     assert get(served, method="POST").status == 405
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/"])
+def test_a_web_page_reads_none(served: Exporter, path: str) -> None:
+    """Whose name has come to lead to this machine: the browser says by which name it asks."""
+    for name in (
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "[",
+    ):
+        answer = get(served, path, headers={"Host": name})
+        assert answer.status in {400, 403}
+        assert b"vkcube" not in answer.read()
+    good = 200 if path == "/metrics" else 404
+    for name in (
+        "localhost",
+        "LOCALHOST:80",
+        "a.localhost.",
+        "127.0.0.1:1",
+        "127.9.9.9",
+        "[::1]:1",
+    ):
+        assert get(served, path, headers={"Host": name}).status == good
+
+
+def test_where_others_may_ask_any_name_does(exported: Exported) -> None:
+    with Exporter(Address("0.0.0.0", 0), exported.metrics.text) as served:
+        assert get(served, headers={"Host": "node7.example"}).status == 200
+
+
+def test_a_program_that_says_no_name_is_no_browser(served: Exporter) -> None:
+    assert isinstance(served.where, Address)
+    with socket.create_connection((served.where.host, served.where.port), BOUND) as sock:
+        sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert b" 200 OK\r\n" in b"".join(iter(lambda: sock.recv(4096), b""))
 
 
 def test_metrics_are_served_on_a_socket(exported: Exported, runtime: Path) -> None:

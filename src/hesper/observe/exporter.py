@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Self
 from aiohttp import hdrs, web
 
 from hesper.display.access.listener import Bounds, Listener
-from hesper.display.access.places import Address, Place, UnixPath, is_local, listen_on, parse_place
+from hesper.display.access.places import (
+    Address,
+    Place,
+    UnixPath,
+    is_asked_here,
+    is_local,
+    listen_on,
+    parse_place,
+)
 from hesper.errors import HesperError
 from hesper.log import get_logger
 
@@ -53,6 +61,7 @@ class Exporter:
         self._error: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
+        self._is_local = True
 
     def __enter__(self) -> Self:
         """Listen."""
@@ -98,7 +107,7 @@ class Exporter:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        local = is_local(self.where)
+        self._is_local = local = is_local(self.where)
         runner = web.ServerRunner(
             web.Server(
                 self._handle,
@@ -133,6 +142,8 @@ class Exporter:
         await runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not self._is_asked_here(request.headers.get(hdrs.HOST)):
+            return web.Response(status=403, text=f"ask for {self.where}, or for localhost\n")
         if request.path != PATH:
             return web.Response(status=404, text=f"metrics are at {PATH}\n")
         if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
@@ -143,6 +154,12 @@ class Exporter:
             _log.exception("no metrics")
             return web.Response(status=500, text="Hesper's log says more\n")
         return web.Response(body=text, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
+
+    def _is_asked_here(self, host: str | None) -> bool:
+        """Whether a request of that `Host` is no other web page's; every browser says it."""
+        if host is None or not self._is_local or not isinstance(self.where, Address):
+            return True
+        return is_asked_here(self.where, host)
 
 
 class _ToLog(logging.Handler):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 from hesper.isolation import listen
 from hesper.isolation.listen import Access
@@ -17,6 +19,7 @@ __all__ = [
     "Place",
     "Sockets",
     "UnixPath",
+    "is_asked_here",
     "is_local",
     "listen_on",
     "parse_place",
@@ -129,6 +132,21 @@ def is_local(place: Place) -> bool:
     if isinstance(place, UnixPath):
         return True
     return all(ipaddress.ip_address(host).is_loopback for _, host in resolve(place.host))
+
+
+def is_asked_here(place: Address, host: str) -> bool:
+    """Tell whether an HTTP request's `Host` is a name that only this machine has for `place`.
+
+    The owner of any other name can have it lead to this machine, and a page that a browser has got
+    from there read what is here as if it were its own (DNS rebinding).  Ports are not compared: a
+    tunnel has another.
+    """
+    with contextlib.suppress(ValueError):
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        if name in {"localhost", place.host.lower()} or name.endswith(".localhost"):
+            return True
+        return ipaddress.ip_address(name).is_loopback
+    return False
 
 
 def listen_on(
