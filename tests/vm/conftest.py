@@ -24,6 +24,14 @@ def _tree_folder() -> Path:
     return Path(os.environ.get("HESPER_CACHE") or user / "hesper") / "roots/trixie"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is remembered of disks is not kept for whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tree() -> Tree:
     """A Debian root with QEMU, a kernel, Mesa and busybox."""

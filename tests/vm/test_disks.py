@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hesper.vm import raw_disks
 from hesper.vm.disks import DiskBoot, FileKind, check_disk, disk_boot
 from hesper.vm.qcow2 import Qcow2
 
@@ -147,7 +148,9 @@ def test_a_guest_cannot_make_its_disk_name_files_of_the_host(
         check_disk(path)
 
 
-@pytest.mark.parametrize("name", ["disk.qcow2", "DISK.QCOW2", "disk.qcow", "disk.vmdk"])
+@pytest.mark.parametrize(
+    "name", ["disk.qcow2", "DISK.QCOW2", "disk.qcow", "disk.vmdk", "disk.vdi", "disk.vhdx"]
+)
 def test_a_disk_is_not_called_an_image(tmp_path: Path, name: str) -> None:
     """It would be taken for one once its guest has written the head of one."""
     path = tmp_path / name
@@ -171,3 +174,47 @@ def test_images_that_are_called_so_or_name_no_files_are_taken(
     path = tmp_path / name
     path.write_bytes(content)
     assert check_disk(path) is kind
+
+
+CLAIMS_A_SIZE = {
+    "qcow2": head(),
+    "qcow2-2": head(version=2),
+    "vdi": bytes(0x40) + b"\x7f\x10\xda\xbe" + bytes(400),
+    "vhdx": b"vhdxfile" + bytes(504),
+}
+
+
+@pytest.mark.parametrize("content", CLAIMS_A_SIZE.values(), ids=CLAIMS_A_SIZE)
+def test_a_guest_cannot_make_its_disk_larger(tmp_path: Path, content: bytes) -> None:
+    """What has been a disk byte by byte stays one, however it begins the next time."""
+    path = tmp_path / "disk.img"
+    path.write_bytes(bytes(1 << 16))
+    assert check_disk(path) is FileKind.RAW
+    raw_disks.remember(path)
+    raw_disks.remember(path)
+    path.write_bytes(content)
+    (tmp_path / "link").symlink_to(path)
+    for name in (path, tmp_path / "link"):
+        with pytest.raises(ValueError, match=r"was a disk byte by byte, .* of any size"):
+            check_disk(name)
+    other = tmp_path / "disk.raw"
+    other.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is called \.raw, .* of any size"):
+        check_disk(other)
+    came_so = tmp_path / "cloud.img"
+    came_so.write_bytes(content)
+    assert check_disk(came_so) is not FileKind.RAW
+    path.write_bytes(bytes(1 << 16))
+    assert check_disk(path) is FileKind.RAW
+
+
+def test_a_disk_is_used_where_nothing_can_be_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    path = tmp_path / "disk.img"
+    path.write_bytes(bytes(1 << 16))
+    raw_disks.remember(path)
+    assert check_disk(path) is FileKind.RAW
+    assert "call it .raw" in caplog.text

@@ -31,9 +31,9 @@ from hesper.cli._watch import WatchOptions
 from hesper.display.access.places import UnixPath, listen_on
 from hesper.portable import private_folder
 from hesper.sandbox.helper import harden
-from hesper.vm import registry
+from hesper.vm import raw_disks, registry
 from hesper.vm.control import Control
-from hesper.vm.disks import check_disk
+from hesper.vm.disks import FileKind, check_disk
 from hesper.vm.firmware import FirmwareError
 from hesper.vm.firmware_screen import FirmwareScreen
 from hesper.vm.machine import Disk, Machine
@@ -154,6 +154,13 @@ def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     return files, extra
 
 
+def _remember(guest: Machine) -> None:
+    """Keep in mind which disks the guest may write to byte by byte."""
+    for disk in guest.disks:
+        if disk.kind is FileKind.RAW and not guest.snapshot:
+            raw_disks.remember(disk.path)
+
+
 def _run(
     arguments: list[str],
     guest: Machine,
@@ -163,6 +170,7 @@ def _run(
     name: str,
 ) -> int:
     """Run the machine; returns the exit status."""
+    _remember(guest)
     stop = Stop()
     interrupts = 0
     # A guest whose serial port is our terminal must be in its foreground, and gets its Ctrl-C.

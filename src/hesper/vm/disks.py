@@ -1,6 +1,7 @@
 """What a file given to `hesper vm` is: told by its first bytes, which a guest may have written.
 
-So where these would have QEMU open more than the file, its name must say the same.
+So where these would have QEMU open more than the file, its name must say the same; and what a guest
+has had byte by byte never becomes an image by them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from hesper.vm import raw_disks
 from hesper.vm.qcow2 import Qcow2, names_files
 
 _ISO_OFFSET = 0x8001
@@ -107,18 +109,26 @@ def check_disk(path: Path) -> FileKind:
     return kind
 
 
-_SUFFIXES = {FileKind.QCOW2: (".qcow2", ".qcow"), FileKind.VMDK: (".vmdk",)}
-"""How images are called that may name other files, which QEMU then opens as well."""
+_SUFFIXES = {
+    FileKind.QCOW2: (".qcow2", ".qcow"),
+    FileKind.VMDK: (".vmdk",),
+    FileKind.VDI: (".vdi",),
+    FileKind.VHDX: (".vhdx",),
+}
+"""How images are called, which say themselves how large their disks are."""
+_RAW_SUFFIX = ".raw"
 
 
 def _check_name(path: Path, kind: FileKind, head: bytes) -> None:
     """Raise `ValueError` for an image that is not called what it is, and could be a guest's work.
 
     A guest writes what it likes to a disk that is kept as it is, also the head of an image that
-    names the host's files, for QEMU to open the next time.  It cannot change what the file is
-    called.  The same is said of a disk that is called an image before a guest has it.
+    names the host's files, for QEMU to open the next time, or one of any size.  It cannot change
+    what the file is called, nor what is remembered of it.  The same is said of a disk that is
+    called an image before a guest has it.
     """
-    kinds = [each for each, suffixes in _SUFFIXES.items() if path.suffix.lower() in suffixes]
+    suffix = path.suffix.lower()
+    kinds = [each for each, suffixes in _SUFFIXES.items() if suffix in suffixes]
     if kinds and kind is FileKind.RAW:
         raise ValueError(
             f"{path} is called {path.suffix}, and is no such image: if it is a disk byte by byte,"
@@ -126,11 +136,18 @@ def _check_name(path: Path, kind: FileKind, head: bytes) -> None:
         )
     if kind in kinds or kind not in _SUFFIXES:
         return
-    if kind is FileKind.VMDK or names_files(head):
+    if kind is FileKind.VMDK or (kind is FileKind.QCOW2 and names_files(head)):
         raise ValueError(
             f"{path} is an image that may have other files of this machine opened, which a guest"
             " can make of its disk: if it has come to you as one, give it a name that ends in"
             f" {_SUFFIXES[kind][0]}"
+        )
+    if suffix == _RAW_SUFFIX or raw_disks.is_known(path):
+        was = f"is called {path.suffix}" if suffix == _RAW_SUFFIX else "was a disk byte by byte"
+        raise ValueError(
+            f"{path} {was}, and begins as an image ({kind.value}), which a guest can make of its"
+            " disk to have one of any size: if you have put an image there, give it a name that"
+            f" ends in {_SUFFIXES[kind][0]}"
         )
 
 
