@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -83,6 +84,8 @@ def generate(
         print(json_module.dumps(content, indent=2))
         return
     cdi.write(content, output)
+    if found is not None:
+        _warn_of_the_hook()
     for device in content["devices"]:
         print(f"{output}: {cdi.device_name(device['name'])}")
 
@@ -129,6 +132,16 @@ def check(root: Path, *, driver_set: Annotated[Path | None, Parameter(negative=(
         fail(f"{root}: no such folder")
     found = load_set(driver_set) if driver_set else make_set(find_venus(), _driver_folder())
     print(f"{root} {plan(Root(root, {}), found).summary}")
+
+
+def _warn_of_the_hook() -> None:
+    """Say so where others decide what root runs for each container."""
+    for place in cdi.changeable(cdi.hook_places()) if os.geteuid() == 0 else ():
+        print(
+            f"hesper: others than root can change {place}, and so what root runs when a container"
+            " starts: install Hesper where root alone can write",
+            file=sys.stderr,
+        )
 
 
 def _driver_folder() -> Path:

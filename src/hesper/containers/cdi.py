@@ -113,6 +113,36 @@ def write(content: Mapping[str, Any], path: Path) -> None:
         raise CdiError(f"{path}: cannot be written: {error.strerror}") from None
 
 
+def hook_places() -> list[Path]:
+    """What the hook is made of: this Python, and Hesper."""
+    return [Path(sys.executable), Path(hesper.__file__).parent]
+
+
+def changeable(places: Iterable[Path], owner: int = 0) -> list[Path]:
+    """Of each place, the nearest file or folder on the way to it that others can change, if any.
+
+    owner: the user who may, besides root.
+    """
+    found = {}
+    for place in places:
+        for way in (place.absolute(), place.resolve()):
+            for each in (way, *way.parents):
+                if _is_changeable(each.lstat(), {0, owner}):
+                    found[each] = True
+                    break
+    return list(found)
+
+
+def _is_changeable(status: os.stat_result, trusted: set[int]) -> bool:
+    """Whether others than the trusted users can change a file, or what is in a folder by name."""
+    if status.st_uid not in trusted:
+        return True
+    if stat.S_ISLNK(status.st_mode) or status.st_mode & stat.S_ISVTX:
+        return False
+    by_group = status.st_mode & stat.S_IWGRP and status.st_gid not in trusted
+    return bool(status.st_mode & stat.S_IWOTH or by_group)
+
+
 def devices(folders: Iterable[Path]) -> list[CdiDevice]:
     """The devices of our kind in `folders`; where two files have one, the later folder's counts.
 
