@@ -52,7 +52,10 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "empty").touch()
     root = Root(tmp_path, {})
+    assert root.read("/empty") is None
+    assert Root(Path("/"), {}).read("/proc/self/status") is None
     assert [root.read(f"/{name}") for name in ("pipe", "folder", "none", "file/more")] == [None] * 4
     assert root.read("/a\0b") is None
     assert root.read("/file") == b"12345"

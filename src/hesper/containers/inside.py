@@ -54,16 +54,18 @@ class Inside:
                 fd = walk.enter(name)
             yield fd
 
-    def open_file(self, path: str | PurePosixPath) -> int | None:
-        """Open a regular file for reading: its descriptor; None if there is none.
+    def open_file(self, path: str | PurePosixPath, most: int) -> int | None:
+        """Open a file of some bytes, so many at most: its descriptor; None if there is none.
 
+        Empty ones are none: those of the kernel say that they are, and may have no end.
         Raises `PathError` for links without end.
         """
         with _Walk(self._top) as walk, contextlib.suppress(*_ODD):
             name = walk.to(path)
             found = os.open(name, _LOOK | os.O_NONBLOCK, dir_fd=walk.here)
             try:
-                if stat.S_ISREG(os.fstat(found).st_mode):
+                status = os.fstat(found)
+                if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= most:
                     return os.open(f"/dev/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
             finally:
                 os.close(found)

@@ -8,7 +8,6 @@ shares a volume with something may, and change what is there between two looks (
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path, PurePosixPath
 
 from hesper.containers.elf import ElfError, Library, machine_of
@@ -69,12 +68,10 @@ class Root:
         return self._read(path, MOST_TEXT)
 
     def _read(self, path: str | PurePosixPath, most: int) -> bytes | None:
-        fd = self._inside.open_file(path)
+        fd = self._inside.open_file(path, most)
         if fd is None:
             return None
         with open(fd, "rb") as file:
-            if os.fstat(fd).st_size > most:
-                return None
             data = file.read(most)
         self._left -= len(data)
         if self._left < 0:
