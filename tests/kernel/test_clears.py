@@ -246,20 +246,93 @@ def test_colours_are_those_that_are_rendered_to(
         clear(host, ONE, color=beyond)
 
 
-@pytest.mark.parametrize("last", [0, 1, 5, 11, 12, 13])
-def test_each_subpass_has_its_own(host: Host, last: int) -> None:
-    counts = [1, 3, 0, 2, 1, 4, 2, 2, 2, 2, 2, 5, 3, 8]
-    held = [*counts[:11], 3, 3, 3]
-    """The last ones share a place, and the fewest that any of them has."""
+COUNTS = [1, 3, 0, 2, 1, 4, 2, 2, 2, 2, 2, 5, 3, 8, 1, 0, 7, 2, 3, 6, 4]
+"""Of colours of subpasses: more of them than what is kept in a number."""
+
+
+def make_pass(host: Host, number: int, counts: list[int], *, old: bool = False) -> None:
     info = passes(counts)
-    send(host, "vkCreateRenderPass2", device=3, pCreateInfo=info, pRenderPass=320)
+    if old:
+        for each in info["pSubpasses"]:
+            for color in each["pColorAttachments"]:
+                color.pop("aspectMask", None)
+    name = "vkCreateRenderPass" if old else "vkCreateRenderPass2"
+    send(host, name, device=3, pCreateInfo=info, pRenderPass=number)
+
+
+def next_subpass(host: Host, of: int = PRIMARY) -> None:
+    send(host, "vkCmdNextSubpass", commandBuffer=of, contents=0)
+
+
+def has_colors(host: Host, count: int) -> None:
+    """The current subpass has so many, and no more; the context has ended then."""
+    if count:
+        clear(host, ONE, color=count - 1)
+    with pytest.raises(ProtocolError, match=f"where there are {count}$"):
+        clear(host, ONE, color=count)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["2", "1"])
+@pytest.mark.parametrize(
+    ("of", "last"),
+    [(of, last) for of in (1, 10, 11, 12, 13, 21) for last in (0, 1, 5, 10, 11, 20) if last < of],
+)
+def test_each_subpass_has_its_own(host: Host, of: int, last: int, old: bool) -> None:
+    make_pass(host, 320, COUNTS[:of], old=old)
     render(host, begin(area(0, 0, 64, 40), 320, DEEP_FRAME))
-    for _ in range(last):
-        send(host, "vkCmdNextSubpass", commandBuffer=PRIMARY, contents=0)
-    if held[last]:
-        clear(host, ONE, color=held[last] - 1)
-    with pytest.raises(ProtocolError, match=f"where there are {held[last]}"):
-        clear(host, ONE, color=held[last])
+    for each in range(last):
+        if COUNTS[each]:
+            clear(host, ONE, color=COUNTS[each] - 1)
+        next_subpass(host)
+    has_colors(host, COUNTS[last])
+
+
+def test_passes_of_many_subpasses_are_begun_one_after_the_other(host: Host) -> None:
+    make_pass(host, 320, COUNTS)
+    make_pass(host, 321, COUNTS[::-1])
+    make_pass(host, 322, [4, 3])
+    for number, counts in ((320, COUNTS), (321, COUNTS[::-1]), (322, [4, 3]), (320, COUNTS)):
+        for _ in range(2):
+            render(host, begin(area(0, 0, 64, 40), number, DEEP_FRAME))
+            if counts[0]:
+                clear(host, ONE, color=counts[0] - 1)
+            next_subpass(host)
+            if counts[1]:
+                clear(host, ONE, color=counts[1] - 1)
+    render(host, rendering(area(0, 0, 8, 8), *[attachment(VIEW)] * 2))
+    has_colors(host, 2)
+
+
+def test_a_pass_that_is_gone_has_its_colours_where_it_is_recorded(host: Host) -> None:
+    make_pass(host, 320, COUNTS)
+    render(host, begin(area(0, 0, 64, 40), 320, DEEP_FRAME))
+    send(host, "vkDestroyRenderPass", device=3, renderPass=320)
+    for number in range(321, 330):
+        make_pass(host, number, [8] * 21)
+    for _ in range(20):
+        next_subpass(host)
+    has_colors(host, COUNTS[20])
+
+
+def test_what_is_kept_of_passes_goes_with_who_has_it(host: Host) -> None:
+    def kept() -> int:
+        return host.engine.ledger.figures()["objects"]
+
+    def record() -> None:
+        make_pass(host, 320, COUNTS)
+        for _ in range(2):
+            render(host, begin(area(0, 0, 64, 40), 320, DEEP_FRAME))
+        send(host, "vkDestroyRenderPass", device=3, renderPass=320)
+
+    before = kept()
+    record()
+    one = kept() - before
+    assert one > 0, "the command buffer has it still"
+    record()
+    record()
+    assert kept() - before == one
+    send(host, "vkDestroyCommandPool", device=3, commandPool=POOL)
+    assert kept() < before
 
 
 def test_no_colour_is_cleared_before_something_is_rendered_to(host: Host) -> None:

@@ -26,6 +26,7 @@ from hesper.kernel.core.cleared cimport begin_area
 from hesper.kernel.core.colors cimport add_colors
 from hesper.kernel.core.extents cimport least as lesser
 from hesper.kernel.core.objects cimport Extent
+from hesper.kernel.core.pass_colors cimport has_colors_elsewhere
 from hesper.kernel.core.regions cimport Place, flat_axis, flat_extent, view_extent, within
 from hesper.kernel.core.relations cimport limits_of
 from hesper.kernel.core.state cimport Stream
@@ -114,7 +115,7 @@ cdef inline void pass_extent(const void *info, bint again, Extent *extent) noexc
     """Of a VkRenderPassCreateInfo, or (again) a VkRenderPassCreateInfo2: the attachments.
 
     And the views, in the upper bits of the size, so that it is not all ones.  The lower ones are
-    `colors.pxd`'s.
+    `colors.pxd`'s, or `pass_colors.pxd`'s.
     """
     cdef const VkRenderPassCreateInfo *old = <const VkRenderPassCreateInfo *>info
     cdef const VkRenderPassCreateInfo2 *new = <const VkRenderPassCreateInfo2 *>info
@@ -122,10 +123,11 @@ cdef inline void pass_extent(const void *info, bint again, Extent *extent) noexc
         chain_find(info, VK_STRUCTURE_TYPE_RENDER_PASS_MULTIVIEW_CREATE_INFO))
     cdef VkSubpassDescription2 subpass
     cdef uint64_t most = 0
+    cdef uint32_t count = new.subpassCount if again else old.subpassCount
     cdef uint32_t i
     extent.texels = 0
     extent.size = 0
-    for i in range(new.subpassCount if again else old.subpassCount):
+    for i in range(count):
         if again:
             subpass = new.pSubpasses[i]
         else:
@@ -133,7 +135,8 @@ cdef inline void pass_extent(const void *info, bint again, Extent *extent) noexc
             if views != NULL and views.pViewMasks != NULL and i < views.subpassCount:
                 subpass.viewMask = views.pViewMasks[i]
         extent.texels |= subpass_uses(&subpass, again)
-        extent.size = add_colors(extent.size, i, subpass.colorAttachmentCount)
+        if not has_colors_elsewhere(count):
+            extent.size = add_colors(extent.size, i, subpass.colorAttachmentCount)
         if views_in(subpass.viewMask) > most:
             most = views_in(subpass.viewMask)
     extent.size |= most << VIEWS

@@ -1,9 +1,10 @@
 """How many colours are rendered to, which clears of attachments are held against.
 
 Drivers look an attachment up in an array of the current subpass.  Of a render pass, the lower bits
-of `Extent.size` have four for each of the first subpasses, and those of the last place are of all
-that come behind it: the fewest that any of them has.  Of a command buffer, a list of the same form
-begins with the current subpass.  Source: the valid usage of vkCmdClearAttachments.
+of `Extent.size` have four for each subpass; of a command buffer, a list of the same form begins
+with the current one.  Render passes with more subpasses have theirs in `pass_colors.pxd`, and the
+list of a command buffer has the current one alone.  Source: the valid usage of
+vkCmdClearAttachments.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -18,7 +19,7 @@ from hesper.kernel.core.regions cimport Place, within
 
 cdef enum:
     COLOR_BITS = 4              # one more than there are; 0: not known
-    COLOR_PLACES = 12
+    COLOR_PLACES = 11
     MOST_COLORS = 14            # more are not known
     # Places among the facts of a command buffer, behind its level and the subpasses that are left:
     LOWER = 2                   # of the list
@@ -31,15 +32,13 @@ cdef inline uint64_t color_place(uint32_t count) noexcept nogil:
 
 
 cdef inline uint64_t add_colors(uint64_t colors, uint32_t subpass, uint32_t count) noexcept nogil:
-    """The list of a render pass, with those of one more subpass, which is its last so far."""
-    cdef uint32_t place = subpass if subpass < COLOR_PLACES else COLOR_PLACES - 1
-    cdef uint64_t known = color_place(count)
-    cdef uint64_t before = colors >> COLOR_BITS * (COLOR_PLACES - 1)
-    if subpass > place and before < known:
-        return colors
-    if subpass > place:
-        colors &= ~(<uint64_t>0xf << COLOR_BITS * place)
-    return colors | known << COLOR_BITS * place
+    """The list of a render pass, with those of one more subpass, for which there is a place."""
+    return colors | color_place(count) << COLOR_BITS * subpass
+
+
+cdef inline uint64_t colors_elsewhere() noexcept nogil:
+    """The bit of a command buffer's list that says it has the current subpass alone."""
+    return <uint64_t>1 << COLOR_BITS * COLOR_PLACES
 
 
 cdef inline void put_colors(Extent *recorded, uint64_t colors) noexcept nogil:
@@ -53,10 +52,8 @@ cdef inline uint64_t list_of(const Extent *recorded) noexcept nogil:
 
 
 cdef inline void next_colors(Extent *recorded) noexcept nogil:
-    """The next subpass is begun."""
-    cdef uint64_t colors = list_of(recorded)
-    put_colors(recorded, colors >> COLOR_BITS
-               | colors >> COLOR_BITS * (COLOR_PLACES - 1) << COLOR_BITS * (COLOR_PLACES - 1))
+    """The next subpass is begun, of those that are in the list."""
+    put_colors(recorded, list_of(recorded) >> COLOR_BITS)
 
 
 cdef inline uint32_t cleared_colors(const Extent *recorded) noexcept nogil:

@@ -2,7 +2,8 @@
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
-from hesper_commands cimport HANDLE_VkDescriptorSet, HANDLE_VkPipeline, VK_ERROR_UNKNOWN
+from hesper_commands cimport (
+    HANDLE_VkDescriptorSet, HANDLE_VkPipeline, HANDLE_VkRenderPass, VK_ERROR_UNKNOWN)
 
 from hesper.kernel.core.arena cimport arena_take_array
 from hesper.kernel.core.attachments cimport attachment_extent
@@ -13,6 +14,7 @@ from hesper.kernel.core.extents cimport (
 from hesper.kernel.core.objects cimport (
     DEAD, Entry, Extent, Objects, object_add, object_adopt, object_clear, object_find, object_kin,
     object_remove)
+from hesper.kernel.core.pass_colors cimport name_colors
 from hesper.kernel.core.platform cimport hesper_add_u64
 from hesper.kernel.core.relations cimport make_facts
 from hesper.kernel.core.set_layouts cimport description_drop
@@ -91,9 +93,12 @@ cdef inline int register_new(Stream *s, New *new) noexcept nogil:
             description = own_description(&new.extents[i])
             if type == HANDLE_VkDescriptorSet:
                 put_own_description(&extent, description)
-            extent.size = new.extents[i].size
-            extent.texels = new.extents[i].texels
-            description = description if description else extent.size
+            description = description if description else new.extents[i].size
+            if type == HANDLE_VkRenderPass:
+                name_colors(&extent, description)
+            else:
+                extent.size = new.extents[i].size
+                extent.texels = new.extents[i].texels
             new.extents[i].size = 0
         entry = object_add(objects, new.ids[i], type, new.handles[i], s.first.table, s.device,
                            device_id, parent_id,

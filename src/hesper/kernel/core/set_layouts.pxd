@@ -1,6 +1,7 @@
 """What descriptor set layouts have: bindings, which outlive the layout as long as sets have them.
 
-Whoever has a description (a layout, its sets, the pipeline layouts made of it) has a reference to
+Whoever has a description (a layout, its sets, the pipeline layouts made of it; a render pass, and
+command buffers that record it) has a reference to
 it, a number that never comes again.  It is looked up, read and given up under one lock, so that a
 thread that races with another one that destroys the last owner finds none, not another one.  A set
 with dynamic descriptors has a description of its own besides.
@@ -26,6 +27,7 @@ cdef enum Described:
     OF_LAYOUT = 0
     OF_PIPELINE
     OF_SET
+    OF_PASS
 
 
 cdef enum:
@@ -47,8 +49,9 @@ cdef struct SetBinding:
 
 cdef struct Description:
     # Of a set layout, with `count` of SetBinding behind it, by rising numbers; of a pipeline
-    # layout, with as many references to those of its set layouts (0: there is none); or of a set,
-    # with a reference to its layout's and then what is kept of each dynamic descriptor.
+    # layout, with as many references to those of its set layouts (0: there is none); of a set,
+    # with a reference to its layout's and then what is kept of each dynamic descriptor; or of a
+    # render pass: `pass_colors.pxd`.
     uint32_t count
     uint32_t of                 # a Described
     uint32_t references         # that stand first behind it, and are given up with it

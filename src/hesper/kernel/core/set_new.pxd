@@ -6,7 +6,8 @@ from libc.string cimport memset
 
 from hesper_commands cimport (
     HANDLE_VkDescriptorSet, HANDLE_VkDescriptorSetLayout, HANDLE_VkPipelineLayout,
-    VK_DESCRIPTOR_BINDING_VARIABLE_DESCRIPTOR_COUNT_BIT, VK_DESCRIPTOR_TYPE_MUTABLE_EXT,
+    HANDLE_VkRenderPass, VK_DESCRIPTOR_BINDING_VARIABLE_DESCRIPTOR_COUNT_BIT,
+    VK_DESCRIPTOR_TYPE_MUTABLE_EXT,
     VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_BINDING_FLAGS_CREATE_INFO,
     VK_STRUCTURE_TYPE_MUTABLE_DESCRIPTOR_TYPE_CREATE_INFO_EXT, VkDescriptorSetAllocateInfo,
     VkDescriptorSetLayoutBindingFlagsCreateInfo, VkDescriptorSetLayoutCreateInfo,
@@ -18,6 +19,8 @@ from hesper.kernel.core.arena cimport arena_take_array
 from hesper.kernel.core.created cimport New
 from hesper.kernel.core.extents cimport put_own_description
 from hesper.kernel.core.objects cimport Extent
+from hesper.kernel.core.pass_colors cimport (
+    describe_colors, has_colors_elsewhere, new_subpasses)
 from hesper.kernel.core.planes cimport binding_planes
 from hesper.kernel.core.platform cimport hesper_spin_lock, hesper_spin_unlock
 from hesper.kernel.core.set_layouts cimport (
@@ -158,7 +161,7 @@ cdef inline uint64_t describe_dynamic(Descriptions *all, uint64_t layout, uint32
 
 
 cdef inline bint describe_new(Stream *s, New *new) noexcept nogil:
-    """Describe the layouts, or the sets' layouts, that the current command is to make.
+    """Describe the layouts, sets' layouts or colours of what the current command is to make.
 
     False: for want of memory.  What no object takes over, `settle_new` gives up.
     """
@@ -167,7 +170,8 @@ cdef inline bint describe_new(Stream *s, New *new) noexcept nogil:
     cdef const VkPipelineLayoutCreateInfo *pipeline
     cdef uint64_t i
     if (type != HANDLE_VkDescriptorSet and type != HANDLE_VkDescriptorSetLayout
-            and type != HANDLE_VkPipelineLayout):
+            and type != HANDLE_VkPipelineLayout
+            and not (type == HANDLE_VkRenderPass and has_colors_elsewhere(new_subpasses(s)))):
         return True
     new.extents = <Extent *>arena_take_array(&s.arena, new.count, sizeof(Extent))
     if new.extents == NULL:
@@ -180,6 +184,8 @@ cdef inline bint describe_new(Stream *s, New *new) noexcept nogil:
         elif type == HANDLE_VkDescriptorSetLayout:
             new.extents[i].size = describe_layout(
                 s.core, (<vkCreateDescriptorSetLayout_parameters *>s.parameters).pCreateInfo)
+        elif type == HANDLE_VkRenderPass:
+            new.extents[i].size = describe_colors(s)
         else:
             pipeline = (<vkCreatePipelineLayout_parameters *>s.parameters).pCreateInfo
             new.extents[i].size = describe_pipeline(s, pipeline)

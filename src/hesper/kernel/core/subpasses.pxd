@@ -10,6 +10,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from hesper.kernel.core.cleared cimport recorded_extent
 from hesper.kernel.core.colors cimport color_place, next_colors, put_colors
 from hesper.kernel.core.objects cimport Extent
+from hesper.kernel.core.pass_colors cimport (
+    begin_named, has_colors_elsewhere, has_named, next_named)
 from hesper.kernel.core.regions cimport Place, within
 from hesper.kernel.core.state cimport Stream
 
@@ -33,8 +35,14 @@ cdef inline void begin_subpasses(Stream *s, const Extent *render_pass) noexcept 
     cdef Extent *recorded = recorded_extent(s)
     # One more than there are.
     leave_subpasses(s, known - 2 if known > 1 else <uint32_t>-1 if known == 0 else 0)
-    if recorded != NULL:
-        put_colors(recorded, render_pass.size if render_pass.size != <uint64_t>-1 else 0)
+    if recorded == NULL:
+        return
+    if render_pass.size == <uint64_t>-1:
+        put_colors(recorded, 0)
+    elif known and has_colors_elsewhere(known - 1):
+        begin_named(s, recorded, render_pass)
+    else:
+        put_colors(recorded, render_pass.size)
 
 
 cdef inline void begin_without_pass(Stream *s, uint32_t colors) noexcept nogil:
@@ -54,5 +62,8 @@ cdef inline bint next_holds(Stream *s, Place *place) noexcept nogil:
     left = recorded.facts[LEFT]
     if left:
         recorded.facts[LEFT] = left - 1
-        next_colors(recorded)
+        if has_named(recorded):
+            next_named(s, recorded, left - 1)
+        else:
+            next_colors(recorded)
     return within(0, 1, left, place)
