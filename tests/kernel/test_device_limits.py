@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hesper.kernel.errors import ProtocolError
 from hesper.protocol.codec import Codec
 from hesper.vk import enumerants as vk
-from kernel.conftest import Host
+from kernel.conftest import COMMAND_BUFFER, Host
 
 CODEC = Codec()
 PIPELINE = 101
@@ -112,3 +113,46 @@ def test_a_buffer_larger_than_the_device_has_any_fails(
     out_of_memory = vk.VK_ERROR_OUT_OF_DEVICE_MEMORY
     assert [host.engine.objects.failure(id_) for id_ in (201, 202)] == [out_of_memory] * 2
     assert host.fatal == []
+
+
+def push_data(host: Host, offset: int, size: int) -> None:
+    info = {"offset": offset, "data": {"size": size, "address": bytes(size)}}
+    send(host, "vkCmdPushDataEXT", commandBuffer=COMMAND_BUFFER, pPushDataInfo=info)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size"), [(0, 257), (200, 57), (256, 4), (0xFFFFFFFC, 4), (0xFFFFFFFF, 256)]
+)
+def test_data_that_is_pushed_has_room(
+    host: Host, know: Callable[..., None], offset: int, size: int
+) -> None:
+    """For shaders with descriptor heaps; drivers copy it to where they keep it while recording."""
+    know(host, maxPushDataSize=256)
+    for good_offset, good_size in ((0, 256), (200, 56), (256, 0)):
+        push_data(host, good_offset, good_size)
+    with pytest.raises(ProtocolError, match=r"offset \+ data\.size <= device\.maxPushDataSize"):
+        push_data(host, offset, size)
+
+
+def continue_rendering(host: Host, samples: int, flags: int = 2, render_pass: int = 0) -> None:
+    chained = {"rasterizationSamples": samples, "colorAttachmentCount": 0}
+    chain = [("VkCommandBufferInheritanceRenderingInfo", chained)]
+    info = {"flags": flags, "pInheritanceInfo": {"pNext": chain, "renderPass": render_pass}}
+    send(host, "vkBeginCommandBuffer", commandBuffer=COMMAND_BUFFER, pBeginInfo=info)
+
+
+@pytest.mark.parametrize(
+    ("samples", "sentence"),
+    [(3, "in 0"), (0x40000000, "in 0"), (16, "<= device.maxSamples"), (64, "<= device.maxSamples")],
+)
+def test_commands_that_go_on_rendering_have_samples_that_there_are(
+    host: Host, know: Callable[..., None], samples: int, sentence: str
+) -> None:
+    know(host, maxSamples=8)
+    for good in (0, 1, 8):
+        continue_rendering(host, good)
+    continue_rendering(host, 0x40000000, flags=0)
+    host.engine.objects.add(300, "VkRenderPass", 70, device=3)
+    continue_rendering(host, 3, render_pass=300)
+    with pytest.raises(ProtocolError, match=re.escape(f"rasterizationSamples {sentence}")):
+        continue_rendering(host, samples)

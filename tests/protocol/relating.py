@@ -36,6 +36,7 @@ BY_HAND = (
     "VkImagePlaneMemoryRequirementsInfo.planeAspect <",
     "planeAspect <",
     "rasterizationSamples <=",
+    "pInheritanceInfo.VkCommandBufferInheritanceRenderingInfo.rasterizationSamples <=",
     "sampleLocationsCount <=",
     # Of such bindings a layout wants to know more.
     "VkMutableDescriptorTypeCreateInfoEXT.",
@@ -334,6 +335,11 @@ class Relating(Values):
         self, holder: dict[str, Any], fields: tuple[Field, ...], name: str, number: int
     ) -> None:
         """Make a field that number; arrays whose length it is follow."""
+        outer, inside, inner = name.partition(".")
+        if inside:
+            struct = self.model.structs[next(f for f in fields if f.name == outer).type]
+            self.put(holder.setdefault(outer, {}), struct.fields, inner, number)
+            return
         f = next(f for f in fields if f.name == name)
         if f.shape == "value" and f.kind == "handle":
             holder[name] = self.handle_of(f.type) if number else 0

@@ -66,7 +66,7 @@ def on(at: str, path: Path) -> Iterator[tuple[str, str]]:
         elif step.kind != "fact":
             yield at, step.name
             if step == path.steps[-1] and path.plus:
-                yield at, path.plus
+                yield at, path.plus.partition(".")[0]
             at = next(f.type for f in fields_of(at) if f.name == step.name)
 
 

@@ -18,6 +18,7 @@ _INDEXING = "VkPhysicalDeviceDescriptorIndexingProperties"
 _MULTIVIEW = "VkPhysicalDeviceMultiviewProperties"
 _MAINTENANCE_4 = "VkPhysicalDeviceMaintenance4Properties"
 _BORDER_COLORS = "VkPhysicalDeviceCustomBorderColorPropertiesEXT"
+_HEAPS = "VkPhysicalDeviceDescriptorHeapPropertiesEXT"
 _SAMPLE_LOCATIONS = "VkPhysicalDeviceSampleLocationsPropertiesEXT"
 
 _MEBIBYTE = 1 << 20
@@ -38,6 +39,7 @@ def know_limits(physical: PhysicalDevice, table: ProcTable, *, copies_depth: boo
     maintenance = properties.push_(_MAINTENANCE_4)
     locations = properties.push_(_SAMPLE_LOCATIONS)
     colors = properties.push_(_BORDER_COLORS)
+    heaps = properties.push_(_HEAPS)
     physical.table.call("vkGetPhysicalDeviceProperties2", physical.handle, properties)
     table.know_limits(
         properties.properties.limits,
@@ -56,6 +58,7 @@ def know_limits(physical: PhysicalDevice, table: ProcTable, *, copies_depth: boo
             "copiesDepthAsColor": 1 + copies_depth,
             "maxCustomBorderColors": colors.maxCustomBorderColorSamplers or 1,
             "maxSamples": _most_samples(properties.properties.limits),
+            "maxPushDataSize": _sum(heaps.maxPushDataSize),
         },
     )
 

@@ -8,12 +8,12 @@ array's length) stands in `facts/relations.toml`, a sentence a relation:
 
 LEFT is a path from the struct or command that the relation belongs to: field names joined by `.`,
 `[]` after an array of which every element is meant, and the name of a struct for the one in the
-pNext chain at that place.  `a.b + a.c` is the sum of two fields of one struct, `sum(PATH)` that of
-all elements; `a + rest(b)` counts VK_REMAINING_... in b as 1.  After a field that is a handle
-comes a *fact* of the object: what the command that made it has said (`[facts]`: a product as RIGHT
-is one, or `last(PATH in VALUE)`, one more than the index of the last element that has the value;
-FACTS of them at most).  Where something on the path is not there (a null pointer, a struct that is
-not chained), the relation holds.
+pNext chain at that place.  `a.b + a.c` is the sum of two fields of one struct (`a.c.d`: or of a
+struct in it), `sum(PATH)` that of all elements; `a + rest(b)` counts VK_REMAINING_... in b as 1.
+After a field that is a handle comes a *fact* of the object: what the command that made it has said
+(`[facts]`: a product as RIGHT is one, or `last(PATH in VALUE)`, one more than the index of the last
+element that has the value; FACTS of them at most).  Where something on the path is not there (a
+null pointer, a struct that is not chained), the relation holds.
 
 COMPARISON is `==`, `<=`, `>=`, `<`, `in` (RIGHT: values joined by `|`, or an enumeration's name,
 which stands for all that the registry has of it), or `given`, which has no
@@ -62,6 +62,7 @@ DEVICE_NUMBERS = (
     "copiesDepthAsColor",
     "maxCustomBorderColors",
     "maxSamples",
+    "maxPushDataSize",
 )
 """What is to be known of a device besides its VkPhysicalDeviceLimits, u32 each; 0: nothing.
 
@@ -87,7 +88,7 @@ class Path(msgspec.Struct, frozen=True, omit_defaults=True):
 
     steps: tuple[Step, ...]
     plus: str = ""
-    """A second field beside the last one, which is added to it."""
+    """A second field beside the last one, or in a struct beside it, which is added to it."""
     rest: bool = False
     """Whether all ones in that one count as 1."""
 
@@ -317,7 +318,10 @@ def _sum(path: Path, value: Any, name: str) -> int:
     number = _number(value.get(name))
     if not path.plus:
         return number
-    plus = _number(value.get(path.plus))
+    *outer, name = path.plus.split(".")
+    for each in outer:
+        value = value.get(each) or {}
+    plus = _number(value.get(name))
     return min(LARGEST, number + (1 if path.rest and plus == 0xFFFFFFFF else plus))
 
 

@@ -258,8 +258,8 @@ class RelationRows:
                 if last:
                     rows.append((StepCode.VALUE, f.size, 0, 0, 0, 0, 0))
             elif last:
-                plus = next((b for b in beside if b.name == path.plus), None)
-                width, start = (plus.size, offset - f.offset + plus.offset) if plus else (0, 0)
+                width, start = self._plus(beside, path.plus) if path.plus else (0, 0)
+                start += offset - f.offset if width else 0
                 width |= REST if path.rest else 0
                 rows.append((StepCode.VALUE, f.size, width, 0, offset, start, 0))
             else:
@@ -269,6 +269,15 @@ class RelationRows:
         first = len(self._tables.steps)
         self._tables.steps += rows
         return first
+
+    def _plus(self, beside: tuple[Field, ...], names: str) -> tuple[int, int]:
+        """Size and offset of a field, or of one in a struct that is one of those fields."""
+        offset = 0
+        for name in names.split("."):
+            f = next(f for f in beside if f.name == name)
+            offset += f.offset
+            beside = self._model.structs[f.type].fields if f.kind == "struct" else ()
+        return f.size, offset
 
     def _slot(self, handle: str, fact: str) -> int:
         """Where a fact of an object stands."""

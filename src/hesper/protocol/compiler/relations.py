@@ -217,9 +217,12 @@ class RelationReader:
             return Path(steps)
         rest = re.fullmatch(r"rest\((.+)\)", second)
         other = self._steps(owner, rest[1] if rest else second)
-        if given or other[:-1] != steps[:-1] or other[-1].kind != "field":
+        outer = len(steps) - 1
+        there = walk(self._model, owner, Path(other))[outer:]
+        is_there = all(f is not None and f.shape == "value" for _, _, f in there)
+        if given or other[:outer] != steps[:-1] or not is_there:
             raise RelationError(f"{text!r} does not add two fields of one struct")
-        return Path(steps, other[-1].name, rest is not None)
+        return Path(steps, ".".join(s.name for s in other[outer:]), rest is not None)
 
     def _steps(
         self, owner: Struct | tuple[Field, ...], text: str, *, given: bool = False
