@@ -16,6 +16,7 @@ import pytest
 from supervised import HESPER, PATIENCE, Supervised, alive, environment, until
 from test_serve import finish, start, streaming
 
+from hesper.cli import upgrade
 from hesper.cli._take_over import arguments_for
 from hesper.observe.asking import servers
 from hesper.observe.wire import Sockets
@@ -221,6 +222,33 @@ def test_a_service_is_upgraded_with_the_socket_that_systemd_has_given_it(
     # systemd's file stays.
     assert given.path.exists()
     until(lambda: not alive(new), "the end of the new server")
+
+
+def test_the_new_server_is_nobodys_child(tmp_path: Path) -> None:
+    """systemd waits for the end of no main process that is another's child: it kills all at once."""
+    path = tmp_path / "s"
+    new = upgrade._start(  # noqa: SLF001
+        ["serve", "--driver", "lavapipe", "--no-status", "--socket", str(path)], str(tmp_path)
+    )
+    try:
+        shown = subprocess.run(
+            ["ps", "-o", "ppid=", "-p", str(new)], capture_output=True, text=True, check=True
+        )
+        assert int(shown.stdout) != os.getpid()
+        assert path.exists()
+    finally:
+        os.kill(new, signal.SIGTERM)
+    until(lambda: not alive(new), "the end of the new server")
+
+
+def test_where_it_cannot_serve_that_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        upgrade._start(["serve", "--driver", "nosuch"], str(tmp_path))  # noqa: SLF001
+    said = capfd.readouterr().err
+    assert "nosuch" in said
+    assert "the new server cannot serve, it says why above; the old one goes on" in said
 
 
 def test_the_arguments_are_the_old_ones() -> None:

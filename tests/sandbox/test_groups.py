@@ -124,6 +124,47 @@ def test_a_part_of_a_tree_counts_where_it_was_left_to_us(
     assert (made.group / "worker-4711").is_dir()
 
 
+def test_who_is_started_by_a_reload_goes_to_where_the_server_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd has put it into a group of its own, where no worker could have one."""
+    made = MadeUp(tmp_path, "/system.slice/hesper.service")
+    delegated = {made.group}
+
+    def marks(path: Path, name: str) -> bytes:
+        if path not in delegated or name != "trusted.delegate":
+            raise OSError
+        return b"1"
+
+    monkeypatch.setattr(os, "getxattr", marks)
+    groups.leave_control(made.tree)
+    made.settle()  # the old one
+    control = made.group / groups.CONTROL
+    made.enter(control)
+    (made.group / groups.SETTLED / "cgroup.procs").write_text("")
+    groups.leave_control(made.tree)
+    moved = made.group / groups.SETTLED / "cgroup.procs"
+    assert moved.read_text() == f"{os.getpid()}\n"
+    made.enter(moved.parent)
+    one = Groups(1 << 30, 100, made.tree)
+    one.put(4711)
+    assert (made.group / "worker-4711").is_dir()
+    # Where the old one could not make room for workers' groups, the new one comes out all the same.
+    (made.group / "cgroup.subtree_control").write_text("")
+    made.enter(control)
+    moved.write_text("")
+    groups.leave_control(made.tree)
+    assert moved.read_text() == f"{os.getpid()}\n"
+    made.enter(moved.parent)
+    assert not Groups(1 << 30, 100, made.tree).are_there
+    # A group of that name that is in nobody's part of the tree is none of systemd's.
+    delegated.clear()
+    made.enter(control)
+    moved.write_text("")
+    groups.leave_control(made.tree)
+    assert moved.read_text() == ""
+
+
 def test_what_is_lacking_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = MadeUp(tmp_path)
     (made.mounted / "cgroup.controllers").write_text("cpu pids\n")

@@ -75,6 +75,7 @@ def command(
     log.configure(level=server.log_level or "info", json=json)
     watch.check()
     raise_descriptor_limit()
+    groups.leave_control()
     if server.sandbox == "on":
         groups.settle()
     with taking_over(take_over) as predecessor:

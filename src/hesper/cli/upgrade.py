@@ -47,20 +47,32 @@ def command(
     place = sockets[0].path
     process = _start(arguments_for(about, place), about.folder)
     print(
-        f"process {process.pid} takes clients on {plain(place)}; process {report.process} has"
+        f"process {process} takes clients on {plain(place)}; process {report.process} has"
         f" {len(report.clients)}, and ends when the last has left",
         flush=True,
     )
-    _systemd.notify(f"MAINPID={process.pid}")
+    _systemd.notify(f"MAINPID={process}")
 
 
-def _start(arguments: list[str], folder: str) -> subprocess.Popen[bytes]:
-    """Start the server apart from this command; returns when it serves."""
+_NOBODYS_CHILD = (
+    "import os, sys; os.fork() and os._exit(0);"
+    "os.write(int(sys.argv.pop(1)), b'%d\\n' % os.getpid());"
+    "from hesper.cli import main; main()"
+)
+"""Says its process id, and is the server.
+
+systemd has to be its parent before it hears of it: it waits for no end of a main process that is
+not its child, and kills all of the service at once that it is to stop.
+"""
+
+
+def _start(arguments: list[str], folder: str) -> int:
+    """Start the server apart from this command; returns its process id when it serves."""
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-P", "-c", "from hesper.cli import main; main()"),
+                *(sys.executable, "-P", "-c", _NOBODYS_CHILD, str(writing)),
                 *arguments,
                 *("--ready-fd", str(writing)),
             ],
@@ -74,8 +86,9 @@ def _start(arguments: list[str], folder: str) -> subprocess.Popen[bytes]:
         fail(f"cannot start a server in {folder}: {error.strerror}")
     finally:
         os.close(writing)
+    process.wait()
     with open(reading, "rb") as ready:
-        if not ready.read():
-            process.wait()
-            fail("the new server cannot serve, it says why above; the old one goes on")
-    return process
+        said = ready.read().splitlines()
+    if len(said) < 2:
+        fail("the new server cannot serve, it says why above; the old one goes on")
+    return int(said[0])

@@ -22,6 +22,8 @@ WANTED = ("memory", "pids")
 """Controllers."""
 SETTLED = "hesper"
 """Name of the group in which Hesper's own processes are."""
+CONTROL = ".control"
+"""Name of the group, in one that is delegated, where systemd runs `ExecReload=` and the like."""
 UNCOUNTED = 1 << 30
 """Bytes that a worker may have besides what its client is allowed: the process, and its driver."""
 PROCESSES = 256
@@ -67,6 +69,22 @@ def obstacle(tree: Tree = Tree()) -> str:
     if not all(os.access(group / name, os.W_OK) for name in ("", "cgroup.procs")):
         return f"the group {_shown(group, tree)} may not be written to"
     return ""
+
+
+def leave_control(tree: Tree = Tree()) -> None:
+    """Go to where the server is whose place this process takes, if `ExecReload=` has started it.
+
+    The group of such commands is nobody's part of the tree: no worker could have a group below it.
+    For programs, before they start others.
+    """
+    group = tree.group()
+    if group is None or group.name != CONTROL or not _is_ours(group.parent, tree):
+        return
+    try:
+        (group.parent / SETTLED).mkdir(exist_ok=True)
+        _write(group.parent / SETTLED / "cgroup.procs", os.getpid())
+    except OSError as error:
+        _log.warning("workers have no control groups", group=str(group), reason=str(error))
 
 
 def settle(tree: Tree = Tree()) -> None:
