@@ -10,6 +10,8 @@ from hesper.errors import OptionError
 from hesper.limits import Limits
 
 MOST_WEIGHT = 1000
+MOST_USER = (1 << 32) - 2
+"""The largest number of a user: the one after it stands for none (chown(2))."""
 MOST_COMM = 15
 """Characters of a process' name that Linux knows (TASK_COMM_LEN, less the zero)."""
 DEFAULT = "default"
@@ -50,13 +52,14 @@ class ClientClass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"class {self.name}: limits", self.limits, "must be hesper.Limits(...)"
             )
         for user in self.users:
-            if not isinstance(user, int) or isinstance(user, bool) or user < 0:
-                raise OptionError(f"class {self.name}: user", user, "must be a user's number")
+            if not isinstance(user, int) or isinstance(user, bool) or not 0 <= user <= MOST_USER:
+                must = f"must be a user's number, 0 to {MOST_USER}"
+                raise OptionError(f"class {self.name}: user", user, must)
         for program in self.programs:
             if not isinstance(program, str) or not program:
                 raise OptionError(f"class {self.name}: program", program, "must be a name")
         for group in self.cgroups:
-            if not isinstance(group, str) or not group.startswith("/") or ".." in group.split("/"):
+            if not isinstance(group, str) or not _is_path(group):
                 must = "must be a control group's path from the root, as /system.slice"
                 raise OptionError(f"class {self.name}: cgroup", group, must)
 
@@ -67,6 +70,12 @@ class ClientClass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def has(self, user: int, cgroup: str | None) -> bool:
         """Whether a client of that user, in that control group, is in it by who it is."""
         return user in self.users or any(_is_below(cgroup, group) for group in self.cgroups)
+
+
+def _is_path(group: str) -> bool:
+    """Whether the kernel could show a group by that path, with or without a slash behind it."""
+    root, *parts = group.removesuffix("/").split("/")
+    return group.startswith("/") and not root and not {"", ".", ".."} & set(parts)
 
 
 def _is_below(cgroup: str | None, group: str) -> bool:

@@ -86,6 +86,8 @@ class ContextFigures(NamedTuple):
     """Its user's id; -1 likewise."""
     gpu: int = 0
     """Number of the GPU that it is on, from 0; see `hesper.api.server.Served.gpus`."""
+    kind: str = ""
+    """Name of its class; empty where it is in none that somebody has made."""
 
     @classmethod
     def of(
@@ -98,6 +100,7 @@ class ContextFigures(NamedTuple):
         process: int = 0,
         user: int = -1,
         gpu: int = 0,
+        kind: str = "",
     ) -> ContextFigures:
         """What a worker has said, of the client that is known here."""
         return cls(
@@ -117,6 +120,7 @@ class ContextFigures(NamedTuple):
             process,
             user,
             gpu,
+            kind,
         )
 
 

@@ -59,6 +59,14 @@ def test_users_have_names() -> None:
         ("gold:user=nobody-has-this-name", "no such user"),
         ("gold:cgroup=relative", "from the root"),
         ("gold:cgroup=/a/../b", "from the root"),
+        ("gold:cgroup=/a//b", "from the root"),
+        ("gold:cgroup=/a/./b", "from the root"),
+        ("gold:cgroup=//", "from the root"),
+        ("gold:weight=nan", "weight"),
+        ("gold:weight=4,memory=1G,weight=5", "twice"),
+        ("gold:memory=8", "memory=8M"),
+        ("gold:user=4294967295", "a user's number"),
+        ("gold:user=-1", "no such user"),
         (":weight=1", "class"),
         ("go ld:weight=1", "go ld"),
     ],
@@ -75,6 +83,8 @@ def test_the_socket_comes_first_then_who_it_is() -> None:
     assert classes.of("", 6, "/pods").name == "b"
     assert classes.of("", 6, "/pods/one").name == "b"
     assert classes.of("", 6, "/pods2").name == "default"
+    assert made("all:cgroup=/").of("", 6, "/pods").name == "all"
+    assert made("pods:cgroup=/pods/").of("", 6, "/pods/one").name == "pods"
     assert classes.of("", 6, None).weight == 2
     assert made("gold:weight=4").of("", 1, None) == ClientClass(name="default", limits=LIMITS)
     with pytest.raises(OptionError, match="silver"):

@@ -16,6 +16,9 @@ import pytest
 from supervised import HESPER, PATIENCE, Supervised, alive, environment, until
 from test_serve import finish, start, streaming
 
+from hesper.api.vtest import VtestOptions
+from hesper.classes import ClientClass
+from hesper.cli import serve as serve_command
 from hesper.cli import upgrade
 from hesper.cli._take_over import arguments_for
 from hesper.observe.asking import servers
@@ -224,8 +227,40 @@ def test_a_service_is_upgraded_with_the_socket_that_systemd_has_given_it(
     until(lambda: not alive(new), "the end of the new server")
 
 
+def test_a_socket_of_systemds_that_is_called_as_no_class_is_refused(tmp_path: Path) -> None:
+    """Its clients would be in the default one, with other limits than its unit promises."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+        sock.listen()
+        for arguments, says in (
+            ([], "is called gold (FileDescriptorName=), and there is no class of that name"),
+            (["--class", "iron"], "say --class gold:..."),
+        ):
+            serve_ = [*HESPER, "serve", "--driver", "lavapipe", *arguments]
+            ended = subprocess.run(
+                [sys.executable, "-c", GIVE, str(sock.fileno()), *serve_],
+                pass_fds=[sock.fileno()],
+                env=environment(),
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+            assert ended.returncode == 1
+            assert says in ended.stderr
+
+
+def test_a_unit_that_says_no_name_has_none() -> None:
+    options = VtestOptions(classes=(ClientClass(name="gold"),))
+    names = {"/a": "gold", "/b": "hesper.socket", "/c": "", "/d": "default"}
+    assert serve_command._classes_of(names, options) == {  # noqa: SLF001
+        "/a": "gold",
+        "/d": "default",
+    }
+
+
 def test_the_new_server_is_nobodys_child(tmp_path: Path) -> None:
-    """systemd waits for the end of no main process that is another's child: it kills all at once."""
+    """To stop a service whose main process is not its own child, systemd kills all at once."""
     path = tmp_path / "s"
     new = upgrade._start(  # noqa: SLF001
         ["serve", "--driver", "lavapipe", "--no-status", "--socket", str(path)], str(tmp_path)

@@ -124,6 +124,26 @@ def test_programs_are_seen_with_what_they_hold(watched: Supervised, runtime: Pat
         assert len(re.findall(r"^hesper_context_commands_total{", text, re.MULTILINE)) == 2
 
 
+def test_the_class_of_a_program_is_told(serve: Serve, runtime: Path, tmp_path: Path) -> None:
+    server = serve(
+        *("--metrics", f"unix:{runtime / 'metrics'}", "--class", f"mine:user={os.geteuid()}"),
+        *("--class", "gold", "--socket", f"{tmp_path / 'gold'}:class=gold"),
+    )
+    server.ready()
+    until(lambda: [*runtime.glob("hesper-status/*")] and (runtime / "metrics").exists(), "it")
+    with Program(server, *CLIENT, "hold") as one:
+        one.says("device")
+        head, line = hesper("ps").splitlines()
+        assert head.split()[-1] == "class"
+        assert line.split()[-1] == "mine"
+        assert " and 1 more " in line
+        (report,) = json.loads(hesper("ps", "--json"))
+        assert report["clients"][0]["class"] == "mine"
+        assert top(server)[one.process.pid]["class"] == "mine"
+        told = re.compile(r'^hesper_context_class{.*class="mine".*} 1\.0$', re.MULTILINE)
+        assert told.search(metrics(runtime))
+
+
 def test_a_programs_work_is_timed(watched: Supervised, runtime: Path, stress: str) -> None:
     with Program(watched, stress, "2", "100000") as one:
         one.says("streaming")

@@ -127,7 +127,7 @@ def test_a_part_of_a_tree_counts_where_it_was_left_to_us(
 def test_who_is_started_by_a_reload_goes_to_where_the_server_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """systemd has put it into a group of its own, where no worker could have one."""
+    """It is put into a group of its own, where no worker could have one."""
     made = MadeUp(tmp_path, "/system.slice/hesper.service")
     delegated = {made.group}
 

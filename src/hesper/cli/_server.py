@@ -14,12 +14,14 @@ from hesper.api.vtest import MOST_PLACES, VtestOptions
 from hesper.classes import ClientClass
 from hesper.cli import fail
 from hesper.cli._recording import Recorded
-from hesper.cli._sizes import UNITS
+from hesper.cli._sizes import LEAST_WITHOUT_UNIT, UNITS
 from hesper.errors import OptionError
 from hesper.portable import user_id
 
 SERVER = Group("Server", sort_key=1)
 LIMITS = Limits.__struct_fields__
+BYTES = {"memory", "arena", "total_memory"}
+"""Limits that are numbers of bytes."""
 CLASS_LIMITS = tuple(name for name in LIMITS if name != "total_memory")
 """What a class can have of its own."""
 
@@ -35,6 +37,8 @@ def parse_limit(text: str) -> tuple[str, int]:
             f"{text!r} is no limit: it must be NAME=NUMBER, NAME being one of {', '.join(LIMITS)},"
             " NUMBER at least 1, with K, M, G or T if you like"
         )
+    if name in BYTES and not unit and int(digits) < LEAST_WITHOUT_UNIT:
+        raise ValueError(f"{text!r} is a limit in bytes: say it with a unit, as in {text}M")
     return name, int(digits) * (unit or 1)
 
 
@@ -57,8 +61,13 @@ def parse_class(text: str, base: Limits) -> ClientClass:
     name, _, rest = text.partition(":")
     limits = {key: getattr(base, key) for key in LIMITS}
     weight, users, cgroups, programs = 1, list[int](), list[str](), list[str]()
+    once = set[str]()
     for part in filter(None, rest.split(",")):
         key, separator, value = part.partition("=")
+        if key in once:
+            raise ValueError(f"class {name}: {part!r}: {key} stands there twice")
+        if key not in {"user", "uid", "cgroup", "program"}:
+            once.add(key)
         if key == "weight" and value.isdecimal():
             weight = int(value)
         elif key in {"user", "uid"} and value:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,11 +34,6 @@ class Predecessor:
     def were_given(self) -> bool:
         """Whether its sockets are those of whoever has started it, as systemd."""
         return all(each.identity is None for each in self.sockets)
-
-    def given(self, classes: Collection[str]) -> tuple[list[socket.socket], dict[str, str]]:
-        """Those sockets, as if we had been given them; and names of their classes, by path."""
-        kinds = {each.path: each.kind for each in self.sockets if each.kind in classes}
-        return [each.sock for each in self.sockets], kinds
 
     def of(self, paths: Sequence[str]) -> list[Handed]:
         """The sockets of those paths."""

@@ -54,8 +54,10 @@ def _show(reports: list[Report]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     # Which, only where there are several.
     have_several = any(report.gpus for report in reports)
+    have_classes = any(client.kind for report in reports for client in report.clients)
     columns = ["ID", "PID", "program", "user", "memory", "since", "served on"]
-    for name in [*columns, *(["GPU"] if have_several else [])]:
+    more = [*(["class"] if have_classes else []), *(["GPU"] if have_several else [])]
+    for name in [*columns, *more]:
         table.add_column(name, justify="right" if name in {"ID", "PID", "memory"} else "left")
     for report in reports:
         for client in report.clients:
@@ -67,7 +69,8 @@ def _show(reports: list[Report]) -> None:
                 Text(user(client.user)),
                 amount(client.memory),
                 f"{since} ({age(client.seconds)})",
-                Text(plain(next(iter(report.sockets), report.kind)) + _way_out(report)),
+                Text(_place(report) + (" (retired)" if report.retired else "")),
+                *([Text(plain(client.kind) or "-")] if have_classes else []),
                 *([Text(_gpu(report, client))] if have_several else []),
             )
     if table.row_count:
@@ -77,8 +80,11 @@ def _show(reports: list[Report]) -> None:
         print(f"no program is served by {where}")
 
 
-def _way_out(report: Report) -> str:
-    return " (retired)" if report.retired else ""
+def _place(report: Report) -> str:
+    """Where its clients connect; which of several it was, a program's class says."""
+    first = next(iter(report.sockets), report.kind)
+    others = len(report.sockets) - 1
+    return plain(first) + (f" and {others} more" if others > 0 else "")
 
 
 def _gpu(report: Report, client: Client) -> str:

@@ -6,7 +6,7 @@ import json as json_module
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from hesper import VtestServer, log
+from hesper.classes import DEFAULT
 from hesper.cli import _systemd, fail
 from hesper.cli._server import ServerOptions, permissions
 from hesper.cli._signals import STOPPING, handled
@@ -101,15 +102,12 @@ def _serve(
     over = threading.Event()
     paths, kinds = _sockets(words)
     given, names = _systemd.sockets()
-    known = {each.name for each in options.classes}
     if given:
-        kinds = {
-            str(each.getsockname()): name
-            for each, name in zip(given, names, strict=True)
-            if name in known
-        }
+        paths_given = [str(each.getsockname()) for each in given]
+        kinds = _classes_of(dict(zip(paths_given, names, strict=True)), options)
     elif predecessor is not None and predecessor.were_given:
-        given, kinds = predecessor.given(known)
+        given = [each.sock for each in predecessor.sockets]
+        kinds = _classes_of({each.path: each.kind for each in predecessor.sockets}, options)
 
     def ready() -> None:
         harden(options.sandbox)
@@ -150,6 +148,22 @@ def _serve(
                 _systemd.notify("STOPPING=1")
             service.stop()
     service.wait()  # raises what has ended it
+
+
+def _classes_of(names: Mapping[str, str], options: VtestOptions) -> dict[str, str]:
+    """The classes of sockets from systemd, by path; a unit that says no name has its own.
+
+    Ends the program for a name that is no class': its clients would be of another one.
+    """
+    known = {DEFAULT, *(each.name for each in options.classes)}
+    kinds = {path: name for path, name in names.items() if name and not name.endswith(".socket")}
+    for path, name in kinds.items():
+        if name not in known:
+            fail(
+                f"the socket {path} from systemd is called {name} (FileDescriptorName=), and there"
+                f" is no class of that name: say --class {name}:..., or leave its name out"
+            )
+    return kinds
 
 
 def _say_ready(service: VtestServer, *, json: bool, fd: int | None) -> None:

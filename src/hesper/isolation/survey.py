@@ -133,4 +133,5 @@ def _figures_of(worker: WorkerProcess, now: float) -> ContextFigures:
         process=peer.process if peer else 0,
         user=peer.user if peer else -1,
         gpu=worker.gpu,
+        kind=worker.kind.name if worker.kind is not None else "",
     )

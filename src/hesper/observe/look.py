@@ -92,6 +92,7 @@ def _client(row: Row) -> dict[str, Any]:
         "process": client.process or None,
         "user": client.user if client.user >= 0 else None,
         "gpu": client.gpu,
+        "class": client.kind or None,
         "seconds": round(client.seconds, 3),
         "commands": client.commands,
         "commands_per_second": round(row.commands, 3),

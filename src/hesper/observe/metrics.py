@@ -111,17 +111,24 @@ class ContextCollector(Collector):
             " is one",
             labels=label,
         )
+        kinds = GaugeMetricFamily(
+            "hesper_context_class",
+            "1 for the class that an open context is in, where there are classes",
+            labels=[*label, "class"],
+        )
         for figures in totals.open:
             # Some look at it on a terminal.
             labels = [str(figures.context), plain(figures.name)]
             gpu.add_metric(labels, figures.gpu)
+            if figures.kind:
+                kinds.add_metric([*labels, figures.kind], 1)
             commands.add_metric(labels, figures.commands)
             submissions.add_metric(labels, figures.submissions)
             busy.add_metric(labels, figures.busy_ns / 1e9)
             frames.add_metric(labels, figures.frames)
             age.add_metric(labels, figures.seconds)
-            kind = waits_for(list(figures.doing)).partition(" (")[0]
-            waits.add_metric([*labels, kind], 1)
+            reason = waits_for(list(figures.doing)).partition(" (")[0]
+            waits.add_metric([*labels, reason], 1)
             memory.add_metric(labels, figures.memory)
             limit.add_metric(labels, figures.limit)
             for name, size in figures.accounts.items():
@@ -130,7 +137,7 @@ class ContextCollector(Collector):
                 held.add_metric([*labels, kind], number)
                 most.add_metric([*labels, kind], bound)
         yield from (commands, memory, limit, account, held, most)
-        yield from (submissions, busy, frames, age, waits, gpu)
+        yield from (submissions, busy, frames, age, waits, gpu, kinds)
 
 
 class ServerCollector(Collector):

@@ -256,6 +256,8 @@ def _more(row: Row) -> Text:
     done = f", {rate(client.commands)} commands in {age(client.seconds)}"
     if row.each:
         done += f", {row.each * 1e3:.3g} ms of the GPU a submission"
+    if client.kind:
+        done += f", of the class {plain(client.kind)}"
     text.append(f"{done}\n", style="not bold")
     accounts = ", ".join(f"{name} {amount(size)}" for name, size in client.accounts.items())
     text.append(f"memory limit {amount(client.limit)}, of it: {accounts}\n", style="not bold")

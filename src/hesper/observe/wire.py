@@ -76,6 +76,7 @@ class Client(msgspec.Struct, frozen=True):
     held: dict[str, tuple[int, int]]
     doing: list[tuple[str, str]]
     gpu: int = 0
+    kind: str = msgspec.field(default="", name="class")
 
     @classmethod
     def of(cls, figures: ContextFigures) -> Client:
@@ -84,7 +85,11 @@ class Client(msgspec.Struct, frozen=True):
 
 
 def _plain(figures: ContextFigures) -> dict[str, object]:
-    return {"accounts": dict(figures.accounts), "held": dict(figures.held)}
+    return {
+        "accounts": dict(figures.accounts),
+        "held": dict(figures.held),
+        "class": figures.kind,
+    }
 
 
 class Gpu(msgspec.Struct, frozen=True):
