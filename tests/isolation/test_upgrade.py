@@ -149,6 +149,32 @@ def test_who_cannot_serve_takes_nobodys_place(serve: Serve, stress: str) -> None
     assert not old.path.exists()
 
 
+def test_who_is_not_waited_for_takes_nobodys_place(serve: Serve, stress: str) -> None:
+    """As after a reload that systemd has ended: the old one's end would be the service's."""
+    old = serve()
+    old.ready()
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = ["--take-over", str(old.path), "--socket", str(old.path), "--driver", "lavapipe"]
+    new = subprocess.run(
+        [*HESPER, "serve", *arguments, "--ready-fd", str(writing)],
+        pass_fds=[writing],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    os.close(writing)
+    assert new.returncode == 1
+    assert new.stderr.endswith("waits no longer; the old one goes on\n")
+    assert "cannot see this server" not in new.stderr
+    with servers(old.path) as (one,):
+        assert not one.report().retired
+    finish(start(old, stress, "1", "1"))
+    assert old.stop() == 0
+
+
 def test_sockets_that_the_new_one_does_not_want_are_removed(serve: Serve, tmp_path: Path) -> None:
     gold, iron = tmp_path / "gold", tmp_path / "iron"
     old = serve("--class", "gold:weight=2", "--socket", f"{gold}:class=gold")

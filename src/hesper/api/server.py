@@ -67,9 +67,16 @@ class Run(abc.ABC):
         """Called when the first worker is ready, before a client is served."""
 
     def ready(self, abouts: Sequence[dict[str, Any]]) -> None:
-        """Take note that clients are served, by what a worker of each GPU has found out."""
+        """Take note that clients are served, by what a worker of each GPU has found out.
+
+        Raises what `on_ready` does, which is the server's end before it has served anybody.
+        """
         self.served = Served.of(abouts)
-        self.on_ready()
+        try:
+            self.on_ready()
+        except BaseException:
+            self.served = None
+            raise
         self.settled.set()
 
     @abc.abstractmethod
@@ -115,6 +122,7 @@ class Server(abc.ABC):
         """Both are called on a thread of the server.
 
         on_end: when it ends untold.  on_ready: before the first client is served; `about` is known.
+        A `HesperError` that it raises, `start` does.
         """
         self._on_end = on_end
         self._on_ready = on_ready

@@ -241,7 +241,7 @@ class VtestServer(Server):
         files are the other one's until `take_over`.
         on_end: called, on a thread of the server, when it ends without having been told to.
         on_ready: called, on a thread of the server, before the first client is served; `about` is
-        known then.
+        known then; a `HesperError` that it raises, `start` does.
         Raises `errors.OptionError`.
         """
         super().__init__(on_end, on_ready)

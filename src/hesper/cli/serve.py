@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from hesper.cli._server import ServerOptions, permissions
 from hesper.cli._signals import STOPPING, handled
 from hesper.cli._take_over import Predecessor, taking_over
 from hesper.cli._watch import WatchOptions
-from hesper.errors import StoppedError
+from hesper.errors import StartError, StoppedError
 from hesper.portable import raise_descriptor_limit
 from hesper.sandbox import groups
 from hesper.sandbox.helper import harden
@@ -88,6 +89,7 @@ def command(
             predecessor,
             watch,
             lambda service: _say_ready(service, json=json, fd=ready_fd),
+            lambda: _check_reader(ready_fd),
         )
 
 
@@ -97,6 +99,7 @@ def _serve(
     predecessor: Predecessor | None,
     watch: WatchOptions,
     say_ready: Callable[[VtestServer], None],
+    check_wanted: Callable[[], None],
 ) -> None:
     """Serve until told to stop."""
     over = threading.Event()
@@ -112,6 +115,7 @@ def _serve(
     def ready() -> None:
         harden(options.sandbox)
         if predecessor is not None:
+            check_wanted()
             predecessor.retire(service)
 
     service = VtestServer(
@@ -181,6 +185,20 @@ def _say_ready(service: VtestServer, *, json: bool, fd: int | None) -> None:
     if fd is not None:
         os.write(fd, line.encode() + b"\n")
         os.close(fd)
+
+
+def _check_reader(fd: int | None) -> None:
+    """Raise `StartError` where nobody reads any more what is to be said there.
+
+    A reload that has taken too long has failed, by what systemd knows: it would take the old
+    server's end for the service's.
+    """
+    if fd is None:
+        return
+    poll = select.poll()
+    poll.register(fd, 0)
+    if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+        raise StartError("whoever asked for this server waits no longer; the old one goes on")
 
 
 def _sockets(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
