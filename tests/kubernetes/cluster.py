@@ -155,6 +155,22 @@ def check_slice(body: dict[str, Any]) -> None:
         assert name == name.lower()
         assert name.replace("-", "").isalnum()
     assert not any("nodeName" in device for device in spec["devices"])
+    for device in spec["devices"]:
+        for capacity in device.get("capacity", {}).values():
+            check_policy(device, capacity)
+
+
+def check_policy(device: dict[str, Any], capacity: dict[str, Any]) -> None:
+    """What one wants of a `CapacityRequestPolicy`, by its description in the API's reference."""
+    policy = capacity.get("requestPolicy")
+    if policy is None:
+        return
+    assert device["allowMultipleAllocations"] is True
+    values = list(map(int, policy["validValues"]))
+    assert 0 < len(values) <= 10
+    assert values == sorted(values)
+    assert int(policy["default"]) in values
+    assert int(policy["default"]) <= int(capacity["value"])
 
 
 def claim(uid: str, *results: dict[str, Any], allocated: bool = True) -> dict[str, Any]:

@@ -162,6 +162,83 @@ def test_memory_is_shared_as_consumable_capacity(node: Node) -> None:
     asyncio.run(cluster())
 
 
+def test_what_a_class_holds_each_claim_to_is_what_it_takes(node: Node) -> None:
+    """Memory and weight, of a device for each class; one without is told as often as may be."""
+
+    async def cluster() -> None:
+        gold = Server(node.folder / "gold" / "vtest")
+        gold.start()
+        node.write_devices(gold=gold)
+        arguments = ("--memory", "gold=32G/8G", "--weight", "gold=100/4", "--weight", "iron=9")
+        async with api_server(node) as api, driver(node, api, *arguments) as process:
+            await until(lambda: api.devices == ["all-0", "all-1", "class-gold"])
+            (body,) = api.slices.values()
+            size, weight = str(8 << 30), "4"
+            assert body["spec"]["devices"][2]["capacity"] == {
+                "memory": {
+                    "value": str(32 << 30),
+                    "requestPolicy": {"default": size, "validValues": [size]},
+                },
+                "weight": {
+                    "value": "100",
+                    "requestPolicy": {"default": weight, "validValues": [weight]},
+                },
+            }
+            watcher = PluginWatcher(node.kubelet)
+            await watcher.register()
+            api.claims["space/mine"] = claim("uid-1", result("class-gold"))
+            expected = [(["gpu"], "node-1", "class-gold", ["hesper.dev/gpu=class-gold"])]
+            assert await watcher.prepare(MINE) == {"uid-1": (expected, "")}
+            status, said = await ended(process)
+            assert status == 0
+            assert said.count("no CDI file has a device whose capacity is given") == 1
+            assert "device=class-iron" in said
+        gold.stop()
+
+    asyncio.run(cluster())
+
+
+def test_two_devices_of_one_name_are_refused(node: Node) -> None:
+    async def cluster() -> None:
+        servers = {name: Server(node.folder / name / "vtest") for name in ("gold", "gold-1")}
+        for each in servers.values():
+            each.start()
+        node.write_devices(**servers)
+        async with (
+            api_server(node) as api,
+            driver(node, api, "--memory", "gold-1=8G") as process,
+        ):
+            status, said = await ended(process, stop=False)
+            assert status == 1
+            assert "two devices would be called class-gold-1" in said
+        for each in servers.values():
+            each.stop()
+
+    asyncio.run(cluster())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--memory", "16G"], "NAME=TOTAL"),
+        (["--memory", "all=lots"], "is no size"),
+        (["--memory", "all=1G", "--memory", "all=2G"], "stands there twice"),
+        (["--memory", "gold=8G/16G"], "less in all"),
+        (["--weight", "gold=0"], "is no weight"),
+        (["--weight", "gold=nan"], "is no weight"),
+        (["--weight", "gold=100/"], "is no weight"),
+    ],
+)
+def test_no_capacity_that_cannot_be(arguments: list[str], says: str) -> None:
+    async def run() -> None:
+        async with hesper("dra", "--node", "n", *arguments) as process:
+            status, said = await ended(process, stop=False)
+        assert status != 0
+        assert says in " ".join(said.replace("│", " ").split())
+
+    asyncio.run(run())
+
+
 def test_an_api_server_that_is_away_is_asked_again(node: Node) -> None:
     async def cluster() -> None:
         api = ApiServer(node.folder / "account")

@@ -60,6 +60,57 @@ def test_the_chart_s_values_are_followed() -> None:
     }
 
 
+def test_classes_have_sockets_devices_and_capacities() -> None:
+    gold = {"name": "gold", "options": "memory=8G,weight=4", "memory": "32G/8G", "weight": "100/4"}
+    values = {"classes": [gold, {"name": "iron", "options": "memory=2G"}], "weight": "50"}
+    for driver in RENDERED:
+        found = [*yaml.safe_load_all(chart(driver, json.dumps(values)))]
+        for manifest in found:
+            kubernetes_validate.validate(manifest, VERSION, strict=True)
+        (daemons,) = [each for each in found if each["kind"] == "DaemonSet"]
+        spec = daemons["spec"]["template"]["spec"]
+        (cdi,) = spec["initContainers"]
+        assert cdi["args"][-2:] == [
+            "--class=gold=/run/hesper/gold/vtest",
+            "--class=iron=/run/hesper/iron/vtest",
+        ]
+        server, plugin = spec["containers"]
+        assert server["args"][-4:] == [
+            "--class=gold:memory=8G,weight=4",
+            "--socket=/run/hesper/gold/vtest:class=gold",
+            "--class=iron:memory=2G",
+            "--socket=/run/hesper/iron/vtest:class=iron",
+        ]
+        told = ["--weight=all=50", "--memory=gold=32G/8G", "--weight=gold=100/4"]
+        given = [each for each in plugin["args"] if each.startswith(("--weight", "--memory"))]
+        assert given == (told if driver == "dra" else [])
+        for container in (cdi, server, plugin):
+            script = "import sys; from hesper.cli import main; sys.exit(main())"
+            command = [sys.executable, "-c", script, *container["args"], "--help"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"driver": "plugn"},
+        {"shares": 0},
+        {"memory": "lots"},
+        {"clases": []},
+        {"classes": [{"name": "Gold"}]},
+        {"classes": [{"name": "all"}]},
+        {"classes": [{"name": "gold", "wieght": "4"}]},
+        {"kubelet": "var/lib"},
+    ],
+    ids=str,
+)
+def test_helm_refuses_values_that_cannot_be(values: dict[str, Any]) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        chart("dra", json.dumps(values))
+    assert "schema" in str(failed.value.stderr)
+
+
 def manifests(path: Path) -> list[dict[str, Any]]:
     return [each for each in yaml.safe_load_all(path.read_text()) if each]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,7 @@ from hesper.containers.cdi import ALL, CLASS_PREFIX, SPEC_FOLDERS
 from hesper.kubernetes import device_plugin, dra
 from hesper.kubernetes.api_server import ACCOUNT, ApiServer, server_url
 from hesper.kubernetes.devices import MOST_SHARES
-from hesper.kubernetes.slices import SliceOptions
+from hesper.kubernetes.slices import Capacity, SliceOptions
 
 command = App(name="kubernetes")
 
@@ -28,22 +29,92 @@ _KUBELET = Path("/var/lib/kubelet")
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-def parse_memory(text: str) -> tuple[str, int]:
-    """Parse `NAME=SIZE`, NAME being a class, or `all`.  Raises `ValueError`."""
-    name, separator, size = text.partition("=")
+def parse_capacity(text: str, number: Callable[[str], int], example: str) -> tuple[str, Capacity]:
+    """Parse `NAME=TOTAL` or `NAME=TOTAL/EACH`, NAME being a class, or `all`.
+
+    number: parses one of both.  Raises `ValueError`.
+    """
+    name, separator, numbers = text.partition("=")
     if not name or not separator:
-        raise ValueError(f"{text!r} is no memory of a device: it must be NAME=SIZE, as in all=16G")
-    return name if name == ALL else CLASS_PREFIX + name, parse_size(size)
+        raise ValueError(
+            f"{text!r} is no capacity of a device: it must be NAME=TOTAL or NAME=TOTAL/EACH, as in"
+            f" {example}"
+        )
+    total, divided, each = numbers.partition("/")
+    found = Capacity(number(total), number(each) if divided else None)
+    if found.each is not None and found.each > found.total:
+        raise ValueError(f"{text!r}: there is less in all than each is to have")
+    return name if name == ALL else CLASS_PREFIX + name, found
+
+
+def _parse_weight(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{text!r} is no weight: it must be a whole number, 1 or more")
+    return int(text)
+
+
+def _capacities(
+    texts: Sequence[str], number: Callable[[str], int], example: str
+) -> dict[str, Capacity]:
+    """By the names of devices.  Raises `ValueError`."""
+    found: dict[str, Capacity] = {}
+    for text in texts:
+        name, capacity = parse_capacity(text, number, example)
+        if name in found:
+            raise ValueError(f"{text!r}: that device stands there twice")
+        found[name] = capacity
+    return found
+
+
+def _memory(texts: Sequence[str]) -> dict[str, Capacity]:
+    return _capacities(texts, parse_size, "all=16G or gold=32G/8G")
+
+
+def _weight(texts: Sequence[str]) -> dict[str, Capacity]:
+    return _capacities(texts, _parse_weight, "all=100 or gold=100/4")
 
 
 def _check_memory(_: Any, memory: Sequence[str]) -> None:
-    for each in memory:
-        parse_memory(each)
+    _memory(memory)
+
+
+def _check_weight(_: Any, weight: Sequence[str]) -> None:
+    _weight(weight)
 
 
 def _check_shares(_: Any, shares: int) -> None:
     if not 1 <= shares <= MOST_SHARES:
         raise ValueError(f"must be 1 to {MOST_SHARES}")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class CapacityOptions:
+    """What the claims of a device divide among them."""
+
+    memory: Annotated[
+        tuple[str, ...],
+        Parameter(metavar="NAME=TOTAL/EACH", validator=_check_memory, negative=()),
+    ] = ()
+    """Memory that a device's claims may have together, if the cluster has DRAConsumableCapacity:
+    the scheduler gives each what it asks for, as in all=16G, or what is said here that each takes,
+    as in gold=32G/8G for a class of `memory=8G`, which the server holds each to. Can be
+    repeated."""
+    weight: Annotated[
+        tuple[str, ...],
+        Parameter(metavar="NAME=TOTAL/EACH", validator=_check_weight, negative=()),
+    ] = ()
+    """The same of weights: gold=100/4 for a class of `weight=4` lets 25 have it. Can be
+    repeated."""
+
+    @property
+    def by_device(self) -> dict[str, dict[str, Capacity]]:
+        """As the slices want it."""
+        found: dict[str, dict[str, Capacity]] = {}
+        for what, told in (("memory", _memory(self.memory)), ("weight", _weight(self.weight))):
+            for device, each in told.items():
+                found.setdefault(device, {})[what] = each
+        return found
 
 
 Shares = Annotated[int, Parameter(validator=_check_shares)]
@@ -84,10 +155,7 @@ def dra_(
     *,
     node: str | None = None,
     shares: Shares = 16,
-    memory: Annotated[
-        tuple[str, ...],
-        Parameter(metavar="NAME=SIZE", validator=_check_memory, negative=()),
-    ] = (),
+    capacity: CapacityOptions = CapacityOptions(),
     kubelet: Folder = _KUBELET,
     cdi_folder: Folders = _SPEC_FOLDERS,
     api_server: str | None = None,
@@ -104,11 +172,9 @@ def dra_(
     node:
         Name of this node. Default: the variable NODE_NAME.
     shares:
-        Claims that may have one device at a time, where its memory is not given.
-    memory:
-        Memory that a device's claims may have together, as in all=16G: the scheduler gives each
-        what it asks for, if the cluster has DRAConsumableCapacity. Servers hold nobody to it but by
-        their `--limit memory`. Can be repeated.
+        Claims that may have one device at a time, where neither its memory nor weight is given.
+    capacity:
+        What the claims of a device divide among them.
     kubelet:
         The kubelet's folder.
     cdi_folder:
@@ -125,7 +191,7 @@ def dra_(
     if not name:
         fail("which node is this? Say --node NAME, or set NODE_NAME")
     url = api_server or server_url()
-    options = SliceOptions(name, shares, dict(map(parse_memory, memory)))
+    options = SliceOptions(name, shares, capacity.by_device)
 
     async def serve(over: asyncio.Event) -> None:
         server = ApiServer(url, account)

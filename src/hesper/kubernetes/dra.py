@@ -154,7 +154,7 @@ class DraDriver:
 
     def _device(self, pool: str, name: str) -> NodeDevice:
         options = self._options
-        device = self.devices.get(name if name in options.memory else name_of(name))
+        device = self.devices.get(name if name in options.capacity else name_of(name))
         if pool != options.node or device is None:
             raise rpc.KubernetesError(f"{DRIVER} has no device {name} in {pool}")
         if not device.is_healthy:
@@ -181,10 +181,15 @@ async def serve(
     publisher = Publisher(server, options)
     loop = asyncio.get_running_loop()
     told: Mapping[str, NodeDevice] | None = None
+    missing: set[str] = set()
     told_at = 0.0
     try:
         while not over.is_set():
             driver.devices = await asyncio.to_thread(node_devices, cdi_folders)
+            absent = set(options.capacity) - set(driver.devices)
+            for name in sorted(absent - missing):
+                _log.warning("no CDI file has a device whose capacity is given", device=name)
+            missing = absent
             await driver.attend()
             if driver.devices != told or loop.time() - told_at > PUBLISH_SECONDS:
                 try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hesper.containers.cdi import ALL, CLASS_PREFIX
@@ -26,32 +27,64 @@ _log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
+class Capacity:
+    """What the claims of a device divide among them."""
+
+    total: int
+    each: int | None = None
+    """What each takes, as the server holds each to as much; None: what it asks for, and all of it
+    where it asks for nothing."""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The same as a DeviceCapacity."""
+        if self.each is None:
+            return {"value": str(self.total)}
+        each = str(self.each)
+        policy = {"default": each, "validValues": [each]}
+        return {"value": str(self.total), "requestPolicy": policy}
+
+
+@dataclass(frozen=True)
 class SliceOptions:
     """How the devices of a node are told."""
 
     node: str
     shares: int
-    """Claims that may have one device, where its memory is not told."""
-    memory: Mapping[str, int] = field(default_factory=dict)
-    """Bytes that a device's claims may have together, by its name.  Such a device is told once, to
-    be allocated many times: consumable capacity, which the cluster must have switched on."""
+    """Claims that may have one device, where no capacity of it is told."""
+    capacity: Mapping[str, Mapping[str, Capacity]] = field(default_factory=lambda: NOTHING)
+    """What the claims of a device may have together, by the device's name: `memory` in bytes, or
+    `weight`.  Such a device is told once, to be allocated many times: consumable capacity, which
+    the cluster must have switched on."""
+
+
+NOTHING: Mapping[str, Mapping[str, Capacity]] = MappingProxyType({})
 
 
 def slice_devices(devices: Mapping[str, NodeDevice], options: SliceOptions) -> list[dict[str, Any]]:
-    """`spec.devices` for those that are healthy.  Raises `KubernetesError` for too many."""
+    """`spec.devices` for those that are healthy.
+
+    Raises `KubernetesError` for too many, and for two of one name.
+    """
     rows: list[dict[str, Any]] = []
     for name in sorted(devices):
         if not devices[name].is_healthy:
             continue
         label = "all" if name == ALL else name.removeprefix(CLASS_PREFIX)
         attributes = {"class": {"string": label}}
-        if name in options.memory:
-            capacity = {"memory": {"value": str(options.memory[name])}}
+        if name in options.capacity:
+            capacity = {what: each.told for what, each in options.capacity[name].items()}
             shared = {"allowMultipleAllocations": True, "capacity": capacity}
             rows.append({"name": name, "attributes": attributes, **shared})
         else:
             uses = map(devices[name].share, range(options.shares))
             rows += [{"name": use, "attributes": attributes} for use in uses]
+    names = [str(row["name"]) for row in rows]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise KubernetesError(
+            f"two devices would be called {twice[0]}, a use of one as another is: give one of the"
+            " classes another name"
+        )
     if len(rows) > MOST_DEVICES:
         raise KubernetesError(
             f"{len(rows)} devices are too many for a ResourceSlice, which has room for"
