@@ -252,4 +252,8 @@ def test_generate_prints_without_a_file(tmp_path: Path) -> None:
     conforms(content)
     assert [device["name"] for device in content["devices"]] == ["class-gold"]
     assert hesper("generate", "--class", "gold").returncode != 0
+    twice = hesper("generate", "--class", "gold=/a/b/v", "--class", "gold=/a/c/v", "--no-inject")
+    assert twice.returncode != 0
+    said = " ".join(twice.stderr.replace("│", " ").split())
+    assert "class gold: it stands there twice" in said
     assert "is for more than a socket" in hesper("generate", "--socket", "/tmp/x").stderr

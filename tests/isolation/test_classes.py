@@ -220,6 +220,8 @@ def start_all(clients: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str
         (["--class", "a", "--class", "a"], "another of that name"),
         (["--socket", "/tmp/x:class=gold"], "no such class"),
         (["--socket", "/tmp/x:class="], "PATH:class=NAME"),
+        (["--socket", ""], "must be the path"),
+        (["--driver", "lvp", "--driver", "lvp"], "--driver lvp: stands there twice"),
     ],
 )
 def test_the_command_line_says_what_is_wrong(

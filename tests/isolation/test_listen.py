@@ -48,7 +48,11 @@ def test_a_live_server_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("f", "no socket"), ("no/such/s", "No such file"), ("s" * 200, "path too long")],
+    [
+        ("f", "no socket"),
+        ("no/such/s", "No such file"),
+        ("s" * 200, "too long for a socket's path"),
+    ],
 )
 def test_impossible_paths_are_refused(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "f").write_text("mine")

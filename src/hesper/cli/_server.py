@@ -199,6 +199,8 @@ class ServerOptions(Recorded):
         is_shared: whether it is for more than one program.
         """
         limits = Limits(**dict(map(parse_limit, self.limit)))
+        if twice := next((each for each in self.driver if self.driver.count(each) > 1), None):
+            fail(f"--driver {twice}: stands there twice; a GPU is served once, by all its clients")
         return VtestOptions(
             driver=next(iter(self.driver), None),
             more_drivers=self.driver[1:],

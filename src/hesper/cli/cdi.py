@@ -33,8 +33,9 @@ def parse_class(text: str) -> tuple[str, Path]:
 
 
 def _check_classes(_: Any, classes: Sequence[str]) -> None:
-    for each in classes:
-        parse_class(each)
+    names = [parse_class(each)[0] for each in classes]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"class {twice}: it stands there twice")
 
 
 @command.command
@@ -64,8 +65,8 @@ def generate(
         Where `hesper serve` listens, for the device `all`; in a folder of its own, which containers
         get mounted read-only.
     class_:
-        The socket of another server, for the device `class-NAME`: one with a `--limit` of its own.
-        Can be repeated.
+        The socket of a class of that server, or of another one with a `--limit` of its own, for the
+        device `class-NAME`. Can be repeated.
     output:
         The file, such as /etc/cdi/hesper.json. Default: standard output.
     inject:

@@ -212,6 +212,8 @@ def _sockets(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
             fail(f"--socket {word}: must be PATH:class=NAME, or PATH")
         else:
             kinds[path] = kind
+        if not path:
+            fail("--socket '': must be the path of a Unix socket")
         if path in paths:
             fail(f"--socket {path}: stands there twice")
         paths.append(path)

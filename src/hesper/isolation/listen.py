@@ -138,8 +138,9 @@ def bind(
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        # "AF_UNIX path too long" has no errno
-        raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from error
+        # Python says so itself, without a number: the system is not asked.
+        length = f"{len(os.fsencode(path))} bytes are too long for a socket's path: choose another"
+        raise ListenError(f"cannot listen on {path}: {error.strerror or length}") from error
     except BaseException:
         sock.close()
         raise
