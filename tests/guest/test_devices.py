@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from hesper.host.drivers import choose_driver
 from hesper.host.probe import probe_drivers
 from hesper.host.profile import MemoryRule, Profile, load_profile
 from hesper.kernel.errors import ProtocolError
+from native import native
 
 MakeGuest = Callable[..., Guest]
 
@@ -329,6 +332,25 @@ def test_a_monitor_without_a_period_is_a_breach(make_guest: MakeGuest) -> None:
         guest.send(
             "vkCreateRingMESA", ring=1, pCreateInfo=ring_info(resource_id) | {"pNext": chain}
         )
+
+
+@native
+@pytest.mark.parametrize("asked", [5, 1 << 30, -20, -1 << 31])
+def test_a_ring_gives_way_as_its_guests_thread_does(make_guest: MakeGuest, asked: int) -> None:
+    """And has no more of the processors than others, whatever is asked for."""
+    guest = make_guest()
+    resource_id, _ = guest.blob(0, 8192)
+    chain = [("VkRingPriorityInfoMESA", {"priority": asked})]
+    before = set(os.listdir("/proc/self/task"))
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    guest.send("vkCreateRingMESA", ring=1, pCreateInfo=ring_info(resource_id) | {"pNext": chain})
+    (thread,) = set(os.listdir("/proc/self/task")) - before
+    wanted = max(own, min(asked, 19))
+    deadline = time.monotonic() + 20
+    while os.getpriority(os.PRIO_PROCESS, int(thread)) != wanted:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    guest.send("vkDestroyRingMESA", ring=1)
 
 
 def test_device_memory_holds_no_ring(guest: Guest) -> None:

@@ -29,7 +29,10 @@ def create_ring(context: Context, call: Call) -> None:
         if not interval:
             raise ProtocolError("VkRingMonitorInfoMESA asks for a period of 0")
         interval = max(interval, SHORTEST_ALIVE_INTERVAL)
-    context.engine.rings.create(call.args.ring, info, alive_interval_us=interval)
+    priority = info.find_("VkRingPriorityInfoMESA")
+    # The nice value of the guest's thread whose ring it is.
+    nice = priority.priority if priority is not None else 0
+    context.engine.rings.create(call.args.ring, info, alive_interval_us=interval, nice=nice)
 
 
 @handles("vkDestroyRingMESA")

@@ -15,9 +15,12 @@ class Ring:
 class Rings:
     """The rings of one context."""
 
-    def create(self, ring_id: int, info: View, *, alive_interval_us: int = 0) -> Ring:
+    def create(
+        self, ring_id: int, info: View, *, alive_interval_us: int = 0, nice: int = 0
+    ) -> Ring:
         """Make a ring from a checked-by-the-kernel `VkRingCreateInfoMESA` and start its thread.
 
+        nice: the thread's, where that is more than this process' (Linux).
         Raises `ProtocolError` for a bad layout, an id in use, an unknown resource.
         """
     def destroy(self, ring_id: int) -> None:

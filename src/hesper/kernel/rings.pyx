@@ -150,7 +150,7 @@ cdef class Rings:
         self.by_id = {}
         self.failed = failed
 
-    def create(self, uint64_t ring_id, View info, *, uint64_t alive_interval_us=0):
+    def create(self, uint64_t ring_id, View info, *, uint64_t alive_interval_us=0, int nice=0):
         cdef RingCore *core
         if info.struct_ != "VkRingCreateInfoMESA":
             raise TypeError(f"{info.struct_} describes no ring")
@@ -160,6 +160,7 @@ cdef class Rings:
             self.start_watch()
         core = ring_new(self.ref.core, ring_id, <const VkRingCreateInfoMESA *>info.at)
         cdef Ring ring = Ring.__new__(Ring)
+        core.nice = nice
         ring.core = core
         ring.id = ring_id
         self.made += 1

@@ -75,6 +75,7 @@ cdef extern from "threads.h" nogil:
     uint64_t hesper_now_ns()
     void hesper_sleep_ns(uint64_t ns)
     void hesper_precise_sleep()
+    void hesper_give_way(int nice)
     void hesper_move_on()
     void hesper_pause()
     int hesper_monitor_init(hesper_monitor *m)

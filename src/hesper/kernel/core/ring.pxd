@@ -284,6 +284,7 @@ cdef inline int ring_loop(RingCore *ring) noexcept nogil:
     cdef hesper_thread thread
     cdef int result = 0
     hesper_precise_sleep()
+    hesper_give_way(ring.nice)
     hesper_thread_begin(&thread)
     begin_commands(ring)
     while not (hesper_load_acquire(&ring.stopping) or hesper_load_acquire(&core.fatal)):

@@ -541,6 +541,7 @@ cdef struct RingCore:
     uint32_t current                # where the command that is being run begins
     uint8_t *linear                 # commands that wrap around are put together here
     uint64_t idle_ns
+    int32_t nice                # of its thread, if that gives way to more than others do
     Poll poll                       # of its thread, for the next command
     Poll borrow_poll                # of its thread, for who runs its commands
     Poll virtqueue_poll             # of its thread, for the context's own stream

@@ -20,6 +20,7 @@
 
 #ifdef __linux__
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <ucontext.h>
 #endif
 
@@ -104,6 +105,17 @@ static inline void hesper_precise_sleep(void) {
 #ifdef __linux__
     if (!hesper_is_portable())
         prctl(PR_SET_TIMERSLACK, 1000ul, 0, 0, 0);
+#endif
+}
+
+/* Has this thread give way to others as much as a thread of that nice value does.  Not the other way:
+   what a guest asks for holds among its own threads, and nobody else's come after them. */
+static inline void hesper_give_way(int nice) {
+#ifdef __linux__
+    if (!hesper_is_portable() && nice > getpriority(PRIO_PROCESS, 0))
+        setpriority(PRIO_PROCESS, 0, nice);
+#else
+    (void)nice; /* elsewhere it would be the whole process */
 #endif
 }
 
