@@ -51,5 +51,6 @@ def test_a_server_that_is_ready_can_be_watched(monkeypatch: pytest.MonkeyPatch) 
         seen.append(watch.is_watching)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    serve._serve(["/nowhere/vtest"], VtestOptions(sandbox="off"), None, watch, ready)  # noqa: SLF001
+    options = VtestOptions(sandbox="off")
+    serve._serve(["/nowhere/vtest"], options, None, watch, ready, lambda: None)  # noqa: SLF001
     assert seen == [True]
