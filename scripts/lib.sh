@@ -289,6 +289,12 @@ ensure_venv() {
 # above all; ninja knows of neither.
 fresh_build() { if [ "$constraints" -nt "$1/build.ninja" ]; then rm -rf "$1"; fi; }
 
+# configure FOLDER MESON-OPTIONS: anew, or once more, or modules that are new would be left out.
+configure() {
+    fresh_build "$1"
+    if [ -f "$1/build.ninja" ]; then quietly meson setup --reconfigure "$1"; else quietly meson setup "$@"; fi
+}
+
 # Hesper itself, built from this tree.
 ensure_hesper() {
     step "Hesper"

@@ -290,7 +290,7 @@ def follow(
     while True:
         try:
             line = _next(lines, end, trouble)
-        except _GivenUpError as error:
+        except ImageError as error:
             return str(error)
         if line is None:
             return "" if done else "its machine has ended"
@@ -306,14 +306,10 @@ def follow(
             detail(line)
 
 
-class _GivenUpError(Exception):
-    """Why nothing more is waited for."""
-
-
 def _next(
     lines: queue.SimpleQueue[str | None], end: float, trouble: Callable[[], str]
 ) -> str | None:
-    """Wait for what it says next.  Raises `_GivenUpError`."""
+    """Wait for what it says next.  Raises `ImageError` where nothing more is to come."""
     now = time.monotonic()
     silence = now + SILENCE_SECONDS
     while now < min(silence, end):
@@ -321,11 +317,11 @@ def _next(
             return lines.get(timeout=min(LOOK_SECONDS, silence - now, end - now))
         except queue.Empty:
             if reason := trouble():
-                raise _GivenUpError(reason) from None
+                raise ImageError(reason) from None
         now = time.monotonic()
     if now >= end:
-        raise _GivenUpError(f"it has not come to its end in {WHOLE_SECONDS / 3600:g} hours")
-    raise _GivenUpError(f"it has said nothing for {SILENCE_SECONDS / 60:g} minutes")
+        raise ImageError(f"it has not come to its end in {WHOLE_SECONDS / 3600:g} hours")
+    raise ImageError(f"it has said nothing for {SILENCE_SECONDS / 60:g} minutes")
 
 
 def _question(heard: Sequence[str]) -> str:

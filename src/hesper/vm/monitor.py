@@ -32,17 +32,10 @@ MAX_WAITING = 64
 ASK_SECONDS = 5.0
 """For an answer to a question for which a connection is made."""
 WRONG_STATES = {
-    "internal-error": (
-        "the accelerator cannot run this guest",
-        "choose another with --accel, tcg works everywhere",
-    ),
-    "io-error": (
-        "the machine stands still: a disk of it cannot be written",
-        "make room where its image lies",
-    ),
+    "internal-error": "the accelerator cannot run this guest: choose another with --accel",
+    "io-error": "a disk of the machine cannot be written: make room where its image lies",
 }
-"""By QEMU's `RunState`, in which a machine stands still although nobody wanted it to: what is so,
-and what to do."""
+"""By QEMU's `RunState`, in which a machine stands still although nobody wanted it to."""
 
 _log = get_logger(__name__)
 
@@ -66,7 +59,7 @@ def what_is_wrong(path: str) -> str:
         status: Any = asyncio.run(ask())
     except (QMPError, OSError, EOFError, TimeoutError):
         return ""
-    return "; ".join(WRONG_STATES.get(status["status"], ()))
+    return WRONG_STATES.get(status["status"], "")
 
 
 class _Gone(Exception):  # noqa: N818  nothing is wrong
@@ -226,12 +219,16 @@ class Monitor:
         """See to a machine that stands still although nobody wanted it to."""
         state = await self.state()
         if state == "internal-error":
-            what, remedy = WRONG_STATES[state]
-            _log.error(what, remedy=remedy)
+            _log.error(
+                "the accelerator cannot run this guest",
+                remedy="choose another with --accel, tcg works everywhere",
+            )
             self._broken()
         elif state == "io-error":
-            what, remedy = WRONG_STATES[state]
-            _log.error(what, remedy=f"{remedy}; it goes on by itself")
+            _log.error(
+                "the machine stands still: a disk of it cannot be written",
+                remedy="make room where its image lies; it goes on by itself",
+            )
             await asyncio.sleep(RESUME_SECONDS)
             while await self.state() == "io-error":
                 # QEMU tries again what has failed; if that fails again, it is soon back here.
