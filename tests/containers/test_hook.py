@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import elftools
@@ -59,6 +60,16 @@ def test_a_container_gets_what_it_lacks(bundle: Path, root: Path, driver_set: Dr
         assert (folder / "venus.json").stat().st_mode & 0o777 == 0o644
         assert os.readlink(folder / "libwindow.so.1") == f"{HOST_FOLDER}/libwindow.so.1"
         assert os.readlink(root / "lib64" / LOADER) == f"{HOST_FOLDER}/{LOADER}"
+
+
+def test_the_hook_finds_what_its_python_does_not(
+    bundle: Path, driver_set: DriverSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime starts it with nothing of the environment that Hesper was found in."""
+    bare = tmp_path / "bare"
+    venv.create(bare)
+    monkeypatch.setattr("sys.executable", str(bare / "bin/python"))
+    assert call(bundle, driver_set) == (0, "")
 
 
 def test_a_container_keeps_its_driver(bundle: Path, root: Path, driver_set: DriverSet) -> None:

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import elftools
+
 import hesper
 from hesper.api.client import client_environment
 from hesper.containers.driver_set import DRIVER_FOLDER, DriverSet
@@ -114,8 +116,8 @@ def write(content: Mapping[str, Any], path: Path) -> None:
 
 
 def hook_places() -> list[Path]:
-    """What the hook is made of: this Python, and Hesper."""
-    return [Path(sys.executable), Path(hesper.__file__).parent]
+    """What the hook is made of: this Python, and then Hesper and the library that it wants."""
+    return [Path(sys.executable), Path(hesper.__file__).parent, Path(elftools.__file__).parent]
 
 
 def changeable(places: Iterable[Path], owner: int = 0) -> list[Path]:
@@ -242,12 +244,13 @@ def _injecting(found: DriverSet) -> dict[str, Any]:
         "type": "tmpfs",
         "options": ["nosuid", "nodev", "noexec", "mode=0755", "size=256k"],
     }
+    # They may lie where this Python does not look by itself.
+    folders = dict.fromkeys(str(each.absolute().parent) for each in hook_places()[1:])
     hook = {
         "hookName": "createContainer",
         "path": sys.executable,
         "args": [sys.executable, "-s", "-P", "-m", "hesper.containers.hook", found.folder],
-        # Hesper may lie where this Python does not look by itself.
-        "env": [f"PYTHONPATH={Path(hesper.__file__).absolute().parents[1]}"],
+        "env": [f"PYTHONPATH={os.pathsep.join(folders)}"],
         "timeout": _HOOK_SECONDS,
     }
     return {"env": _environment(MANIFEST), "mounts": [host, filled], "hooks": [hook]}
