@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import secrets
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from hesper.display.frame import Capture, draw_cursor
 from hesper.display.geometry import Rect
+from hesper.portable import name_beside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,8 +54,7 @@ def save_png(scanout: Scanout, path: Path, *, cursor: bool = True) -> None:
     """
     data = io.BytesIO()
     take(scanout, cursor=cursor).save(data, "PNG")
-    # A name that nobody can have put a link at, in a folder that others may write to.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = name_beside(path)
     try:
         with temporary.open("xb") as file:
             file.write(data.getvalue())

@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 
 from hesper.log import get_logger
+from hesper.portable import name_beside
 
 SIZE = 32
 """Bytes."""
@@ -63,7 +64,7 @@ def _make(path: Path) -> bytes:
     """Make a key there, unless somebody else does at the same time."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = secrets.token_bytes(SIZE)
-    new = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    new = name_beside(path)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     try:
         with open(fd, "wb") as file:

@@ -4,7 +4,7 @@ Everything above this room is portable POSIX.  Where a Linux primitive is better
 one, the portable one stays reachable on Linux, so that both are tested: see `platform`.
 """
 
-from hesper.portable.files import set_mode
+from hesper.portable.files import name_beside, set_mode
 from hesper.portable.machine import (
     available_memory,
     give_memory_back,
@@ -104,6 +104,7 @@ __all__ = [
     "loaded_libraries",
     "map_for_good",
     "map_for_reading",
+    "name_beside",
     "object_size",
     "own_memory",
     "page_size",

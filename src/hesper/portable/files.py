@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
+from pathlib import Path
+
+
+def name_beside(path: Path) -> Path:
+    """Return a name for what becomes `path` when it is whole: nobody can have put a link at it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
 def set_mode(path: str, mode: int, *, dir_fd: int | None = None) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 from pathlib import Path
 
+from hesper.portable import name_beside
 from hesper.vm import installer, mmdebstrap
 from hesper.vm.guest_image import ImageError, ImageOptions, Step
 
@@ -31,8 +31,7 @@ def build_image(
             "say --mirror, the address of one of Debian's archives, as https://HOST/debian:"
             " Debian's list of mirrors has one near you, and without mmdebstrap none is known here"
         )
-    # A name that nobody can have put a link at, in a folder that others may write to.
-    part = options.output.with_name(f".{options.output.name}.{secrets.token_hex(8)}")
+    part = name_beside(options.output)
     with tempfile.TemporaryDirectory(prefix="hesper-image-") as folder:
         work = Path(folder)
         # Packages are unpacked by another user, who has to get through.

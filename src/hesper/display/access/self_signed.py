@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import ipaddress
 import os
-import secrets
 import socket
 import stat
 from pathlib import Path
@@ -18,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from hesper.display.access.tls import Certificate, load_certificate, state_folder
 from hesper.log import get_logger
+from hesper.portable import name_beside
 
 log = get_logger(__name__)
 
@@ -69,7 +69,7 @@ def _write(path: Path, *, replace: bool) -> None:
 
     Without `replace`, another that has been written in the meantime stays.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    part = name_beside(path)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with open(descriptor, "wb") as file:
