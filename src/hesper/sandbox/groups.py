@@ -81,8 +81,7 @@ def leave_control(tree: Tree = Tree()) -> None:
     if group is None or group.name != CONTROL or not _is_ours(group.parent, tree):
         return
     try:
-        (group.parent / SETTLED).mkdir(exist_ok=True)
-        _write(group.parent / SETTLED / "cgroup.procs", os.getpid())
+        _settle_below(group.parent)
     except OSError as error:
         _log.warning("workers have no control groups", group=str(group), reason=str(error))
 
@@ -96,11 +95,16 @@ def settle(tree: Tree = Tree()) -> None:
     if group is None or group.name == SETTLED or obstacle(tree):
         return
     try:
-        (group / SETTLED).mkdir(exist_ok=True)
-        _write(group / SETTLED / "cgroup.procs", os.getpid())
+        _settle_below(group)
         _write(group / "cgroup.subtree_control", " ".join(f"+{name}" for name in WANTED))
     except OSError as error:
         _log.warning("workers have no control groups", group=str(group), reason=str(error))
+
+
+def _settle_below(group: Path) -> None:
+    """Have this process in the group for Hesper's own below that one.  Raises `OSError`."""
+    (group / SETTLED).mkdir(exist_ok=True)
+    _write(group / SETTLED / "cgroup.procs", os.getpid())
 
 
 class Groups:
