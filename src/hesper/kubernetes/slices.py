@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hesper.containers.cdi import ALL, CLASS_PREFIX
@@ -52,13 +51,10 @@ class SliceOptions:
     node: str
     shares: int
     """Claims that may have one device, where no capacity of it is told."""
-    capacity: Mapping[str, Mapping[str, Capacity]] = field(default_factory=lambda: NOTHING)
+    capacity: Mapping[str, Mapping[str, Capacity]] = field(default_factory=dict)
     """What the claims of a device may have together, by the device's name: `memory` in bytes, or
     `weight`.  Such a device is told once, to be allocated many times: consumable capacity, which
     the cluster must have switched on."""
-
-
-NOTHING: Mapping[str, Mapping[str, Capacity]] = MappingProxyType({})
 
 
 def slice_devices(devices: Mapping[str, NodeDevice], options: SliceOptions) -> list[dict[str, Any]]:
