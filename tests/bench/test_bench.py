@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from hesper.bench import processes
 from hesper.bench.client.work import WORKS
 from hesper.bench.document import Document
 from hesper.bench.explain import STAGES
-from hesper.bench.processes import KINDS, activity, memory_kinds, memory_use, tree
+from hesper.bench.processes import KINDS, Activity, activity, memory_kinds, memory_use, tree
 from hesper.bench.sides import BARE, HESPER, SEEN
 from kernel.conftest import wait_for
 
@@ -230,3 +231,16 @@ def test_what_processes_use() -> None:
         process.communicate(b"\n")
     with pytest.raises(ProcessLookupError):
         activity([second])
+
+
+def test_what_processes_use_whose_threads_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has ended between the look at its folder and that into its file."""
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    tasks = tmp_path / "7" / "task"
+    for thread in ("7", "8", "9"):
+        (tasks / thread).mkdir(parents=True)
+    (tasks / "7" / "schedstat").write_text("1500000000 7 2\n")
+    (tasks / "9" / "schedstat").write_text("500000000 7 3\n")
+    assert activity([7]) == Activity(2.0, 5)

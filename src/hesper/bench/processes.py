@@ -78,14 +78,17 @@ def _kind(mapped: str) -> str:
 
 
 def activity(pids: Iterable[int]) -> Activity:
-    """What some running processes have done.  Raises `ProcessLookupError`."""
+    """What the threads of some running processes have done.  Raises `ProcessLookupError`."""
     wanted = list(pids)
     if not _PROC.is_dir():
         return Activity(sum(process_usage(pid).cpu for pid in wanted), None)
     cpu, wake_ups = 0, 0
     for pid in wanted:
         for task in _tasks(pid):
-            ran, _, slices = (task / "schedstat").read_text(encoding="ascii").split()
+            try:
+                ran, _, slices = (task / "schedstat").read_text(encoding="ascii").split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # a thread that has ended meanwhile
             cpu += int(ran)
             wake_ups += int(slices)
     return Activity(cpu / 1e9, wake_ups)
