@@ -111,6 +111,35 @@ def test_who_submits_more_at_a_time_gets_no_more(slices: bool, jobs: tuple[int, 
     close(gpu)
 
 
+@pytest.mark.parametrize("late", [0.09, 0.15, 0.4])
+@pytest.mark.parametrize("by_processor", [True, False])
+def test_nobody_starves_where_looks_are_late(gpu: Gpu, by_processor: bool, late: float) -> None:
+    """As on a machine of which others have nearly all: somebody always works, somebody waits."""
+    gpu.shares.by_processor = by_processor
+    gpu.late = late
+    for i in range(3):
+        gpu.enter(Client(str(i), 5 * MS, rest=MS // 10))
+    assert min(shares(gpu, 10.0)) > 0.8 / 3
+
+
+@pytest.mark.parametrize("late", [0.09, 0.15, 0.4])
+def test_weights_count_where_looks_are_late(gpu: Gpu, late: float) -> None:
+    gpu.late = late
+    gpu.enter(Client("heavy", 5 * MS, rest=MS // 10), 4)
+    gpu.enter(Client("light", 5 * MS, rest=MS // 10))
+    heavy, light = shares(gpu, 10.0)
+    assert heavy / light == pytest.approx(4, rel=0.2)
+
+
+def test_who_looks_takes_little_of_a_processor(gpu: Gpu) -> None:
+    """Of what it takes itself: where others have the processors, looks do not become fewer."""
+    gpu.look_takes = 0.0004
+    for i in range(2):
+        gpu.enter(Client(str(i), 5 * MS))
+    gpu.run(4.0)
+    assert 0.03 < gpu.looks * gpu.look_takes / 4.0 < 0.06
+
+
 def test_what_one_does_not_use_is_given_away(gpu: Gpu) -> None:
     gpu.enter(Client("rests", 2 * MS, rest=198 * MS), 10)
     gpu.enter(Client("a", 5 * MS))

@@ -62,8 +62,9 @@ ALIKE = 1.5
 """How many times as long submissions may be as those of others, as far as these count as alike."""
 RENEW = 2.0
 """Seconds after which it is found out anew how long everybody's submissions are."""
-GAP = 0.1
-"""Seconds between two looks in which anything may have happened: nobody is charged for them."""
+MOST_A_LOOK = 100_000_000
+"""Nanoseconds that are charged at a look: where the last was longer ago, anything may have happened
+meanwhile.  Not none: who is held would wait for ever where each look is late."""
 
 Who = TypeVar("Who")
 
@@ -75,10 +76,15 @@ class Shares(Generic[Who]):
         self,
         clock: Callable[[], int] = time.monotonic_ns,
         processor_ns: Callable[[int], int] = processor_ns,
+        taken: Callable[[], float] = time.thread_time,
     ) -> None:
-        """clock: nanoseconds, that of workers.  processor_ns: see `portable.processor_ns`."""
+        """clock: nanoseconds, that of workers.  processor_ns: see `portable.processor_ns`.
+
+        taken: seconds of a processor that this thread has had.
+        """
         self._clock = clock
         self._processor_ns = processor_ns
+        self._taken = taken
         self.by_processor = False
         """Whether the driver draws on the processors, so that it is those that are shared."""
         self._members: dict[Who, Sharer] = {}
@@ -151,21 +157,23 @@ class Shares(Generic[Who]):
 
     def look(self) -> float | None:
         """Decide who waits; seconds until the next look, None: no more before `wake`."""
-        now = self._clock()
+        now, taken = self._clock(), self._taken()
         passed = now - self._looked
         self._looked = now
         self._looks += 1
+        since = now - int(QUIET * 1e9)
+        at_work = {member for member in self._members.values() if member.waits}
         if passed > 0:
             self._charge(now, passed)
             self._decide()
         for member in self._members.values():
             member.looked(self._looks)
-        since = now - int(QUIET * 1e9)
-        if sum(member.last > since for member in self._members.values()) < 2:
+        at_work.update(member for member in self._members.values() if member.last > since)
+        if len(at_work) < 2:
             self._sleep()
             return None
-        cost = (self._clock() - now) / 1e9
-        self._cost += (cost - self._cost) / MEMORY
+        # Not the time that has passed: where others have the processors, that says nothing of us.
+        self._cost += (self._taken() - taken - self._cost) / MEMORY
         return max(TICK, self._cost / MOST_OF_A_PROCESSOR)
 
     def _charge(self, now: int, passed: int) -> None:
@@ -173,10 +181,8 @@ class Shares(Generic[Who]):
         alone = self._alone
         used = {each: each.used(now, passed, alone) for each in self._members.values()}
         whose = self._ran(used) if self.by_processor else used
-        if passed > GAP * 1e9:
-            return
         all_used = sum(used.values())
-        part = min(passed, all_used) / max(1, sum(whose.values()))
+        part = min(passed, all_used, MOST_A_LOOK) / max(1, sum(whose.values()))
         busy = self._busy()
         for member, time_used in used.items():
             member.works = time_used > 0
