@@ -93,6 +93,10 @@ class Frontend:
     def ask(self, request: int, payload: bytes = b"") -> bytes:
         """Send a message and return its answer."""
         self.send(request, payload)
+        return self.receive_answer(request)
+
+    def receive_answer(self, request: int) -> bytes:
+        """Return the answer to a message that was sent."""
         answered, flags, size = HEADER.unpack(self._receive(self.socket, HEADER.size))
         assert (answered, flags) == (request, 5)
         return self._receive(self.socket, size)

@@ -145,6 +145,9 @@ class VirtQueue:
         self.next_available = 0
         self._next_used = 0
         self._notified_used = 0
+        self._overtaken = False
+        """Whether a stop may have overtaken an interrupt: a driver that waits for it asks for no
+        other."""
         self._in_flight = 0
         self._late: list[tuple[Chain, bytes]] = []
         """Answers that came while the queue was stopped."""
@@ -209,6 +212,7 @@ class VirtQueue:
 
     def stop(self) -> int:
         """Leave the rings alone from now on; returns the next index in the available ring."""
+        self._overtaken = self._overtaken or self.running
         self.running = False
         return self.next_available
 
@@ -217,6 +221,7 @@ class VirtQueue:
         self.running = False
         self.broken = ""
         self.epoch += 1
+        self._overtaken = False
         self._in_flight = 0
         self._late = []
 
@@ -351,14 +356,16 @@ class VirtQueue:
     def notify(self) -> bool:
         """Interrupt the driver if something was pushed since the last time and it wants to know.
 
-        Returns whether it does.
+        And once, whatever it wants, when it goes on after a stop.  Returns whether it was to be.
         """
-        if not self.running or self._next_used == self._notified_used:
+        if not self.running or (self._next_used == self._notified_used and not self._overtaken):
             return False
         self._barrier()
         fresh = (self._next_used - self._notified_used) & _WRAP
         self._notified_used = self._next_used
-        if self.event_idx:
+        if self._overtaken:
+            self._overtaken = False
+        elif self.event_idx:
             wanted = self._available[2 + self.size]
             if (self._next_used - wanted - 1) & _WRAP >= fresh:
                 return False
