@@ -45,6 +45,13 @@ def test_the_device_goes_on_and_interrupts_by_its_configuration(
     assert vm.device.resets == 0
 
 
+def test_requests_without_an_answer_are_requests(vm: ToyVm, frontend: Frontend) -> None:
+    """As Linux's virtio-gpu makes them for a cursor."""
+    head, answer = frontend.post(b"E", response_size=0, indirect=False)
+    assert frontend.wait_bytes(head, answer) == b""
+    assert vm.echo(b"after") == b"AFTER"
+
+
 def test_a_vmm_that_fails_again_and_then_does_not(vm: ToyVm, frontend: Frontend) -> None:
     """It knows how far the queue was when it last ran, and the device how far it is."""
     frontend.fail_start()

@@ -266,7 +266,8 @@ class VirtQueue:
         if head >= self.size or self._available[0] > _NO_INTERRUPT:
             return False
         address, length, flags, _ = _DESCRIPTOR.unpack_from(self._descriptors, 16 * head)
-        return bool(address and length and flags in {_INDIRECT, _NEXT})
+        # Of one descriptor that is read: Linux's virtio-gpu asks for cursors without an answer.
+        return bool(address and length and flags in {0, _INDIRECT, _NEXT})
 
     def _walk(self, head: int) -> Chain:
         """Follow the chain that begins at descriptor `head`."""
