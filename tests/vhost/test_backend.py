@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from frontend import GUEST_BASE, Frontend
 from toy_device import CONFIG, REGION, REGION_SIZE, STAMPS, UPPER, YES, ToyVm, map_request
-from vring import PATIENCE
+from vring import PATIENCE, Wake
 
 from hesper.vhost import backend
 from hesper.vhost.backend import PROTOCOL_FEATURES, Backend
@@ -191,6 +191,24 @@ def test_an_interrupt_that_a_pause_overtakes_is_made_good(
     used = ring.take_used()
     assert used is not None
     assert used[0] == head
+
+
+def test_a_call_that_came_too_late_is_made_good(vm: ToyVm) -> None:
+    """QEMU enables a queue first, and then says where the driver is reached."""
+    ring = vm.frontend.queues[0]
+    head, _ = vm.frontend.post(b"K")
+    vm.settle()
+    bases = vm.frontend.stop_queues()
+    right = Wake()
+    vm.frontend.start_queues(bases)
+    vm.on_loop(lambda: vm.device.kept.pop().respond(b"lost"))
+    ring.call.wait()
+    vm.frontend.send(Request.SET_VRING_CALL, U64.pack(0), [right.write_fd])
+    right.wait()
+    used = ring.take_used()
+    assert used is not None
+    assert used[0] == head
+    right.close()
 
 
 def test_a_machine_paused_before_its_first_request(vm: ToyVm) -> None:

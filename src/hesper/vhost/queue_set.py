@@ -247,6 +247,9 @@ class QueueSet:
         queue, fd = self._queue_fd(message)
         _close(queue.call_fd)
         queue.call_fd = fd
+        # QEMU starts a queue with one that leads nowhere, or to where nobody is any more, and gives
+        # the right one after that.
+        queue.say_again()
 
     def _set_error(self, message: Message) -> None:
         queue, fd = self._queue_fd(message)

@@ -145,9 +145,8 @@ class VirtQueue:
         self.next_available = 0
         self._next_used = 0
         self._notified_used = 0
-        self._overtaken = False
-        """Whether a stop may have overtaken an interrupt: a driver that waits for it asks for no
-        other."""
+        self._say_again = False
+        """Whether an interrupt may have been lost: a driver that waits for it asks for no other."""
         self._in_flight = 0
         self._late: list[tuple[Chain, bytes]] = []
         """Answers that came while the queue was stopped."""
@@ -212,16 +211,20 @@ class VirtQueue:
 
     def stop(self) -> int:
         """Leave the rings alone from now on; returns the next index in the available ring."""
-        self._overtaken = self._overtaken or self.running
+        self.say_again()
         self.running = False
         return self.next_available
+
+    def say_again(self) -> None:
+        """Interrupt the driver once more: what was said until now may not have reached it."""
+        self._say_again = self._say_again or self.running
 
     def reset(self) -> None:
         """Forget what is in flight: the driver has started over."""
         self.running = False
         self.broken = ""
         self.epoch += 1
-        self._overtaken = False
+        self._say_again = False
         self._in_flight = 0
         self._late = []
 
@@ -357,15 +360,15 @@ class VirtQueue:
     def notify(self) -> bool:
         """Interrupt the driver if something was pushed since the last time and it wants to know.
 
-        And once, whatever it wants, when it goes on after a stop.  Returns whether it was to be.
+        And whatever it wants where that was to be said again.  Returns whether it was to be.
         """
-        if not self.running or (self._next_used == self._notified_used and not self._overtaken):
+        if not self.running or (self._next_used == self._notified_used and not self._say_again):
             return False
         self._barrier()
         fresh = (self._next_used - self._notified_used) & _WRAP
         self._notified_used = self._next_used
-        if self._overtaken:
-            self._overtaken = False
+        if self._say_again:
+            self._say_again = False
         elif self.event_idx:
             wanted = self._available[2 + self.size]
             if (self._next_used - wanted - 1) & _WRAP >= fresh:
