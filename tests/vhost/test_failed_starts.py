@@ -15,7 +15,7 @@ from toy_device import YES, ToyVm, map_request
 from vring import PATIENCE, QUEUE_SIZE
 
 from hesper.vhost import backend
-from hesper.vhost.queue_set import LOOK_SECONDS
+from hesper.vhost.queue_set import LOOK_SECONDS, UNSURE_SECONDS
 
 
 @pytest.fixture
@@ -103,4 +103,25 @@ def test_kicks_that_a_sleeping_guest_has_lost_are_made_good(
         assert frontend.set_memory() == 0
         assert vm.echo(b"lost") == b"LOST"
         assert vm.echo(b"again") == b"AGAIN"
+    assert vm.echo(b"awake") == b"AWAKE"
+
+
+def test_kicks_lost_after_a_pause_in_a_guests_sleep_are_made_good(
+    vm: ToyVm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the VMM takes to start the queues."""
+    frontend = vm.frontend
+    assert frontend.call(map_request(0)) == YES
+    frontend.wait_maps(1)
+    bases = frontend.stop_queues()
+    assert frontend.set_memory() == 0
+    would_look = threading.Event()
+    # Timers come in order.
+    vm.on_loop(lambda: vm.loop.call_after(UNSURE_SECONDS, would_look.set))
+    assert would_look.wait(PATIENCE)
+    frontend.start_queues(bases)
+    vm.settle()
+    with monkeypatch.context() as asleep:
+        asleep.setattr(frontend.queues[0].kick, "signal", lambda: None)
+        assert vm.echo(b"lost") == b"LOST"
     assert vm.echo(b"awake") == b"AWAKE"

@@ -83,6 +83,8 @@ class QueueSet:
         """Whether the queues run although the front-end has not started them."""
         self._unsure = False
         """Whether a kick may have got lost."""
+        self._looking = False
+        """Whether it will be looked for those, while the queues run."""
         self._reached: dict[int, int] = {}
         """How far queues got alone, of which the front-end does not know."""
         self.handlers: dict[int, Callable[[Message], bytes | None]] = {
@@ -162,17 +164,20 @@ class QueueSet:
 
         A driver that has kicked for one request need not kick for the next before that was seen.
         """
-        if not self._unsure:
-            self._unsure = True
+        self._unsure = True
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._unsure and not self._looking:
+            self._looking = True
             self._loop.call_after(UNSURE_SECONDS, self._look_if_unsure)
 
     def _look_if_unsure(self) -> None:
-        if self._unsure and self.running:
+        self._looking = False
+        if self.running:
             for queue in self._queues:
                 self._drain(queue)
-            self._loop.call_after(UNSURE_SECONDS, self._look_if_unsure)
-        else:
-            self._unsure = False
+            self._look_later()
 
     def starting(self) -> None:
         """The front-end is about to start them: what they did alone is over."""
@@ -234,6 +239,8 @@ class QueueSet:
         if fd < 0:
             raise FrontendError("a queue without a kick descriptor would have to be polled")
         self._set_kick_fd(queue, fd)
+        # The one before may have been written to.
+        self._drain(queue)
 
     def _set_kick_fd(self, queue: VirtQueue, fd: int) -> None:
         if queue.kick_fd >= 0:
@@ -284,7 +291,11 @@ class QueueSet:
             # QEMU stops the queue right after; a chain popped until then would be lost to it.
             self._events.stopping()
             return
-        if queue.running or queue.addresses is None:
+        if queue.running:
+            # It was disabled, and not stopped.
+            self._events.running()
+            return
+        if queue.addresses is None:
             # QEMU enables all queues; a driver need not have set up all: firmware has no cursor.
             return
         self._reset_unless_resumed()
@@ -296,6 +307,7 @@ class QueueSet:
         self._events.running()
         # What the driver made available before its kick reached us.
         self._drain(queue)
+        self._look_later()
 
     def _reset_unless_resumed(self) -> None:
         """Tell a VM that was paused from a driver that starts over, when the first queue starts.
