@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pattern import Pattern
-from serving import run, serve, shown, until_equal
+from serving import run, serve, shown, until, until_equal
 from vnc_client import (
     DESKTOP_SIZE,
     EXTENDED_DESKTOP_SIZE,
@@ -103,6 +103,38 @@ def test_sends_nothing_while_nothing_changes() -> None:
             display[0].flush([Rect(100, 100, 1, 1)])
             assert (await viewer.update()).rects == [(64, 64, 64, 64)]
             assert service.feeds[0].sent - sent < 64 * 64 * 4 + 100
+
+    run(scenario())
+
+
+def test_a_viewer_that_waits_gets_the_next_picture_where_one_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has asked, and does not ask again before it has one."""
+
+    async def scenario() -> None:
+        display, pattern = shown()
+        tried: list[Rect] = []
+
+        def fail(rect: Rect) -> None:
+            tried.append(rect)
+            raise MemoryError
+
+        async with serve(display) as (service, server):
+            viewer = await Viewer.connect(server.ports[0])
+            await until_equal(viewer, pattern)
+            viewer.request()
+            viewer.fence(FENCE_REQUEST, b"later")
+            while not viewer.fences:
+                assert await viewer.message() is None
+            with monkeypatch.context() as unreadable:
+                unreadable.setattr(pattern.surface, "pixels", fail)
+                display[0].flush([Rect(0, 0, 1, 1)])
+                await until(lambda: tried and not service.feeds[0].has_news)
+            pattern.pixels[100, 100] = 0x123456
+            display[0].flush([Rect(100, 100, 1, 1)])
+            await viewer.update()
+            np.testing.assert_array_equal(viewer.pixels, pattern.pixels)
 
     run(scenario())
 

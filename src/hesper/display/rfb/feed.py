@@ -75,6 +75,7 @@ class Feed:
                     # Whatever a surface may raise: the guest goes on, and so do its viewers.
                     log.exception("scanout cannot be read", scanout=self.scanout.index)
                     self._refuse()
+                    self._ask_for_viewers()
                     continue
                 finally:
                     self._taking = False
@@ -139,6 +140,10 @@ class Feed:
             if not future.done():
                 self.viewers.add(viewer)
                 future.set_result(picture)
+        self._ask_for_viewers()
+
+    def _ask_for_viewers(self) -> None:
+        """Take another picture when there is news, if a viewer waits for it: it asks once."""
         if any(viewer.hungry for viewer in self.viewers):
             self._asked.set()
 
