@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from recorded_guest import ALWAYS, SIZE, Copier, read_file, record_to, replay
 from recordings import ABOUT_NOTHING, file_of
 
 from hesper.isolation.recordings import RecordOptions
+from hesper.kernel.tape import ROOM
 from hesper.trace.chunks import RECORDS, RecordingError, pack
 from hesper.trace.decoded import decode
 from hesper.trace.outcome import ReplayError
@@ -90,6 +92,29 @@ def test_what_does_not_change_is_noted_once(tmp_path: Path) -> None:
     _, records = read_file(path)
     noted = sum(len(memory_of(r)[2]) for r in records if r.kind in (Kind.MEMORY, Kind.LAST))
     assert noted == 2 * SIZE
+
+
+def test_a_client_goes_on_where_its_recorder_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it fails of: nobody makes room for what is noted any more."""
+    recorder = record_to(tmp_path / "file")
+
+    def fail(_data: bytes) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(recorder, "put", fail)
+    text = "x" * 1000
+
+    def note_more_than_there_is_room_for() -> None:
+        for _ in range(2 * ROOM // len(text)):
+            recorder.tape.end(text)
+
+    client = threading.Thread(target=note_more_than_there_is_room_for, daemon=True)
+    client.start()
+    client.join(SECONDS)
+    assert not client.is_alive()
+    recorder.close()
 
 
 def test_a_replay_comes_to_the_same(recorded: Path) -> None:

@@ -107,6 +107,14 @@ class Recorder:
 
     def _run(self) -> None:
         """Be the thread that writes."""
+        try:
+            self._write_all()
+        except Exception:
+            _log.exception("the recording ends here")
+            # Nobody makes room any more, for which the client would wait.
+            self.tape.stop()
+
+    def _write_all(self) -> None:
         while (data := self.tape.take(PATIENCE_NS)) is not None:
             if not data:
                 continue
