@@ -160,6 +160,23 @@ def test_a_lease_is_asked_for_once_and_given_back_when_it_is_not_wanted(
     assert lease.patience is None
 
 
+def test_where_there_is_no_more_it_is_not_asked_for_again_and_again(shared: Total[str]) -> None:
+    """What commands decode to may pass a lease, and nobody waits for anything then."""
+    lease = Lease(FIRST, SLACK, os.dup(shared.fd))
+    ledger: Any = FakeLedger()
+    lease.lend(ledger)
+    ledger.used = FIRST + 1
+    assert lease.question() == {"lease": FIRST + 1 + STEP}
+    lease.answer(FIRST)
+    assert lease.question() is None
+    # Who waits for something is heard.
+    ledger.asks, ledger.missing = 1, MIB
+    assert lease.question() == {"lease": FIRST + 1 + MIB + STEP}
+    lease.answer(FIRST + MIB)
+    ledger.used, ledger.missing = FIRST + MIB + 1, 0
+    assert lease.question() == {"lease": FIRST + MIB + 1 + STEP}
+
+
 def allocate(guest: Hostile, memory: int, size: int) -> int:
     return guest.call(
         "vkAllocateMemory",

@@ -38,6 +38,8 @@ class Lease:
         self._asked: int | None = None
         """Those who wait up to that one will be answered; None: nobody is asked."""
         self._answered = 0
+        self._in_vain = False
+        """Whether the last answer was what there is already."""
         self._was_large = False
 
     def lend(self, ledger: Ledger) -> None:
@@ -56,7 +58,9 @@ class Lease:
         if self._ledger is None or self._asked is not None:
             return None
         asks, used, missing = self._ledger.wanted()
-        if asks == self._answered and used <= self.size:
+        # What commands decode to may pass the lease while nobody waits: where there is no more, to
+        # ask again and again would bring none.
+        if asks == self._answered and (used <= self.size or self._in_vain):
             return None
         self._asked = asks
         return {"lease": used + missing + max(STEP, used // 8)}
@@ -65,6 +69,7 @@ class Lease:
         """Take in what the supervisor has granted."""
         if self._ledger is None or self._asked is None:
             return
+        self._in_vain = size <= self.size
         self.size = size
         self._answered, self._asked = self._asked, None
         self._ledger.grant(size, self._answered)
