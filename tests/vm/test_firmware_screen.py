@@ -21,7 +21,9 @@ from serving import run, until
 from hesper.display.formats import BY_NAME
 from hesper.display.geometry import Rect, Size
 from hesper.display.scanout import Display, MemorySurface
+from hesper.vm import firmware_screen
 from hesper.vm.firmware_screen import FirmwareScreen
+from hesper.vm.qemu_vnc import QemuVnc, connected
 
 LOOK_SECONDS = 0.2
 RED, GREEN = (168, 0, 0), (0, 168, 0)
@@ -206,6 +208,32 @@ def test_the_guests_own_screen_is_left_to_it_until_it_starts_over(tmp_path: Path
             assert display[0].surface is own
             display[0].show(None)
             screen.start()
+            await fake.asked.get()
+            await until(lambda: colour_of(display) == (Size(4, 2), 0))
+
+    run(scenario())
+
+
+def test_a_machine_that_starts_over_while_the_connection_ends_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with seen(tmp_path) as (fake, screen, display):
+
+            @asynccontextmanager
+            async def ending(path: Path) -> AsyncIterator[QemuVnc]:
+                async with connected(path) as vnc:
+                    yield vnc
+                if display[0].surface is own:
+                    display[0].show(None)
+                    screen.start()
+
+            monkeypatch.setattr(firmware_screen, "connected", ending)
+            own = guests_own()
+            await fake.asked.get()
+            fake.show(4, 2, 1)
+            await fake.asked.get()
+            display[0].show(own)
             await fake.asked.get()
             await until(lambda: colour_of(display) == (Size(4, 2), 0))
 

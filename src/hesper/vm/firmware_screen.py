@@ -52,6 +52,8 @@ class FirmwareScreen:
         self._pixels: Xrgb | None = None
         """Those of what is shown."""
         self._runs = False
+        self._is_wanted = False
+        """Whether the machine has started, and the card has not been watched to the end since."""
 
     def start(self) -> None:
         """Show the card from now on; after the machine's start, and after each reset.
@@ -59,15 +61,19 @@ class FirmwareScreen:
         On the outputs' event loop.
         """
         self._shown = None
+        self._is_wanted = True
         if not self._runs:
             self._runs = True
             self._outputs.spawn(self._run)
 
     async def _run(self) -> None:
         try:
-            async with connected(self._path) as vnc:
-                with contextlib.suppress(EOFError, ConnectionError):  # QEMU has ended
-                    await self._watch(vnc)
+            # The machine may start over while the connection ends.
+            while self._is_wanted:
+                async with connected(self._path) as vnc:
+                    with contextlib.suppress(EOFError, ConnectionError):  # QEMU has ended
+                        await self._watch(vnc)
+                    self._is_wanted = False
         except OSError as error:
             _log.warning("firmware and boot loader are not seen", reason=str(error))
         finally:
