@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from kernel.conftest import BOUND, wait_for
-from kernel.served import OTHER_QUEUE, OTHER_RING_IDX, PING, QUEUE, RING_IDX, Served, expect
+from kernel.served import (
+    CODEC,
+    OTHER_QUEUE,
+    OTHER_RING_IDX,
+    PING,
+    QUEUE,
+    RING_IDX,
+    Served,
+    expect,
+)
 from vtest.vtest_client import readable
 
 SHORT, LONG = 200_000, 100_000_000
@@ -142,3 +151,28 @@ def test_a_refusal_ends_the_server(served: Served) -> None:
     served.client.sock.settimeout(BOUND)
     wait_for(lambda: served.failure is not None, "the server to end")
     assert "timeline 9 is bound to no queue" in str(served.failure)
+
+
+def test_a_queue_is_looked_at_after_fences_that_the_socket_has_looked_at(patient: Served) -> None:
+    """That wakes nobody, and a guest that then looks at memory alone has nobody else to look out.
+
+    On a busy machine the socket's thread leaves them to others at times: so several.
+    """
+    client, driver = patient.client, patient.driver
+    patient.host.engine.timelines.set_lookout(1_000_000)
+    sync = client.sync(0)
+    submission = {"queue": QUEUE, "submitCount": 0, "pSubmits": None, "fence": 0}
+    for value in range(1, 51):
+
+        def is_through(wanted: int = value) -> bool:
+            return bool(client.sync_value(sync) == wanted)
+
+        patient.submit(QUEUE, RING_IDX, sync, value)
+        for _ in range(10):
+            assert not is_through()
+        patient.finish()
+        wait_for(is_through, "the fence")
+        looks = driver.waits_begun()
+        client.submit((CODEC.encode("vkQueueSubmit", submission), [], None))
+        wait_for(lambda looks=looks: driver.waits_begun() > looks, "a look at the queue")  # type: ignore[misc]
+        patient.finish()

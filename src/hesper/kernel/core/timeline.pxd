@@ -292,11 +292,13 @@ cdef inline void timeline_rest(TimelineCore *t) noexcept nogil:
     cdef bint busy
     cdef bint was_busy = False
     while (t.count == 0 or t.held) and t.deadline == 0:
-        if t.count:
-            since = 0
-            pthread_cond_wait(&t.monitor.condition, &t.monitor.mutex)
-            continue
         lookout = hesper_load_u64(&t.context.lookout_ns)
+        if t.count:
+            # Whoever holds the fences wakes nobody when they are through; somebody has to look out
+            # for what is submitted then.
+            since = 0
+            hesper_monitor_wait_for(&t.monitor, lookout)
+            continue
         now = hesper_now_ns()
         busy = is_busy(t, &calls)
         # Not at once at rest: whoever submits next would have to wake this thread.
