@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from simulated_gpu import Client, Gpu
 
-from hesper.isolation.sharer import HELD, MEASURE, SINCE, TOLD, USED, WAKE
+from hesper.isolation.sharer import HELD, MEASURE, SINCE, TOLD, USED, WAKE, Sharer
 from hesper.isolation.shares import LEAD
 
 MS = 1_000_000
@@ -129,6 +129,29 @@ def test_weights_count_where_looks_are_late(gpu: Gpu, late: float) -> None:
     gpu.enter(Client("light", 5 * MS, rest=MS // 10))
     heavy, light = shares(gpu, 10.0)
     assert heavy / light == pytest.approx(4, rel=0.2)
+
+
+def test_who_begins_as_nobody_looks_any_more_is_seen(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has been told to wake nobody, and one that always has work never begins again."""
+    gpu.enter(Client("a", 5 * MS))
+    other = gpu.enter(Client("b", 1000 * MS, rest=1000 * MS))
+    other.idle_until = gpu.now
+    gpu.run(0.1)
+    assert gpu.shares.is_awake
+    other.left, other.words[SINCE], other.idle_until = 0, 0, gpu.now + 3600 * 1000 * MS
+    tell = Sharer.tell
+
+    def begin_first(sharer: Sharer, told: int, now: int = 0) -> None:
+        if told & WAKE:
+            other.left, other.words[SINCE] = other.job, gpu.now
+        tell(sharer, told, now)
+
+    monkeypatch.setattr(Sharer, "tell", begin_first)
+    gpu.run(0.5)
+    assert other.left > 0
+    assert gpu.shares.is_awake
 
 
 def test_who_looks_takes_little_of_a_processor(gpu: Gpu) -> None:

@@ -132,6 +132,11 @@ class Sharer:
         return self._since != 0
 
     @property
+    def has_begun(self) -> bool:
+        """Whether something of it is at work now, as it says."""
+        return bool(self._words[SINCE])
+
+    @property
     def waits(self) -> bool:
         """Whether it is held, and says that this keeps it from something."""
         return bool(self.told & HOLD and self._words[HELD])

@@ -171,7 +171,11 @@ class Shares(Generic[Who]):
         at_work.update(member for member in self._members.values() if member.last > since)
         if len(at_work) < 2:
             self._sleep()
-            return None
+            # Who has begun just before it was told so has woken nobody.
+            if not any(each.told & WAKE and each.has_begun for each in self._members.values()):
+                return None
+            self.wake()
+            return TICK
         # Not the time that has passed: where others have the processors, that says nothing of us.
         self._cost += (self._taken() - taken - self._cost) / MEMORY
         return max(TICK, self._cost / MOST_OF_A_PROCESSOR)

@@ -16,9 +16,9 @@ from hesper_commands cimport VK_TIMEOUT
 from hesper.kernel.core.fences cimport fence_spare, fence_take, fences_destroy, fences_init
 from hesper.kernel.core.objects cimport Entry, object_find
 from hesper.kernel.core.platform cimport (
-    hesper_add_u64, hesper_load_acquire, hesper_load_u64, hesper_monitor_wait_for, hesper_note,
-    hesper_now_ns, hesper_sleep_ns, hesper_store_u64, pthread_cond_broadcast, pthread_cond_wait,
-    pthread_mutex_lock, pthread_mutex_unlock)
+    hesper_add_u64, hesper_exchange_u64, hesper_load_acquire, hesper_load_u64,
+    hesper_monitor_wait_for, hesper_note, hesper_now_ns, hesper_sleep_ns, hesper_store_u64,
+    pthread_cond_broadcast, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock)
 from hesper.kernel.core.progress cimport ring_settle
 from hesper.kernel.core.state cimport (
     STAGE_WAIT, Core, DeviceState, Fences, QueueState, Share, Stream)
@@ -97,8 +97,9 @@ cdef inline bint share_begin(Core *core, QueueState *queue, Entry *entry) noexce
     share.inside += 1
     if share.since == 0:
         share.since = hesper_now_ns()
-        hesper_store_u64(&share.page[SHARE_SINCE], share.since)
-        woken = told & TOLD_WAKE != 0
+        hesper_exchange_u64(&share.page[SHARE_SINCE], share.since)
+        # What holds by now: who wants to be woken from then on looks at the page after that.
+        woken = hesper_load_u64(&share.page[SHARE_TOLD]) & TOLD_WAKE != 0
     pthread_mutex_unlock(&share.monitor.mutex)
     if woken:
         share_wake(share)
