@@ -154,6 +154,23 @@ def test_a_blob_that_is_never_made_is_given_up_where_others_wait(
     assert_no_more_descriptors(before)
 
 
+def test_a_context_that_makes_a_blob_for_ever_can_be_destroyed(
+    vm: Vm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel has the program know each blob, as it says behind its making."""
+    monkeypatch.setattr("hesper.gpu.blobs.LOOK_AFTER", 0.01)
+    stuck = vm.open_context(1)
+    stuck.paused.clear()
+    blob = vm.guest.post(create_blob(7, SIZE, ctx_id=1))
+    attached = vm.guest.post(on_resource(Command.CTX_ATTACH_RESOURCE, 7, ctx_id=1))
+    destroyed = vm.guest.post(request(Command.CTX_DESTROY, ctx_id=1))
+    assert vm.guest.wait(*blob).type == Response.ERR_UNSPEC
+    assert vm.guest.wait(*attached).type == Response.ERR_INVALID_RESOURCE_ID
+    assert vm.guest.wait(*destroyed).type == OK
+    stuck.paused.set()
+    assert stuck.ended.wait(30)
+
+
 def test_a_blob_that_takes_long_is_made_where_nobody_waits(
     vm: Vm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -291,11 +291,15 @@ class GpuDevice:
     def _awaited(self, resource_id: int, ctx_id: int) -> bool:
         """Whether anybody but a context waits for a resource that the context is making.
 
-        Its program has the blob mapped, without a context's id.
+        Its program has the blob mapped, without a context's id.  That the context is to go waits
+        behind what the program has asked for itself.
         """
         return any(
             request.header.ctx_id != ctx_id and request.header.type != Command.RESOURCE_MAP_BLOB
             for request in self._ordering.behind(resource_key(resource_id))
+        ) or any(
+            request.header.type == Command.CTX_DESTROY
+            for request in self._ordering.behind(context_key(ctx_id))
         )
 
     def _read(self, request: Request) -> None:
