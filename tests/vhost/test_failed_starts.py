@@ -91,6 +91,22 @@ def test_a_machine_that_is_reset_is_left_alone(vm: ToyVm, frontend: Frontend, in
     assert vm.device.resets == 1
 
 
+def test_a_queue_that_looked_as_if_nobody_was_there_goes_on_after_the_next_pause(
+    vm: ToyVm, frontend: Frontend
+) -> None:
+    ring = frontend.queues[0]
+    where = slice(ring.available_ring, ring.available_ring + 4)
+    before = bytes(frontend.memory[where])
+    frontend.memory[where] = struct.pack("<HH", 0xA5A5, ring.available + 1)
+    looked = threading.Event()
+    vm.on_loop(lambda: vm.loop.call_after(2 * LOOK_SECONDS, looked.set))
+    assert looked.wait(PATIENCE)
+    frontend.memory[where] = before
+    frontend.fail_start()
+    assert vm.echo(b"still") == b"STILL"
+    assert vm.device.resets == 0
+
+
 def test_kicks_that_a_sleeping_guest_has_lost_are_made_good(
     vm: ToyVm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,7 +189,9 @@ class QueueSet:
             if queue.running:
                 self._reached[queue.index] = queue.stop()
                 queue.addresses = None
-            queue.unannounced = False
+            if queue.unannounced:
+                # What looked as if there was no driver need not have meant that.
+                queue.unannounced, queue.broken = False, ""
 
     def config_read(self) -> None:
         """The driver has read the config space, as it does when it starts."""
