@@ -14,7 +14,7 @@ from hesper.kernel.errors import ProtocolError
 VK_ERROR_UNKNOWN = -13
 VK_NOT_READY = 1
 OCCLUSION, STATISTICS, TIMESTAMP, TRANSFORM_FEEDBACK = 0, 1, 2, 1000028004
-BITS_64, WAIT, WITH_AVAILABILITY, PARTIAL = 1, 2, 4, 8
+BITS_64, WAIT, WITH_AVAILABILITY, PARTIAL, WITH_STATUS = 1, 2, 4, 8, 16
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,7 @@ def test_how_large_results_are() -> None:
     assert query_result_size(pool, 1, 0, 0) == 8
     assert query_result_size(pool, 1, 0, BITS_64) == 16
     assert query_result_size(pool, 3, 100, BITS_64 | WITH_AVAILABILITY) == 224
+    assert query_result_size(pool, 1, 0, BITS_64 | WITH_AVAILABILITY | WITH_STATUS) == 32
     assert query_result_size(pool, 1 << 32, 1 << 63, 0) > 1 << 94
 
 
@@ -82,6 +83,7 @@ def test_results_that_fit_are_read(guest: Guest) -> None:
         {"stride": 9},
         {"stride": 1 << 63},
         {"flags": BITS_64 | WITH_AVAILABILITY},
+        {"flags": BITS_64 | WITH_AVAILABILITY | WITH_STATUS, "stride": 16, "dataSize": 64},
         {"firstQuery": 1},
         {"firstQuery": (1 << 32) - 1, "queryCount": 2},
         {"queryCount": 0},

@@ -256,6 +256,7 @@ BEYOND = [
     results(SIZE - 4, 1, 0, 1),
     results(0, 2, ALL, 1),
     results(SIZE - 16, 1, 0, 1, STATISTICS),
+    results(SIZE - 16, 1, 0, 1 | 4 | 16),  # with availability and status, which Vulkan forbids
     results(0, 9, 8, 1),
     describe(4, SIZE),
     describe(SIZE + 4, ALL),

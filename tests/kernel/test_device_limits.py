@@ -134,6 +134,34 @@ def test_data_that_is_pushed_has_room(
         push_data(host, offset, size)
 
 
+def image_again(host: Host, size: int | None) -> None:
+    """An image that is to lie where one with those capture data did."""
+    data = None if size is None else {"size": size, "address": bytes(size)}
+    info = {
+        "pNext": [("VkOpaqueCaptureDataCreateInfoEXT", {"pData": data})],
+        "imageType": vk.VK_IMAGE_TYPE_2D,
+        "format": vk.VK_FORMAT_R8G8B8A8_UNORM,
+        "extent": {"width": 4, "height": 4, "depth": 1},
+        "mipLevels": 1,
+        "arrayLayers": 1,
+        "samples": 1,
+    }
+    send(host, "vkCreateImage", device=3, pCreateInfo=info, pImage=200)
+    send(host, "vkDestroyImage", device=3, image=200)
+
+
+@pytest.mark.parametrize("size", [0, 1, 15])
+def test_capture_data_are_as_long_as_the_driver_has_them(
+    host: Host, know: Callable[..., None], size: int
+) -> None:
+    """It reads as much, however many bytes the guest has sent."""
+    know(host, opaqueCaptureDataSize=16)
+    for good in (None, 16, 20):
+        image_again(host, good)
+    with pytest.raises(ProtocolError, match=r"pData\.size >= device\.opaqueCaptureDataSize"):
+        image_again(host, size)
+
+
 def continue_rendering(host: Host, samples: int, flags: int = 2, render_pass: int = 0) -> None:
     chained = {"rasterizationSamples": samples, "colorAttachmentCount": 0}
     chain = [("VkCommandBufferInheritanceRenderingInfo", chained)]

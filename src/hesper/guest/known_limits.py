@@ -59,6 +59,7 @@ def know_limits(physical: PhysicalDevice, table: ProcTable, *, copies_depth: boo
             "maxCustomBorderColors": colors.maxCustomBorderColorSamplers or 1,
             "maxSamples": _most_samples(properties.properties.limits),
             "maxPushDataSize": _sum(heaps.maxPushDataSize),
+            "opaqueCaptureDataSize": _sum(heaps.imageCaptureReplayOpaqueDataSize),
         },
     )
 

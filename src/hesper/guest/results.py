@@ -99,7 +99,7 @@ def query_result_size(pool: QueryPool, count: int, stride: int, flags: int) -> i
     """
     extra = flags & (VK_QUERY_RESULT_WITH_AVAILABILITY_BIT | VK_QUERY_RESULT_WITH_STATUS_BIT_KHR)
     size = 8 if flags & VK_QUERY_RESULT_64_BIT else 4
-    return (count - 1) * stride + (pool.values + bool(extra)) * size
+    return (count - 1) * stride + (pool.values + extra.bit_count()) * size
 
 
 @handles(

@@ -311,7 +311,7 @@ class Codec:
                 raise CodecError(f"{f.name}: {f.inner_of} is null")
             expected = self.length(f.inner, siblings[i] if siblings else {})
             inner = r.u64()
-            if inner != expected and not (inner == 0 and f.optional):
+            if inner != expected:
                 raise CodecError(f"{f.name}[{i}]: {inner} elements, not {expected}")
             found.append(self._get_elements(r, f, inner, depth))
         return found

@@ -63,6 +63,7 @@ DEVICE_NUMBERS = (
     "maxCustomBorderColors",
     "maxSamples",
     "maxPushDataSize",
+    "opaqueCaptureDataSize",
 )
 """What is to be known of a device besides its VkPhysicalDeviceLimits, u32 each; 0: nothing.
 

@@ -375,6 +375,10 @@ cdef inline int decode_nested(Stream *s, const hesper_op *op, uint8_t *base) noe
             sibling = siblings + i * op.inner_step
         if decode_length(s, op, &hesper_lengths[op.inner], sibling, &inner):
             return -1
+        # The outer array may be left out, an inner one may not: drivers read as much as there has
+        # to be of each.
+        if inner == 0 and length_of(&hesper_lengths[op.inner], sibling):
+            return fail(s, ERROR_LENGTH, op, inner)
         arrays[i] = take_array(s, op, inner, op.size, 4)
         if arrays[i] == NULL:
             return -1

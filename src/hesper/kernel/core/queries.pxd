@@ -74,7 +74,10 @@ cdef inline uint64_t query_results(const Extent *pool,
     """
     cdef uint64_t values = pool.size >> 32 if pool.size != <uint64_t>-1 else 1
     cdef uint64_t each
-    if p.flags & (VK_QUERY_RESULT_WITH_AVAILABILITY_BIT | VK_QUERY_RESULT_WITH_STATUS_BIT_KHR):
+    if p.flags & VK_QUERY_RESULT_WITH_AVAILABILITY_BIT:
+        values += 1
+    # Not beside the other one, says Vulkan: a driver writes what it is asked for.
+    if p.flags & VK_QUERY_RESULT_WITH_STATUS_BIT_KHR:
         values += 1
     each = values * (8 if p.flags & VK_QUERY_RESULT_64_BIT else 4)
     if p.queryCount == 1:
