@@ -13,7 +13,7 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as TraceFile
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TrackEvent
 
 from hesper.observe.asking import Trace
-from hesper.observe.trace import FENCE, QUEUE, SPAN, STREAM, TraceWriter, spans
+from hesper.observe.trace import FENCE, MOST_LANES, QUEUE, SPAN, STREAM, TraceWriter, spans
 
 BEGAN = 1_000_000_000
 SECONDS = 2.0
@@ -140,6 +140,18 @@ def test_memory_that_was_cut_off_is_no_harm(memory: int) -> None:
     assert len(list(spans(memory, BEGAN, END))) == 1
     os.ftruncate(memory, 0)
     assert list(spans(memory, BEGAN, END)) == []
+
+
+def test_what_overlaps_without_end_is_no_work_without_end(memory: int) -> None:
+    """Each would take a track of its own, to be found beyond all the others."""
+    note(memory, *[(BEGAN + at, END, FENCE, 1, at) for at in range(1, 5000)])
+    found, _ = read_back(Trace(BEGAN, SECONDS, {3: memory}))
+    assert len(found) == MOST_LANES
+    first = min(noted for slices in found.values() for noted in slices)
+    assert first[:3] == (BEGAN + 1, END, "fence behind submission 1")
+    assert TraceWriter(io.BytesIO(), COMMANDS).add(Trace(BEGAN, SECONDS, {3: memory}), "") == (
+        MOST_LANES
+    )
 
 
 @pytest.mark.parametrize("seed", range(10))

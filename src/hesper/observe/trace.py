@@ -27,6 +27,9 @@ STAGES = ("asleep", "wait", "decode", "driver", "reply", "handler")
 MOST_SPANS = 1 << 18
 """Of one client."""
 MOST_TRACK = 64
+MOST_LANES = 64
+"""Tracks of one ring, or queue: what overlaps more than that is left out.  A guest may have
+thousands of fences wait for one submission, or a worker say so."""
 _CHUNK = SPAN.size * 4096
 _SEQUENCE = 1
 
@@ -105,21 +108,23 @@ class TraceWriter:
     def _add_client(self, parent: int, found: list[Span]) -> int:
         """Add what a client did: a track each for its streams, queues and fences."""
         lanes: dict[tuple[int, int, int], tuple[int, int]] = {}
+        count = 0
         # A track's slices lie beside each other; what overlaps gets another lane.
         for span in sorted(found, key=lambda span: (span.begin, span.end)):
-            lane = 0
-            while True:
+            for lane in range(MOST_LANES):
                 key = (span.kind, span.track, lane)
                 track, free = lanes.get(key, (0, 0))
                 if free <= span.begin:
                     break
-                lane += 1
+            else:
+                continue
+            count += 1
             track = track or self._track(_title(span.kind, span.track, lane), parent)
             lanes[key] = (track, span.end)
             name, category = self._describe(span)
             self._event(track, TrackEvent.TYPE_SLICE_BEGIN, span.begin, name, category)
             self._event(track, TrackEvent.TYPE_SLICE_END, span.end)
-        return len(found)
+        return count
 
     def _describe(self, span: Span) -> tuple[str, str]:
         if span.kind == QUEUE:
