@@ -10,7 +10,12 @@ import os
 import socket
 from collections.abc import Sequence
 
+from hesper.portable import close_apart
+
 _INT = array.array("i").itemsize
+_MOST = 253
+"""Descriptors that a message can have, on Linux: with less room, the system would close the others
+while it hands the message over, which may take long (`portable.letting_go`)."""
 _RECEIVE_FLAGS: int = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
@@ -19,11 +24,10 @@ def receive(sock: socket.socket, size: int, fds: list[int], max_fds: int) -> byt
 
     `fds` never holds more than `max_fds`; none of them is inherited by a child.  Returns nothing
     at the end of the stream.  Raises `BlockingIOError`, `ConnectionError` for too many
-    descriptors, and `OSError`.
+    descriptors, which are closed, and `OSError`.
     """
-    data, ancillary, flags, _ = sock.recvmsg(
-        size, socket.CMSG_SPACE(max_fds * _INT), _RECEIVE_FLAGS
-    )
+    room = socket.CMSG_SPACE(_MOST * _INT)
+    data, ancillary, flags, _ = sock.recvmsg(size, room, _RECEIVE_FLAGS)
     for level, kind, payload in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             new = array.array("i", payload[: len(payload) - len(payload) % _INT])
@@ -31,6 +35,8 @@ def receive(sock: socket.socket, size: int, fds: list[int], max_fds: int) -> byt
                 os.set_inheritable(fd, False)
             fds += new
     if flags & socket.MSG_CTRUNC or len(fds) > max_fds:
+        while len(fds) > max_fds:
+            close_apart(fds.pop())
         raise ConnectionError(f"more than {max_fds} descriptors came")
     return data
 

@@ -64,6 +64,15 @@ def test_nonsense_is_an_error(pair: Pair, data: bytes, reason: str) -> None:
         Upstream(pair[0]).receive()
 
 
+def test_no_descriptors_come_with_it(pair: Pair) -> None:
+    """Whoever takes them closes them, which may take as long as somebody else likes."""
+    with open(os.devnull, "rb") as file:
+        socket.send_fds(pair[1], [b'{"is": "a"}\n'], [file.fileno()])
+    for _ in range(2):
+        with pytest.raises(ChannelError, match="descriptors"):
+            Upstream(pair[0]).receive()
+
+
 def test_texts_are_of_whole_characters(pair: Pair) -> None:
     """A name goes to metrics and to whoever asks what clients do, as UTF-8."""
     pair[1].sendall(b'{"is": "named", "name": "a\\ud800b \\uDFFF", "\\udc80": ["\\ud83d\\ude00"]}')

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from supervised import (
 from hesper.isolation.doorstep import MOST_OF_ONE
 from hesper.isolation.waiting import MOST_REFUSED, MOST_WAITING
 from hesper.portable import process_usage
+from lingering import lingering
 from native import WAYS
 
 Start = Callable[..., Supervised]
@@ -458,6 +460,26 @@ def test_who_does_not_introduce_itself_is_shown_out(start: Start) -> None:
     assert served.ask()[1] == 1  # no worker was spent
     assert one.stop() == 0
     assert one.plain == []
+
+
+@pytest.mark.parametrize("data", [b"hel", b" x"])
+def test_what_a_client_sends_along_keeps_nobody_waiting(start: Start, data: bytes) -> None:
+    """The last descriptor of a socket whose closing takes hours; others are served meanwhile."""
+    one = start(silence=0.2)
+    one.ready()
+    assert one.client().gone()
+    descriptors = one.descriptors()
+    fd, other = lingering()
+    client = one.client()
+    socket.send_fds(client.sock, [data], [fd])
+    os.close(fd)
+    with other:
+        assert client.gone()
+        served = until(lambda: (client := one.client()).asked() and client, "another client")
+        assert served.ask()
+        served.close()
+    until(lambda: one.descriptors() == descriptors, "the descriptors to be as before")
+    assert one.stop() == 0
 
 
 def test_who_introduces_itself_as_nobody_does_is_shown_out(start: Start) -> None:

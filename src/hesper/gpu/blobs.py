@@ -6,7 +6,6 @@ Source: VIRTIO 1.3, section 5.7.6.8 "Device Operation: controlq", blob resources
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from hesper.gpu.wire import (
     BlobMemory,
     Response,
 )
-from hesper.portable import is_fixed, object_size, page_size, round_to_page
+from hesper.portable import close_apart, is_fixed, object_size, page_size, round_to_page
 from hesper.protocol.virtgpu import BLOB_FLAGS, BlobFlag
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ class Blobs:
         def done(new: NewBlob | None) -> None:
             if making.given_up or generation != self._generation:
                 if new is not None and new.fd >= 0:
-                    os.close(new.fd)
+                    close_apart(new.fd)
                 pending.finish(GpuError(Response.ERR_UNSPEC, "the driver has started over"))
                 return
             del self._made[blob.id]

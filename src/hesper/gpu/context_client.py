@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import errno
-import os
 import socket
 import struct
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from hesper import ancillary
 from hesper.figures import Figures, no_less
 from hesper.gpu import context_wire as wire
 from hesper.gpu.context_wire import MAX_UP, Down, Up
-from hesper.portable import FRAME
+from hesper.portable import FRAME, close_apart, hang_up
 from hesper.protocol.virtgpu import MAP_CACHES
 
 if TYPE_CHECKING:
@@ -146,9 +145,9 @@ class ContextClient:
             return
         self._open = False
         self._loop.remove(self._socket.fileno())
-        self._socket.close()
+        hang_up(self._socket)
         while self._fds:
-            os.close(self._fds.pop())
+            close_apart(self._fds.pop())
         if reason:
             self._lost(reason)
         outgoing, self._outgoing = self._outgoing, collections.deque()
@@ -264,7 +263,7 @@ class ContextClient:
             taken = handler(message[wire.KIND.size :], fd)
         finally:
             if fd >= 0 and not taken:
-                os.close(fd)
+                close_apart(fd)
 
     def _refuse_kind(self, _body: bytes, _fd: int) -> bool:
         raise ValueError("a message of no known kind")

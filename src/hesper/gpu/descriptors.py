@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from collections.abc import Callable
 
 from hesper.gpu.request import GpuError
 from hesper.gpu.wire import Response
-from hesper.portable import descriptor_limit
+from hesper.portable import close_apart, descriptor_limit
 
 RESERVE = 1024
 """Descriptors that are left for workers, viewers, the VMM, and for starting processes."""
@@ -26,6 +26,7 @@ class Descriptors:
         """`limit`: how many there may be at a time."""
         self._limit = limit
         self._count = 0
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Count them."""
@@ -36,16 +37,19 @@ class Descriptors:
 
         Raises `GpuError` (out of memory) when there are too many.
         """
-        if self._count >= self._limit:
-            os.close(fd)
+        with self._lock:
+            has_room = self._count < self._limit
+            self._count += has_room
+        if not has_room:
+            close_apart(fd)
             raise GpuError(
                 Response.ERR_OUT_OF_MEMORY, f"{self._limit} descriptors are held for the guest"
             )
-        self._count += 1
         return Descriptor(fd, self._closed)
 
     def _closed(self) -> None:
-        self._count -= 1
+        with self._lock:
+            self._count -= 1
 
 
 class Descriptor:
@@ -54,7 +58,7 @@ class Descriptor:
     __slots__ = ("_closed", "_holders", "fd")
 
     def __init__(self, fd: int, closed: Callable[[], None]) -> None:
-        """For `Descriptors.take`; `closed` is told when the last holder has let go."""
+        """For `Descriptors.take`; `closed` is told, on any thread, when it is closed in the end."""
         self.fd = fd
         self._closed = closed
         self._holders = 1
@@ -68,6 +72,5 @@ class Descriptor:
         """Let go, once for every `hold` and the `take`."""
         self._holders -= 1
         if self._holders == 0:
-            os.close(self.fd)
-            self.fd = -1
-            self._closed()
+            fd, self.fd = self.fd, -1
+            close_apart(fd, self._closed)

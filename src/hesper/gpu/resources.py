@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import mmap
 import uuid
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ import numpy as np
 
 from hesper.gpu.request import GpuError
 from hesper.gpu.wire import BlobMemory, Response
+from hesper.portable import drop_apart
+from hesper.portable.letting_go import LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,9 +71,7 @@ class Picture(Resource):
         self.height = height
         self.format = pixel_format
         self.stride = width * pixel_format.bytes_per_pixel
-        # It costs next to nothing before it is written, and goes with its last user.  Not a
-        # mapping each: a process has 65,530 of those, and a guest may make as many pictures.
-        self.pixels = np.zeros(self.stride * height, np.uint8)
+        self.pixels = _pixels(self.stride * height)
 
     @property
     def size(self) -> int:
@@ -81,6 +82,30 @@ class Picture(Resource):
     def footprint(self) -> int:
         """See `Resource.footprint`."""
         return len(self.pixels)
+
+    def close(self) -> None:
+        """Release the pixels, which go with their last user."""
+        _let_go(self.pixels)
+        self.pixels = _pixels(0)
+
+
+def _pixels(size: int) -> Bytes:
+    """Memory of a picture: it costs next to nothing before it is written."""
+    if size <= LARGE:
+        # Not a mapping each: a process has 65,530 of those, and a guest may make as many pictures.
+        return np.zeros(size, np.uint8)
+    # Python unmaps it without its lock, which `numpy` holds while it frees.
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANON)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel may be without
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)
+
+
+def _let_go(memory: Bytes) -> None:
+    """Let go of memory; the kernel frees what is large on another thread's time."""
+    if len(memory) > LARGE:
+        drop_apart(memory)
 
 
 class Blob(Resource):
@@ -145,17 +170,18 @@ class BlobViews:
             view = self._views[blob] = np.frombuffer(mapping, np.uint8)
         self._views.move_to_end(blob)
         if len(self._views) > MAPPED_BLOBS:
-            self._views.popitem(last=False)
+            _let_go(self._views.popitem(last=False)[1])
         return view
 
     def forget(self, resource: Resource) -> None:
         """Let go of a resource that is about to go; what is shown keeps its mapping."""
-        if isinstance(resource, Blob):
-            self._views.pop(resource, None)
+        if isinstance(resource, Blob) and resource in self._views:
+            _let_go(self._views.pop(resource))
 
     def clear(self) -> None:
         """Let go of all."""
-        self._views.clear()
+        while self._views:
+            _let_go(self._views.popitem()[1])
 
 
 class ResourceTable:

@@ -38,7 +38,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from hesper.portable import recv_message, send_message
+from hesper.portable import UnwantedError, receive_plain, recv_message, send_message
 
 MAX_LINE = 64 << 10
 """Longest line a worker may send, in bytes."""
@@ -90,9 +90,11 @@ class Upstream:
         Raises `ChannelError`.
         """
         try:
-            data = self._sock.recv(MAX_LINE, socket.MSG_DONTWAIT)
+            data = receive_plain(self._sock, MAX_LINE)
         except BlockingIOError:
             return []
+        except UnwantedError as error:
+            raise ChannelError(str(error)) from None
         except ConnectionError:
             return None
         if not data:

@@ -17,6 +17,7 @@ from hesper.isolation.shader_caches import Cache, ShaderCaches
 from hesper.isolation.worker_process import WorkerProcess
 from hesper.limits import Limits
 from hesper.log import get_logger, threshold
+from hesper.portable import hang_up
 from hesper.sandbox.groups import Groups
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Crew:
         for worker in self.workers:
             worker.process.kill()
             worker.process.wait()
-            worker.control.close()
+            hang_up(worker.control)
             worker.output.close()
         self.workers.clear()
         self._launching.close()
@@ -288,7 +289,7 @@ class Crew:
     def _forget(self, worker: WorkerProcess) -> None:
         """Let go of a worker whose process has ended."""
         self._unhear(worker)
-        worker.control.close()
+        hang_up(worker.control)
         worker.output.close()
         if worker.process.watch >= 0:
             self._turns.unwatch(worker.process.watch)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hesper.isolation.peers import Crowd, Quota
 from hesper.isolation.service import ClientError
-from hesper.portable import descriptor_limit
+from hesper.portable import descriptor_limit, hang_up
 
 if TYPE_CHECKING:
     from hesper.classes import Classes
@@ -112,7 +112,11 @@ class Doorstep:
         """Look at what a client has said; whether it is to be kept here, not let in or ended."""
         introduced = self._introduced
         try:
-            data = client.sock.recv(MOST_LOOKED_AT, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            data, _, flags, _ = client.sock.recvmsg(
+                MOST_LOOKED_AT, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT
+            )
+            if flags & socket.MSG_CTRUNC:
+                raise ClientError("descriptors before it has introduced itself")
             if data and introduced is not None and not introduced(data):
                 self._look_later(client)
                 return True
@@ -158,7 +162,7 @@ class Doorstep:
 
     def _end(self, client: WaitingClient) -> None:
         self._forget(client)
-        client.sock.close()
+        hang_up(client.sock)
 
     def _forget(self, client: WaitingClient) -> None:
         self._begun.pop(client, None)

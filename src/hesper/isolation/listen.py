@@ -9,7 +9,7 @@ import stat
 from typing import Literal, NamedTuple
 
 from hesper.errors import ListenError
-from hesper.portable import set_mode
+from hesper.portable import accept, hang_up, set_mode
 
 BACKLOG = 128
 
@@ -101,8 +101,18 @@ class Listener:
         if is_there and not keeps_file:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
+        if self._identity is not None and not keeps_file:
+            _turn_away(self.sock)
         self._identity = None
         self.sock.close()
+
+
+def _turn_away(sock: socket.socket) -> None:
+    """Hang up on those who have connected and were not let in."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+        while True:
+            hang_up(accept(sock))
 
 
 def _identity(path: str) -> tuple[int, int] | None:

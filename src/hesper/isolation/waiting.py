@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hesper.isolation.peers import Crowd
 from hesper.isolation.shader_caches import Cache
 from hesper.log import get_logger
-from hesper.portable import Peer, has_hung_up, peer
+from hesper.portable import Peer, hang_up, has_hung_up, peer
 
 if TYPE_CHECKING:
     from hesper.classes import ClientClass
@@ -109,7 +109,7 @@ class WaitingRoom:
         for client in tuple(self._waiting):
             if has_left(client.sock):
                 self._leave(client)
-                client.sock.close()
+                hang_up(client.sock)
             elif not may(client):
                 continue
             elif client.yields:
@@ -130,20 +130,20 @@ class WaitingRoom:
         """Refuse a client, one that waits or not."""
         self._leave(client)
         if has_left(client.sock):
-            client.sock.close()
+            hang_up(client.sock)
             return
         waited = round(time.monotonic() - client.since, 3)
         client.log.error("client refused", reason=reason, waited=waited, **fields)
         client.sock.setblocking(False)
         if self._refuse is None or self._material is None:
-            client.sock.close()
+            hang_up(client.sock)
             return
         if len(self._refused) >= MOST_REFUSED:
             self._done(self._refused.first(self._refused.heaviest()))
         try:
             refusal = self._refuse(client.sock, self._material, reason)
         except (TypeError, ValueError):  # it is made of what a worker has said
-            client.sock.close()
+            hang_up(client.sock)
             return
         client.timer = self._turns.after(REFUSAL_PATIENCE, lambda: self._done(client))
         self._refused.add(client, client.peer)
@@ -162,7 +162,7 @@ class WaitingRoom:
             client.timer.cancel()
         self._turns.unwatch(client.sock)
         self._refused.remove(client)
-        client.sock.close()
+        hang_up(client.sock)
 
     def close(self) -> None:
         """End all connections."""
@@ -170,7 +170,7 @@ class WaitingRoom:
             self._done(client)
         for client in tuple(self._waiting):
             self._leave(client)
-            client.sock.close()
+            hang_up(client.sock)
 
 
 def has_left(client: socket.socket) -> bool:

@@ -5,6 +5,13 @@ one, the portable one stays reachable on Linux, so that both are tested: see `pl
 """
 
 from hesper.portable.files import name_beside, set_mode
+from hesper.portable.letting_go import (
+    UnwantedError,
+    close_apart,
+    drop_apart,
+    hang_up,
+    receive_plain,
+)
 from hesper.portable.machine import (
     available_memory,
     give_memory_back,
@@ -80,17 +87,21 @@ __all__ = [
     "Peer",
     "ProcessUsage",
     "SharedMemory",
+    "UnwantedError",
     "WakePipe",
     "accept",
     "architecture",
     "available_memory",
+    "close_apart",
     "close_others",
     "control",
     "descriptor_limit",
+    "drop_apart",
     "exit_watch",
     "give_memory_back",
     "give_way",
     "group_id",
+    "hang_up",
     "has_ended",
     "has_hung_up",
     "has_memfd",
@@ -123,6 +134,7 @@ __all__ = [
     "processors",
     "publish",
     "raise_descriptor_limit",
+    "receive_plain",
     "recv_message",
     "round_to_page",
     "selector",

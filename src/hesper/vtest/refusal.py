@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 
+from hesper.portable import receive_plain
 from hesper.protocol.virtgpu import MAX_TIMELINES
 from hesper.vtest import wire
 from hesper.vtest.wire import Command
@@ -52,7 +53,7 @@ class VtestRefusal:
     def hear(self) -> bool:
         """Answer what has come."""
         try:
-            data = self._sock.recv(_LONGEST)
+            data = receive_plain(self._sock, _LONGEST)
         except BlockingIOError:
             return True
         self._data += data
