@@ -16,7 +16,8 @@ from vnc_client import RAW, TIGHT, ZRLE, Viewer
 
 from hesper.display.geometry import Rect
 from hesper.display.rfb import des
-from hesper.display.rfb.encoders import Encoded, Encoder, RawEncoder
+from hesper.display.rfb.channel import PORTION, StreamChannel
+from hesper.display.rfb.encoders import STRIP, Encoded, Encoder, RawEncoder
 from hesper.display.rfb.pixels import PixelConverter
 from hesper.display.rfb.tight import TightEncoder
 from hesper.display.rfb.update import serialize
@@ -213,3 +214,50 @@ def test_des_agrees_with_a_library() -> None:
         key, block = os.urandom(8), os.urandom(8)
         theirs = Cipher(TripleDES(key * 3), modes.ECB()).encryptor().update(block)
         assert des.encrypt(key, block) == theirs
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (8192, 100), (600, 2000), (512, 512)])
+def test_plain_pixels_come_in_strips(width: int, height: int) -> None:
+    """While one is copied, the guest's device waits."""
+    pixels = np.random.default_rng(5).integers(0, 1 << 24, (height, width), np.uint32)
+    convert = PixelConverter(PixelLayout.unpack(Layout().pack()))
+    strips = list(RawEncoder().encode(Rect(7, 9, width, height), pixels, convert))
+    assert max(len(strip.data) for strip in strips) <= STRIP
+    assert b"".join(strip.data for strip in strips) == convert.raw(pixels)
+    at = 9
+    for strip in strips:
+        assert strip.rect == Rect(7, at, width, len(strip.data) // (4 * width))
+        at += strip.rect.height
+
+
+class Writer:
+    """Stands for an `asyncio.StreamWriter`; notes what it gets."""
+
+    def __init__(self) -> None:
+        self.transport = self
+        self.got: list[bytes] = []
+        self.drained = 0
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        assert high
+
+    def get_extra_info(self, _name: str) -> None:
+        return None
+
+    def writelines(self, parts: list[bytes]) -> None:
+        assert len(self.got) == self.drained
+        self.got.append(b"".join(parts))
+
+    async def drain(self) -> None:
+        self.drained += 1
+
+
+@pytest.mark.parametrize("sizes", [[1], [PORTION], [PORTION // 2] * 9, [3, PORTION, 5] * 4])
+def test_much_is_handed_over_in_portions(sizes: list[int]) -> None:
+    parts = [os.urandom(size) for size in sizes]
+    writer = Writer()
+    channel = StreamChannel(asyncio.StreamReader, writer)  # type: ignore[arg-type]
+    asyncio.run(channel.write(parts))
+    assert b"".join(writer.got) == b"".join(parts)
+    assert writer.drained == len(writer.got)
+    assert max(map(len, writer.got)) < 2 * PORTION + 8

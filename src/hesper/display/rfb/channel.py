@@ -6,10 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 WRITE_BUFFER = 1 << 18
 """Bytes that may wait in this process for a slow viewer before it gets no further frame."""
+
+PORTION = 1 << 20
+"""Bytes that are handed over at a time: no other thread of Python's runs while they are copied."""
 
 CLOSE_SECONDS = 1.0
 LINGER_BYTES = 1 << 18
@@ -52,8 +55,9 @@ class StreamChannel:
 
     async def write(self, parts: Iterable[bytes]) -> None:
         """See `Channel.write`."""
-        self._writer.writelines(parts)
-        await self._writer.drain()
+        for portion in _portions(parts):
+            self._writer.writelines(portion)
+            await self._writer.drain()
 
     async def close(self) -> None:
         """See `Channel.close`.
@@ -78,3 +82,17 @@ class StreamChannel:
         left = LINGER_BYTES
         while left > 0 and (data := await self._reader.read(1 << 16)):
             left -= len(data)
+
+
+def _portions(parts: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Put parts together, in order, to lists of `PORTION` bytes or a few more."""
+    portion: list[bytes] = []
+    size = 0
+    for part in parts:
+        portion.append(part)
+        size += len(part)
+        if size >= PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion

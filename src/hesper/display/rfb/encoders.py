@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from hesper.display.geometry import Rect
 from hesper.display.rfb.wire import Encoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hesper.display.formats import Xrgb
-    from hesper.display.geometry import Rect
     from hesper.display.rfb.pixels import PixelConverter
+
+
+STRIP = 1 << 20
+"""Most bytes of a rectangle of plain pixels, or one row: while they are copied, no other thread of
+Python's runs, and a screen may have 130 MB."""
 
 
 class Encoded(NamedTuple):
@@ -37,4 +42,8 @@ class RawEncoder:
 
     def encode(self, rect: Rect, pixels: Xrgb, convert: PixelConverter) -> Iterator[Encoded]:
         """See `Encoder.encode`."""
-        yield Encoded(rect, Encoding.RAW, convert.raw(pixels))
+        rows = max(1, STRIP // (rect.width * convert.bytes_per_pixel))
+        for top in range(0, rect.height, rows):
+            strip = Rect(rect.x, rect.y + top, rect.width, min(rows, rect.height - top))
+            part = pixels[top : top + strip.height]
+            yield Encoded(strip, Encoding.RAW, convert.raw(part))
