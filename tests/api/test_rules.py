@@ -32,6 +32,8 @@ FORBIDDEN = {
     "resource.setrlimit",
     "raise_descriptor_limit",
     "sys.setswitchinterval",
+    "gc.freeze",
+    "never_garbage",
 }
 
 PROGRAMS = {
@@ -43,6 +45,7 @@ PROGRAMS = {
     "gpu/workers.py": "its `main` is the supervisor's process",
     "sandbox": "what workers' processes and programs call",
     "portable/processes.py": "defines raise_descriptor_limit, and calls it nowhere",
+    "portable/machine.py": "defines never_garbage, and calls it nowhere",
 }
 """Where it may stand, and why."""
 

@@ -17,6 +17,7 @@ from hesper.cli._server import permissions
 from hesper.cli._signals import STOPPING, handled
 from hesper.cli._watch import WatchOptions
 from hesper.display.access.places import UnixPath, listen_on
+from hesper.portable import never_garbage
 from hesper.sandbox.helper import harden
 from hesper.vm.libvirt import libvirt_xml
 from hesper.vm.machine import (
@@ -140,6 +141,7 @@ def command(
         for place in outputs.places:
             print(place)
         print(f"QEMU: {line}", flush=True)
+        never_garbage()
         harden(device.sandbox)
         wait(stop, gpu.display, window=display.window)
     if stop.failed:

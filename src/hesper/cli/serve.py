@@ -22,7 +22,7 @@ from hesper.cli._signals import STOPPING, handled
 from hesper.cli._take_over import Predecessor, taking_over
 from hesper.cli._watch import WatchOptions
 from hesper.errors import StartError, StoppedError
-from hesper.portable import raise_descriptor_limit
+from hesper.portable import never_garbage, raise_descriptor_limit
 from hesper.sandbox import groups
 from hesper.sandbox.helper import harden
 
@@ -113,6 +113,7 @@ def _serve(
         kinds = _classes_of({each.path: each.kind for each in predecessor.sockets}, options)
 
     def ready() -> None:
+        never_garbage()
         harden(options.sandbox)
         if predecessor is not None:
             check_wanted()

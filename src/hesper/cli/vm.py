@@ -29,7 +29,7 @@ from hesper.cli._machine import MachineOptions, architecture_of, boot, describe,
 from hesper.cli._signals import STOPPING, handled
 from hesper.cli._watch import WatchOptions
 from hesper.display.access.places import UnixPath, listen_on
-from hesper.portable import private_folder
+from hesper.portable import never_garbage, private_folder
 from hesper.sandbox.helper import harden
 from hesper.vm import raw_disks, registry
 from hesper.vm.control import Control
@@ -206,6 +206,7 @@ def _run(
             process = QemuProcess(arguments, own_group=not on_terminal)
         except OSError as error:
             fail(f"cannot run {arguments[0]}: {error.strerror}")
+        never_garbage()
         # Now: QEMU is not ours to confine.
         harden(device.sandbox)
         threading.Thread(target=_watch, args=[process, stop], daemon=True).start()

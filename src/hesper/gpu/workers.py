@@ -32,6 +32,7 @@ from hesper.isolation.shader_caches import ShaderCaches
 from hesper.isolation.supervisor import Supervisor
 from hesper.limits import Limits
 from hesper.portable import (
+    never_garbage,
     private_folder,
     raise_descriptor_limit,
     recv_message,
@@ -235,6 +236,7 @@ def main() -> None:
         supervisor = _supervisor(order)
 
         def ready(abouts: list[dict[str, Any]]) -> None:
+            never_garbage()
             harden(order["sandbox"])
             say(ready=abouts[0])
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import json
 import os
 import select
@@ -28,7 +27,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from hesper.isolation import start, worker  # noqa: F401  for the workers
-from hesper.portable import exit_watch, raise_descriptor_limit, threads
+from hesper.portable import exit_watch, never_garbage, raise_descriptor_limit, threads
 from hesper.sandbox.template import enclose
 
 if TYPE_CHECKING:
@@ -137,8 +136,7 @@ def main() -> None:
     if threads() != 1:
         raise SystemExit(f"{sys.argv[2]} starts threads when it is imported: it cannot be forked")
     # What is there now is never garbage; looking at it would only copy pages in each fork.
-    gc.collect()
-    gc.freeze()
+    never_garbage()
     try:
         control = socket.socket(fileno=fd)
         enclose(cast("Mode", sys.argv[3]), lambda why: _say(control, {"without": why}))

@@ -15,6 +15,7 @@ from hesper.portable.letting_go import (
 from hesper.portable.machine import (
     available_memory,
     give_memory_back,
+    never_garbage,
     own_memory,
     physical_memory,
 )
@@ -116,6 +117,7 @@ __all__ = [
     "map_for_good",
     "map_for_reading",
     "name_beside",
+    "never_garbage",
     "object_size",
     "own_memory",
     "page_size",
