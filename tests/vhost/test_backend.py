@@ -31,6 +31,7 @@ from hesper.vhost.wire import (
     ProtocolFeature,
     Request,
 )
+from lingering import lingering
 from open_files import assert_no_more_descriptors, count_descriptors
 
 RINGS = F_VERSION_1 | F_INDIRECT_DESC | F_EVENT_IDX | F_PROTOCOL_FEATURES
@@ -290,15 +291,25 @@ def test_a_machine_at_a_time(tmp_path: Path) -> None:
         return bool(answer)
 
     try:
-        first, second = connect(), connect()
+        go = threading.Event()
+        vm.loop.call(lambda: go.wait(30))
+        first, second, third = connect(), connect(), connect()
+        # The last descriptor of a socket whose closing takes hours comes with what it says.
+        fd, other = lingering()
+        socket.send_fds(third, [b"x"], [fd])
+        os.close(fd)
+        go.set()
         assert is_served(first)
         assert second.recv(100) == b""
+        assert not is_served(third)
         second.close()
+        third.close()
         first.close()
         while not is_served(third := connect()):
             # The first may not have been missed yet.
             third.close()
         third.close()
+        other.close()
         vm.on_loop(server[0].close)
     finally:
         listener.close()

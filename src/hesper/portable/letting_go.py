@@ -17,6 +17,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
 
 LARGE = 4 << 20
 """Bytes from which on it may take a millisecond."""
@@ -30,7 +34,7 @@ _SOON_MOST = 1.0
 
 _lock = threading.Lock()
 _closing: collections.deque[Callable[[], None]] = collections.deque()
-_ending: collections.deque[socket.socket] = collections.deque()
+_ending: collections.deque[int] = collections.deque()
 _dropping: list[object] = []
 _busy: set[Callable[[], None]] = set()
 """What a thread does already."""
@@ -74,7 +78,7 @@ def hang_up(sock: socket.socket) -> None:
     if not _has_descriptors(sock):
         sock.close()
         return
-    _ending.append(sock)
+    _ending.append(sock.detach())
     _begin(_end)
 
 
@@ -138,32 +142,36 @@ def _close() -> None:
 def _end() -> None:
     while True:
         with _lock:
-            socks = [_ending.popleft() for _ in range(min(len(_ending), _AT_ONCE))]
-            if not socks:
+            fds = [_ending.popleft() for _ in range(min(len(_ending), _AT_ONCE))]
+            if not fds:
                 _busy.discard(_end)
                 return
         try:
-            _end_with(socks)
+            last = _holder(fds)
         except OSError:
             # There are no descriptors, or no processes, left.
-            _ending.extend(socks)
+            _ending.extend(fds)
             time.sleep(_SOON_MOST)
+            continue
+        for fd in fds:
+            os.close(fd)
+        # It waits for the end of what it reads, and ends.
+        last.communicate()
 
 
-def _end_with(socks: list[socket.socket]) -> None:
-    """Have a process of its own be the last that has sockets, and end.  Raises `OSError`."""
+def _holder(fds: list[int]) -> subprocess.Popen[bytes]:
+    """Start a process that has descriptors, for as long as it has something to read from us.
+
+    Raises `OSError`.
+    """
     import subprocess
 
-    with subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-ISc", "import os; os.read(0, 1)"],
         stdin=subprocess.PIPE,
-        pass_fds=[sock.fileno() for sock in socks],
+        pass_fds=fds,
         env={},
-    ) as last:
-        for sock in socks:
-            sock.close()
-        # It waits for the end of what it reads.
-        last.communicate()
+    )
 
 
 def _holders(things: list[object]) -> list[int]:

@@ -9,7 +9,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from hesper.log import get_logger
-from hesper.portable import accept
+from hesper.portable import accept, hang_up
 from hesper.vhost.backend import Backend
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class DeviceServer:
                 self._turn_away("there are too many descriptors")
             return
         if self.backend is not None:
-            sock.close()
+            hang_up(sock)
             self._turn_away("the device serves one VM at a time")
             return
         _log.info("front-end connected")
@@ -64,7 +64,7 @@ class DeviceServer:
             os.close(self._spare)
             self._spare = -1
         with contextlib.suppress(OSError):
-            accept(self._listener).close()
+            hang_up(accept(self._listener))
         with contextlib.suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
