@@ -73,11 +73,13 @@ def hang_up(sock: socket.socket) -> None:
     Only a process that ends does not wait for those.
     """
     with contextlib.suppress(OSError):
-        # Nothing more comes after that.
-        sock.shutdown(socket.SHUT_RDWR)
+        # Nothing more comes after that; the other end sees no end before it is closed.
+        sock.shutdown(socket.SHUT_RD)
     if not _has_descriptors(sock):
         sock.close()
         return
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
     _ending.append(sock.detach())
     _begin(_end)
 
