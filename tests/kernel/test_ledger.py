@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -507,3 +508,29 @@ def test_things_are_counted_to_their_limit(object_driver: Path) -> None:
     assert ledger.figures()["devices"] == 2
     with pytest.raises(KeyError):
         ledger.begin("colours")
+
+
+def test_what_there_is_room_for_is_had_while_another_wants_more_than_there_is(
+    object_driver: Path,
+) -> None:
+    """An attempt that fails takes nothing meanwhile, for which others would be refused."""
+    asking = Asking(Host(object_driver, memory_limit=64 * MIB))
+    engine = asking.host.engine
+    half = {"device": DEVICE, "pCreateInfo": {"maxSets": 1 << 16}, "pDescriptorPool": 100}
+    assert asking.result("vkCreateDescriptorPool", **half) == VK_SUCCESS
+    assert engine.ledger.keep(MIB)
+    again = CODEC.encode("vkSeekReplyCommandStreamMESA", {"position": 0})
+    create = CODEC.encode("vkCreateDescriptorPool", half | {"pDescriptorPool": 101}, reply=True)
+    many = (again + create) * 50_000
+
+    def want_more() -> None:
+        for _ in range(30):
+            engine.submit(many)
+
+    greedy = threading.Thread(target=want_more)
+    greedy.start()
+    answers = {True}
+    while greedy.is_alive():
+        answers.add(engine.ledger.keep(1))
+    assert answers == {True}
+    assert reached(asking.host) == ["memory"]

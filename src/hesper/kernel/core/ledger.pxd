@@ -7,7 +7,8 @@ limit that is reached is noted, for somebody to say so.
 from libc.stdint cimport uint32_t, uint64_t
 
 from hesper.kernel.core.platform cimport (
-    hesper_add_u64, hesper_clear_bits, hesper_load_acquire, hesper_load_u64, hesper_set_bits)
+    hesper_add_u64, hesper_add_within, hesper_clear_bits, hesper_load_acquire, hesper_load_u64,
+    hesper_set_bits)
 
 
 cdef enum:
@@ -89,11 +90,7 @@ cdef inline bint ledger_take(Ledger *ledger, uint32_t account, uint64_t size) no
 
 cdef inline bint ledger_take_of(Ledger *ledger, uint32_t account, uint64_t size, uint64_t own,
                                 uint64_t leased) noexcept nogil:
-    cdef uint64_t limit = own if own < leased else leased
-    if size > limit:
-        return False            # the sum might overflow
-    if hesper_add_u64(&ledger.used, size) > limit:
-        hesper_add_u64(&ledger.used, <uint64_t>0 - size)
+    if not hesper_add_within(&ledger.used, size, own if own < leased else leased):
         return False
     hesper_add_u64(&ledger.held[account], size)
     return True
@@ -112,8 +109,7 @@ cdef inline void ledger_move(Ledger *ledger, uint32_t giver, uint32_t taker,
 
 cdef inline bint ledger_add(Ledger *ledger, uint32_t limit, uint64_t count) noexcept nogil:
     """Count things; False, with the limit noted, when there would be too many."""
-    if hesper_add_u64(&ledger.count[limit], count) > ledger.most[limit]:
-        hesper_add_u64(&ledger.count[limit], <uint64_t>0 - count)
+    if not hesper_add_within(&ledger.count[limit], count, ledger.most[limit]):
         ledger_note(ledger, limit)
         return False
     return True

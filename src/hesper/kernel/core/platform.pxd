@@ -27,6 +27,7 @@ cdef extern from "memory.h" nogil:
     void hesper_clear_bits(uint32_t *at, uint32_t bits)
     uint32_t hesper_add(uint32_t *at, uint32_t amount)
     uint64_t hesper_add_u64(uint64_t *at, uint64_t amount)
+    bint hesper_add_within(uint64_t *at, uint64_t amount, uint64_t limit)
     uint64_t hesper_exchange_u64(uint64_t *at, uint64_t value)
     uint32_t hesper_add_ordered(uint32_t *at, uint32_t amount)
     uint32_t hesper_exchange(uint32_t *at, uint32_t value)

@@ -134,6 +134,18 @@ static inline uint64_t hesper_add_u64(uint64_t *at, uint64_t amount) {
     return __atomic_add_fetch(at, amount, __ATOMIC_RELAXED);
 }
 
+/* Whether `amount` was added, which it is unless there would be more than `limit` at `at`. Nobody sees
+   an amount that does not fit: others that do would be refused for it. */
+static inline int hesper_add_within(uint64_t *at, uint64_t amount, uint64_t limit) {
+    uint64_t found = __atomic_load_n(at, __ATOMIC_RELAXED);
+    do {
+        if (amount > limit || found > limit - amount)
+            return 0;
+    } while (!__atomic_compare_exchange_n(at, &found, found + amount, 1, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED));
+    return 1;
+}
+
 static inline uint64_t hesper_exchange_u64(uint64_t *at, uint64_t value) {
     return __atomic_exchange_n(at, value, __ATOMIC_ACQ_REL);
 }
