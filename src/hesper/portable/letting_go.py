@@ -128,7 +128,12 @@ def _begin(work: Callable[[], None]) -> None:
         if work in _busy:
             return
         _busy.add(work)
-    threading.Thread(target=work, name="letting go", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="letting go", daemon=True).start()
+    except RuntimeError:
+        # There are no threads left: whoever comes next tries again.
+        with _lock:
+            _busy.discard(work)
 
 
 def _close() -> None:
