@@ -137,8 +137,8 @@ def test_rings_whose_commands_decode_to_much(serve: Serve) -> None:
         struct.pack_into("<I", ring, 64, len(execute))
     until(lambda: guest.resident() - before > 30 * MIB, "a ring that decodes")
     guest.client.flush()
-    # There is room for the fences of three; of each the driver makes a list of its own, of which the
-    # ledger knows nothing, 24 bytes a fence.
+    # There is room for the fences of three; for each the driver makes a list of its own, 24 bytes a
+    # fence, of which the ledger knows nothing.
     assert guest.resident() - before < 96 * MIB + 3 * 24 * count + DRIVER_SHARE
     assert guest.call("vkGetFenceStatus", device=DEVICE, fence=FENCE) >= VK_SUCCESS
     guest.client.sock.close()
