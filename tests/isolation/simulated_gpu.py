@@ -58,14 +58,11 @@ class Gpu:
         self._turn = 0
         self._random = random.Random(1)
         self.now = 1_000_000_000
-        self.shares: Shares[str] = Shares(lambda: self.now, self._ran, self._taken)
+        self.shares: Shares[str] = Shares(lambda: self.now, self._ran)
         self.clients: list[Client] = []
         self.looks = 0
         self.late = 0.0
         """Seconds that each look comes after the last at least."""
-        self.look_takes = 0.0
-        """Seconds of a processor that each takes."""
-        self._asked = 0
         self._look_at: int | None = None
 
     def enter(self, client: Client, weight: float = 1.0) -> Client:
@@ -79,11 +76,6 @@ class Gpu:
     def _ran(self, process: int) -> int:
         """How long processors have run for a client, where it is them that draw."""
         return int(self.clients[process].got)
-
-    def _taken(self) -> float:
-        """Seconds of a processor that looks have taken, asked for when one begins and ends."""
-        self._asked += 1
-        return self.look_takes * (self._asked // 2)
 
     def leave(self, client: Client) -> None:
         """Let it go."""

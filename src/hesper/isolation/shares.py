@@ -76,15 +76,10 @@ class Shares(Generic[Who]):
         self,
         clock: Callable[[], int] = time.monotonic_ns,
         processor_ns: Callable[[int], int] = processor_ns,
-        taken: Callable[[], float] = time.thread_time,
     ) -> None:
-        """clock: nanoseconds, that of workers.  processor_ns: see `portable.processor_ns`.
-
-        taken: seconds of a processor that this thread has had.
-        """
+        """clock: nanoseconds, that of workers.  processor_ns: see `portable.processor_ns`."""
         self._clock = clock
         self._processor_ns = processor_ns
-        self._taken = taken
         self.by_processor = False
         """Whether the driver draws on the processors, so that it is those that are shared."""
         self._members: dict[Who, Sharer] = {}
@@ -157,7 +152,7 @@ class Shares(Generic[Who]):
 
     def look(self) -> float | None:
         """Decide who waits; seconds until the next look, None: no more before `wake`."""
-        now, taken = self._clock(), self._taken()
+        now = self._clock()
         passed = now - self._looked
         self._looked = now
         self._looks += 1
@@ -176,8 +171,10 @@ class Shares(Generic[Who]):
                 return None
             self.wake()
             return TICK
-        # Not the time that has passed: where others have the processors, that says nothing of us.
-        self._cost += (self._taken() - taken - self._cost) / MEMORY
+        # By the clock: where others have the processors, programs come to submit late as well, and
+        # whether they always have work is seen over a longer time.
+        cost = (self._clock() - now) / 1e9
+        self._cost += (cost - self._cost) / MEMORY
         return max(TICK, self._cost / MOST_OF_A_PROCESSOR)
 
     def _charge(self, now: int, passed: int) -> None:
