@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 from frontend import GUEST_BASE, Frontend
 from toy_device import CONFIG, REGION, REGION_SIZE, STAMPS, UPPER, YES, ToyVm, map_request
-from vring import PATIENCE, Wake
 
-from hesper.vhost import backend
 from hesper.vhost.backend import PROTOCOL_FEATURES, Backend
 from hesper.vhost.server import DeviceServer
 from hesper.vhost.virtqueue import F_EVENT_IDX, F_INDIRECT_DESC, F_RING_RESET, F_VERSION_1
@@ -156,60 +154,6 @@ def test_a_paused_machine_goes_on_where_it_was(vm: ToyVm) -> None:
     vm.frontend.start_queues(bases)
     assert vm.frontend.wait_bytes(*kept) == b"late"
     assert vm.device.resets == 0
-
-
-@pytest.mark.parametrize("goes_on", ["started", "alone"])
-def test_an_interrupt_that_a_pause_overtakes_is_made_good(
-    vm: ToyVm, monkeypatch: pytest.MonkeyPatch, goes_on: str
-) -> None:
-    """The driver waits for that one, and asks for no other."""
-    monkeypatch.setattr(backend, "START_SECONDS", 0.01)
-    frontend, ring = vm.frontend, vm.frontend.queues[0]
-    head, _ = frontend.post(b"K")
-    vm.settle()
-    is_held, has_come = threading.Event(), threading.Event()
-
-    def answer_and_stop() -> None:
-        is_held.set()
-        assert has_come.wait(PATIENCE)
-        vm.device.kept.pop().respond(b"late")
-        served = vm.device.vmm
-        assert isinstance(served, Backend)
-        served.serve()
-
-    vm.loop.call(answer_and_stop)
-    assert is_held.wait(PATIENCE)
-    frontend.send(Request.SET_VRING_ENABLE, VRING_STATE.pack(0, 0))
-    frontend.send(Request.GET_VRING_BASE, VRING_STATE.pack(0, 0))
-    has_come.set()
-    assert VRING_STATE.unpack(frontend.receive_answer(Request.GET_VRING_BASE)) == (0, 1)
-    if goes_on == "started":
-        frontend.start_queues([1])
-        ring.call.wait()
-    else:
-        frontend.fail_start()
-        frontend.wait_config_changes(1)
-    used = ring.take_used()
-    assert used is not None
-    assert used[0] == head
-
-
-def test_a_call_that_came_too_late_is_made_good(vm: ToyVm) -> None:
-    """QEMU enables a queue first, and then says where the driver is reached."""
-    ring = vm.frontend.queues[0]
-    head, _ = vm.frontend.post(b"K")
-    vm.settle()
-    bases = vm.frontend.stop_queues()
-    right = Wake()
-    vm.frontend.start_queues(bases)
-    vm.on_loop(lambda: vm.device.kept.pop().respond(b"lost"))
-    ring.call.wait()
-    vm.frontend.send(Request.SET_VRING_CALL, U64.pack(0), [right.write_fd])
-    right.wait()
-    used = ring.take_used()
-    assert used is not None
-    assert used[0] == head
-    right.close()
 
 
 def test_a_machine_paused_before_its_first_request(vm: ToyVm) -> None:
