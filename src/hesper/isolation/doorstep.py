@@ -5,14 +5,13 @@ What a client says is looked at and left in its socket: its worker reads all of 
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from hesper.isolation.peers import Crowd, Quota
 from hesper.isolation.service import ClientError
-from hesper.portable import descriptor_limit, hang_up
+from hesper.portable import UnwantedError, descriptor_limit, hang_up, peek_plain
 
 if TYPE_CHECKING:
     from hesper.classes import Classes
@@ -112,16 +111,15 @@ class Doorstep:
         """Look at what a client has said; whether it is to be kept here, not let in or ended."""
         introduced = self._introduced
         try:
-            data, _, flags, _ = client.sock.recvmsg(
-                MOST_LOOKED_AT, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT
-            )
-            if flags & socket.MSG_CTRUNC:
-                raise ClientError("descriptors before it has introduced itself")
+            data = peek_plain(client.sock, MOST_LOOKED_AT)
             if data and introduced is not None and not introduced(data):
                 self._look_later(client)
                 return True
         except BlockingIOError:
             return True
+        except UnwantedError:
+            self._show_out(client, "descriptors before it has introduced itself")
+            return False
         except OSError:
             data = b""
         except ClientError as error:

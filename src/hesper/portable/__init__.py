@@ -10,6 +10,7 @@ from hesper.portable.letting_go import (
     close_apart,
     drop_apart,
     hang_up,
+    peek_plain,
     receive_plain,
 )
 from hesper.portable.machine import (
@@ -122,6 +123,7 @@ __all__ = [
     "own_memory",
     "page_size",
     "path_watch",
+    "peek_plain",
     "peer",
     "peer_cgroup",
     "peer_container",

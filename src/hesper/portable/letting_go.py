@@ -84,15 +84,21 @@ def hang_up(sock: socket.socket) -> None:
     _begin(_end)
 
 
+def peek_plain(sock: socket.socket, size: int) -> bytes:
+    """Look at the next up to `size` bytes, as `receive_plain`, and leave them where they are."""
+    data, _, flags, _ = sock.recvmsg(size, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    if flags & socket.MSG_CTRUNC:
+        raise UnwantedError("descriptors came")
+    return data
+
+
 def receive_plain(sock: socket.socket, size: int) -> bytes:
     """Receive up to `size` bytes without waiting, and no descriptors; nothing at the stream's end.
 
     Raises `UnwantedError` where descriptors are next, which stay where they are, `BlockingIOError`,
     and other `OSError`.
     """
-    data, _, flags, _ = sock.recvmsg(size, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    if flags & socket.MSG_CTRUNC:
-        raise UnwantedError("descriptors came")
+    data = peek_plain(sock, size)
     return sock.recv(len(data), socket.MSG_DONTWAIT) if data else data
 
 
